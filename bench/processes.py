@@ -1,0 +1,215 @@
+"""The servers under test as real processes: started on a core of their own, watched from outside.
+
+Everything about a server that is not its answers: how it starts, where it listens, what CPU time
+and memory the kernel has counted for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+BENCH = Path(__file__).resolve().parent
+OUT = BENCH / "out"
+HUB = (sys.executable, "-m", "gapless", "serve")
+HOST = "127.0.0.1"
+ADDRESS = r"tcp=(?:tcp://)?127\.0\.0\.1:(?P<port>\d+)"
+START_SECONDS = 30.0
+
+
+class NotMeasured(Exception):
+    """A part of the benchmark cannot be done here; the message says why and what would help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Which core the servers run on, and which the load generator and this driver."""
+
+    server: int
+    load: int
+
+    @classmethod
+    def pick(cls) -> Cores:
+        """The first two cores this process may use; the same one twice if there is only one."""
+        allowed = sorted(os.sched_getaffinity(0))
+        return cls(allowed[0], allowed[1] if len(allowed) > 1 else allowed[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server: what it is called, its process and where it listens."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    host: str
+    port: int
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def connect(self) -> socket.socket:
+        """Open a connection without delay of small writes."""
+        opened = socket.create_connection((self.host, self.port), timeout=30)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return opened
+
+    def stop(self) -> None:
+        """Ask it to end, and make it end after 10 s."""
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """CPU time of a process, in nanoseconds, as counted at one moment.
+
+    `threads` maps a thread's id to (time run, time it was ready and had to wait); `ticks` is what
+    /proc/PID/stat says, coarser (10 ms) but with the threads that have ended since.
+    """
+
+    threads: dict[int, tuple[int, int]]
+    ticks: int
+
+    @classmethod
+    def of(cls, pid: int) -> Cpu:
+        threads: dict[int, tuple[int, int]] = {}
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            try:
+                run, waited, _ = (task / "schedstat").read_text().split()
+            except OSError:  # ended meanwhile, or a kernel without schedstat
+                continue
+            threads[int(task.name)] = (int(run), int(waited))
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])
+        return cls(threads, ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+
+    def since(self, before: Cpu) -> int:
+        """Nanoseconds of CPU since `before`, over all threads."""
+        if not self.threads or not before.threads.keys() <= self.threads.keys():
+            return self.ticks - before.ticks
+        return sum(run - before.threads.get(i, (0, 0))[0] for i, (run, _) in self.threads.items())
+
+    def waited_since(self, before: Cpu) -> int:
+        """Nanoseconds its threads were ready since `before` while something else had the core."""
+        return sum(
+            waited - before.threads.get(i, (0, 0))[1] for i, (_, waited) in self.threads.items()
+        )
+
+
+def settle(pid: int, quiet: float = 0.02, longest: float = 3.0) -> Cpu:
+    """Wait until the process has used no CPU for `quiet` seconds, `longest` at most."""
+    deadline = time.monotonic() + longest
+    before = Cpu.of(pid)
+    while True:
+        time.sleep(quiet)
+        now = Cpu.of(pid)
+        if now.since(before) == 0 or time.monotonic() > deadline:
+            return now
+        before = now
+
+
+def resident_bytes(pid: int) -> int:
+    """The process's resident memory in bytes, from smaps_rollup or, without it, from status."""
+    for name, key in (("smaps_rollup", "Rss:"), ("status", "VmRSS:")):
+        try:
+            text = Path(f"/proc/{pid}/{name}").read_text()
+        except OSError:
+            continue
+        for line in text.splitlines():
+            if line.startswith(key):
+                return int(line.split()[1]) * 1024
+    raise NotMeasured(f"/proc/{pid} says nothing of resident memory.")
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """Run the body on this core: what is started in it inherits the core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def spawn(name: str, command: list[str], core: int, ready: str, port: int | None = None) -> Server:
+    """Start a server on `core` and wait for the line of its output that matches `ready`.
+
+    Without `port`, the group `port` of that line says it. Raises NotMeasured, with the end of its
+    output, if the server ends or says nothing within 30 s.
+    """
+    OUT.mkdir(exist_ok=True)
+    log = OUT / f"{name}.log"
+    source = BENCH.parent / "src"
+    path = os.pathsep.join(filter(None, (str(source), os.environ.get("PYTHONPATH"))))
+    with log.open("wb") as output, on_core(core):
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        ended = process.poll() is not None
+        said = log.read_text(errors="replace")
+        if not ended and (found := re.search(ready, said)):
+            return Server(name, process, HOST, port if port is not None else int(found["port"]))
+        if ended:
+            tail = " / ".join(said.strip().splitlines()[-3:])
+            raise NotMeasured(f"{name} ended with code {process.returncode} at its start: {tail}")
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    raise NotMeasured(
+        f"{name} did not say within {START_SECONDS:.0f} s where it listens: see {log}."
+    )
+
+
+def start_gapless(
+    db: Path,
+    core: int,
+    *,
+    name: str = "gapless",
+    command: tuple[str, ...] = HUB,
+    extra: tuple[str, ...] = (),
+) -> Server:
+    """Start a hub on `db` and a free port: the one place that knows its command line."""
+    line = [*command, "--db", str(db), "--tcp", f"{HOST}:0", *extra]
+    return spawn(name, line, core, ADDRESS)
+
+
+def start_echo(size: int, core: int) -> Server:
+    """Start the bare uvloop server that answers each line with `size` bytes."""
+    command = [sys.executable, str(BENCH / "echo.py"), str(size)]
+    return spawn(f"echo-{size}", command, core, ADDRESS)
+
+
+def start_redis(core: int) -> Server:
+    """Start an empty Redis that writes nothing to disk, on a port that was free a moment ago."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise NotMeasured(
+            "redis-server is not installed: left out (Debian: `apt-get install redis-server`)."
+        )
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port = int(probe.getsockname()[1])
+    command = [program, "--port", str(port), "--bind", HOST, "--save", ""]
+    command += ["--appendonly", "no", "--dir", str(OUT)]
+    return spawn("redis", command, core, "Ready to accept connections", port)

@@ -1,0 +1,230 @@
+"""What is asked, and every byte of what must come back.
+
+A Question is built from answers the hub has given and that were checked here once, as JSON, record
+by record; after that the load generator only has to compare bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+
+from processes import NotMeasured, Server
+
+#: Requests in flight on one connection differ in their id: twice the deepest pipeline.
+IDS = 32
+HISTORY = ("2000-03-01", "2013-03-02")
+DAY_S = 86_400
+TS_MS = re.compile(rb'"ts_ms": ?(\d+)')
+
+Ask: TypeAlias = Callable[[bytes], bytes]
+Part: TypeAlias = bytes | int
+
+
+class WrongAnswer(Exception):
+    """A server's answer is not what was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """A question as the load generator takes it: its mode, the requests, the expected answers."""
+
+    mode: str
+    asked: Path
+    expected: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Requests to send in turn, and the parts of the answer to each: bytes, or a number of digits.
+
+    `size` is the length of the first answer in bytes, its newline included.
+    """
+
+    requests: tuple[bytes, ...]
+    answers: tuple[tuple[Part, ...], ...]
+    mode: str
+    size: int
+
+    def answer_length(self, number: int) -> int:
+        """The length in bytes of the whole answer to a request, framing included."""
+        return sum(part if isinstance(part, int) else len(part) for part in self.answers[number])
+
+    def write(self, stem: Path) -> Files:
+        """Write both files in the form that load.c reads."""
+        asked, expected = stem.with_suffix(".requests"), stem.with_suffix(".expected")
+        asked.write_bytes(b"".join(b"%d\n%s" % (len(r), r) for r in self.requests))
+        with expected.open("wb") as file:
+            for answer in self.answers:
+                for part in answer:
+                    if isinstance(part, int):
+                        file.write(b"D %d\n" % part)
+                    else:
+                        file.write(b"S %d\n%s\n" % (len(part), part))
+                file.write(b".\n")
+        return Files(self.mode, asked, expected)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A half-open range of a ticker, in unix seconds, and how many records lie in it."""
+
+    ticker: str
+    start: int
+    end: int
+    records: int
+
+    def request(self, request_id: str) -> bytes:
+        """The request line for this range, newline included."""
+        bounds = {"start": _rfc3339(self.start), "end": _rfc3339(self.end)}
+        return search(request_id, self.ticker, bounds)
+
+
+def _rfc3339(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def search(request_id: str, ticker: str, bounds: dict[str, str]) -> bytes:
+    """The request line of a range search of the bundled sample."""
+    asked = {"query": [{"Ticker": ticker}, {"DateRange": bounds}], "limit": None}
+    payload = {"provider": "sample", "request": {"SearchEntities": asked}}
+    query = {"type": "ProviderRequest", "payload": payload}
+    return msgspec.json.encode({"request_id": request_id, "query": query}) + b"\n"
+
+
+@contextmanager
+def asking(server: Server) -> Iterator[Ask]:
+    """Open a connection; what is yielded sends a line and returns the line that comes back."""
+    with server.connect() as connection, connection.makefile("rb") as lines:
+
+        def ask(request: bytes) -> bytes:
+            connection.sendall(request)
+            line = lines.readline()
+            if not line.endswith(b"\n"):
+                raise WrongAnswer(f"{server.name} closed the connection instead of answering.")
+            return line
+
+        yield ask
+
+
+def records_of(line: bytes, request_id: str) -> list[dict[str, Any]]:
+    """The records of an answer with one entity, its envelope checked."""
+    answer = msgspec.json.decode(line)
+    if answer.get("ok") is not True:
+        raise WrongAnswer(f"The hub answered {line[:300]!r}.")
+    if answer["request_id"] != request_id:
+        raise WrongAnswer(f"Asked as {request_id}, answered as {answer['request_id']}.")
+    (entity,) = answer["result"]
+    if entity["state"] != "ready":
+        raise WrongAnswer(f"{entity['id']} is {entity['state']}: {entity['last_error']}")
+    records: list[dict[str, Any]] = msgspec.json.decode(entity["data"])
+    return records
+
+
+def whole_history(ask: Ask, ticker: str) -> list[dict[str, Any]]:
+    """All records that the sample has of a ticker, in order of time."""
+    bounds = dict(zip(("start", "end"), HISTORY, strict=True))
+    records = records_of(ask(search("all", ticker, bounds)), "all")
+    times = [record["timestamp"] for record in records]
+    if any(later <= earlier for earlier, later in pairwise(times)):
+        raise WrongAnswer(f"The records of {ticker} are not in order of time.")
+    return records
+
+
+def slice_of(history: list[dict[str, Any]], ticker: str, first: int, count: int) -> Range:
+    """The range that holds exactly `count` records from the `first` on."""
+    chosen = history[first : first + count]
+    if len(chosen) < count:
+        raise NotMeasured(f"The sample has no {count} records of {ticker} from number {first} on.")
+    start, end = chosen[0]["timestamp"], chosen[-1]["timestamp"] + DAY_S
+    if first + count < len(history):
+        end = min(end, history[first + count]["timestamp"])
+    return Range(ticker, start, end, count)
+
+
+def held_answer(
+    ask: Ask, asked: Range, history: list[dict[str, Any]], request_id: str
+) -> tuple[Part, ...]:
+    """Ask for a range that is held, check its records by the history, and make it a pattern.
+
+    Only the clock of the envelope, `ts_ms`, may differ from one answer to the next.
+    """
+    line = ask(asked.request(request_id))
+    records = records_of(line, request_id)
+    wanted = [r for r in history if asked.start <= r["timestamp"] < asked.end]
+    if len(wanted) != asked.records or records != wanted:
+        raise WrongAnswer(f"{asked}: the records differ from those of the whole history.")
+    stitch = msgspec.json.decode(line)["stitch"]
+    if stitch["upstream_requests"] or stitch["fetched"] or stitch["missing"]:
+        raise WrongAnswer(f"{asked} should be held by now, but its answer says {stitch}.")
+    clocks = list(TS_MS.finditer(line))
+    if len(clocks) != 1:
+        raise WrongAnswer(f"{asked}: {len(clocks)} times ts_ms in the answer instead of once.")
+    digits = clocks[0].span(1)
+    # Apart, so that the answers to all ids share the long part in the load generator's memory.
+    head = line.index(request_id.encode()) + len(request_id)
+    parts: list[Part]
+    if head <= digits[0]:
+        parts = [
+            line[:head],
+            line[head : digits[0]],
+            digits[1] - digits[0],
+            line[digits[1] :],
+        ]
+    else:
+        parts = [
+            line[: digits[0]],
+            digits[1] - digits[0],
+            line[digits[1] : head],
+            line[head:],
+        ]
+    return tuple(part for part in parts if part)
+
+
+def held_question(
+    ask: Ask, ranges: list[Range], histories: dict[str, list[dict[str, Any]]]
+) -> Question:
+    """The question of these ranges in turn, each request with an id of its own.
+
+    Asks for each once before, so that they are held.
+    """
+    requests, answers = [], []
+    for asked in ranges:
+        ask(asked.request("fill"))
+    for number in range(max(IDS, len(ranges))):
+        asked = ranges[number % len(ranges)]
+        request_id = f"bench-{number:04d}"
+        requests.append(asked.request(request_id))
+        answers.append(held_answer(ask, asked, histories[asked.ticker], request_id))
+    size = sum(part if isinstance(part, int) else len(part) for part in answers[0])
+    return Question(tuple(requests), tuple(answers), "line", size)
+
+
+def echo_question(size: int) -> Question:
+    """A line to the echo server, which answers with `size` bytes."""
+    line = Range("AAPL", 0, DAY_S, 1).request("bench-0000")
+    return Question((line,), ((b"x" * (size - 1) + b"\n",),), "line", size)
+
+
+def redis_question(server: Server, size: int) -> Question:
+    """GET of a value of `size` bytes, which this sets."""
+    key = f"bench:{size}"
+    value = (b"0123456789abcdef" * (size // 16 + 1))[:size]
+    with server.connect() as connection:
+        connection.sendall(_resp(b"SET", key.encode(), value))
+        if connection.recv(64) != b"+OK\r\n":
+            raise WrongAnswer("Redis did not take the value.")
+    answer = (b"$%d\r\n" % size, value + b"\r\n")
+    return Question((_resp(b"GET", key.encode()),), (answer,), "resp", size)
+
+
+def _resp(*words: bytes) -> bytes:
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)

@@ -1,0 +1,143 @@
+"""`gapless query`: one line of the query language to a running hub, its answer to stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import App, Parameter
+
+from gapless.cli import output as outputs
+from gapless.cli.exits import UsageError
+from gapless.client.connection import connect
+from gapless.config import Address, parse_address
+from gapless.errors import ConfigError, GaplessError
+
+DEFAULT_TCP = "127.0.0.1:7000"
+
+
+def register(app: App) -> None:
+    """Add `query` to the command line."""
+    app.command(query)
+
+
+def query(
+    line: str,
+    /,
+    *more: str,
+    tcp: str | None = None,
+    token: str | None = None,
+    output: Annotated[outputs.Format | None, Parameter(name=["--output", "-o"])] = None,
+    output_file: Annotated[Path | None, Parameter(name=["--output-file", "-O"])] = None,
+    timeout: float = 60.0,
+) -> None:
+    """Ask a running hub and print its answer.
+
+    The line is in the query language, such as "providers" or
+    "provider sample search ticker=AAPL date=2025-01-01..2025-02-01". An answer that is partial
+    or stale is printed all the same, with a warning on stderr.
+
+    Parameters
+    ----------
+    line
+        The query. Several words are joined; quote the whole if a value has blanks in it.
+    tcp
+        HOST:PORT of the hub. Default: what GAPLESS_URL names (tcp://HOST:PORT), else
+        127.0.0.1:7000.
+    token
+        Access token. Better put it into GAPLESS_TOKEN: arguments can be seen by others.
+    output
+        Default: what the name of the output file says; else table on a terminal, json elsewhere.
+    output_file
+        Write there instead of to stdout; the file is replaced when the answer is complete.
+    timeout
+        Seconds to wait for a hub that is silent.
+    """
+    address = hub_address(tcp, os.environ)
+    format = choose_format(output, output_file, terminal=sys.stdout.isatty())
+    if not timeout > 0:
+        raise UsageError("--timeout needs a number of seconds above 0")
+    with connect(address.host, address.port, timeout) as connection:
+        answer = connection.request(
+            {"type": "Line", "payload": {"line": " ".join([line, *more])}},
+            token=token or os.environ.get("GAPLESS_TOKEN") or None,
+            data_as="array",
+        )
+    if format == "table":
+        for text in outputs.summaries(answer):
+            print(text, file=sys.stderr)
+    write(answer, format, output_file)
+    for text in outputs.warnings(answer):
+        print(f"gapless: warning: {text}", file=sys.stderr)
+
+
+def hub_address(tcp: str | None, environ: Mapping[str, str]) -> Address:
+    """Return where the hub is: the flag, else `GAPLESS_URL`, else the default."""
+    if tcp is not None:
+        try:
+            return parse_address(tcp.removeprefix("tcp://"))
+        except ConfigError as error:
+            raise UsageError(f"--tcp: {error.message}") from None
+    url = environ.get("GAPLESS_URL") or DEFAULT_TCP
+    if "://" in url and not url.startswith("tcp://"):
+        raise ConfigError(
+            f"GAPLESS_URL = {url}: gapless query speaks TCP; give tcp://HOST:PORT, or --tcp"
+        )
+    try:
+        return parse_address(url.removeprefix("tcp://").rstrip("/"))
+    except ConfigError as error:
+        raise ConfigError(f"GAPLESS_URL: {error.message}") from None
+
+
+def choose_format(
+    output: outputs.Format | None, output_file: Path | None, *, terminal: bool
+) -> outputs.Format:
+    """Return the format to print in; raise `UsageError` for bytes that would fill a terminal."""
+    if output is None and output_file is not None:
+        output = outputs.format_of_suffix(output_file.suffix)
+    if output is None:
+        return "table" if terminal and output_file is None else "json"
+    if output in outputs.BINARY and terminal and output_file is None:
+        raise UsageError(
+            f"{output} is not for a terminal: write it to a file with -O FILE, or pipe it on"
+        )
+    return output
+
+
+def write(answer: Mapping[str, Any], format: outputs.Format, output_file: Path | None) -> None:
+    """Write the answer to the file, or to stdout; JSON is laid out where a person reads it."""
+    if output_file is not None:
+        _replace(output_file, answer, format)
+    elif format == "table":
+        outputs.print_table(answer, sys.stdout)
+    elif sys.stdout.isatty() and format == "json":
+        print(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(outputs.render(answer, format))
+        sys.stdout.buffer.flush()
+
+
+def _replace(path: Path, answer: Mapping[str, Any], format: outputs.Format) -> None:
+    """Write a file beside `path` and put it in its place, so that no half a file is left."""
+    temporary: str | None = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            "wb", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            temporary = file.name
+            if format == "table":
+                with open(temporary, "w", encoding="utf-8") as text:
+                    outputs.print_table(answer, text)
+            else:
+                file.write(outputs.render(answer, format))
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise GaplessError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,144 @@
+"""`gapless serve`: run a hub until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+from typing import Annotated, Protocol
+
+from cyclopts import App, Parameter
+
+from gapless import __version__
+from gapless.cli.settings import NO_FLAGS, SettingFlags
+from gapless.config import Origins, Settings, refuse_exposure
+from gapless.errors import ConfigError, GaplessError
+from gapless.observability import configure_logging, masked
+
+
+class RunningHub(Protocol):
+    """What the start-up line needs to know of a hub."""
+
+    @property
+    def tcp(self) -> str:
+        """The `HOST:PORT` that is open."""
+        ...
+
+
+Opener = Callable[[Settings], AbstractAsyncContextManager[RunningHub]]
+
+
+def register(app: App) -> None:
+    """Add `serve` and the older spellings `--server` and `--client` to the command line."""
+    app.command(serve, name=["serve", "--server"])
+    app.command(shell_to_come, name="--client", show=False)
+
+
+def serve(flags: SettingFlags = NO_FLAGS) -> None:
+    """Run a hub until SIGTERM or Ctrl-C.
+
+    Settings come from defaults, the settings file, the environment (GAPLESS_...) and these
+    flags, the later winning; "gapless config show" lists them all. Logs go to stderr, and so
+    does one line "gapless VERSION ready tcp=HOST:PORT db=PATH" as soon as requests are taken.
+    """
+    settings, origins = flags.load()
+    refuse_unbuilt(settings, origins)
+    refuse_exposure(settings)
+    prepare_folder(settings, origins)
+    configure_logging(settings.log.level, settings.log.format)
+
+    import uvloop
+
+    from gapless.app import running_hub
+
+    uvloop.run(serve_until_signal(settings, running_hub))
+
+
+def shell_to_come(*_: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> None:
+    """Open the shell: not part of this version."""
+    raise ConfigError(
+        f"gapless {__version__} has no shell yet; ask single questions with: gapless query LINE"
+    )
+
+
+def refuse_unbuilt(settings: Settings, origins: Origins) -> None:
+    """Raise `ConfigError` for what is asked for and not part of this version."""
+    if settings.auth:
+        raise ConfigError(
+            f"gapless {__version__} has no authentication yet: leave out auth "
+            f"({origins['auth']}); the hub then listens on this machine only"
+        )
+    if origins["http"].kind != "default" and settings.http != "off":
+        raise ConfigError(
+            f"gapless {__version__} has no HTTP server yet: leave out http "
+            f"({origins['http']}), or say off"
+        )
+
+
+def prepare_folder(settings: Settings, origins: Origins) -> None:
+    """Make the default database's folder; elsewhere a missing folder may be a slip of the hand."""
+    if "://" in settings.db:
+        return
+    folder = Path(settings.db).parent
+    if origins["db"].kind == "default":
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"the folder {folder} for the database cannot be made ({error.strerror}); "
+                "choose another place with --db"
+            ) from error
+    elif not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder} for the database; make it, or change --db")
+
+
+async def serve_until_signal(settings: Settings, running_hub: Opener) -> None:
+    """Run a hub until SIGTERM or SIGINT; a second signal ends the process at once."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    await serve_until(stop, settings, running_hub)
+
+
+async def serve_until(stop: asyncio.Event, settings: Settings, running_hub: Opener) -> None:
+    """Run a hub until `stop` is set, saying on stderr when it is ready.
+
+    Raises a `GaplessError` of one sentence if it cannot start.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            hub = await stack.enter_async_context(running_hub(settings))
+        except OSError as error:
+            raise _cannot_start(error, settings) from error
+        print(
+            f"gapless {__version__} ready tcp={hub.tcp} db={masked(settings.db)}",
+            file=sys.stderr,
+            flush=True,
+        )
+        await stop.wait()
+
+
+def _cannot_start(error: OSError, settings: Settings) -> GaplessError:
+    where = f"cannot listen on {settings.tcp}"
+    if error.errno == errno.EADDRINUSE:
+        return GaplessError(
+            f"{where}: another program does; end it, or choose another port with --tcp"
+        )
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return GaplessError(f"{where}: this machine has no such address")
+    if error.errno == errno.EACCES and error.filename is None:
+        return GaplessError(f"{where}: not allowed; choose a port from 1024 up with --tcp")
+    about = f": {error.filename}" if error.filename else ""
+    return GaplessError(f"cannot start: {error.strerror or error}{about}")

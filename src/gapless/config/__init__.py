@@ -1,0 +1,43 @@
+"""Settings: every limit by its name, what it is for, and where its value came from.
+
+Only `app` and `cli` read them; everything below is handed the values it needs.
+"""
+
+from gapless.config.addresses import Address, parse_address
+from gapless.config.loading import (
+    Origin,
+    Origins,
+    load_settings,
+    refuse_exposure,
+    shown_values,
+)
+from gapless.config.settings import (
+    CacheSettings,
+    FetchSettings,
+    LimitSettings,
+    LogSettings,
+    Option,
+    SampleSettings,
+    Settings,
+    YahooSettings,
+    options,
+)
+
+__all__ = [
+    "Address",
+    "CacheSettings",
+    "FetchSettings",
+    "LimitSettings",
+    "LogSettings",
+    "Option",
+    "Origin",
+    "Origins",
+    "SampleSettings",
+    "Settings",
+    "YahooSettings",
+    "load_settings",
+    "options",
+    "parse_address",
+    "refuse_exposure",
+    "shown_values",
+]

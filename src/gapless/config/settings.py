@@ -1,0 +1,264 @@
+"""The settings: every limit by its name, with its default and what it is for.
+
+Apart from where values come from, so that this file reads as the list that it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_type_hints
+
+from platformdirs import user_data_path
+
+from gapless.config.addresses import (
+    check_fallback_url,
+    check_http_address,
+    check_http_url,
+    check_not_empty,
+    parse_address,
+)
+
+KIB, MIB = 1 << 10, 1 << 20
+PREFIX = "GAPLESS_"
+YAHOO_URL = "https://query1.finance.yahoo.com"
+YAHOO_FALLBACK_URL = "https://query2.finance.yahoo.com"
+
+
+def _about(
+    doc: str,
+    unit: str = "",
+    least: float | None = None,
+    check: Callable[[str], object] | None = None,
+) -> dict[str, Any]:
+    """Return a field's metadata: its sentence, its unit, its least value, a check of its text."""
+    return {"doc": doc, "unit": unit, "least": least, "check": check}
+
+
+def _setting(
+    default: Any,
+    doc: str,
+    *,
+    unit: str = "",
+    least: float | None = None,
+    check: Callable[[str], object] | None = None,
+) -> Any:
+    return field(default=default, metadata=_about(doc, unit, least, check))
+
+
+def default_db() -> str:
+    """Return the database's path in the user's data directory; nothing is created."""
+    return str(user_data_path("gapless", appauthor=False) / "gapless.db")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """What one client, one request and one shutdown may take."""
+
+    max_line_bytes: int = _setting(
+        MIB,
+        "longest request line; a longer one ends its connection",
+        unit="bytes",
+        least=KIB,
+    )
+    max_unsent_bytes: int = _setting(
+        8 * MIB,
+        "unsent bytes of a connection beyond which further answers are held back",
+        unit="bytes",
+        least=KIB,
+    )
+    slow_reader_s: float = _setting(
+        10.0,
+        "a client that reads nothing for so long is closed",
+        unit="seconds",
+        least=0.001,
+    )
+    max_connections: int = _setting(10_000, "connections open at once", least=1)
+    max_in_flight: int = _setting(256, "requests of one connection worked on at once", least=1)
+    max_records: int = _setting(1_000_000, "records in one answer", least=1)
+    max_entities: int = _setting(1000, "entities in one listing, whatever limit= says", least=1)
+    default_entities: int = _setting(100, "entities in one listing without limit=", least=1)
+    max_listing_bytes: int = _setting(
+        4 * MIB, "a listing stops here and says where to go on", unit="bytes", least=KIB
+    )
+    shutdown_s: float = _setting(
+        10.0, "how long a stop waits for requests under way", unit="seconds", least=0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """What is kept at hand, and how long it counts as known."""
+
+    hot_bytes: int = _setting(
+        256 * MIB,
+        "memory for blocks that are answered without the database",
+        unit="bytes",
+        least=0,
+    )
+    block_records: int = _setting(2000, "records in one stored block", least=1)
+    unknown_ticker_s: float = _setting(
+        900.0,
+        "how long an unknown ticker is not asked for again",
+        unit="seconds",
+        least=0,
+    )
+    basis_ttl_s: float = _setting(
+        86_400.0,
+        "how long a held bar counts as compared with upstream's",
+        unit="seconds",
+        least=0,
+    )
+    join_distance_s: float = _setting(
+        0.0, "gaps this near to each other are fetched as one", unit="seconds", least=0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchSettings:
+    """How patient the hub is with upstream."""
+
+    deadline_s: float = _setting(
+        20.0, "all tries for one gap together", unit="seconds", least=0.001
+    )
+    breaker_failures: int = _setting(
+        5, "failures in a row after which a provider is left alone", least=1
+    )
+    breaker_cooldown_s: float = _setting(
+        60.0, "how long it is left alone the first time", unit="seconds", least=0
+    )
+    breaker_cooldown_max_s: float = _setting(
+        900.0, "how long it is left alone at most", unit="seconds", least=0
+    )
+    max_bumps: int = _setting(
+        2,
+        "how often one request starts over because upstream revised its past meanwhile",
+        least=0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YahooSettings:
+    """The Yahoo Finance provider."""
+
+    enabled: bool = _setting(True, "whether the provider is there")
+    base_url: str = _setting(YAHOO_URL, "where its requests go", check=check_http_url)
+    fallback_url: str | None = _setting(
+        "auto",
+        "where they go when that fails; none for nowhere; auto is Yahoo's second host, "
+        "and none where base_url was changed",
+        check=check_fallback_url,
+    )
+    impersonate: bool = _setting(True, "speak TLS and HTTP as a browser does; Yahoo wants it")
+    rate: float = _setting(2.0, "requests a second in the long run", least=0.001)
+    burst: int = _setting(20, "requests that may go at once after a rest", least=1)
+    connect_timeout_s: float = _setting(
+        5.0, "name resolution and connecting", unit="seconds", least=0.001
+    )
+    timeout_s: float = _setting(10.0, "one request as a whole", unit="seconds", least=0.001)
+    max_body_bytes: int = _setting(
+        64 * MIB, "largest response, decompressed", unit="bytes", least=KIB
+    )
+    refresh_daily_s: float = _setting(
+        900.0,
+        "how long a still-forming bar of a day or more is good",
+        unit="seconds",
+        least=0,
+    )
+    refresh_intraday_s: float = _setting(
+        60.0,
+        "how long a still-forming bar within the day is good",
+        unit="seconds",
+        least=0,
+    )
+    refresh_null_s: float = _setting(
+        3600.0,
+        "when a bar that came without values is asked for again",
+        unit="seconds",
+        least=0,
+    )
+
+    def __post_init__(self) -> None:
+        """Resolve `auto`."""
+        # Whoever points base_url at a stand-in must not have requests leak to the real host.
+        if self.fallback_url == "auto":
+            changed = self.base_url != YAHOO_URL
+            object.__setattr__(self, "fallback_url", None if changed else YAHOO_FALLBACK_URL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleSettings:
+    """The bundled sample provider."""
+
+    enabled: bool = _setting(True, "whether the provider is there")
+    rate: float = _setting(50.0, "requests a second in the long run", least=0.001)
+    burst: int = _setting(200, "requests that may go at once after a rest", least=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """The log, on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = _setting("info", "what is logged")
+    format: Literal["text", "json"] = _setting("text", "for people or for machines")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of a hub. `Settings()` has the defaults."""
+
+    db: str = field(
+        default_factory=default_db,
+        metadata=_about("database file, or its URL", check=check_not_empty),
+    )
+    tcp: str = _setting("127.0.0.1:7000", "HOST:PORT for line-JSON over TCP", check=parse_address)
+    http: str = _setting("127.0.0.1:7070", "HOST:PORT for HTTP, or off", check=check_http_address)
+    auth: bool = _setting(False, "whether requests need a token")
+    base: Path = field(
+        default_factory=Path.cwd, metadata=_about("directory that plugins are loaded from")
+    )
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    fetch: FetchSettings = field(default_factory=FetchSettings)
+    yahoo: YahooSettings = field(default_factory=YahooSettings)
+    sample: SampleSettings = field(default_factory=SampleSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+
+class Option(NamedTuple):
+    """One setting as the docs list it: dotted key, type, default, sentence and unit."""
+
+    key: str
+    type: Any
+    default: Any
+    doc: str
+    unit: str
+    least: float | None
+    check: Callable[[str], object] | None
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return PREFIX + self.key.replace(".", "__").upper()
+
+
+def options() -> Iterator[Option]:
+    """Yield every setting, in the order of the docs: the top ones, then section by section."""
+    yield from _options_of(Settings, "")
+
+
+def _options_of(kind: type, prefix: str) -> Iterator[Option]:
+    hints = get_type_hints(kind)
+    sections: list[tuple[str, type]] = []
+    for item in fields(kind):
+        hint = hints[item.name]
+        if is_dataclass(hint):
+            assert isinstance(hint, type)
+            sections.append((f"{prefix}{item.name}.", hint))
+            continue
+        factory = item.default_factory
+        default = item.default if factory is MISSING else factory()
+        yield Option(prefix + item.name, hint, default, **item.metadata)
+    for name, hint in sections:
+        yield from _options_of(hint, name)

@@ -1,0 +1,369 @@
+"""Records as bytes: runs that are sliced without being parsed, and how they are laid into blocks.
+
+A run holds the JSON text of its records joined by commas, the records' timestamps, byte offsets
+and running hashes, so that any sub-range is a slice and its etag a difference (stitching rules
+17 and 18).
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import xxhash
+
+from gapless.domain.coverage import Coverage, Outcome
+from gapless.domain.intervals import Interval
+
+_MASK = (1 << 64) - 1
+_HEAD = struct.Struct("<4sI")
+_MAGIC = b"gli1"
+
+
+class Run:
+    """An immutable run of records, ascending in time.
+
+    `text` has no brackets. `times[i]` is milliseconds UTC, `offsets[i]` where record i begins
+    (one more entry than records: where a further one would begin), `hashes[i]` the sum modulo
+    2⁶⁴ of the xxh3-64 of the records before i.
+    """
+
+    __slots__ = ("hashes", "offsets", "text", "times")
+
+    def __init__(
+        self,
+        text: bytes,
+        times: Sequence[int],
+        offsets: Sequence[int],
+        hashes: Sequence[int],
+    ) -> None:
+        self.text = text
+        self.times = times
+        self.offsets = offsets
+        self.hashes = hashes
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Run)
+            and self.text == other.text
+            and list(self.times) == list(other.times)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # compared by content in tests, never a key
+
+    @classmethod
+    def of(cls, records: Iterable[tuple[int, bytes]]) -> Run:
+        """Make a run from (milliseconds, JSON text) pairs that ascend in time."""
+        times, offsets, hashes = array("q"), array("q", [0]), array("Q", [0])
+        texts: list[bytes] = []
+        at = total = 0
+        for time, text in records:
+            texts.append(text)
+            times.append(time)
+            at += len(text) + 1
+            offsets.append(at)
+            total = (total + xxhash.xxh3_64_intdigest(text)) & _MASK
+            hashes.append(total)
+        return cls(b",".join(texts), times, offsets, hashes)
+
+    def bounds(self, interval: Interval) -> tuple[int, int]:
+        """Return the indices `[i, j)` of the records whose time lies in `interval`."""
+        i = bisect_left(self.times, interval.start)
+        return i, bisect_left(self.times, interval.end, i)
+
+    def cut(self, interval: Interval) -> Run:
+        """Return the run of the records that lie in `interval`."""
+        i, j = self.bounds(interval)
+        if i == 0 and j == len(self):
+            return self
+        base, zero = self.offsets[i], self.hashes[i]
+        return Run(
+            self.joined(i, j),
+            array("q", self.times[i:j]),
+            array("q", [offset - base for offset in self.offsets[i : j + 1]]),
+            array("Q", [(total - zero) & _MASK for total in self.hashes[i : j + 1]]),
+        )
+
+    def joined(self, i: int, j: int) -> bytes:
+        """Return the text of the records `[i, j)`, joined by commas."""
+        return self.text[self.offsets[i] : self.offsets[j] - 1] if i < j else b""
+
+    def sum(self, i: int, j: int) -> int:
+        """Return the hash of the records `[i, j)`; see `etag`."""
+        return (self.hashes[j] - self.hashes[i]) & _MASK
+
+    def record(self, i: int) -> bytes:
+        """Return the JSON text of one record."""
+        return self.text[self.offsets[i] : self.offsets[i + 1] - 1]
+
+    def row(self, i: int) -> dict[str, Any]:
+        """Return one record, parsed."""
+        row: dict[str, Any] = msgspec.json.decode(self.record(i))
+        return row
+
+    def records(self) -> Iterable[tuple[int, bytes]]:
+        """Yield (milliseconds, JSON text) of each record."""
+        for i in range(len(self)):
+            yield self.times[i], self.record(i)
+
+    def index(self) -> bytes:
+        """Return times, offsets and hashes packed, as they are stored beside the text."""
+        return b"".join(
+            (
+                _HEAD.pack(_MAGIC, len(self)),
+                array("q", self.times).tobytes(),
+                array("q", self.offsets).tobytes(),
+                array("Q", self.hashes).tobytes(),
+            )
+        )
+
+    @classmethod
+    def load(cls, text: bytes, index: bytes) -> Run:
+        """Return the run that `text` and `index` were stored from; nothing is parsed.
+
+        Raises `ValueError` where the two do not fit.
+        """
+        if len(index) < _HEAD.size:
+            raise ValueError("the index of a block is cut short")
+        magic, count = _HEAD.unpack_from(index)
+        view = memoryview(index)[_HEAD.size :]
+        times_end, offsets_end = 8 * count, 8 * (2 * count + 1)
+        if magic != _MAGIC or len(view) != 8 * (3 * count + 2):
+            raise ValueError("the index of a block does not fit its count")
+        run = cls(
+            text,
+            view[:times_end].cast("q"),
+            view[times_end:offsets_end].cast("q"),
+            view[offsets_end:].cast("Q"),
+        )
+        if run.offsets[count] != (len(text) + 1 if count else 0):
+            raise ValueError("the index of a block does not fit its text")
+        return run
+
+    @classmethod
+    def concat(cls, runs: Sequence[Run]) -> Run:
+        """Return the records of all runs as one; they must ascend from run to run."""
+        runs = [run for run in runs if len(run)]
+        if len(runs) == 1:
+            return runs[0]
+        times, offsets, hashes = array("q"), array("q", [0]), array("Q", [0])
+        for run in runs:
+            at, total = offsets[-1], hashes[-1]
+            times.extend(run.times)
+            offsets.extend(at + offset for offset in run.offsets[1:])
+            hashes.extend((total + value) & _MASK for value in run.hashes[1:])
+        return cls(b",".join(run.text for run in runs), times, offsets, hashes)
+
+
+EMPTY = Run.of(())
+
+
+def etag(total: int) -> str:
+    """Return 16 hex digits of a sum of record hashes (stitching rule 18)."""
+    return f"{total & _MASK:016x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A stored run: the covered interval it belongs to, its generation, whether it is final.
+
+    `number` is the store's name for it, `None` for one that is not stored yet.
+    """
+
+    start: int
+    end: int
+    generation: int
+    final: bool
+    count: int
+    first: int
+    last: int
+    number: int | None = None
+
+    @property
+    def interval(self) -> Interval:
+        """The covered interval whose records it holds."""
+        return Interval(self.start, self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run on its way into the store, with the interval that will be its block's."""
+
+    interval: Interval
+    generation: int
+    final: bool
+    run: Run
+
+    def block(self) -> Block:
+        """Return the block it becomes."""
+        return Block(
+            *self.interval,
+            generation=self.generation,
+            final=self.final,
+            count=len(self.run),
+            first=self.run.times[0],
+            last=self.run.times[-1],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Relayout:
+    """Which blocks go and which pieces come when an interval is replaced."""
+
+    removed: tuple[Block, ...]
+    added: tuple[Piece, ...]
+
+
+def relayout(
+    blocks: Sequence[Block],
+    coverage: Sequence[Coverage],
+    interval: Interval,
+    fresh: Run,
+    load: Callable[[Block], Run],
+    limit: int,
+) -> Relayout:
+    """Lay `fresh` into `interval` (stitching rules 6 and 17).
+
+    `blocks` are the series' blocks by start, `coverage` what will be known afterwards, `limit`
+    the most records of a block. What the blocks held in `interval` goes; their rests stay. Final
+    neighbours of one generation with nothing unknown between them become one block while they
+    are small. `load` reads a block's run and is called only for blocks that change.
+    """
+    hit = [block for block in blocks if block.interval.overlaps(interval)]
+    pieces = _fresh_pieces(coverage, interval, fresh)
+    for block in hit:
+        run = load(block)
+        left = Interval(block.start, min(block.end, interval.start))
+        right = Interval(max(block.start, interval.end), block.end)
+        for rest in (left, right):
+            kept = run.cut(rest) if not rest.empty else EMPTY
+            if len(kept):
+                pieces.append(Piece(rest, block.generation, block.final, kept))
+    pieces.sort(key=lambda piece: piece.interval)
+    removed = list(hit)
+    small = limit // 4
+    for neighbour in _neighbours(blocks, hit, interval):
+        beside = _touching(pieces, neighbour)
+        if (
+            beside is not None
+            and min(neighbour.count, len(beside.run)) <= small
+            and neighbour.count + len(beside.run) <= limit
+            and _mergeable(neighbour, beside, coverage)
+        ):
+            run = load(neighbour)
+            piece = Piece(neighbour.interval, neighbour.generation, True, run)
+            pieces = sorted([*pieces, piece], key=lambda one: one.interval)
+            removed.append(neighbour)
+    merged: list[Piece] = []
+    for piece in pieces:
+        last = merged[-1] if merged else None
+        if (
+            last is not None
+            and len(last.run) + len(piece.run) <= limit
+            and min(len(last.run), len(piece.run)) <= small
+            and _mergeable(last, piece, coverage)
+        ):
+            merged[-1] = replace(
+                last,
+                interval=Interval(last.interval.start, piece.interval.end),
+                run=Run.concat([last.run, piece.run]),
+            )
+        else:
+            merged.append(piece)
+    added = [part for piece in merged for part in _split(piece, limit)]
+    return Relayout(tuple(removed), tuple(added))
+
+
+def _fresh_pieces(coverage: Sequence[Coverage], interval: Interval, fresh: Run) -> list[Piece]:
+    """Cut the fetched records along the coverage rows they lie in, final ones together."""
+    pieces: list[Piece] = []
+    for row in coverage:
+        part = row.interval.intersection(interval)
+        if part.empty or row.outcome is Outcome.OUT_OF_WINDOW:
+            continue
+        run = fresh.cut(part)
+        if len(run):
+            pieces.append(Piece(part, row.generation, row.final, run))
+    return pieces
+
+
+def _neighbours(blocks: Sequence[Block], hit: Sequence[Block], interval: Interval) -> list[Block]:
+    """Return the nearest untouched block on either side."""
+    before = [block for block in blocks if block.end <= interval.start]
+    after = [block for block in blocks if block.start >= interval.end]
+    if any(block.start < interval.start for block in hit):
+        before = []
+    if any(block.end > interval.end for block in hit):
+        after = []
+    return before[-1:] + after[:1]
+
+
+def _touching(pieces: Sequence[Piece], block: Block) -> Piece | None:
+    """Return the piece that comes right after or right before the block."""
+    if not pieces:
+        return None
+    return pieces[0] if block.end <= pieces[0].interval.start else pieces[-1]
+
+
+def _mergeable(one: Block | Piece, other: Block | Piece, coverage: Sequence[Coverage]) -> bool:
+    """Whether both are final, of one generation, and all between them is known and final."""
+    if not (one.final and other.final and one.generation == other.generation):
+        return False
+    start = min(one.interval.end, other.interval.end)
+    end = max(one.interval.start, other.interval.start)
+    for row in coverage:
+        if row.end <= start:
+            continue
+        if start >= end:
+            break
+        if (
+            row.start > start
+            or not row.final
+            or row.generation != one.generation
+            or row.outcome is Outcome.OUT_OF_WINDOW
+        ):
+            return False
+        start = row.end
+    return start >= end
+
+
+def _split(piece: Piece, limit: int) -> list[Piece]:
+    """Cut a piece of more than `limit` records into even parts."""
+    count = len(piece.run)
+    if count <= limit:
+        return [piece]
+    parts = -(-count // limit)
+    edges = [count * part // parts for part in range(parts + 1)]
+    starts = [piece.interval.start, *(piece.run.times[edge] for edge in edges[1:-1])]
+    ends = [*starts[1:], piece.interval.end]
+    return [
+        replace(piece, interval=part, run=piece.run.cut(part))
+        for part in (Interval(start, end) for start, end in zip(starts, ends, strict=True))
+    ]
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode(row: Mapping[str, Any] | msgspec.Struct) -> bytes:
+    """Return a record's JSON text: ASCII, no spaces, shortest floats (stitching rule 17)."""
+    text = _encode(row)
+    if text.isascii():
+        return text
+    return "".join(char if char < "\x80" else _escaped(char) for char in text.decode()).encode(
+        "ascii"
+    )
+
+
+def _escaped(char: str) -> str:
+    """Return a character beyond ASCII as JSON's UTF-16 escapes."""
+    units = char.encode("utf-16-be")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))

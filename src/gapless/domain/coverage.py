@@ -1,0 +1,116 @@
+"""What is known of a series: disjoint intervals, each with an outcome and how long it holds.
+
+Coverage says what is known, records say what there is: a weekend is covered and empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from gapless.domain.intervals import Interval
+
+# A range that ends within this of the instant it was asked at reached the present: bounds
+# relative to now are floored to the second (stitching rule 1).
+_PRESENT_MS = 1_000
+
+
+class Outcome(StrEnum):
+    """What upstream had for an interval (stitching rule 2); a failure leaves no coverage."""
+
+    HELD = "held"
+    EMPTY = "empty"
+    OUT_OF_WINDOW = "out_of_window"
+
+
+class Mark(StrEnum):
+    """What the reader of an answer must know of records that upstream no longer serves."""
+
+    RESCALED = "rescaled"
+    UNVERIFIED = "unverified"
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """One known interval. Instants are milliseconds UTC.
+
+    `fetched_at` is when the fetch was planned: data is at least that fresh. `refresh_after`
+    `None`: final. `generation` counts the changes of basis the series had seen.
+    """
+
+    start: int
+    end: int
+    outcome: Outcome
+    fetched_at: int
+    refresh_after: int | None = None
+    generation: int = 0
+    mark: Mark | None = None
+
+    @property
+    def interval(self) -> Interval:
+        """The instants it speaks of."""
+        return Interval(self.start, self.end)
+
+    @property
+    def final(self) -> bool:
+        """Whether upstream is done with it (stitching rule 3)."""
+        return self.refresh_after is None
+
+    @property
+    def reaches_present(self) -> bool:
+        """Whether it ended at the present when it was fetched: a tail, not a patch."""
+        return not self.final and self.end >= self.fetched_at - _PRESENT_MS
+
+    def due(self, now: int) -> bool:
+        """Whether it must be fetched again before it is answered as fresh."""
+        return self.refresh_after is not None and self.refresh_after <= now
+
+    def joins(self, later: Coverage) -> bool:
+        """Whether the two can be told as one row: touching, final, and alike in all but age."""
+        return (
+            self.end == later.start
+            and self.final
+            and later.final
+            and self.outcome == later.outcome
+            and self.generation == later.generation
+            and self.mark == later.mark
+        )
+
+
+def cut(rows: Iterable[Coverage], interval: Interval) -> list[Coverage]:
+    """Return the rows without what lies in `interval`; a row over its edge keeps its rest."""
+    result: list[Coverage] = []
+    for row in rows:
+        if not row.interval.overlaps(interval):
+            result.append(row)
+            continue
+        if row.start < interval.start:
+            result.append(replace(row, end=interval.start))
+        if row.end > interval.end:
+            result.append(replace(row, start=interval.end))
+    return result
+
+
+def insert(rows: Iterable[Coverage], fresh: Sequence[Coverage]) -> list[Coverage]:
+    """Return the rows with `fresh` in place of whatever they said before, joined where alike.
+
+    A joined row carries the older `fetched_at` of the two: no instant is claimed to be fresher
+    than it is.
+    """
+    kept = list(rows)
+    for row in fresh:
+        kept = cut(kept, row.interval)
+    result: list[Coverage] = []
+    for row in sorted([*kept, *fresh], key=lambda one: one.start):
+        if result and result[-1].joins(row):
+            last = result[-1]
+            result[-1] = replace(last, end=row.end, fetched_at=min(last.fetched_at, row.fetched_at))
+        else:
+            result.append(row)
+    return result
+
+
+def within(rows: Iterable[Coverage], asked: Interval) -> list[Coverage]:
+    """Return the rows that overlap `asked`, whole."""
+    return [row for row in rows if row.start < asked.end and asked.start < row.end]

@@ -1,0 +1,1 @@
+"""The hub: looks up, plans, fetches the gaps, stores and answers."""

@@ -1,0 +1,259 @@
+"""One provider as the hub asks it: paced, retried within a deadline, behind a breaker.
+
+The only place from which a provider's `fetch` is called, so that everything asked upstream is
+counted and logged here.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from gapless.clock import Clock
+from gapless.domain.intervals import Interval
+from gapless.domain.series import SeriesKey
+from gapless.errors import (
+    BadPluginReply,
+    GaplessError,
+    InternalError,
+    ProviderError,
+    RateLimited,
+    UnknownTicker,
+)
+from gapless.hub.pacing import Breaker, Bucket, back_off
+from gapless.providers.base import Fetched, Provider
+
+_log = structlog.get_logger("gapless.upstream")
+
+# What a remembered refusal may cost in memory.
+_MOST_UNKNOWN = 10_000
+# An upstream that says "too often" without saying for how long is left alone for this long.
+_RATE_LIMITED_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How patiently upstream is asked; seconds."""
+
+    deadline: float = 20.0
+    breaker_failures: int = 5
+    breaker_cooldown: float = 60.0
+    breaker_cooldown_most: float = 900.0
+    unknown_ticker: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request that went upstream, for logs, metrics and tests; `error` `None`: it answered."""
+
+    key: SeriesKey
+    interval: Interval
+    purpose: str
+    error: GaplessError | None
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many requests a piece of work has cost upstream."""
+
+    requests: int = 0
+
+
+class Upstream:
+    """A provider with its budget, its breaker and its memory of unknown tickers."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        clock: Clock,
+        limits: Limits,
+        observe: Callable[[Asked], None] = lambda asked: None,
+        seed: int | None = None,
+    ) -> None:
+        self.provider = provider
+        pace = provider.info.pace
+        self.bucket = Bucket(pace.rate, pace.burst, clock.monotonic())
+        self.breaker = Breaker(
+            limits.breaker_failures, limits.breaker_cooldown, limits.breaker_cooldown_most
+        )
+        self.requests = 0
+        self.last_error: GaplessError | None = None
+        self._clock = clock
+        self._limits = limits
+        self._observe = observe
+        self._random = random.Random(seed)
+        self._unknown: OrderedDict[SeriesKey, tuple[float, UnknownTicker]] = OrderedDict()
+
+    def refusal(self, key: SeriesKey) -> UnknownTicker | None:
+        """Return the refusal of a ticker that upstream lately did not know."""
+        found = self._unknown.get(key)
+        if found is None:
+            return None
+        until, error = found
+        if self._clock.monotonic() < until:
+            return error
+        del self._unknown[key]
+        return None
+
+    async def ask(
+        self,
+        key: SeriesKey,
+        interval: Interval,
+        meta: Mapping[str, Any],
+        purpose: str,
+        tally: Tally,
+    ) -> Fetched:
+        """Fetch once, with retries within the deadline; raise the `ProviderError` that is left.
+
+        Waiting for a turn does not count against the retries' deadline, but nobody waits longer
+        than that for the first turn.
+        """
+        refused = self.refusal(key)
+        if refused is not None:
+            raise refused
+        started = self._clock.monotonic()
+        attempt = 0
+        while True:
+            await self._turn(started)
+            attempt += 1
+            try:
+                fetched = await self._attempt(key, interval, meta, purpose, tally)
+            except ProviderError as error:
+                self.last_error = error
+                pause = self._pause(error, attempt, started)
+                if pause is None:
+                    raise
+                _log.info(
+                    "upstream failed, trying again",
+                    series=key.text,
+                    error=error.message,
+                    pause_s=round(pause, 2),
+                )
+                await self._clock.sleep(pause)
+            else:
+                self.last_error = None
+                return fetched
+
+    async def _turn(self, started: float) -> None:
+        """Wait for a turn of the budget, or raise `RateLimited` where none comes in time."""
+        now = self._clock.monotonic()
+        blocked = self.breaker.blocked_for(now)
+        if blocked > 0:
+            said = f": {self.last_error.message}" if self.last_error is not None else ""
+            reason = self.last_error.reason if self.last_error is not None else None
+            raise ProviderError(
+                f"{self.provider.info.name} is left alone for {blocked:.0f} s after failures{said}",
+                reason=reason,
+                retry_after_s=round(blocked, 1),
+            )
+        left = started + self._limits.deadline - now
+        wait = self.bucket.wait(now)
+        if wait > left:
+            raise RateLimited(
+                f"{self.provider.info.name} is asked at most {self.bucket.rate:g} times a second, "
+                f"and the next turn comes in {wait:.0f} s; try again then",
+                retry_after_s=round(wait, 1),
+            )
+        self.breaker.enter(now)
+        wait = self.bucket.take(now)
+        if wait > 0:
+            try:
+                await self._clock.sleep(wait)
+            except BaseException:
+                self.breaker.abandoned()
+                raise
+
+    async def _attempt(
+        self,
+        key: SeriesKey,
+        interval: Interval,
+        meta: Mapping[str, Any],
+        purpose: str,
+        tally: Tally,
+    ) -> Fetched:
+        now = self._clock.now_ms()
+        try:
+            fetched = await self.provider.fetch(key, interval, now, meta)
+            _verify(fetched, interval, self.provider.info.name)
+        except ProviderError as error:
+            self._count(key, interval, purpose, tally, 1, error)
+            self._failed(key, error)
+            raise
+        except GaplessError as error:
+            self._count(key, interval, purpose, tally, 1, error)
+            self.breaker.abandoned()
+            raise
+        except Exception as error:
+            _log.exception("provider raised", series=key.text)
+            ours = InternalError(
+                f"{self.provider.info.name} failed in a way it should not ({error!r}); "
+                "the log has the details"
+            )
+            self._count(key, interval, purpose, tally, 1, ours)
+            self.breaker.abandoned()
+            raise ProviderError(ours.message, reason="upstream_unavailable") from error
+        except BaseException:
+            self.breaker.abandoned()
+            raise
+        self._count(key, interval, purpose, tally, fetched.requests, None)
+        self.breaker.succeeded()
+        return fetched
+
+    def _count(
+        self,
+        key: SeriesKey,
+        interval: Interval,
+        purpose: str,
+        tally: Tally,
+        requests: int,
+        error: GaplessError | None,
+    ) -> None:
+        tally.requests += requests
+        self.requests += requests
+        self._observe(Asked(key, interval, purpose, error))
+
+    def _failed(self, key: SeriesKey, error: ProviderError) -> None:
+        """Tell the breaker, which only the failures of upstream as a whole concern."""
+        now = self._clock.monotonic()
+        if isinstance(error, UnknownTicker):
+            self._unknown[key] = (now + self._limits.unknown_ticker, error)
+            if len(self._unknown) > _MOST_UNKNOWN:
+                self._unknown.popitem(last=False)
+        if isinstance(error, RateLimited):
+            self.breaker.failed(now, open_for=error.retry_after_s or _RATE_LIMITED_S)
+        elif error.retryable:
+            self.breaker.failed(now)
+        else:
+            # It answered, if only with a refusal.
+            self.breaker.succeeded()
+
+    def _pause(self, error: ProviderError, attempt: int, started: float) -> float | None:
+        """Return the seconds before the next attempt; `None`: there is none."""
+        if not error.retryable or isinstance(error, RateLimited):
+            return None
+        now = self._clock.monotonic()
+        pause = max(back_off(attempt, self._random.random()), error.retry_after_s or 0.0)
+        if self.breaker.blocked_for(now) > 0:
+            return None
+        return pause if now + pause < started + self._limits.deadline else None
+
+
+def _verify(fetched: Fetched, interval: Interval, name: str) -> None:
+    """Refuse what breaks the provider contract, so that nothing malformed is ever stored."""
+    before = interval.start - 1
+    for record in fetched.records:
+        if record.time <= before or record.time >= interval.end:
+            raise BadPluginReply(
+                f"{name} returned records that do not ascend within the asked range"
+            )
+        before = record.time
+    at = interval.start
+    for span in fetched.provisional:
+        if span.start < at or span.end > interval.end or span.start >= span.end:
+            raise BadPluginReply(f"{name} returned provisional spans outside the asked range")
+        at = span.end

@@ -1,0 +1,121 @@
+"""Logs: one shape for our lines and the libraries', on stderr, with nothing secret in them.
+
+Apart because every floor logs, while how a line looks is decided once, by the command line.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.types import Processor
+
+SECRET_KEYS = frozenset(
+    {
+        "access_token",
+        "authorization",
+        "password",
+        "refresh_token",
+        "secret",
+        "setup_key",
+        "token",
+    }
+)
+MASK = "***"
+
+_URL_PASSWORD = re.compile(r"(?<=://)([^/?#\s:@]*):[^/?#\s]*@")
+_QUERY_PASSWORD = re.compile(r"(?i)\b(password|token|secret|api_?key)=[^&\s]+")
+
+
+def masked(text: str) -> str:
+    """Return `text` with the passwords of URLs in it replaced by `***`."""
+    text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
+    return _QUERY_PASSWORD.sub(rf"\1={MASK}", text)
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters spelled out.
+
+    What upstream or a client sent may carry terminal escapes; printed as they are they could
+    rewrite the screen, or forge a line of the log.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def configure_logging(level: str, format: str, stream: TextIO | None = None) -> None:
+    """Send structlog's lines and the standard library's to `stream` (stderr) in one format.
+
+    `level` is `debug`, `info`, `warning` or `error`; `format` is `text` or `json`. Colour only
+    on a terminal, and not where `NO_COLOR` is set. To be called once, by the command line.
+    """
+    stream = sys.stderr if stream is None else stream
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    before: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_secrets,
+    ]
+    last: list[Processor]
+    if format == "json":
+        last = [
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ]
+    else:
+        colors = stream.isatty() and "NO_COLOR" not in os.environ
+        # Plain tracebacks: the decorated ones show local variables, and with them secrets.
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=colors, exception_formatter=structlog.dev.plain_traceback
+        )
+        last = [_printable_values, renderer]
+
+    structlog.configure(
+        processors=[*before, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        cache_logger_on_first_use=False,
+    )
+
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *before],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *last,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    # Libraries tell their daily business at info; ours is what the level is about.
+    root.setLevel(max(threshold, logging.WARNING) if threshold > logging.DEBUG else logging.INFO)
+
+
+def _without_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Mask values by their key, and passwords inside URLs wherever they stand."""
+    for key, value in event.items():
+        if key in SECRET_KEYS:
+            event[key] = MASK
+        elif isinstance(value, str):
+            event[key] = masked(value)
+    return event
+
+
+def _printable_values(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Spell out control characters; JSON does so by itself."""
+    for key, value in event.items():
+        if isinstance(value, str) and key != "exception":
+            event[key] = printable(value)
+    return event

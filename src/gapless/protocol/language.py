@@ -1,0 +1,374 @@
+"""The query language: one line of text to a typed query and back.
+
+Apart because the shell, `gapless query` and the server's `Line` must read the same line alike. An
+error shows the line with a mark under the word it is about.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NoReturn, TypeAlias
+
+from gapless.errors import InvalidQuery
+from gapless.protocol.messages import (
+    MAX_COUNT,
+    ById,
+    BySource,
+    ByState,
+    ByTags,
+    ByUpdatedAtRange,
+    ByUrl,
+    DateRange,
+    Filter,
+    GetAllEntities,
+    GetEntities,
+    GetEntity,
+    GetReport,
+    Param,
+    ProviderList,
+    ProviderRequest,
+    Request,
+    SearchEntities,
+    Ticker,
+)
+from gapless.protocol.times import parse_instant, parse_range
+
+LineQuery: TypeAlias = ProviderList | ProviderRequest
+_TextFilter: TypeAlias = ById | BySource | ByState | Ticker | ByUrl
+_RangeFilter: TypeAlias = DateRange | ByUpdatedAtRange
+
+VERBS: Final = ("get", "get-many", "all", "search", "report")
+SEARCH_KEYS: Final = ("id", "source", "state", "tags", "ticker", "date", "updated", "url", "limit")
+
+_VERB_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
+    {"getmany": "get-many", "get-all": "all", "record": "report"}
+)
+_KEY_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "tag": "tags",
+        "date_range": "date",
+        "daterange": "date",
+        "updated_at": "updated",
+        "updated_range": "updated",
+    }
+)
+_TEXT_FILTERS: Final[Mapping[str, type[_TextFilter]]] = MappingProxyType(
+    {"id": ById, "source": BySource, "state": ByState, "ticker": Ticker, "url": ByUrl}
+)
+_RANGE_FILTERS: Final[Mapping[str, type[_RangeFilter]]] = MappingProxyType(
+    {"date": DateRange, "updated": ByUpdatedAtRange}
+)
+_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_LAST: Final = re.compile(r"-?([0-9]+[smhdw])", re.IGNORECASE)
+_COUNT: Final = re.compile(r"[0-9]{1,19}")
+_QUOTES: Final = ("'", '"')
+_ESCAPABLE: Final = ('"', "\\", ",")
+_CONTEXT_CHARS: Final = 60  # shown on either side of a mark, so that an error fits a screen
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A word: its text without quotes, which of its characters were escaped, and its place."""
+
+    text: str
+    escaped: Sequence[bool]
+    start: int
+    end: int
+
+    def after(self, at: int) -> _Token:
+        """Return the text from there on; errors about it still point at the whole word."""
+        return _Token(self.text[at:], self.escaped[at:], self.start, self.end)
+
+    def items(self) -> tuple[str, ...]:
+        """Split at the commas that are not escaped."""
+        cuts = [i for i, c in enumerate(self.text) if c == "," and not self.escaped[i]]
+        starts, ends = [0, *(i + 1 for i in cuts)], [*cuts, len(self.text)]
+        return tuple(self.text[i:j] for i, j in zip(starts, ends, strict=True))
+
+
+def parse_line(line: str, *, now_ms: int | None = None) -> LineQuery:
+    """Read one line of the query language.
+
+    Bounds of ranges are checked as far as is possible without a clock and stay texts; with
+    `now_ms` (milliseconds UTC) it is also checked that start < end. Raises InvalidQuery, which
+    says what was expected and shows where.
+    """
+    return _Parser(line, now_ms).query()
+
+
+class _Parser:
+    def __init__(self, line: str, now_ms: int | None) -> None:
+        self._line = line
+        self._now_ms = now_ms
+        self._tokens = self._tokenize()
+        self._next = 0
+
+    def query(self) -> LineQuery:
+        first = self._take("`providers` or `provider NAME VERB …`")
+        word = first.text.lower()
+        if word == "providers":
+            self._end("`providers` takes nothing more")
+            return ProviderList()
+        if word != "provider":
+            self._fail(first, f"expected `providers` or `provider`, found `{_cut(first.text)}`")
+        name = self._take("a provider's name, or `list`")
+        if name.text.lower() == "list" and self._next == len(self._tokens):
+            return ProviderList()
+        verbs = ", ".join(VERBS)
+        verb = self._take(f"one of {verbs}")
+        verb_name = verb.text.lower()
+        requests: dict[str, Callable[[], Request]] = {
+            "get": self._get,
+            "get-many": self._get_many,
+            "all": self._all,
+            "search": self._search,
+            "report": self._report,
+        }
+        request = requests.get(_VERB_ALIASES.get(verb_name, verb_name))
+        if request is None:
+            self._fail(verb, f"expected one of {verbs}, found `{_cut(verb.text)}`")
+        return ProviderRequest(name.text, request())
+
+    def _get(self) -> GetEntity:
+        token = self._take("an entity's id")
+        self._end("`get` takes one id; for more, use get-many ID1,ID2")
+        return GetEntity(token.text)
+
+    def _get_many(self) -> GetEntities:
+        token = self._take("ids, as ID1,ID2")
+        self._end("`get-many` takes one list of ids, with commas and no spaces between them")
+        return GetEntities(self._list(token, "id"))
+
+    def _all(self) -> GetAllEntities:
+        counts: dict[str, int] = {}
+        while self._next < len(self._tokens):
+            token = self._take("limit=N or offset=N")
+            key, value = self._key_value(token, "limit=N or offset=N")
+            if key not in ("limit", "offset"):
+                self._fail(token, f"expected limit=N or offset=N, found `{_cut(token.text)}`")
+            self._count(token, key, value, counts)
+        return GetAllEntities(counts.get("limit"), counts.get("offset"))
+
+    def _search(self) -> SearchEntities:
+        filters: list[Filter] = []
+        counts: dict[str, int] = {}
+        while self._next < len(self._tokens):
+            token = self._take("a filter, as KEY=VALUE")
+            key, value = self._key_value(token, "a filter, as KEY=VALUE")
+            if key == "limit":
+                self._count(token, key, value, counts)
+            else:
+                filters.append(self._filter(key, value))
+        if not filters:
+            self._fail(
+                None, "`search` needs at least one filter, such as ticker=AAPL, source= or tags="
+            )
+        return SearchEntities(tuple(filters), counts.get("limit"))
+
+    def _report(self) -> GetReport:
+        token = self._take("url=URL, or the bare URL")
+        self._end("`report` takes one URL; put one with spaces in quotes")
+        key, separator, url = token.text.partition("=")
+        if not separator or key.lower() not in ("url", "record"):
+            url = token.text
+        if not url:
+            self._fail(token, "expected a URL, as url=URL")
+        return GetReport(url)
+
+    def _filter(self, key: str, value: _Token) -> Filter:
+        if (text_filter := _TEXT_FILTERS.get(key)) is not None:
+            return text_filter(value.text)
+        if (range_filter := _RANGE_FILTERS.get(key)) is not None:
+            start, end = self._range(key, value)
+            return range_filter(start, end)
+        if key == "tags":
+            return ByTags(self._list(value, "tag"))
+        return Param(key, value.text)
+
+    def _range(self, key: str, value: _Token) -> tuple[str, str]:
+        start, separator, end = value.text.partition("..")
+        if separator:
+            pass
+        elif (last := _LAST.fullmatch(value.text)) is not None:
+            start, end = f"-{last[1]}", "now"
+        else:
+            self._fail(
+                value,
+                f"expected {key}=A..B with dates or instants, such as "
+                f"{key}=2025-01-01..2025-02-01, or a time back from now, such as {key}=30d",
+            )
+        try:
+            if self._now_ms is not None:
+                parse_range(start, end, now_ms=self._now_ms)
+            else:
+                for text, what in ((start, "start"), (end, "end")):
+                    if text:
+                        parse_instant(text, now_ms=0, what=what)
+        except InvalidQuery as error:
+            self._fail(value, error.message)
+        return start, end
+
+    def _list(self, token: _Token, what: str) -> tuple[str, ...]:
+        items = token.items()
+        if "" in items:
+            self._fail(token, f"expected a list with commas, such as A,B; one {what} is empty")
+        return items
+
+    def _count(self, token: _Token, key: str, value: _Token, counts: dict[str, int]) -> None:
+        if key in counts:
+            self._fail(token, f"`{key}` is there more than once")
+        if _COUNT.fullmatch(value.text) is None or int(value.text) > MAX_COUNT:
+            self._fail(
+                token,
+                f"expected {key}=N with an integer from 0 to {MAX_COUNT}, "
+                f"found `{_cut(value.text)}`",
+            )
+        counts[key] = int(value.text)
+
+    def _key_value(self, token: _Token, expected: str) -> tuple[str, _Token]:
+        key, separator, _ = token.text.partition("=")
+        if not separator or _KEY.fullmatch(key) is None:
+            self._fail(token, f"expected {expected}, found `{_cut(token.text)}`")
+        lowered = key.lower()
+        return _KEY_ALIASES.get(lowered, lowered), token.after(len(key) + 1)
+
+    def _take(self, expected: str) -> _Token:
+        if self._next >= len(self._tokens):
+            self._fail(None, f"the line ends too early; expected {expected}")
+        self._next += 1
+        return self._tokens[self._next - 1]
+
+    def _end(self, message: str) -> None:
+        if self._next < len(self._tokens):
+            self._fail(self._tokens[self._next], message)
+
+    def _tokenize(self) -> list[_Token]:
+        tokens: list[_Token] = []
+        line, at = self._line, 0
+        while at < len(line):
+            if line[at].isspace():
+                at += 1
+                continue
+            token = self._word(at)
+            tokens.append(token)
+            at = token.end
+        return tokens
+
+    def _word(self, start: int) -> _Token:
+        """Read up to the next space outside quotes.
+
+        A quote opens only where a value can begin, so that O'Neil stays a word. Within double
+        quotes a backslash escapes a quote, a backslash or a comma, and is itself before anything
+        else, so that C:\\data needs no care.
+        """
+        line, at = self._line, start
+        text: list[str] = []
+        escaped: list[bool] = []
+        quote, opened = "", start
+        while at < len(line):
+            char = line[at]
+            if quote and char == quote:
+                quote = ""
+            elif quote == '"' and char == "\\" and line[at + 1 : at + 2] in _ESCAPABLE:
+                at += 1
+                text.append(line[at])
+                escaped.append(True)
+            elif not quote and char.isspace():
+                break
+            elif not quote and char in _QUOTES and (at == start or line[at - 1] in "=,"):
+                quote, opened = char, at
+            else:
+                text.append(char)
+                escaped.append(False)
+            at += 1
+        if quote:
+            self._fail(_Token("", (), opened, opened + 1), f"the quote {quote} is not closed")
+        return _Token("".join(text), escaped, start, at)
+
+    def _fail(self, token: _Token | None, message: str) -> NoReturn:
+        line = self._line
+        start = token.start if token is not None else len(line.rstrip())
+        end = token.end if token is not None else start + 1
+        left = max(0, start - _CONTEXT_CHARS)
+        right = min(len(line), start + _CONTEXT_CHARS)
+        shown = "".join(c if c.isprintable() else " " for c in line[left:right])
+        before, after = "…" * (left > 0), "…" * (right < len(line))
+        mark = " " * (len(before) + start - left) + "^" * max(1, min(end, right) - start)
+        raise InvalidQuery(f"{message}\n  {before}{shown}{after}\n  {mark}")
+
+
+def format_line(query: LineQuery) -> str:
+    """Write a query as a line that `parse_line` reads as the same query.
+
+    Raises InvalidQuery for what the language cannot say: a search without filters, a range whose
+    bounds are no instants, an empty item in a list, a parameter named like a filter or not in
+    lower case, a report without a URL.
+    """
+    if isinstance(query, ProviderList):
+        return "providers"
+    line = f"provider {_word(query.provider)} {_request_words(query.request)}"
+    try:
+        same = parse_line(line) == query
+    except InvalidQuery as error:
+        raise InvalidQuery(f"the query language cannot say this: {error.message}") from None
+    if not same:
+        raise InvalidQuery(f"the query language cannot say this; {_cut(line)} means another query")
+    return line
+
+
+def _request_words(request: Request) -> str:
+    match request:
+        case GetEntity(id):
+            return f"get {_word(id)}"
+        case GetEntities(ids):
+            return f"get-many {_words(ids)}"
+        case GetAllEntities(limit, offset):
+            return " ".join(["all", *_counts(limit=limit, offset=offset)])
+        case SearchEntities(query, limit):
+            return " ".join(["search", *map(_filter_words, query), *_counts(limit=limit)])
+        case GetReport(url):
+            return f"report url={_word(url)}"
+
+
+def _filter_words(item: Filter) -> str:
+    match item:
+        case ById(value):
+            return f"id={_word(value)}"
+        case BySource(value):
+            return f"source={_word(value)}"
+        case ByState(value):
+            return f"state={_word(value)}"
+        case Ticker(value):
+            return f"ticker={_word(value)}"
+        case ByUrl(value):
+            return f"url={_word(value)}"
+        case ByTags(values):
+            return f"tags={_words(values)}"
+        case DateRange(start, end):
+            return f"date={start}..{end}"
+        case ByUpdatedAtRange(start, end):
+            return f"updated={start}..{end}"
+        case Param(name, value):
+            return f"{name}={_word(value)}"
+
+
+def _counts(**counts: int | None) -> list[str]:
+    return [f"{key}={value}" for key, value in counts.items() if value is not None]
+
+
+def _words(texts: Sequence[str]) -> str:
+    return ",".join(_word(text, special=_ESCAPABLE) for text in texts)
+
+
+def _word(text: str, *, special: Sequence[str] = _ESCAPABLE[:2]) -> str:
+    """Write a value, in quotes where it would be read otherwise without them."""
+    if text and not any(c.isspace() or c in _QUOTES or (c == "," in special) for c in text):
+        return text
+    return '"' + "".join(f"\\{c}" if c in special else c for c in text) + '"'
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _CONTEXT_CHARS else text[:_CONTEXT_CHARS] + "…"

@@ -1,0 +1,140 @@
+"""Texts of the wire to integer milliseconds UTC and back, strictly and without a clock.
+
+Apart because the query language, the hub, the shell and the client all read the same bounds.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
+
+from gapless.errors import InvalidQuery
+
+SECOND_MS = 1_000
+DAY_MS = 86_400 * SECOND_MS
+
+_UNIT_MS = {
+    "s": SECOND_MS,
+    "m": 60 * SECOND_MS,
+    "h": 3_600 * SECOND_MS,
+    "d": DAY_MS,
+    "w": 7 * DAY_MS,
+}
+_EPOCH = datetime(1970, 1, 1)
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_MIN_MS = (date.min.toordinal() - _EPOCH_DAY) * DAY_MS
+_MAX_MS = (date.max.toordinal() + 1 - _EPOCH_DAY) * DAY_MS - 1
+
+# [0-9], not \d: other scripts' digits are no RFC 3339.
+_INSTANT = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
+    r"(?:[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
+    r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2})))?"
+)
+_RELATIVE = re.compile(r"-([0-9]{1,12})([smhdw])", re.IGNORECASE)
+_EXPECTED = (
+    "an RFC 3339 instant such as 2025-09-05T00:00:00Z, a date YYYY-MM-DD, `now`, "
+    "or a negative duration such as -30d or -12h"
+)
+_SHOWN_CHARS = 60
+
+
+class RangeBounds(NamedTuple):
+    """A half-open range as asked for, in milliseconds UTC.
+
+    `start_ms` `None`: the beginning of what the provider has. `absolute`: the same text means the
+    same range at any later time; false as soon as one bound is relative or empty.
+    """
+
+    start_ms: int | None
+    end_ms: int
+    absolute: bool
+
+
+def parse_instant(text: str, *, now_ms: int, what: str = "date") -> int:
+    """Read one bound as milliseconds UTC.
+
+    RFC 3339 with any offset (anything finer than a millisecond is cut off), `YYYY-MM-DD`
+    (midnight UTC), `now`, or a negative duration in s, m(inutes), h, d or w. Relative bounds are
+    floored to the second of `now_ms` (stitching rule 1). `what` names the bound in the error.
+
+    Raises InvalidQuery if the text is anything else, or lies outside the years 1 to 9999.
+    """
+    match = _INSTANT.fullmatch(text)
+    if match is not None:
+        ms = _absolute_ms(match, text, what)
+    else:
+        relative = _relative_ms(text, now_ms)
+        if relative is None:
+            raise InvalidQuery(f"{what} {_shown(text)} is no instant; expected {_EXPECTED}")
+        ms = relative
+    if not _MIN_MS <= ms <= _MAX_MS:
+        raise InvalidQuery(f"{what} {_shown(text)} lies outside the years 0001 to 9999")
+    return ms
+
+
+def parse_range(start: str, end: str, *, now_ms: int) -> RangeBounds:
+    """Read both bounds of a half-open range.
+
+    An empty start is the beginning of what the provider has (`None`), an empty end is now,
+    floored to the second. Raises InvalidQuery for a bad bound or for start >= end.
+    """
+    start_ms = parse_instant(start, now_ms=now_ms, what="start") if start else None
+    end_ms = parse_instant(end or "now", now_ms=now_ms, what="end")
+    if start_ms is not None and start_ms >= end_ms:
+        raise InvalidQuery(
+            f"the range is empty: its start {_bound(start, start_ms)} is not before "
+            f"its end {_bound(end, end_ms)}; ranges are half open, [start, end)"
+        )
+    absolute = _INSTANT.fullmatch(start) is not None and _INSTANT.fullmatch(end) is not None
+    return RangeBounds(start_ms, end_ms, absolute)
+
+
+def format_instant(ms: int) -> str:
+    """Write milliseconds UTC as RFC 3339 with `Z`; a fraction only where there are milliseconds.
+
+    Raises OverflowError outside the years 1 to 9999, which `parse_instant` never returns.
+    """
+    seconds, rest = divmod(ms, SECOND_MS)
+    text = (_EPOCH + timedelta(0, seconds)).isoformat()
+    return f"{text}.{rest:03d}Z" if rest else text + "Z"
+
+
+def _absolute_ms(match: re.Match[str], text: str, what: str) -> int:
+    """Do the calendar in integers: `datetime` would overflow at the ends of its range."""
+    year, month, day, hour, minute, second, fraction, sign, off_hour, off_minute = match.groups()
+    try:
+        days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_DAY
+    except ValueError as error:
+        raise InvalidQuery(f"{what} {_shown(text)} is no date: {error}") from None
+    if hour is None:
+        return days * DAY_MS
+    h, m, s = int(hour), int(minute), int(second)
+    oh, om = int(off_hour or 0), int(off_minute or 0)
+    # RFC 3339 allows second 60, a leap second; it is read as the second after it.
+    if h > 23 or m > 59 or s > 60 or oh > 23 or om > 59:
+        raise InvalidQuery(f"{what} {_shown(text)} has a time of day or offset that does not exist")
+    offset_s = (oh * 3_600 + om * 60) * (-1 if sign == "-" else 1)
+    ms = int(f"{fraction[:3]:0<3}") if fraction else 0
+    return days * DAY_MS + (h * 3_600 + m * 60 + s - offset_s) * SECOND_MS + ms
+
+
+def _relative_ms(text: str, now_ms: int) -> int | None:
+    floored = now_ms - now_ms % SECOND_MS
+    if text.lower() == "now":
+        return floored
+    match = _RELATIVE.fullmatch(text)
+    if match is None:
+        return None
+    return floored - int(match[1]) * _UNIT_MS[match[2].lower()]
+
+
+def _bound(text: str, ms: int) -> str:
+    instant = format_instant(ms)
+    return instant if text == instant else f"{_shown(text or 'now')} ({instant})"
+
+
+def _shown(text: str) -> str:
+    """Quote what was sent, cut to a length that leaves the message readable."""
+    return f"`{text}`" if len(text) <= _SHOWN_CHARS else f"`{text[:_SHOWN_CHARS]}…`"

@@ -1,0 +1,164 @@
+"""What a provider declares and does; the hub knows nothing else about any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from gapless.domain.comparing import Basis, Tolerance
+from gapless.domain.intervals import Interval
+from gapless.domain.series import SeriesKey
+from gapless.errors import InvalidQuery
+
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A parameter of a provider's series, such as `interval`.
+
+    `choices` are the canonical values, `aliases` other spellings of them (`60m` for `1h`).
+    """
+
+    name: str
+    default: str
+    choices: tuple[str, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast upstream may be asked: a bucket of `burst` requests that refills at `rate` a second.
+
+    One budget a provider (stitching rule 8).
+    """
+
+    rate: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderInfo:
+    """What a provider says of itself.
+
+    `columns` are the record's keys after the time column. `time_column` holds Unix seconds.
+    `data_start` and `data_end` bound all its data, milliseconds UTC, half open: outside of it
+    nothing exists and nothing is asked; `data_end` `None` means the present. `revises` tells
+    whether it rewrites its past (stitching rule 4); if so, `basis` names the columns to compare.
+    """
+
+    name: str
+    title: str
+    params: tuple[Param, ...]
+    columns: tuple[str, ...]
+    pace: Pace
+    data_start: int
+    data_end: int | None = None
+    time_column: str = "timestamp"
+    revises: bool = False
+    basis: Basis | None = None
+    tolerance: Tolerance = Tolerance()
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What holds for one series: nominal milliseconds a bar, and the limits of asking for it.
+
+    `look_back`: how far before now upstream serves (`None`: all of it), already with the margin
+    that keeps a request inside the limit. `max_span`: the longest range of one request.
+    """
+
+    bar: int
+    look_back: int | None = None
+    max_span: int | None = None
+
+
+class Record(NamedTuple):
+    """One record: its time in milliseconds UTC, and its JSON object as a mapping or a struct."""
+
+    time: int
+    row: Any
+
+
+class Provisional(NamedTuple):
+    """A part of a fetched interval that upstream may still change (stitching rule 3)."""
+
+    start: int
+    end: int
+    refresh_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What one upstream request returned for the asked interval.
+
+    `records` are sorted by time, one a time, none outside the asked interval. What no entry of
+    `provisional` covers is final. `meta` is what the provider wants to remember of the series
+    (such as its exchange's hours); it is handed back with the next call.
+    """
+
+    records: Sequence[Record]
+    provisional: tuple[Provisional, ...] = ()
+    meta: Mapping[str, Any] | None = None
+
+
+class Provider(Protocol):
+    """A source of histories. Its methods but `fetch` and `aclose` are quick and do no I/O."""
+
+    @property
+    def info(self) -> ProviderInfo:
+        """What it declares."""
+        ...
+
+    def key(self, ticker: str, params: Mapping[str, str]) -> SeriesKey:
+        """Return the canonical key; raise `InvalidQuery` for a bad ticker or parameter."""
+        ...
+
+    def traits(self, key: SeriesKey) -> Traits:
+        """Return what holds for this series."""
+        ...
+
+    async def fetch(
+        self, key: SeriesKey, interval: Interval, now_ms: int, meta: Mapping[str, Any]
+    ) -> Fetched:
+        """Ask upstream once for `interval`; raise a `ProviderError` if that cannot be served.
+
+        `interval` is within the limits of `traits` and never ends after `now_ms`. Pace, retries
+        and the breaker are the hub's. No records is an answer: known empty.
+        """
+        ...
+
+    def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
+        """Whether a trading session may have closed in `(since, until]` (stitching rule 10)."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+def canonical_params(info: ProviderInfo, params: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters that are not at their default, aliases resolved.
+
+    Raises `InvalidQuery` that lists what the provider knows.
+    """
+    known = {param.name: param for param in info.params}
+    result: dict[str, str] = {}
+    for name, value in params.items():
+        param = known.get(name.lower())
+        if param is None:
+            listed = ", ".join(sorted(known)) or "none"
+            raise InvalidQuery(
+                f"{info.name} has no parameter {name!r}; its parameters are: {listed}"
+            )
+        canonical = param.aliases.get(value, value)
+        if canonical not in param.choices:
+            raise InvalidQuery(
+                f"{info.name}: {param.name}={value} is not supported; "
+                f"choose one of: {', '.join(param.choices)}"
+            )
+        if canonical != param.default:
+            result[param.name] = canonical
+    return result

@@ -1,0 +1,233 @@
+"""One symbol of the simulated market: its bars as shown under a given state of knowledge.
+
+Apart from market.py, which is about ranges, periods and edges; here a day becomes its bars.
+"""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+
+import msgspec
+
+from gapless.simulator.happenings import Dividend, Happening, Hole, MissingRow, Restatement, Split
+from gapless.simulator.instruments import Calendar, Instrument, Session
+from gapless.simulator.prices import Minutes, PriceSource, Row, draw_minutes, symbol_seed
+
+_FLOAT32 = struct.Struct("<f")
+_SINGLE = struct.Struct("<4f")
+
+
+class Bar(msgspec.Struct, frozen=True, gc=False):
+    """One row: `t` in UTC seconds; prices `None` in a null row; `adjclose` `None` intraday."""
+
+    t: int
+    open: float | None
+    high: float | None
+    low: float | None
+    close: float | None
+    volume: int | None
+    adjclose: float | None = None
+
+
+def float32(value: float) -> float:
+    """Return `value` rounded to single precision, widened again."""
+    widened: float = _FLOAT32.unpack(_FLOAT32.pack(value))[0]
+    return widened
+
+
+class Book:
+    """A symbol's calendar, its price source, and what happens to it.
+
+    `shown(at_s)` gives the knowledge of an instant; instants with the same knowledge share it,
+    and with it every finished bar.
+    """
+
+    def __init__(self, instrument: Instrument, source: PriceSource, *, single: bool) -> None:
+        self.instrument = instrument
+        self.calendar = Calendar(instrument)
+        self.source = source
+        self.first_day = source.first_day(self.calendar)
+        self.seed = symbol_seed(instrument.symbol, 7)
+        self.single = single
+        self._happenings: list[Happening] = []
+        self._shown: dict[tuple[Happening, ...], Shown] = {}
+
+    def add(self, happening: Happening) -> None:
+        """Make something happen, and forget what was worked out without it."""
+        self._happenings.append(happening)
+        self._shown.clear()
+
+    def session(self, day: int) -> Session | None:
+        """Return the session of `day`, or `None`."""
+        return self.source.session(self.calendar, day)
+
+    def shown(self, at_s: float) -> Shown:
+        """Return what upstream shows at `at_s`."""
+        key = tuple(what for what in self._happenings if self._in_force(what, at_s))
+        known = self._shown.get(key)
+        if known is None:
+            known = self._shown[key] = Shown(self, key)
+        return known
+
+    def traded_divisor(self, day: int) -> Fraction:
+        """Return by what the source's prices of `day` are divided to be as traded."""
+        divisor = Fraction(1)
+        if self.source.continuous:
+            for what in self._happenings:
+                if isinstance(what, Split) and what.ex_date.toordinal() <= day:
+                    divisor *= what.ratio
+        return divisor
+
+    def dividend_factor(self, dividend: Dividend) -> float:
+        """Return 1 - amount / close of the day before, both in the ex-date's shares."""
+        ex_day = dividend.ex_date.toordinal()
+        before = ex_day - 1
+        while before >= self.first_day and self.session(before) is None:
+            before -= 1
+        if before < self.first_day:
+            return 1.0
+        divisor = self.traded_divisor(before)
+        for what in self._happenings:
+            if isinstance(what, Split) and before < what.ex_date.toordinal() <= ex_day:
+                divisor *= what.ratio
+        close = self.source.row(self.instrument, before).close / float(divisor)
+        return 1.0 - dividend.amount / close
+
+    def _in_force(self, what: Happening, at_s: float) -> bool:
+        if isinstance(what, Split | Dividend):
+            seen_s = what.seen_s
+            if seen_s is None:
+                seen_s = self.calendar.hours(what.ex_date.toordinal()).open_s
+            return seen_s <= at_s
+        if isinstance(what, Restatement):
+            return what.seen_s <= at_s
+        return what.from_s <= at_s and (what.heals_s is None or at_s < what.heals_s)
+
+
+class Shown:
+    """What upstream shows of one symbol under one state of knowledge."""
+
+    def __init__(self, book: Book, happenings: tuple[Happening, ...]) -> None:
+        self.splits = [what for what in happenings if isinstance(what, Split)]
+        self.dividends = [what for what in happenings if isinstance(what, Dividend)]
+        self._restatements = [what for what in happenings if isinstance(what, Restatement)]
+        self._holes = [what for what in happenings if isinstance(what, Hole)]
+        self._book = book
+        self._days: dict[int, Bar | None] = {}
+        self._parts: dict[tuple[int, int], list[Bar]] = {}
+        self._minutes: dict[int, Minutes] = {}
+        self._adjustments: dict[int, tuple[Fraction, float]] = {}
+
+    def day(self, day: int, at_s: float) -> Bar | None:
+        """Return the daily bar of `day` at `at_s`: final, forming, or `None`."""
+        if day in self._days:
+            return self._days[day]
+        session = self._book.session(day)
+        if session is None:
+            self._days[day] = None
+            return None
+        if session.close_s <= at_s:
+            bar = self._days[day] = self._day_bar(session, self._row(day))
+            return bar
+        if session.open_s >= at_s:
+            return None
+        so_far = self._minutes_of(session).between(0, (at_s - session.open_s) / 60)
+        return self._day_bar(session, so_far)
+
+    def parts(self, day: int, step_s: int, at_s: float) -> list[Bar]:
+        """Return the bars of `step_s` seconds of `day` that had begun before `at_s`."""
+        known = self._parts.get((day, step_s))
+        if known is not None:
+            return known
+        session = self._book.session(day)
+        if session is None or session.open_s >= at_s:
+            return []
+        bars = self._cut(session, step_s, min(at_s, session.close_s))
+        if session.close_s <= at_s:
+            self._parts[day, step_s] = bars
+        return bars
+
+    def adjustment(self, day: int) -> tuple[Fraction, float]:
+        """Return the divisor of the source's prices and the factor from close to adjclose."""
+        known = self._adjustments.get(day)
+        if known is not None:
+            return known
+        divisor = self._book.traded_divisor(day)
+        for split in self.splits:
+            if split.ex_date.toordinal() > day:
+                divisor *= split.ratio
+        factor = 1.0
+        for dividend in self.dividends:
+            if dividend.ex_date.toordinal() > day:
+                factor *= self._book.dividend_factor(dividend)
+        found = self._adjustments[day] = (divisor, factor)
+        return found
+
+    def _row(self, day: int) -> Row:
+        row = self._book.source.row(self._book.instrument, day)
+        for what in self._restatements:
+            if what.day.toordinal() == day:
+                opened, close = row.open * what.open, row.close * what.close
+                high, low = row.high * what.high, row.low * what.low
+                row = Row(
+                    opened,
+                    max(opened, high, low, close),
+                    min(opened, high, low, close),
+                    close,
+                    round(row.volume * what.volume),
+                )
+        return row
+
+    def _minutes_of(self, session: Session) -> Minutes:
+        known = self._minutes.get(session.day)
+        if known is None:
+            count = (session.close_s - session.open_s) // 60
+            known = draw_minutes(self._book.seed, session.day, self._row(session.day), count)
+            self._minutes[session.day] = known
+        return known
+
+    def _day_bar(self, session: Session, row: Row) -> Bar | None:
+        divisor, factor = self.adjustment(session.day)
+        volume = round(row.volume * divisor)
+        for hole in self._holes:
+            if hole.day is not None and hole.day.toordinal() == session.day:
+                return _hollow(hole, session.open_s, volume)
+        return self._bar(session.open_s, row, float(divisor), volume, factor)
+
+    def _bar(self, stamp: int, row: Row, divisor: float, volume: int, factor: float | None) -> Bar:
+        opened, high = row.open / divisor, row.high / divisor
+        low, close = row.low / divisor, row.close / divisor
+        adjclose = None if factor is None else close * factor
+        if self._book.single:
+            opened, high, low, close = _SINGLE.unpack(_SINGLE.pack(opened, high, low, close))
+            adjclose = None if adjclose is None else float32(adjclose)
+        return Bar(stamp, opened, high, low, close, volume, adjclose)
+
+    def _cut(self, session: Session, step_s: int, until_s: float) -> list[Bar]:
+        minutes = self._minutes_of(session)
+        divisor, _ = self.adjustment(session.day)
+        by = float(divisor)
+        step = step_s // 60
+        end = (until_s - session.open_s) / 60
+        holes = {hole.stamp_s: hole for hole in self._holes if hole.stamp_s is not None}
+        bars: list[Bar] = []
+        first, traded = 0, 0
+        while first < end:
+            last = min(float(first + step), end)
+            row = minutes.between(first, last)
+            total = round(minutes.traded_before(last) * divisor)
+            stamp = session.open_s + first * 60
+            bar: Bar | None = self._bar(stamp, row, by, total - traded, None)
+            if stamp in holes:
+                bar = _hollow(holes[stamp], stamp, total - traded)
+            if bar is not None:
+                bars.append(bar)
+            first, traded = first + step, total
+        return bars
+
+
+def _hollow(hole: Hole, stamp: int, volume: int) -> Bar | None:
+    if isinstance(hole, MissingRow):
+        return None
+    return Bar(stamp, None, None, None, None, volume if hole.partly else None, None)

@@ -1,0 +1,198 @@
+"""Which rows a chart request gets: the market's true bars, cut and garbled as upstream does.
+
+Apart from chart.py, which wraps rows into HTTP answers; pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from math import inf
+
+import msgspec
+
+from gapless.simulator.book import Bar
+from gapless.simulator.instruments import HOUR, Session
+from gapless.simulator.market import INTRADAY, PERIODS, Market, in_periods
+from gapless.simulator.prices import symbol_seed, unit
+from gapless.simulator.quirks import Quirks
+
+PRE_S = 11 * HOUR // 2
+POST_S = 4 * HOUR
+_PAST_PERIOD2_S = 20 * HOUR
+
+
+def regular_market_time(market: Market, symbol: str, session: Session, at_s: float) -> int:
+    """Return when the last trade was: now, or a second past the close."""
+    instrument = market.instrument(symbol)
+    whole_day = instrument is not None and instrument.round_the_clock
+    return min(int(at_s), session.close_s + (-1 if whole_day else 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a request asks for: `start_s` is period1, `end_s` period2, `at_s` the instant of it.
+
+    `at_s` is the instant that the answering host shows, its lag taken off.
+    """
+
+    symbol: str
+    interval: str
+    start_s: int
+    end_s: int
+    at_s: float
+    pre_post: bool = False
+
+
+def chart_rows(market: Market, quirks: Quirks, window: Window) -> list[Bar]:
+    """Return the rows of the window, in upstream's order."""
+    cut = _Cut(market, quirks, window)
+    if window.interval in PERIODS:
+        return cut.periods(window.interval)
+    if window.interval == "1d":
+        return [cut.spoiled(bar) for bar in cut.daily()]
+    pre_post = window.pre_post or quirks.pre_post_unasked
+    return cut.intraday(INTRADAY[window.interval], pre_post=pre_post)
+
+
+class _Cut:
+    """One request's view of one symbol."""
+
+    def __init__(self, market: Market, quirks: Quirks, window: Window) -> None:
+        self.market, self.quirks = market, quirks
+        self.symbol, self.at_s = window.symbol, window.at_s
+        self.start_s, self.end_s = window.start_s, window.end_s
+        self.calendar = market.calendar(window.symbol)
+        self.first = self.calendar.day_of(self.start_s)
+        self.last = self.calendar.day_of(min(self.end_s, self.at_s))
+        self.session = self._live_session()
+
+    def daily(self) -> list[Bar]:
+        true = self._days()
+        rows = [bar for _, bar in true]
+        live = self._live()
+        if live is None or self.session is None:
+            return rows
+        if true and true[-1][0] == self.session.day:
+            held = rows.pop()
+            if self.quirks.live_duplicate:
+                less = None if held.volume is None else held.volume * 99 // 100
+                rows.append(msgspec.structs.replace(held, volume=less))
+        return [*rows, live] if live.t >= self.start_s or not rows else [live, *rows]
+
+    def periods(self, interval: str) -> list[Bar]:
+        days = self._days()
+        live = self._live()
+        if live is not None and self.session is not None:
+            today = self.session.day
+            if self.quirks.live_in_period == "left_out":
+                days = [(day, bar) for day, bar in days if day != today]
+        anchor = 0
+        if self.quirks.weeks_from_period1:
+            anchor = date.fromordinal(self.first).weekday()
+        rows = in_periods(interval, days, self.calendar, anchor)
+        return rows if live is None else [*rows, live]
+
+    def intraday(self, step_s: int, *, pre_post: bool) -> list[Bar]:
+        rows = self.market.intraday(self.symbol, step_s, self.first, self.last, self.at_s)
+        if self.quirks.first_bar_volume_zero:
+            rows = [self._without_first_volume(bar) for bar in rows]
+        if pre_post:
+            rows = self._with_pre_post(rows, step_s)
+        rows = [bar for bar in rows if self.start_s <= bar.t and self._before_end(bar.t)]
+        live = self._snapshot()
+        if live is not None and all(bar.t != live.t for bar in rows[-1:]):
+            rows.append(live)
+        return rows
+
+    def spoiled(self, bar: Bar) -> Bar:
+        quirks = self.quirks
+        if not quirks.zero_low_on and not quirks.infinite_adjclose_on:
+            return bar
+        when = date.fromordinal(self.calendar.day_of(bar.t))
+        if when in quirks.zero_low_on:
+            bar = msgspec.structs.replace(bar, low=0.0)
+        if when in quirks.infinite_adjclose_on:
+            bar = msgspec.structs.replace(bar, adjclose=inf)
+        return bar
+
+    def _days(self) -> list[tuple[int, Bar]]:
+        days = self.market.daily(self.symbol, self.first, self.last, self.at_s)
+        if self.quirks.period2_inclusive_daily:
+            return [item for item in days if self.start_s <= item[1].t <= self.end_s]
+        return [item for item in days if self.start_s <= item[1].t < self.end_s]
+
+    def _before_end(self, t: int) -> bool:
+        return t <= self.end_s if self.quirks.period2_inclusive_intraday else t < self.end_s
+
+    def _live_session(self) -> Session | None:
+        if not self.quirks.live_row:
+            return None
+        session = self.market.last_session(self.symbol, self.at_s)
+        if session is None or self.at_s - session.close_s >= self.quirks.live_settles_s:
+            return None
+        return session
+
+    def _live(self) -> Bar | None:
+        """Return the live day's bar on its live stamp, if this request gets to see it."""
+        session = self.session
+        if session is None:
+            return None
+        found = self.market.daily(self.symbol, session.day, session.day, self.at_s)
+        stamp = regular_market_time(self.market, self.symbol, session, self.at_s)
+        if not found or not self._sees(session.open_s, stamp):
+            return None
+        return msgspec.structs.replace(found[0][1], t=stamp)
+
+    def _snapshot(self) -> Bar | None:
+        """Return the intraday live row: the last price, no volume, on a stamp of its own."""
+        session = self.session
+        if session is None:
+            return None
+        stamp = regular_market_time(self.market, self.symbol, session, self.at_s)
+        stamp = min(stamp, session.close_s)
+        found = self.market.daily(self.symbol, session.day, session.day, self.at_s)
+        if not found or not self._sees(stamp, stamp):
+            return None
+        price = found[0][1].close
+        return Bar(stamp, price, price, price, price, 0, None)
+
+    def _sees(self, begins_s: int, stamp: int) -> bool:
+        if begins_s > self.end_s:
+            near = stamp - self.end_s <= _PAST_PERIOD2_S
+            return self.quirks.live_past_period2 and near
+        if stamp < self.start_s:
+            return self.quirks.live_before_period1
+        return True
+
+    def _without_first_volume(self, bar: Bar) -> Bar:
+        session = self.market.session(self.symbol, self.calendar.day_of(bar.t))
+        if session is None or bar.t != session.open_s or bar.volume is None:
+            return bar
+        return msgspec.structs.replace(bar, volume=0)
+
+    def _with_pre_post(self, rows: list[Bar], step_s: int) -> list[Bar]:
+        if self.calendar.instrument.round_the_clock:
+            return rows
+        by_day: dict[int, list[Bar]] = {}
+        for bar in rows:
+            by_day.setdefault(self.calendar.day_of(bar.t), []).append(bar)
+        every: list[Bar] = []
+        for day, bars in by_day.items():
+            session = self.calendar.hours(day)
+            begin, end = session.open_s - PRE_S, session.close_s + POST_S
+            every += self._thin(begin, session.open_s, step_s, bars[0].open)
+            every += bars
+            every += self._thin(session.close_s, end, step_s, bars[-1].close)
+        return every
+
+    def _thin(self, begin_s: int, end_s: int, step_s: int, price: float | None) -> list[Bar]:
+        """Return rows of thin trade about `price`: no volume, and not in single precision."""
+        bars: list[Bar] = []
+        seed = symbol_seed(self.symbol, 11)
+        for stamp in range(begin_s, end_s, step_s):
+            if stamp >= self.at_s:
+                break
+            at = None if price is None else round(price * (0.998 + 0.004 * unit(seed, 0, stamp)), 2)
+            bars.append(Bar(stamp, at, at, at, at, 0, None))
+        return bars

@@ -1,0 +1,1 @@
+"""What the hub keeps: series, their coverage and their blocks, in one database."""

@@ -1,0 +1,174 @@
+"""What a store does for the hub, whatever database lies under it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from gapless.domain.blocks import Block, Run
+from gapless.domain.comparing import Ratio
+from gapless.domain.coverage import Coverage
+from gapless.domain.intervals import Interval
+from gapless.domain.series import SeriesKey
+
+
+class Superseded(Exception):
+    """The series is not any more what a change was planned on; plan again (stitching rule 13)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesState:
+    """A series as one snapshot of the store shows it; `number` `None`: nothing is stored.
+
+    `version` grows with every change. `bases` are (generation, ratio that led to it), in order.
+    `coverage` and `blocks` ascend; those of an older generation stay until they are replaced.
+    """
+
+    key: SeriesKey
+    number: int | None = None
+    generation: int = 0
+    version: int = 0
+    basis_checked_at: int | None = None
+    bases: tuple[tuple[int, Ratio], ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    coverage: tuple[Coverage, ...] = ()
+    blocks: tuple[Block, ...] = ()
+
+    def ratio_since(self, generation: int) -> Ratio:
+        """Return what records of `generation` are multiplied by to stand on today's basis."""
+        ratio = Ratio()
+        for reached, step in self.bases:
+            if reached > generation:
+                ratio = ratio.then(step)
+        return ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A series and the runs of some of its blocks by number, read together."""
+
+    state: SeriesState
+    runs: Mapping[int, Run]
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """An interval whose records and coverage are replaced (stitching rule 6).
+
+    `coverage` lies within `interval`; its generation is set when the change is made.
+    """
+
+    interval: Interval
+    run: Run
+    coverage: tuple[Coverage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is done to a series in one transaction, on the condition that it is still as planned.
+
+    `generation` is the one planned under. `unheld`: it was planned on no held record, so nothing
+    was compared; if there are records by now the change is refused. `basis_change` begins a new
+    generation with the records of this change. `compared_at` moves `basis_checked_at`.
+    """
+
+    key: SeriesKey
+    generation: int
+    replacements: tuple[Replacement, ...]
+    unheld: bool = False
+    basis_change: Ratio | None = None
+    compared_at: int | None = None
+    meta: Mapping[str, Any] | None = None
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntity:
+    """A row of the entities table as the wire shows it; `tags` and `data` are JSON text."""
+
+    id: str
+    source: str
+    tags: str
+    data: str
+    etag: str
+    fetched_at: str
+    refresh_after: str
+    state: str
+    last_error: str
+    updated_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class EntityFilter:
+    """Which stored entities are meant; what is `None` or empty does not narrow.
+
+    `tags` must all match. `updated` is a pair of RFC 3339 bounds, half open.
+    """
+
+    ids: tuple[str, ...] | None = None
+    source: str | None = None
+    also_source: str | None = None
+    state: str | None = None
+    tags: tuple[str, ...] = ()
+    updated: tuple[str | None, str | None] = (None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the store holds, counted."""
+
+    series: int
+    blocks: int
+    records: int
+    bytes: int
+
+
+class Store(Protocol):
+    """A store. Reads see one snapshot each; changes are one transaction each."""
+
+    async def read(self, key: SeriesKey, load: Interval | None = None) -> Snapshot:
+        """Return the series and the runs of the blocks that overlap `load`."""
+        ...
+
+    async def runs(self, numbers: Sequence[int]) -> Mapping[int, Run]:
+        """Return runs by block number; a block that is gone is left out."""
+        ...
+
+    async def apply(self, change: Change) -> Snapshot:
+        """Make a change and return the series after it, with the new blocks' runs.
+
+        Raises `Superseded` where the series has moved on, `DiskFull` where there is no room; then
+        nothing of it is stored.
+        """
+        ...
+
+    async def entities(
+        self, wanted: EntityFilter, limit: int, offset: int = 0, max_bytes: int | None = None
+    ) -> Sequence[StoredEntity]:
+        """Return stored entities ordered by id, at most `limit` and about `max_bytes` of them."""
+        ...
+
+    async def save_entities(self, entities: Iterable[StoredEntity]) -> None:
+        """Store entities as they are; one of the same id is replaced."""
+        ...
+
+    async def all_series(self, provider: str | None = None) -> Sequence[SeriesState]:
+        """Return every series by its key."""
+        ...
+
+    async def delete(self, key: SeriesKey, interval: Interval | None = None) -> int:
+        """Forget a range of a series (`None`: all of it); return how many records went."""
+        ...
+
+    async def prune(self, before: int) -> tuple[int, int]:
+        """Forget coverage and records fetched before that instant; return (series, records)."""
+        ...
+
+    async def figures(self) -> Figures:
+        """Count what is stored."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is being written and let go of the database."""
+        ...

@@ -1,0 +1,147 @@
+"""Rows of the tables to the domain's terms and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from gapless.domain.blocks import Block, Piece, etag
+from gapless.domain.comparing import Ratio
+from gapless.domain.coverage import Coverage, Mark, Outcome, within
+from gapless.domain.intervals import Interval
+from gapless.domain.series import SeriesKey
+from gapless.protocol.times import format_instant
+from gapless.store.base import SeriesState, StoredEntity
+
+
+def coverage_of(row: Any) -> Coverage:
+    """Return the coverage that a row of `coverage` says."""
+    return Coverage(
+        row.start_ms,
+        row.end_ms,
+        Outcome(row.outcome),
+        row.fetched_at_ms,
+        row.refresh_after_ms,
+        row.generation,
+        Mark(row.mark) if row.mark is not None else None,
+    )
+
+
+def coverage_values(number: int, coverage: Coverage) -> dict[str, Any]:
+    """Return the row of `coverage` for a series' number."""
+    return {
+        "series": number,
+        "start_ms": coverage.start,
+        "end_ms": coverage.end,
+        "outcome": coverage.outcome.value,
+        "fetched_at_ms": coverage.fetched_at,
+        "refresh_after_ms": coverage.refresh_after,
+        "generation": coverage.generation,
+        "mark": coverage.mark.value if coverage.mark is not None else None,
+    }
+
+
+def block_of(row: Any) -> Block:
+    """Return the block that a row of `entities` holds."""
+    return Block(
+        row.start_ms,
+        row.end_ms,
+        row.generation,
+        bool(row.final),
+        row.records,
+        row.first_ms,
+        row.last_ms,
+        row.number,
+    )
+
+
+def block_values(
+    key: SeriesKey, number: int, piece: Piece, coverage: Sequence[Coverage], at: int
+) -> dict[str, Any]:
+    """Return the row of `entities` for a piece of a series; `coverage` is the series' own."""
+    block = piece.block()
+    known = within(coverage, piece.interval)
+    refresh = min(
+        (row.refresh_after for row in known if row.refresh_after is not None), default=None
+    )
+    return {
+        "id": f"{key.text}:{span_text(piece.interval)}",
+        "source": key.provider,
+        "series": number,
+        "start_ms": block.start,
+        "end_ms": block.end,
+        "generation": block.generation,
+        "final": block.final,
+        "records": block.count,
+        "first_ms": block.first,
+        "last_ms": block.last,
+        "etag": etag(piece.run.sum(0, len(piece.run))),
+        "fetched_at": format_instant(min((row.fetched_at for row in known), default=at)),
+        "refresh_after": "" if refresh is None else format_instant(refresh),
+        "state": "ready",
+        "last_error": "",
+        "updated_at": format_instant(at),
+        "tags": tags_text(key, piece.interval),
+        "offsets": piece.run.index(),
+        "data": "[" + piece.run.text.decode("ascii") + "]",
+    }
+
+
+def span_text(interval: Interval) -> str:
+    """Return `FROM..TO` as ids spell it."""
+    return f"{format_instant(interval.start)}..{format_instant(interval.end)}"
+
+
+def tags_text(key: SeriesKey, interval: Interval) -> str:
+    """Return an entity's tags, a JSON array as text."""
+    tags = [
+        f"ticker={key.ticker}",
+        f"from={format_instant(interval.start)}",
+        f"to={format_instant(interval.end)}",
+        *(f"{name}={value}" for name, value in key.params),
+    ]
+    return msgspec.json.encode(tags).decode()
+
+
+def entity_of(row: Any) -> StoredEntity:
+    """Return the entity that a row of `entities` shows on the wire."""
+    return StoredEntity(*(getattr(row, name) for name in StoredEntity.__dataclass_fields__))
+
+
+def bases_text(bases: Sequence[tuple[int, Ratio]]) -> str:
+    """Return the changes of basis as JSON text."""
+    return msgspec.json.encode(
+        [[generation, r.price, r.adjusted, r.volume] for generation, r in bases]
+    ).decode()
+
+
+def series_of(row: Any, coverage: Sequence[Coverage], blocks: Sequence[Block]) -> SeriesState:
+    """Return the series that its row, coverage and blocks show."""
+    return SeriesState(
+        key=key_of(row.provider, row.ticker, row.params),
+        number=row.number,
+        generation=row.generation,
+        version=row.version,
+        basis_checked_at=row.basis_checked_at_ms,
+        bases=tuple((g, Ratio(p, a, v)) for g, p, a, v in msgspec.json.decode(row.bases)),
+        meta=_meta(row.meta),
+        coverage=tuple(coverage),
+        blocks=tuple(blocks),
+    )
+
+
+def key_of(provider: str, ticker: str, params: str) -> SeriesKey:
+    """Return the key of a row of `series`, whose params are a JSON object."""
+    return SeriesKey.of(provider, ticker, msgspec.json.decode(params, type=dict[str, str]))
+
+
+def params_text(key: SeriesKey) -> str:
+    """Return the params of a key as they are stored."""
+    return msgspec.json.encode(dict(key.params)).decode()
+
+
+def _meta(text: str) -> Mapping[str, Any]:
+    meta: dict[str, Any] = msgspec.json.decode(text)
+    return meta

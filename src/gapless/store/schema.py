@@ -1,0 +1,92 @@
+"""The tables. Times in columns named `_ms` are milliseconds UTC; text times are RFC 3339.
+
+Big columns stand last, so that reading the small ones never walks through them; no table is
+WITHOUT ROWID, for large values make those many times slower.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite only counts rows by itself in a column that is exactly INTEGER.
+_number = BigInteger().with_variant(Integer(), "sqlite")
+
+series = Table(
+    "series",
+    metadata,
+    Column("number", _number, primary_key=True, autoincrement=True),
+    Column("provider", Text, nullable=False),
+    Column("ticker", Text, nullable=False),
+    Column("params", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("basis_checked_at_ms", BigInteger),
+    Column("bases", Text, nullable=False),
+    Column("meta", Text, nullable=False),
+    UniqueConstraint("provider", "ticker", "params"),
+)
+
+coverage = Table(
+    "coverage",
+    metadata,
+    Column("series", _number, ForeignKey("series.number", ondelete="CASCADE"), primary_key=True),
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("end_ms", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("fetched_at_ms", BigInteger, nullable=False),
+    Column("refresh_after_ms", BigInteger),
+    Column("generation", Integer, nullable=False),
+    Column("mark", Text),
+)
+
+entities = Table(
+    "entities",
+    metadata,
+    # Block numbers are never used twice: a run that is held in memory by its number cannot be
+    # mistaken for a later one.
+    Column("number", _number, primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("series", _number, ForeignKey("series.number", ondelete="CASCADE")),
+    Column("start_ms", BigInteger),
+    Column("end_ms", BigInteger),
+    Column("generation", Integer),
+    Column("final", Boolean),
+    Column("records", Integer),
+    Column("first_ms", BigInteger),
+    Column("last_ms", BigInteger),
+    Column("etag", Text, nullable=False),
+    Column("fetched_at", Text, nullable=False),
+    Column("refresh_after", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("last_error", Text, nullable=False),
+    Column("updated_at", Text, nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("offsets", LargeBinary),
+    Column("data", Text, nullable=False),
+    UniqueConstraint("id"),
+    Index(None, "series", "start_ms"),
+    Index(None, "source", "id"),
+    sqlite_autoincrement=True,
+)

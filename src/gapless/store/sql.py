@@ -1,0 +1,421 @@
+"""The store in SQL, one text for every database: reads in snapshots, changes in transactions.
+
+The engines are synchronous and run in threads, for that is several times faster than an
+asynchronous driver: one writer thread, a few readers beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, replace
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import DBAPIError
+
+from gapless.domain import coverage as known
+from gapless.domain.blocks import EMPTY, Block, Run, relayout
+from gapless.domain.coverage import Coverage
+from gapless.domain.intervals import Interval
+from gapless.domain.series import SeriesKey
+from gapless.errors import GaplessError, StoreError
+from gapless.store import rows, schema
+from gapless.store.base import (
+    Change,
+    EntityFilter,
+    Figures,
+    Replacement,
+    SeriesState,
+    Snapshot,
+    StoredEntity,
+    Superseded,
+)
+
+T = TypeVar("T")
+Translate = Callable[[DBAPIError], GaplessError]
+
+_READERS = 2
+
+_s, _c, _e = schema.series.c, schema.coverage.c, schema.entities.c
+
+_BLOCK_COLUMNS = (
+    _e.number,
+    _e.start_ms,
+    _e.end_ms,
+    _e.generation,
+    _e.final,
+    _e.records,
+    _e.first_ms,
+    _e.last_ms,
+)
+_ENTITY_COLUMNS = tuple(_e[name] for name in StoredEntity.__dataclass_fields__)
+
+_SELECT_SERIES = select(schema.series).where(
+    _s.provider == bindparam("provider"),
+    _s.ticker == bindparam("ticker"),
+    _s.params == bindparam("params"),
+)
+_SELECT_COVERAGE = (
+    select(schema.coverage).where(_c.series == bindparam("series")).order_by(_c.start_ms)
+)
+_SELECT_BLOCKS = (
+    select(*_BLOCK_COLUMNS).where(_e.series == bindparam("series")).order_by(_e.start_ms)
+)
+_SELECT_RUNS = select(_e.number, _e.offsets, _e.data).where(
+    _e.number.in_(bindparam("numbers", expanding=True))
+)
+
+
+class SqlStore:
+    """A store on two SQLAlchemy engines: one that writes, one that only reads."""
+
+    def __init__(
+        self, writer: Engine, reader: Engine, translate: Translate, block_records: int = 2_000
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._translate = translate
+        self._block_records = block_records
+        self._write_thread = ThreadPoolExecutor(1, "gapless-writer")
+        self._read_threads = ThreadPoolExecutor(_READERS, "gapless-reader")
+
+    async def read(self, key: SeriesKey, load: Interval | None = None) -> Snapshot:
+        """Return the series and the runs of the blocks that overlap `load`."""
+        return await self._reading(lambda connection: _snapshot(connection, key, load))
+
+    async def runs(self, numbers: Sequence[int]) -> Mapping[int, Run]:
+        """Return runs by block number; a block that is gone is left out."""
+        return await self._reading(lambda connection: _runs(connection, numbers))
+
+    async def apply(self, change: Change) -> Snapshot:
+        """Make a change in one transaction; see `Store.apply`."""
+        return await self._writing(
+            lambda connection: _apply(connection, change, self._block_records)
+        )
+
+    async def entities(
+        self, wanted: EntityFilter, limit: int, offset: int = 0, max_bytes: int | None = None
+    ) -> Sequence[StoredEntity]:
+        """Return stored entities ordered by id; at least one, if there is one."""
+        return await self._reading(
+            lambda connection: _entities(connection, wanted, limit, offset, max_bytes)
+        )
+
+    async def save_entities(self, entities: Iterable[StoredEntity]) -> None:
+        """Store entities as they are; one of the same id is replaced."""
+        values = [
+            dict(zip(StoredEntity.__dataclass_fields__, astuple(entity), strict=True))
+            for entity in entities
+        ]
+        if values:
+            await self._writing(lambda connection: _save_entities(connection, values))
+
+    async def all_series(self, provider: str | None = None) -> Sequence[SeriesState]:
+        """Return every series by its key."""
+        return await self._reading(lambda connection: _all_series(connection, provider))
+
+    async def delete(self, key: SeriesKey, interval: Interval | None = None) -> int:
+        """Forget a range of a series; return how many records went."""
+        return await self._writing(
+            lambda connection: _delete(connection, key, interval, self._block_records)
+        )
+
+    async def prune(self, before: int) -> tuple[int, int]:
+        """Forget what was fetched before that instant; return (series touched, records gone)."""
+        return await self._writing(
+            lambda connection: _prune(connection, before, self._block_records)
+        )
+
+    async def figures(self) -> Figures:
+        """Count what is stored."""
+        return await self._reading(_figures)
+
+    async def close(self) -> None:
+        """Let what is being written finish, then let go of the database."""
+        await asyncio.to_thread(self._shut)
+
+    def _shut(self) -> None:
+        self._write_thread.shutdown()
+        self._read_threads.shutdown()
+        self._reader.dispose()
+        self._writer.dispose()
+
+    async def _reading(self, work: Callable[[Connection], T]) -> T:
+        return await self._run(self._read_threads, self._reader, work)
+
+    async def _writing(self, work: Callable[[Connection], T]) -> T:
+        return await self._run(self._write_thread, self._writer, work)
+
+    async def _run(
+        self, threads: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], T]
+    ) -> T:
+        def go() -> T:
+            try:
+                with engine.begin() as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                raise self._translate(error) from error
+
+        return await asyncio.get_running_loop().run_in_executor(threads, go)
+
+
+def _state(connection: Connection, key: SeriesKey) -> SeriesState:
+    row = connection.execute(
+        _SELECT_SERIES,
+        {"provider": key.provider, "ticker": key.ticker, "params": rows.params_text(key)},
+    ).one_or_none()
+    return SeriesState(key) if row is None else _full(connection, row)
+
+
+def _full(connection: Connection, row: Any) -> SeriesState:
+    found = connection.execute(_SELECT_COVERAGE, {"series": row.number})
+    coverage = [rows.coverage_of(one) for one in found]
+    blocks = [
+        rows.block_of(one) for one in connection.execute(_SELECT_BLOCKS, {"series": row.number})
+    ]
+    return rows.series_of(row, coverage, blocks)
+
+
+def _snapshot(connection: Connection, key: SeriesKey, load: Interval | None) -> Snapshot:
+    state = _state(connection, key)
+    numbers = [
+        block.number
+        for block in state.blocks
+        if load is not None and block.number is not None and block.interval.overlaps(load)
+    ]
+    return Snapshot(state, _runs(connection, numbers))
+
+
+def _runs(connection: Connection, numbers: Sequence[int]) -> dict[int, Run]:
+    if not numbers:
+        return {}
+    found = connection.execute(_SELECT_RUNS, {"numbers": list(numbers)})
+    return {row.number: _run_of(row) for row in found}
+
+
+def _run_of(row: Any) -> Run:
+    try:
+        return Run.load(row.data[1:-1].encode("ascii"), row.offsets)
+    except (ValueError, TypeError) as error:
+        raise StoreError(
+            f"block {row.number} of the database cannot be read: {error}; "
+            "run 'gapless db check' and, if it agrees, forget the series with 'gapless cache prune'"
+        ) from error
+
+
+def _apply(connection: Connection, change: Change, limit: int) -> Snapshot:
+    state = _state(connection, change.key)
+    if state.generation != change.generation:
+        raise Superseded(f"{change.key.text} is at generation {state.generation} by now")
+    if change.unheld and any(block.generation == state.generation for block in state.blocks):
+        raise Superseded(f"{change.key.text} holds records by now")
+    generation = state.generation
+    bases = state.bases
+    if change.basis_change is not None:
+        generation += 1
+        bases = (*bases, (generation, change.basis_change))
+    state = replace(
+        state,
+        generation=generation,
+        version=state.version + 1,
+        bases=bases,
+        basis_checked_at=(
+            change.compared_at if change.compared_at is not None else state.basis_checked_at
+        ),
+        meta=dict(change.meta) if change.meta is not None else state.meta,
+    )
+    state = _write_series(connection, state)
+    fresh: dict[int, Run] = {}
+    for replacement in change.replacements:
+        state, added = _replace(connection, state, replacement, change.at, limit)
+        fresh.update(added)
+    held = {block.number for block in state.blocks}
+    return Snapshot(state, {number: run for number, run in fresh.items() if number in held})
+
+
+def _write_series(connection: Connection, state: SeriesState) -> SeriesState:
+    values = {
+        "generation": state.generation,
+        "version": state.version,
+        "basis_checked_at_ms": state.basis_checked_at,
+        "bases": rows.bases_text(state.bases),
+        "meta": msgspec.json.encode(state.meta).decode(),
+    }
+    if state.number is not None:
+        connection.execute(update(schema.series).where(_s.number == state.number).values(values))
+        return state
+    made = connection.execute(
+        insert(schema.series).values(
+            provider=state.key.provider,
+            ticker=state.key.ticker,
+            params=rows.params_text(state.key),
+            **values,
+        )
+    )
+    assert made.inserted_primary_key is not None
+    return replace(state, number=made.inserted_primary_key[0])
+
+
+def _replace(
+    connection: Connection, state: SeriesState, replacement: Replacement, at: int, limit: int
+) -> tuple[SeriesState, dict[int, Run]]:
+    """Replace one interval of a series: records, blocks and coverage (stitching rule 6)."""
+    number = state.number
+    assert number is not None
+    interval = replacement.interval
+    fresh = [replace(row, generation=state.generation) for row in replacement.coverage]
+    coverage = known.insert(known.cut(state.coverage, interval), fresh)
+    changes = relayout(
+        state.blocks,
+        coverage,
+        interval,
+        replacement.run,
+        lambda block: _load(connection, block),
+        limit,
+    )
+    _write_coverage(connection, number, state.coverage, coverage)
+    gone = [block.number for block in changes.removed]
+    if gone:
+        connection.execute(delete(schema.entities).where(_e.number.in_(gone)))
+    added: dict[int, Run] = {}
+    blocks = [block for block in state.blocks if block.number not in set(gone)]
+    if changes.added:
+        values = [
+            rows.block_values(state.key, number, piece, coverage, at) for piece in changes.added
+        ]
+        numbers = connection.execute(
+            insert(schema.entities).returning(_e.number, sort_by_parameter_order=True), values
+        ).scalars()
+        for piece, made in zip(changes.added, numbers, strict=True):
+            blocks.append(replace(piece.block(), number=made))
+            added[made] = piece.run
+    blocks.sort(key=lambda block: block.start)
+    return replace(state, coverage=tuple(coverage), blocks=tuple(blocks)), added
+
+
+def _load(connection: Connection, block: Block) -> Run:
+    assert block.number is not None
+    return _runs(connection, [block.number])[block.number]
+
+
+def _write_coverage(
+    connection: Connection, number: int, before: Sequence[Coverage], after: Sequence[Coverage]
+) -> None:
+    """Write only the rows that differ."""
+    old, new = set(before), set(after)
+    gone = [row.start for row in old - new]
+    if gone:
+        connection.execute(
+            delete(schema.coverage).where(_c.series == number, _c.start_ms.in_(gone))
+        )
+    come = [rows.coverage_values(number, row) for row in after if row not in old]
+    if come:
+        connection.execute(insert(schema.coverage), come)
+
+
+def _entities(
+    connection: Connection,
+    wanted: EntityFilter,
+    limit: int,
+    offset: int,
+    max_bytes: int | None,
+) -> list[StoredEntity]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.ids is not None:
+        conditions.append(_e.id.in_(wanted.ids))
+    for source in (wanted.source, wanted.also_source):
+        if source is not None:
+            conditions.append(_e.source == source)
+    if wanted.state is not None:
+        conditions.append(_e.state == wanted.state)
+    for tag in wanted.tags:
+        # Tags are a JSON array of strings as msgspec writes it, so a whole tag is quoted.
+        needle = msgspec.json.encode(tag).decode()
+        conditions.append(_e.tags.contains(needle, autoescape=True))
+    since, until = wanted.updated
+    if since is not None:
+        conditions.append(_e.updated_at >= since)
+    if until is not None:
+        conditions.append(_e.updated_at < until)
+    statement = (
+        select(*_ENTITY_COLUMNS)
+        .where(and_(True, *conditions))
+        .order_by(_e.id)
+        .limit(limit)
+        .offset(offset)
+    )
+    result: list[StoredEntity] = []
+    size = 0
+    for row in connection.execute(statement.execution_options(yield_per=16)):
+        size += len(row.data)
+        if max_bytes is not None and result and size > max_bytes:
+            break
+        result.append(rows.entity_of(row))
+    return result
+
+
+def _save_entities(connection: Connection, values: Sequence[Mapping[str, Any]]) -> None:
+    """Replace by id; an entity that is a block of a series is never overwritten from outside."""
+    ids = [one["id"] for one in values]
+    connection.execute(delete(schema.entities).where(_e.id.in_(ids), _e.series.is_(None)))
+    connection.execute(insert(schema.entities), [dict(one) for one in values])
+
+
+def _all_series(connection: Connection, provider: str | None) -> list[SeriesState]:
+    statement = select(schema.series).order_by(_s.provider, _s.ticker, _s.params)
+    if provider is not None:
+        statement = statement.where(_s.provider == provider)
+    return [_full(connection, row) for row in connection.execute(statement).all()]
+
+
+def _delete(connection: Connection, key: SeriesKey, interval: Interval | None, limit: int) -> int:
+    state = _state(connection, key)
+    if state.number is None:
+        return 0
+    before = sum(block.count for block in state.blocks)
+    if interval is None:
+        connection.execute(delete(schema.series).where(_s.number == state.number))
+        return before
+    state = _write_series(connection, replace(state, version=state.version + 1))
+    state, _ = _replace(connection, state, Replacement(interval, EMPTY, ()), 0, limit)
+    return before - sum(block.count for block in state.blocks)
+
+
+def _prune(connection: Connection, before: int, limit: int) -> tuple[int, int]:
+    old = select(_c.series).where(_c.fetched_at_ms < before).distinct().scalar_subquery()
+    found = connection.execute(select(schema.series).where(_s.number.in_(old))).all()
+    records = 0
+    for row in found:
+        state = _full(connection, row)
+        for span in [one for one in state.coverage if one.fetched_at < before]:
+            records += _delete(connection, state.key, span.interval, limit)
+        left = connection.execute(_SELECT_COVERAGE, {"series": row.number}).first()
+        if left is None:
+            connection.execute(delete(schema.series).where(_s.number == row.number))
+    return len(found), records
+
+
+def _figures(connection: Connection) -> Figures:
+    series = connection.execute(select(func.count()).select_from(schema.series)).scalar_one()
+    blocks, records, size = connection.execute(
+        select(
+            func.count(),
+            func.coalesce(func.sum(_e.records), 0),
+            func.coalesce(func.sum(func.length(_e.data)), 0),
+        )
+    ).one()
+    return Figures(series, blocks, records, size)

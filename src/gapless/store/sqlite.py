@@ -1,0 +1,184 @@
+"""A SQLite file as a store: its engines and settings, its lock, its health, its error words."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from gapless.errors import (
+    DatabaseDamaged,
+    DatabaseInUse,
+    DiskFull,
+    GaplessError,
+    Overloaded,
+    StoreError,
+)
+from gapless.store.migration import upgrade
+from gapless.store.sql import SqlStore
+
+_BUSY_S = 5
+
+
+class FileLock:
+    """The right to open a database file, held by one process at a time beside it.
+
+    The lock is the kernel's, so it goes with the process however that ends; the file itself
+    stays, and says who held it last.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self.path = database.with_name(database.name + ".lock")
+        self._descriptor: int | None = None
+
+    def acquire(self, holder: str) -> None:
+        """Take the lock, or raise `DatabaseInUse` naming who holds it."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held_by = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
+            os.close(descriptor)
+            raise DatabaseInUse(
+                f"{self.path.with_suffix('')} is open in another hub ({held_by or 'unknown'}); "
+                "stop that one, or name another file with --db"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode(), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let the lock go; without one nothing happens."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def open_store(path: Path, block_records: int = 2_000) -> SqlStore:
+    """Open a database file to read and write, making it or bringing it up to date if need be.
+
+    The caller holds its `FileLock`. Raises `DatabaseNewer`, `DatabaseDamaged` or `StoreError`,
+    each naming the file, which is then left as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _refuse_foreign(path)
+    writer = _engine(path, "write")
+    try:
+        with writer.begin() as connection:
+            upgrade(connection, str(path))
+    except DBAPIError as error:
+        writer.dispose()
+        raise translate(path, error) from error
+    except BaseException:
+        writer.dispose()
+        raise
+    store = SqlStore(
+        writer, _engine(path, "read"), lambda error: translate(path, error), block_records
+    )
+    return store
+
+
+def open_read_only(path: Path) -> SqlStore:
+    """Open a database file only to read, beside a running hub or without one."""
+    if not path.exists():
+        raise StoreError(f"there is no database at {path}; start a hub with --db {path} first")
+    _refuse_foreign(path)
+    reader = _engine(path, "read")
+    return SqlStore(reader, reader, lambda error: translate(path, error))
+
+
+def check(path: Path) -> Sequence[str]:
+    """Return what SQLite itself finds wrong with the file, a sentence each; none: sound."""
+    _refuse_foreign(path)
+    engine = _engine(path, "read")
+    try:
+        with engine.begin() as connection:
+            found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
+            loose = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    except DBAPIError as error:
+        raise translate(path, error) from error
+    finally:
+        engine.dispose()
+    return [line for line in found if line != "ok"] + [
+        f"{row[0]} row {row[1]} belongs to a series that is not there" for row in loose
+    ]
+
+
+def translate(path: Path, error: DBAPIError) -> GaplessError:
+    """Return our error for one of the driver's, naming the file."""
+    cause = error.orig
+    said = str(cause)
+    code = getattr(cause, "sqlite_errorcode", None)
+    primary = code & 0xFF if isinstance(code, int) else None
+    if primary == sqlite3.SQLITE_FULL:
+        return DiskFull(f"no room to write to {path} ({said}); nothing was stored, reads go on")
+    if primary == sqlite3.SQLITE_IOERR:
+        return DiskFull(f"writing to {path} failed ({said}); nothing was stored, reads go on")
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return DatabaseDamaged(
+            f"{path} is damaged ({said}); it is left as it is. Restore a copy, or move it away "
+            "and start anew: what it held is fetched again"
+        )
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return Overloaded(f"{path} is busy ({said}); try again", retry_after_s=1)
+    if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return StoreError(f"{path} cannot be opened ({said}); check its folder and permissions")
+    return StoreError(f"{path}: {said}")
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a file that is no SQLite database before SQLite gets to touch it."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+    if head and head != b"SQLite format 3\x00":
+        raise DatabaseDamaged(
+            f"{path} is no SQLite database, or its head is damaged; it is left as it is. "
+            "Name another file with --db"
+        )
+
+
+def _engine(path: Path, role: Literal["write", "read"]) -> Engine:
+    """Make an engine for one role.
+
+    The driver's own transaction handling is off: it begins transactions late, and a read that
+    turns into a write fails at once when another has written meanwhile.
+    """
+    writes = role == "write"
+    engine = create_engine(
+        f"sqlite:///{path}",
+        connect_args={"timeout": _BUSY_S, "check_same_thread": False},
+        poolclass=QueuePool,
+        pool_size=1 if writes else 3,
+        max_overflow=0,
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: object) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        pragmas = ["foreign_keys=ON", "cache_size=-16000"]
+        if writes:
+            pragmas += ["journal_mode=WAL", "synchronous=NORMAL"]
+        else:
+            pragmas += ["query_only=ON"]
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine

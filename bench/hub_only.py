@@ -1,28 +1,27 @@
-"""What is asked of the hub alone: many series, the first answer after a start, idle memory."""
+"""What is asked of the hub alone: many series, and the first answer after a start."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from socket import socket
 from statistics import median
-from typing import Any
 
 from loading import Load, Sample
 from populate import TEMPLATE, populate
-from processes import Cpu, NotMeasured, Server, resident_bytes, settle
+from processes import Cpu, NotMeasured, Server, settle
 from questions import (
     Ask,
+    Part,
     Range,
+    Record,
     WrongAnswer,
     asking,
     held_answer,
     held_question,
-    records_of,
+    read_answer,
     search,
     slice_of,
     whole_history,
@@ -35,7 +34,7 @@ SMALL = {"start": "2013-02-04", "end": "2013-02-09"}
 ASKED_RANGES = 10
 
 Start = Callable[[Path, str], Server]
-History = list[dict[str, Any]]
+History = list[Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +68,6 @@ class Restart:
     second_cpu_us: float
 
 
-@dataclass(frozen=True, slots=True)
-class Idle:
-    """Resident memory of a server for each of `connections` idle ones, in bytes."""
-
-    server: str
-    connections: int
-    never_asked: float
-    asked_once: float
-
-
 def ten_ranges(ask: Ask) -> tuple[list[Range], dict[str, History]]:
     """Ten ranges of 252 records over four tickers, and the histories they are checked by."""
     histories = {ticker: whole_history(ask, ticker) for ticker in TICKERS}
@@ -103,7 +92,10 @@ def compare_scales(
     seconds: float,
     connections: int = 16,
 ) -> list[Scale]:
-    """Ask for the same ten ranges, round-robin, with `few` and with `many` series in the store."""
+    """Ask for the same ten ranges, round-robin, with `few` and with `many` series in the store.
+
+    The series that are asked are four of the sample's; all others are copies of a fifth one.
+    """
     with ExitStack() as stack:
         prepared = []
         for count in (few, many):
@@ -112,7 +104,7 @@ def compare_scales(
             try:
                 with asking(hub) as ask:
                     ranges, histories = ten_ranges(ask)
-                    records_of(ask(search("small", TEMPLATE, SMALL)), "small")
+                    read_answer(ask(search("small", TEMPLATE, SMALL)), "small")
             finally:
                 hub.stop()
             populate(db, count - len(TICKERS) - 1)
@@ -148,23 +140,27 @@ def _scale(few: int, many: int, depth: int, small: list[Sample], large: list[Sam
     )
 
 
+def filled(start: Start, db: Path, records: int) -> tuple[bytes, tuple[Part, ...]]:
+    """Fill the store `db` with `records` records; returns the request and the answer's pattern."""
+    hub = start(db, "gapless-fill")
+    try:
+        with asking(hub) as ask:
+            history = whole_history(ask, TICKERS[0])
+            asked = slice_of(history, TICKERS[0], 500, records)
+            ask(asked.request("fill"))
+            return asked.request("first"), held_answer(ask, asked, history, "first")
+    finally:
+        hub.stop()
+
+
 def first_answers(start: Start, db: Path, times: int) -> Restart:
     """Start the hub `times` times on a filled store and count the CPU of its first answer.
 
     The time is that of all the hub's threads, in nanoseconds, from before the request is sent until
     20 ms after its answer has come, so that work put off until then counts as well.
     """
-    hub = start(db, "gapless-restart")
-    try:
-        with asking(hub) as ask:
-            history = whole_history(ask, TICKERS[0])
-            asked = slice_of(history, TICKERS[0], 500, RECORDS)
-            ask(asked.request("fill"))
-            pattern = held_answer(ask, asked, history, "first")
-    finally:
-        hub.stop()
+    request, pattern = filled(start, db, RECORDS)
     first, connected, second, wall = [], [], [], []
-    request = asked.request("first")
     for _ in range(times):
         hub = start(db, "gapless-restart")
         try:
@@ -195,7 +191,7 @@ def first_answers(start: Start, db: Path, times: int) -> Restart:
     )
 
 
-def _check(line: bytes, pattern: tuple[bytes | int, ...]) -> None:
+def _check(line: bytes, pattern: tuple[Part, ...]) -> None:
     at = 0
     for part in pattern:
         length = part if isinstance(part, int) else len(part)
@@ -207,51 +203,3 @@ def _check(line: bytes, pattern: tuple[bytes | int, ...]) -> None:
         at += length
     if at != len(line):
         raise WrongAnswer(f"The first answer after a restart has {len(line)} bytes, not {at}.")
-
-
-def idle_memory(server: Server, kind: str, connections: int, request: bytes, size: int) -> Idle:
-    """Open `connections`, count what the server's memory grew by, let each ask once, count again.
-
-    `size` is the length in bytes of the answer to `request`.
-    """
-    opened: list[socket] = []
-    try:
-        # What the first few cost once is no cost of a connection.
-        for _ in range(20):
-            opened.append(server.connect())
-            _ask_once(opened[-1], request, size)
-        settle(server.pid)
-        base, files = resident_bytes(server.pid), _open_files(server)
-        for _ in range(connections):
-            opened.append(server.connect())
-        settle(server.pid)
-        accepted = _open_files(server) - files
-        if accepted < connections:
-            raise NotMeasured(f"{kind} accepted {accepted} of {connections} connections.")
-        never_asked = resident_bytes(server.pid) - base
-        for connection in opened[20:]:
-            _ask_once(connection, request, size)
-        settle(server.pid)
-        asked_once = resident_bytes(server.pid) - base
-    except OSError as error:
-        raise NotMeasured(f"{kind}: {len(opened)} connections, then {error}.") from error
-    finally:
-        for connection in opened:
-            connection.close()
-    return Idle(kind, connections, never_asked / connections, asked_once / connections)
-
-
-def _ask_once(connection: socket, request: bytes, size: int) -> None:
-    connection.sendall(request)
-    got = 0
-    while True:
-        piece = connection.recv(65_536)
-        got += len(piece)
-        if not piece:
-            raise ConnectionResetError("closed instead of answering")
-        if got == size:
-            return
-
-
-def _open_files(server: Server) -> int:
-    return len(os.listdir(f"/proc/{server.pid}/fd"))

@@ -284,6 +284,23 @@ static void finish_answer(struct connection *c, uint64_t now) {
     c->bad = 0;
 }
 
+/* Say what came and what was expected from a little before the first byte that differs. */
+static void note_difference(struct connection *c, struct part *part, const char *at, size_t take) {
+    size_t same = 0;
+    if (first_problem[0]) return;
+    if (!part->bytes) {
+        note_problem("answer to request %zu: no digits at byte %zu: %.*s", c->next_answer, c->got,
+                     (int)take, at);
+        return;
+    }
+    const char *expected = part->bytes + c->position;
+    while (at[same] == expected[same]) same++;
+    size_t back = same < 40 ? same : 40, shown = take - same < 80 ? take - same : 80;
+    note_problem("answer to request %zu differs at byte %zu: got %.*s instead of %.*s",
+                 c->next_answer, c->got + same, (int)(back + shown), at + same - back,
+                 (int)(back + shown), expected + same - back);
+}
+
 static int all_digits(const char *text, size_t length) {
     for (size_t i = 0; i < length; i++)
         if (text[i] < '0' || text[i] > '9') return 0;
@@ -325,8 +342,7 @@ static size_t received(struct connection *c, const char *at, size_t length, uint
             int equal = part->bytes ? !memcmp(at, part->bytes + c->position, take) : all_digits(at, take);
             if (!equal) {
                 mismatches++;
-                note_problem("answer to request %zu differs between byte %zu and %zu: got %.*s",
-                             c->next_answer, c->got, c->got + take, (int)(take > 300 ? 300 : take), at);
+                note_difference(c, part, at, take);
                 if (resp && !c->part) {
                     give_up(c, "the length that was announced differs");
                     return 0;
@@ -404,6 +420,16 @@ static double cpu_seconds(void) {
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
+/* Seconds this process was ready to run and something else had its core; 0 where the kernel does not say. */
+static double waited_seconds(void) {
+    unsigned long long run, waited = 0;
+    FILE *file = fopen("/proc/self/schedstat", "r");
+    if (!file) return 0;
+    if (fscanf(file, "%llu %llu", &run, &waited) != 2) waited = 0;
+    fclose(file);
+    return (double)waited / 1e9;
+}
+
 int main(int argc, char **argv) {
     if (argc != 9) die("usage: load HOST PORT CONNECTIONS DEPTH SECONDS line|resp REQUESTS EXPECTED");
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2]))};
@@ -429,16 +455,17 @@ int main(int argc, char **argv) {
     fflush(stdout);
     if (getchar() == EOF) return 2;
 
-    double cpu = cpu_seconds();
+    double cpu = cpu_seconds(), waited = waited_seconds();
     uint64_t start = now_ns();
     uint64_t end = run(all, count, start + (uint64_t)(seconds * (double)SECOND));
     cpu = cpu_seconds() - cpu;
+    waited = waited_seconds() - waited;
     printf("{\"requests\": %llu, \"seconds\": %.6f, \"bytes\": %llu, \"errors\": %llu, "
            "\"mismatches\": %llu, \"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f, "
-           "\"cpu_seconds\": %.6f, \"warm_up_problems\": %llu, \"first_problem\": \"%s\"}\n",
+           "\"cpu_seconds\": %.6f, \"waited_seconds\": %.6f, \"warm_up_problems\": %llu, \"first_problem\": \"%s\"}\n",
            (unsigned long long)requests, (double)(end - start) / 1e9, (unsigned long long)bytes,
            (unsigned long long)errors, (unsigned long long)mismatches, percentile_us(0.5),
-           percentile_us(0.99), (double)slowest / 1000.0, cpu,
+           percentile_us(0.99), (double)slowest / 1000.0, cpu, waited,
            (unsigned long long)(warm_errors + warm_mismatches), first_problem);
     return 0;
 }

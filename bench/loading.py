@@ -26,6 +26,7 @@ class Counted(msgspec.Struct, frozen=True):
     p99_us: float
     max_us: float
     cpu_seconds: float
+    waited_seconds: float
     warm_up_problems: int
     first_problem: str
 
@@ -35,7 +36,8 @@ class Sample:
     """One run against one server.
 
     `load_busy` and `disturbed` are shares of the run: of the load generator's core that it used,
-    and of the time in which the server could have run but another process had its core.
+    and of the time in which the server, or the load generator if that is more, could have run but
+    something else had its core.
     """
 
     per_second: float
@@ -83,7 +85,8 @@ class Load:
     ) -> Sample:
         """Load the server for `seconds` and return what it and the load generator took.
 
-        Raises NotMeasured if the load generator cannot connect or the server has ended.
+        Raises NotMeasured if the load generator cannot connect or the server has ended,
+        ChildProcessError if the load generator failed.
         """
         command = [
             str(self.program),
@@ -109,6 +112,9 @@ class Load:
             process.stdin.flush()
             printed = process.stdout.readline()
             after = Cpu.of(server.pid)
+            if not printed:
+                said = process.stderr.read().decode().strip()
+                raise ChildProcessError(f"the load generator ended early: {said}")
         if server.process.poll() is not None:
             raise NotMeasured(f"{server.name} ended with code {server.process.returncode}.")
         # Closing the connections is work too: none of it may fall into the next server's time.
@@ -127,7 +133,7 @@ def _sample(counted: Counted, before: Cpu, after: Cpu) -> Sample:
         p99_us=counted.p99_us,
         max_us=counted.max_us,
         load_busy=counted.cpu_seconds / seconds,
-        disturbed=after.waited_since(before) / seconds / 1e9,
+        disturbed=max(after.waited_since(before) / 1e9, counted.waited_seconds) / seconds,
         problems=counted.errors + counted.mismatches + counted.warm_up_problems,
         first_problem=counted.first_problem,
     )

@@ -156,13 +156,15 @@ def spawn(name: str, command: list[str], core: int, ready: str, port: int | None
     log = OUT / f"{name}.log"
     source = BENCH.parent / "src"
     path = os.pathsep.join(filter(None, (str(source), os.environ.get("PYTHONPATH"))))
+    # What someone has set for a hub of theirs is not to be measured.
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("GAPLESS_")}
     with log.open("wb") as output, on_core(core):
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**inherited, "PYTHONPATH": path},
         )
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
@@ -190,7 +192,7 @@ def start_gapless(
     extra: tuple[str, ...] = (),
 ) -> Server:
     """Start a hub on `db` and a free port: the one place that knows its command line."""
-    line = [*command, "--db", str(db), "--tcp", f"{HOST}:0", *extra]
+    line = [*command, "--db", str(db), "--tcp", f"{HOST}:0", "--http", "off", *extra]
     return spawn(name, line, core, ADDRESS)
 
 

@@ -27,6 +27,7 @@ TS_MS = re.compile(rb'"ts_ms": ?(\d+)')
 
 Ask: TypeAlias = Callable[[bytes], bytes]
 Part: TypeAlias = bytes | int
+Record: TypeAlias = dict[str, Any]
 
 
 class WrongAnswer(Exception):
@@ -115,31 +116,62 @@ def asking(server: Server) -> Iterator[Ask]:
         yield ask
 
 
-def records_of(line: bytes, request_id: str) -> list[dict[str, Any]]:
-    """The records of an answer with one entity, its envelope checked."""
-    answer = msgspec.json.decode(line)
-    if answer.get("ok") is not True:
-        raise WrongAnswer(f"The hub answered {line[:300]!r}.")
-    if answer["request_id"] != request_id:
-        raise WrongAnswer(f"Asked as {request_id}, answered as {answer['request_id']}.")
-    (entity,) = answer["result"]
-    if entity["state"] != "ready":
-        raise WrongAnswer(f"{entity['id']} is {entity['state']}: {entity['last_error']}")
-    records: list[dict[str, Any]] = msgspec.json.decode(entity["data"])
-    return records
+class Entity(msgspec.Struct, frozen=True):
+    """What is read of an entity."""
+
+    id: str
+    data: str
+    state: str
+    last_error: str
 
 
-def whole_history(ask: Ask, ticker: str) -> list[dict[str, Any]]:
+class Stitch(msgspec.Struct, frozen=True):
+    """What an answer says of where its records are from."""
+
+    fetched: list[list[str]]
+    missing: list[list[str]]
+    upstream_requests: int
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What is read of an answer's envelope."""
+
+    ok: bool
+    request_id: str
+    result: list[Entity] | None
+    stitch: Stitch | None = None
+
+
+def read_answer(line: bytes, request_id: str) -> tuple[list[Record], Stitch]:
+    """The records and the stitch of an answer with one entity, its envelope checked."""
+    try:
+        answer = msgspec.json.decode(line, type=Answer)
+        if not answer.ok or not answer.result or answer.stitch is None:
+            raise WrongAnswer(f"The hub answered {line[:300]!r}.")
+        if answer.request_id != request_id:
+            raise WrongAnswer(f"Asked as {request_id}, answered as {answer.request_id}.")
+        (entity,) = answer.result
+        if entity.state != "ready":
+            raise WrongAnswer(f"{entity.id} is {entity.state}: {entity.last_error}")
+        records = msgspec.json.decode(entity.data, type=list[Record])
+    except (ValueError, msgspec.DecodeError) as error:
+        raise WrongAnswer(f"The hub answered {line[:300]!r}: {error}") from error
+    if not all(isinstance(record.get("timestamp"), int) for record in records):
+        raise WrongAnswer(f"{entity.id}: a record has no timestamp in unix seconds.")
+    return records, answer.stitch
+
+
+def whole_history(ask: Ask, ticker: str) -> list[Record]:
     """All records that the sample has of a ticker, in order of time."""
     bounds = dict(zip(("start", "end"), HISTORY, strict=True))
-    records = records_of(ask(search("all", ticker, bounds)), "all")
+    records, _ = read_answer(ask(search("all", ticker, bounds)), "all")
     times = [record["timestamp"] for record in records]
     if any(later <= earlier for earlier, later in pairwise(times)):
         raise WrongAnswer(f"The records of {ticker} are not in order of time.")
     return records
 
 
-def slice_of(history: list[dict[str, Any]], ticker: str, first: int, count: int) -> Range:
+def slice_of(history: list[Record], ticker: str, first: int, count: int) -> Range:
     """The range that holds exactly `count` records from the `first` on."""
     chosen = history[first : first + count]
     if len(chosen) < count:
@@ -150,20 +182,17 @@ def slice_of(history: list[dict[str, Any]], ticker: str, first: int, count: int)
     return Range(ticker, start, end, count)
 
 
-def held_answer(
-    ask: Ask, asked: Range, history: list[dict[str, Any]], request_id: str
-) -> tuple[Part, ...]:
+def held_answer(ask: Ask, asked: Range, history: list[Record], request_id: str) -> tuple[Part, ...]:
     """Ask for a range that is held, check its records by the history, and make it a pattern.
 
     Only the clock of the envelope, `ts_ms`, may differ from one answer to the next.
     """
     line = ask(asked.request(request_id))
-    records = records_of(line, request_id)
+    records, stitch = read_answer(line, request_id)
     wanted = [r for r in history if asked.start <= r["timestamp"] < asked.end]
     if len(wanted) != asked.records or records != wanted:
         raise WrongAnswer(f"{asked}: the records differ from those of the whole history.")
-    stitch = msgspec.json.decode(line)["stitch"]
-    if stitch["upstream_requests"] or stitch["fetched"] or stitch["missing"]:
+    if stitch.upstream_requests or stitch.fetched or stitch.missing:
         raise WrongAnswer(f"{asked} should be held by now, but its answer says {stitch}.")
     clocks = list(TS_MS.finditer(line))
     if len(clocks) != 1:
@@ -189,9 +218,7 @@ def held_answer(
     return tuple(part for part in parts if part)
 
 
-def held_question(
-    ask: Ask, ranges: list[Range], histories: dict[str, list[dict[str, Any]]]
-) -> Question:
+def held_question(ask: Ask, ranges: list[Range], histories: dict[str, list[Record]]) -> Question:
     """The question of these ranges in turn, each request with an id of its own.
 
     Asks for each once before, so that they are held.

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from idle import Idle, fresh_servers, idle_memory
 from rich.console import Console
 
 import report
 from grid import SIZES, Measured, measure_grid, subjects
 from hub_only import Restart, Scale, compare_scales, first_answers
+from idle import Idle, fresh_servers, idle_memory
 from loading import Load, compile_load
 from processes import HUB, OUT, Cores, NotMeasured, Server, start_gapless
 from questions import WrongAnswer
@@ -83,7 +83,9 @@ class Bench:
         return start_gapless(db, core, name=name, command=self.command, extra=self.extra)
 
     def leave_out(self, why: str) -> None:
-        """Say what is not measured, now and in the results."""
+        """Say what is not measured, now and in the results; once."""
+        if why in self.results.left_out:
+            return
         self.results.left_out.append(why)
         self.to.print(f"Left out: {why}", highlight=False, markup=False)
 
@@ -110,9 +112,9 @@ class Bench:
             body()
         except NotMeasured as reason:
             self.leave_out(str(reason))
-        except WrongAnswer as wrong:
-            self.results.wrong.append(str(wrong))
-            self.to.print(f"Wrong answer: {wrong}", highlight=False, markup=False)
+        except (WrongAnswer, OSError) as wrong:
+            # An OSError is a process that went away while it was needed.
+            self.results.wrong.append(f"{type(wrong).__name__}: {wrong}")
 
     def _grid(self, hub: Server | None) -> None:
         plan, rows = self.plan, self.results.grid

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["build_app", "main"]
 
-_EPILOGUE = """\
-Start a hub with "gapless serve", then ask it:
+_HELP = """\
+A data provider hub: answers from what it holds and fetches only the gaps.
+
+Start a hub with "gapless serve", then ask it, for example with
 "gapless query 'provider sample search ticker=AAPL date=30d'".
 
 Exit codes: 0 done, 1 failure, 2 usage, 69 unreachable, 75 rate-limited, 77 denied,
@@ -34,13 +36,13 @@ def build_app() -> App:
 
     app = App(
         name="gapless",
-        help="A data provider hub: answers from what it holds and fetches only the gaps.",
-        help_epilogue=_EPILOGUE,
-        help_format="plaintext",
+        help=_HELP,
+        help_format="markdown",
         version=f"gapless {__version__}",
         version_flags=["--version", "-V"],
         result_action="return_value",
         exit_on_error=False,
+        print_error=False,
         suppress_keyboard_interrupt=False,
     )
     serve.register(app)
@@ -60,8 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = build_app()(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
-    except CycloptsError:
-        return Exit.USAGE  # it has said why
+    except CycloptsError as error:
+        print(f"gapless: {printable(str(error))}\ntry: gapless --help", file=sys.stderr)
+        return Exit.USAGE
     except GaplessError as error:
         print(f"gapless: {printable(masked(error.message))}", file=sys.stderr)
         if error.retry_after_s is not None:

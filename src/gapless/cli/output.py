@@ -13,6 +13,7 @@ from typing import Any, Literal, TextIO
 
 import msgspec
 
+from gapless.errors import GaplessError
 from gapless.observability import printable
 
 Format = Literal["table", "json", "ndjson", "csv", "arrow", "parquet"]
@@ -69,16 +70,7 @@ def render(answer: Mapping[str, Any], format: Format) -> bytes:
         return msgspec.json.Encoder().encode_lines(rows)
     if format == "csv":
         return _csv(rows).encode()
-    import polars as pl
-
-    frame = pl.DataFrame(rows, infer_schema_length=None, strict=False)
-    buffer = io.BytesIO()
-    if format == "arrow":
-        # The oldest flavour is what every reader takes.
-        frame.write_ipc_stream(buffer, compat_level=pl.CompatLevel.oldest())
-    else:
-        frame.write_parquet(buffer)
-    return buffer.getvalue()
+    return _columnar(rows, format)
 
 
 def print_table(answer: Mapping[str, Any], stream: TextIO) -> None:
@@ -185,6 +177,24 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([_field(row.get(column)) for column in columns] for row in rows)
+    return buffer.getvalue()
+
+
+def _columnar(rows: Sequence[Mapping[str, Any]], format: Format) -> bytes:
+    import polars as pl
+
+    buffer = io.BytesIO()
+    try:
+        frame = pl.DataFrame(rows, infer_schema_length=None, strict=False)
+        if format == "arrow":
+            # The oldest flavour is what every reader takes.
+            frame.write_ipc_stream(buffer, compat_level=pl.CompatLevel.oldest())
+        else:
+            frame.write_parquet(buffer)
+    except (pl.exceptions.PolarsError, OverflowError, TypeError) as error:
+        raise GaplessError(
+            f"the records do not fit into columns ({error}); ask for -o ndjson"
+        ) from error
     return buffer.getvalue()
 
 

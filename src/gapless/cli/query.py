@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,14 +44,17 @@ def query(
     Parameters
     ----------
     line
-        The query. Several words are joined; quote the whole if a value has blanks in it.
+        The query, best in quotes.
+    more
+        Further words of it, where it is not in quotes.
     tcp
-        HOST:PORT of the hub. Default: what GAPLESS_URL names (tcp://HOST:PORT), else
+        HOST:PORT of the hub. Default: what `GAPLESS_URL` names (tcp://HOST:PORT), else
         127.0.0.1:7000.
     token
-        Access token. Better put it into GAPLESS_TOKEN: arguments can be seen by others.
+        Access token. Better put it into `GAPLESS_TOKEN`: arguments can be seen by others.
     output
-        Default: what the name of the output file says; else table on a terminal, json elsewhere.
+        Default: what the name of the output file says; else `table` on a
+        terminal, `json` elsewhere.
     output_file
         Write there instead of to stdout; the file is replaced when the answer is complete.
     timeout
@@ -124,20 +126,24 @@ def write(answer: Mapping[str, Any], format: outputs.Format, output_file: Path |
 
 
 def _replace(path: Path, answer: Mapping[str, Any], format: outputs.Format) -> None:
-    """Write a file beside `path` and put it in its place, so that no half a file is left."""
-    temporary: str | None = None
+    """Write a file beside `path` and put it in its place, so that no half a file is left.
+
+    What is no ordinary file, such as a pipe, is written to as it is.
+    """
+    path = path.resolve()
+    ordinary = path.is_file() or not path.exists()
+    target = path.with_name(f".{path.name}.{os.getpid()}.part") if ordinary else path
     try:
-        with tempfile.NamedTemporaryFile(
-            "wb", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = file.name
+        try:
             if format == "table":
-                with open(temporary, "w", encoding="utf-8") as text:
-                    outputs.print_table(answer, text)
+                with target.open("w", encoding="utf-8") as stream:
+                    outputs.print_table(answer, stream)
             else:
-                file.write(outputs.render(answer, format))
-        os.replace(temporary, path)
+                target.write_bytes(outputs.render(answer, format))
+            if ordinary:
+                target.replace(path)
+        finally:
+            if ordinary:
+                target.unlink(missing_ok=True)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise GaplessError(f"{path} cannot be written: {error.strerror}") from error

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Protocol
 
+import structlog
 from cyclopts import App, Parameter
 
 from gapless import __version__
@@ -42,7 +43,7 @@ def register(app: App) -> None:
 def serve(flags: SettingFlags = NO_FLAGS) -> None:
     """Run a hub until SIGTERM or Ctrl-C.
 
-    Settings come from defaults, the settings file, the environment (GAPLESS_...) and these
+    Settings come from defaults, the settings file, the environment (`GAPLESS_…`) and these
     flags, the later winning; "gapless config show" lists them all. Logs go to stderr, and so
     does one line "gapless VERSION ready tcp=HOST:PORT db=PATH" as soon as requests are taken.
     """
@@ -54,15 +55,16 @@ def serve(flags: SettingFlags = NO_FLAGS) -> None:
 
     import uvloop
 
-    from gapless.app import running_hub
+    from gapless.app import running_hub, tune_malloc
 
+    tune_malloc()
     uvloop.run(serve_until_signal(settings, running_hub))
 
 
 def shell_to_come(*_: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> None:
     """Open the shell: not part of this version."""
     raise ConfigError(
-        f"gapless {__version__} has no shell yet; ask single questions with: gapless query LINE"
+        f"version {__version__} has no shell yet; ask single questions with: gapless query LINE"
     )
 
 
@@ -70,12 +72,12 @@ def refuse_unbuilt(settings: Settings, origins: Origins) -> None:
     """Raise `ConfigError` for what is asked for and not part of this version."""
     if settings.auth:
         raise ConfigError(
-            f"gapless {__version__} has no authentication yet: leave out auth "
+            f"version {__version__} has no authentication yet: leave out auth "
             f"({origins['auth']}); the hub then listens on this machine only"
         )
     if origins["http"].kind != "default" and settings.http != "off":
         raise ConfigError(
-            f"gapless {__version__} has no HTTP server yet: leave out http "
+            f"version {__version__} has no HTTP server yet: leave out http "
             f"({origins['http']}), or say off"
         )
 
@@ -102,13 +104,14 @@ async def serve_until_signal(settings: Settings, running_hub: Opener) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
-    def on_signal() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+    def on_signal(number: signal.Signals) -> None:
+        structlog.get_logger().info("stopping", signal=number.name)
+        for handled in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(handled)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, on_signal, number)
     await serve_until(stop, settings, running_hub)
 
 

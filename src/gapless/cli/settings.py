@@ -27,13 +27,13 @@ class SettingFlags:
     tcp
         HOST:PORT for line-JSON over TCP; port 0 picks a free one. Default 127.0.0.1:7000.
     http
-        HOST:PORT for HTTP, or off.
+        HOST:PORT for HTTP, or `off`.
     auth
         Ask every request for a token.
     base
         Directory that plugins are loaded from. Default: the working directory.
     config
-        Settings file (TOML). Default: what GAPLESS_CONFIG names.
+        Settings file (TOML). Default: what `GAPLESS_CONFIG` names.
     """
 
     db: str | None = None
@@ -60,7 +60,7 @@ NO_FLAGS = SettingFlags()
 
 def register(app: App) -> None:
     """Add `config show` to the command line."""
-    config = App(name="config", help="Look at the settings.", help_format="plaintext")
+    config = App(name="config", help="Look at the settings.")
     config.command(show)
     app.command(config)
 
@@ -77,7 +77,7 @@ def show(
     Parameters
     ----------
     output
-        toml can be kept as a settings file; json is for programs.
+        `toml` can be kept as a settings file; `json` is for programs.
     """
     settings, origins = flags.load()
     if output == "json":

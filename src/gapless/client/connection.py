@@ -46,6 +46,7 @@ class Connection:
     """An open connection, for one thread at a time; closes as a context manager."""
 
     def __init__(self, sock: socket.socket, name: str, timeout: float) -> None:
+        """Take over a connected socket; `name` is the address as errors tell it."""
         self._sock = sock
         self._name = name
         self._timeout = timeout

@@ -257,7 +257,8 @@ def _check_together(settings: Settings, origins: Origins) -> None:
         ("yahoo.connect_timeout_s", "yahoo.timeout_s"),
     ):
         low, high = values[smaller], values[larger]
-        assert isinstance(low, int | float) and isinstance(high, int | float)
+        assert isinstance(low, int | float)
+        assert isinstance(high, int | float)
         if low > high:
             raise ConfigError(
                 f"{smaller} = {low} ({origins[smaller]}) is above "

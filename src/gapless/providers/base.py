@@ -96,12 +96,14 @@ class Fetched:
 
     `records` are sorted by time, one a time, none outside the asked interval. What no entry of
     `provisional` covers is final. `meta` is what the provider wants to remember of the series
-    (such as its exchange's hours); it is handed back with the next call.
+    (such as its exchange's hours); it is handed back with the next call. `requests` is how many
+    requests it took upstream.
     """
 
     records: Sequence[Record]
     provisional: tuple[Provisional, ...] = ()
     meta: Mapping[str, Any] | None = None
+    requests: int = 1
 
 
 class Provider(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,15 +71,16 @@ class SampleProvider:
     Nothing is read before the first fetch; then everything is, once, in a worker thread.
     """
 
-    def __init__(self, path: Path = PRICES) -> None:
+    def __init__(self, path: Path = PRICES, pace: Pace = INFO.pace) -> None:
         self._path = path
+        self._info = replace(INFO, pace=pace)
         self._loading = asyncio.Lock()
         self._histories: Mapping[str, History] | None = None
 
     @property
     def info(self) -> ProviderInfo:
         """What it declares: five tickers' days, none of which is ever revised."""
-        return INFO
+        return self._info
 
     def key(self, ticker: str, params: Mapping[str, str]) -> SeriesKey:
         """Return the key with the ticker in capitals; raise `InvalidQuery` for a bad one.

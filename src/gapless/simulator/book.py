@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import struct
 from fractions import Fraction
+from math import inf
 
 import msgspec
 
 from gapless.simulator.happenings import Dividend, Happening, Hole, MissingRow, Restatement, Split
-from gapless.simulator.instruments import Calendar, Instrument, Session
-from gapless.simulator.prices import Minutes, PriceSource, Row, draw_minutes, symbol_seed
+from gapless.simulator.instruments import Session
+from gapless.simulator.prices import Minutes, Row
+from gapless.simulator.tape import Tape
 
 _FLOAT32 = struct.Struct("<f")
 _SINGLE = struct.Struct("<4f")
+_NEVER: tuple[float, None] = (inf, None)
 
 
 class Bar(msgspec.Struct, frozen=True, gc=False):
@@ -37,18 +40,16 @@ def float32(value: float) -> float:
 
 
 class Book:
-    """A symbol's calendar, its price source, and what happens to it.
+    """A symbol's tape and what happens to it.
 
     `shown(at_s)` gives the knowledge of an instant; instants with the same knowledge share it,
     and with it every finished bar.
     """
 
-    def __init__(self, instrument: Instrument, source: PriceSource, *, single: bool) -> None:
-        self.instrument = instrument
-        self.calendar = Calendar(instrument)
-        self.source = source
-        self.first_day = source.first_day(self.calendar)
-        self.seed = symbol_seed(instrument.symbol, 7)
+    def __init__(self, tape: Tape, *, single: bool) -> None:
+        self.tape = tape
+        self.calendar = tape.calendar
+        self.first_day = tape.first_day
         self.single = single
         self._happenings: list[Happening] = []
         self._shown: dict[tuple[Happening, ...], Shown] = {}
@@ -57,10 +58,6 @@ class Book:
         """Make something happen, and forget what was worked out without it."""
         self._happenings.append(happening)
         self._shown.clear()
-
-    def session(self, day: int) -> Session | None:
-        """Return the session of `day`, or `None`."""
-        return self.source.session(self.calendar, day)
 
     def shown(self, at_s: float) -> Shown:
         """Return what upstream shows at `at_s`."""
@@ -73,7 +70,7 @@ class Book:
     def traded_divisor(self, day: int) -> Fraction:
         """Return by what the source's prices of `day` are divided to be as traded."""
         divisor = Fraction(1)
-        if self.source.continuous:
+        if self.tape.source.continuous:
             for what in self._happenings:
                 if isinstance(what, Split) and what.ex_date.toordinal() <= day:
                     divisor *= what.ratio
@@ -83,7 +80,7 @@ class Book:
         """Return 1 - amount / close of the day before, both in the ex-date's shares."""
         ex_day = dividend.ex_date.toordinal()
         before = ex_day - 1
-        while before >= self.first_day and self.session(before) is None:
+        while before >= self.first_day and self.tape.session(before) is None:
             before -= 1
         if before < self.first_day:
             return 1.0
@@ -91,7 +88,7 @@ class Book:
         for what in self._happenings:
             if isinstance(what, Split) and before < what.ex_date.toordinal() <= ex_day:
                 divisor *= what.ratio
-        close = self.source.row(self.instrument, before).close / float(divisor)
+        close = self.tape.row(before).close / float(divisor)
         return 1.0 - dividend.amount / close
 
     def _in_force(self, what: Happening, at_s: float) -> bool:
@@ -114,21 +111,24 @@ class Shown:
         self._restatements = [what for what in happenings if isinstance(what, Restatement)]
         self._holes = [what for what in happenings if isinstance(what, Hole)]
         self._book = book
-        self._days: dict[int, Bar | None] = {}
-        self._parts: dict[tuple[int, int], list[Bar]] = {}
-        self._minutes: dict[int, Minutes] = {}
+        self._tape = book.tape
+        # A final bar with the instant from which it is final: `at_s` may go back again.
+        self._days: dict[int, tuple[float, Bar | None]] = {}
+        self._parts: dict[tuple[int, int], tuple[float, list[Bar]]] = {}
         self._adjustments: dict[int, tuple[Fraction, float]] = {}
 
     def day(self, day: int, at_s: float) -> Bar | None:
         """Return the daily bar of `day` at `at_s`: final, forming, or `None`."""
-        if day in self._days:
-            return self._days[day]
-        session = self._book.session(day)
+        final_from, bar = self._days.get(day, _NEVER)
+        if at_s >= final_from:
+            return bar
+        session = self._tape.session(day)
         if session is None:
-            self._days[day] = None
+            self._days[day] = (-inf, None)
             return None
         if session.close_s <= at_s:
-            bar = self._days[day] = self._day_bar(session, self._row(day))
+            bar = self._day_bar(session, self._row(day))
+            self._days[day] = (session.close_s, bar)
             return bar
         if session.open_s >= at_s:
             return None
@@ -137,15 +137,15 @@ class Shown:
 
     def parts(self, day: int, step_s: int, at_s: float) -> list[Bar]:
         """Return the bars of `step_s` seconds of `day` that had begun before `at_s`."""
-        known = self._parts.get((day, step_s))
-        if known is not None:
+        final_from, known = self._parts.get((day, step_s), _NEVER)
+        if known is not None and at_s >= final_from:
             return known
-        session = self._book.session(day)
+        session = self._tape.session(day)
         if session is None or session.open_s >= at_s:
             return []
         bars = self._cut(session, step_s, min(at_s, session.close_s))
         if session.close_s <= at_s:
-            self._parts[day, step_s] = bars
+            self._parts[day, step_s] = (session.close_s, bars)
         return bars
 
     def adjustment(self, day: int) -> tuple[Fraction, float]:
@@ -165,7 +165,7 @@ class Shown:
         return found
 
     def _row(self, day: int) -> Row:
-        row = self._book.source.row(self._book.instrument, day)
+        row = self._tape.row(day)
         for what in self._restatements:
             if what.day.toordinal() == day:
                 opened, close = row.open * what.open, row.close * what.close
@@ -180,12 +180,7 @@ class Shown:
         return row
 
     def _minutes_of(self, session: Session) -> Minutes:
-        known = self._minutes.get(session.day)
-        if known is None:
-            count = (session.close_s - session.open_s) // 60
-            known = draw_minutes(self._book.seed, session.day, self._row(session.day), count)
-            self._minutes[session.day] = known
-        return known
+        return self._tape.minutes(session, self._row(session.day))
 
     def _day_bar(self, session: Session, row: Row) -> Bar | None:
         divisor, factor = self.adjustment(session.day)

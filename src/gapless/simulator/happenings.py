@@ -15,7 +15,9 @@ class Split:
     """`numerator` new shares for `denominator` old ones, from the session of `ex_date` on.
 
     Shown from `seen_s` (UTC seconds; default: the ex-date's open): every earlier price is then
-    divided by the ratio and every earlier volume multiplied.
+    divided by the ratio and every earlier volume multiplied. Of a continuous source the rows from
+    the ex-date on are divided from the beginning, as they were traded: add a split before its
+    ex-date is served, with the instant it is to show as `seen_s`.
     """
 
     symbol: str

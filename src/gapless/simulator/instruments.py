@@ -63,11 +63,21 @@ def equity(
     symbol: str,
     *,
     tz: str = "America/New_York",
+    hours: tuple[int, int] = (34_200, 57_600),
+    currency: str = "USD",
     first_trade: date = date(1990, 1, 2),
     holidays: frozenset[date] = frozenset(),
 ) -> Instrument:
-    """Return a share that trades from 9:30 to 16:00, Monday to Friday."""
-    return Instrument(symbol, tz=tz, first_trade=first_trade, holidays=holidays)
+    """Return a share that trades Monday to Friday, from 9:30 to 16:00 unless told otherwise."""
+    return Instrument(
+        symbol,
+        tz=tz,
+        open_local_s=hours[0],
+        close_local_s=hours[1],
+        currency=currency,
+        first_trade=first_trade,
+        holidays=holidays,
+    )
 
 
 def currency_pair(symbol: str, *, first_trade: date = date(2003, 12, 1)) -> Instrument:

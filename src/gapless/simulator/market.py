@@ -20,6 +20,7 @@ from gapless.simulator.instruments import (
     period_start,
 )
 from gapless.simulator.prices import PriceSource, RandomWalk
+from gapless.simulator.tape import Tape
 
 INTRADAY = {
     "1m": 60,
@@ -59,10 +60,20 @@ class Market:
         for instrument in instruments:
             self.enlist(instrument, (series or {}).get(instrument.symbol))
 
+    def fresh(self) -> Market:
+        """Return a market of the same instruments and prices to which nothing has happened.
+
+        It shares what was worked out of calendars and prices, so it costs next to nothing.
+        """
+        other = Market(prices=self._prices, edge_lags_s=self.edge_lags_s, float32=self._float32)
+        for symbol, book in self._books.items():
+            other._books[symbol] = Book(book.tape, single=self._float32)
+        return other
+
     def enlist(self, instrument: Instrument, prices: PriceSource | None = None) -> None:
         """Add or replace an instrument, with prices of its own if given."""
         source = prices if prices is not None else self._prices
-        self._books[instrument.symbol] = Book(instrument, source, single=self._float32)
+        self._books[instrument.symbol] = Book(Tape(instrument, source), single=self._float32)
 
     def delist(self, symbol: str) -> None:
         """Remove a symbol: upstream knows it no longer."""
@@ -81,7 +92,7 @@ class Market:
     def instrument(self, symbol: str) -> Instrument | None:
         """Return the instrument, or `None` if it is not listed."""
         book = self._books.get(symbol)
-        return None if book is None else book.instrument
+        return None if book is None else book.tape.instrument
 
     def calendar(self, symbol: str) -> Calendar:
         """Return the calendar of a symbol. Raises `NotFound`."""
@@ -89,7 +100,7 @@ class Market:
 
     def session(self, symbol: str, day: int) -> Session | None:
         """Return the session of a day, or `None` where there is none. Raises `NotFound`."""
-        return self._book(symbol).session(day)
+        return self._book(symbol).tape.session(day)
 
     def first_session(self, symbol: str) -> Session:
         """Return the first session that ever was. Raises `NotFound`."""
@@ -100,7 +111,7 @@ class Market:
         """Return the latest session that had opened before `at_s`, or `None`."""
         book = self._book(symbol)
         for day in range(book.calendar.day_of(at_s), book.first_day - 1, -1):
-            found = book.session(day)
+            found = book.tape.session(day)
             if found is not None and found.open_s < at_s:
                 return found
         return None

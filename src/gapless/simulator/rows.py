@@ -78,7 +78,7 @@ class _Cut:
             if self.quirks.live_duplicate:
                 less = None if held.volume is None else held.volume * 99 // 100
                 rows.append(msgspec.structs.replace(held, volume=less))
-        return [*rows, live] if live.t >= self.start_s or not rows else [live, *rows]
+        return [*rows, live]
 
     def periods(self, interval: str) -> list[Bar]:
         days = self._days()

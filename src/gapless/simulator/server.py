@@ -35,7 +35,7 @@ class Request:
 
     `t` is the simulator's time in UTC seconds; `period1`, `period2` as asked; `status` and
     `fault` are `None` until known; `served`: an answer that says what is held (200, or 400 for
-    no data) was sent completely.
+    no data) was sent completely; `done`: the simulator has finished with it, well or badly.
     """
 
     t: float
@@ -49,6 +49,7 @@ class Request:
     status: int | None = None
     fault: str | None = None
     served: bool = False
+    done: bool = False
 
 
 class YahooSimulator:
@@ -79,7 +80,7 @@ class YahooSimulator:
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._released = asyncio.Event()
-        self._changed = asyncio.Condition()
+        self._waiters: list[asyncio.Future[None]] = []
 
     async def __aenter__(self) -> Self:
         await self.accept()
@@ -109,8 +110,10 @@ class YahooSimulator:
 
     async def reach(self, condition: Callable[[], bool]) -> None:
         """Wait until `condition` holds; it is looked at whenever a request comes or ends."""
-        async with self._changed:
-            await self._changed.wait_for(condition)
+        while not condition():
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
 
     def release(self) -> None:
         """Let the requests that hang now be answered, as of now; later ones hang again."""
@@ -191,11 +194,12 @@ class YahooSimulator:
             edge = next(self._turn) % len(self.market.edge_lags_s)
         agent = headers.get("user-agent", "")
         request = self._log(edge, target, query, agent)
-        await self._announce()
+        self._announce()
         try:
-            return await self._reply(request, query, writer, keep=keep)
+            return await self._reply(request, query, reader, writer, keep=keep)
         finally:
-            await asyncio.shield(self._announce())
+            request.done = True
+            self._announce()
 
     def _log(self, edge: int, target: str, query: Query | Answer, agent: str) -> Request:
         asked = query if isinstance(query, Query) else Query("", "")
@@ -212,12 +216,20 @@ class YahooSimulator:
         self.requests.append(request)
         return request
 
-    async def _announce(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+    def _announce(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def _reply(
-        self, request: Request, query: Query | Answer, writer: asyncio.StreamWriter, *, keep: bool
+        self,
+        request: Request,
+        query: Query | Answer,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        keep: bool,
     ) -> bool:
         if isinstance(query, Answer):
             request.status = query.status
@@ -228,6 +240,8 @@ class YahooSimulator:
             request.fault = fault.name
             if fault.damage is Damage.HANG:
                 await self._released.wait()
+                if reader.at_eof():
+                    raise ConnectionAbortedError
             elif fault.damage is not Damage.DRIP:
                 return await self._spoil(request, fault, query, writer, keep=keep)
         found = self._answer(query, request.edge)

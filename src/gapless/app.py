@@ -1,0 +1,196 @@
+"""The composition root: every part is made here and handed to those that need it."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import resource
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from gapless import __version__
+from gapless.clock import Clock, SystemClock
+from gapless.config import Settings, parse_address
+from gapless.errors import ConfigError
+from gapless.hub.hub import Hub, Options
+from gapless.hub.upstream import Asked, Limits
+from gapless.providers.base import Pace, Provider
+from gapless.providers.registry import Registry
+from gapless.providers.sample import SampleProvider
+from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.servers.control import ControlServer
+from gapless.servers.tcp import TcpLimits, TcpServer
+from gapless.store.sqlite import FileLock, open_store
+
+_log = structlog.get_logger("gapless")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningHub:
+    """A hub that takes requests; `tcp` is the `HOST:PORT` that is open."""
+
+    hub: Hub
+    server: TcpServer
+    host: str
+    port: int
+
+    @property
+    def tcp(self) -> str:
+        """The address as it is written."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@asynccontextmanager
+async def running_hub(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    observe: Callable[[Asked], None] = lambda asked: None,
+    seed: int | None = None,
+) -> AsyncIterator[RunningHub]:
+    """Run a hub by its settings until the block ends.
+
+    Raises a `GaplessError` that names what stands in the way, or the `OSError` of a port.
+    """
+    clock = clock or SystemClock()
+    limits = settings.limits
+    path = _database_path(settings)
+    raise_file_limit(limits.max_connections)
+    async with AsyncExitStack() as stack:
+        lock = FileLock(path)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock.acquire(f"process {os.getpid()}, gapless {__version__}")
+        stack.callback(lock.release)
+        store = await asyncio.to_thread(open_store, path, settings.cache.block_records)
+        stack.push_async_callback(store.close)
+        hub = Hub(
+            store,
+            Registry(providers(settings)),
+            clock,
+            hub_options(settings),
+            observe=observe,
+            seed=seed,
+        )
+        stack.push_async_callback(hub.close, limits.shutdown_s / 2)
+        server = TcpServer(
+            hub,
+            clock,
+            TcpLimits(
+                max_line_bytes=limits.max_line_bytes,
+                max_unsent_bytes=limits.max_unsent_bytes,
+                slow_reader_s=limits.slow_reader_s,
+                max_connections=limits.max_connections,
+                max_in_flight=limits.max_in_flight,
+                memo_bytes=settings.cache.hot_bytes // 4,
+            ),
+            announced={
+                "max_line_bytes": limits.max_line_bytes,
+                "max_records": limits.max_records,
+                "max_entities": limits.max_entities,
+                "max_connections": limits.max_connections,
+            },
+        )
+        await hub.warm()
+        control = ControlServer(hub)
+        await control.open(path)
+        stack.push_async_callback(control.close)
+        address = parse_address(settings.tcp)
+        host, port = await server.open(address.host, address.port)
+        stack.push_async_callback(server.close, limits.shutdown_s / 2)
+        _log.info("open", tcp=f"{host}:{port}", database=str(path))
+        yield RunningHub(hub, server, host, port)
+        _log.info("stopping")
+
+
+def providers(settings: Settings) -> list[Provider]:
+    """Make the built-in providers that the settings leave on."""
+    result: list[Provider] = []
+    if settings.sample.enabled:
+        pace = Pace(settings.sample.rate, settings.sample.burst)
+        result.append(SampleProvider(pace=pace))
+    if settings.yahoo.enabled:
+        yahoo = settings.yahoo
+        result.append(
+            YahooProvider(
+                YahooSettings(
+                    base_url=yahoo.base_url,
+                    fallback_url=yahoo.fallback_url,
+                    impersonate=yahoo.impersonate,
+                    rate=yahoo.rate,
+                    burst=yahoo.burst,
+                    connect_timeout_s=yahoo.connect_timeout_s,
+                    timeout_s=yahoo.timeout_s,
+                    max_body=yahoo.max_body_bytes,
+                    refresh_daily_s=yahoo.refresh_daily_s,
+                    refresh_intraday_s=yahoo.refresh_intraday_s,
+                    refresh_null_s=yahoo.refresh_null_s,
+                )
+            )
+        )
+    return result
+
+
+def hub_options(settings: Settings) -> Options:
+    """Return what the hub allows itself by these settings."""
+    fetch, cache, limits = settings.fetch, settings.cache, settings.limits
+    return Options(
+        upstream=Limits(
+            deadline=fetch.deadline_s,
+            breaker_failures=fetch.breaker_failures,
+            breaker_cooldown=fetch.breaker_cooldown_s,
+            breaker_cooldown_most=fetch.breaker_cooldown_max_s,
+            unknown_ticker=cache.unknown_ticker_s,
+        ),
+        hot_bytes=cache.hot_bytes,
+        basis_ttl_s=cache.basis_ttl_s,
+        join_distance_s=cache.join_distance_s,
+        max_bumps=fetch.max_bumps,
+        max_records=limits.max_records,
+        max_entities=limits.max_entities,
+        default_entities=limits.default_entities,
+        max_listing_bytes=limits.max_listing_bytes,
+    )
+
+
+def tune_malloc() -> None:
+    """Keep large buffers in the process instead of giving them back to the kernel each time.
+
+    Answers of a quarter of a megabyte cost less than half with this (docs/architecture.md). Not
+    glibc: nothing happens.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    for option, value in ((-3, 32 << 20), (-1, 512 << 20), (-2, 16 << 20), (-8, 1)):
+        mallopt(option, value)
+
+
+def raise_file_limit(connections: int) -> None:
+    """Let the process have as many open files as it takes connections, if it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + 256
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _database_path(settings: Settings) -> Path:
+    if "://" in settings.db:
+        scheme, _, rest = settings.db.partition("://")
+        if scheme != "sqlite":
+            raise ConfigError(
+                f"db = {scheme}://… is not part of this version, which keeps its data in SQLite; "
+                "name a file with --db"
+            )
+        return Path("/" + rest.lstrip("/"))
+    return Path(settings.db)
+
+
+__all__ = ["RunningHub", "hub_options", "providers", "running_hub", "tune_malloc"]

@@ -1,0 +1,102 @@
+"""What a range search means: its series, its range in milliseconds, its provider's reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gapless.domain.intervals import Interval
+from gapless.domain.planning import Reach
+from gapless.domain.series import SeriesKey
+from gapless.errors import InvalidQuery
+from gapless.protocol.messages import (
+    DateRange,
+    Filter,
+    Param,
+    Ticker,
+)
+from gapless.protocol.times import parse_range
+from gapless.providers.base import DAY_MS, Provider, ProviderInfo
+
+_DEFAULT_WINDOW_MS = 30 * DAY_MS
+_SECOND_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RangeSearch:
+    """A series and the asked range, which never ends after the second it was asked in.
+
+    `absolute`: the same words mean the same range at any later time. `others` are filters that
+    the stitched entity must match besides.
+    """
+
+    key: SeriesKey
+    asked: Interval
+    absolute: bool
+    others: tuple[Filter, ...] = ()
+
+
+def range_search(provider: Provider, filters: Sequence[Filter], now: int) -> RangeSearch | None:
+    """Read the filters of a search; `None` where they name no ticker.
+
+    Raises `InvalidQuery` for a bad range, ticker or parameter, or one that is given twice.
+    """
+    ticker: Ticker | None = None
+    dates: DateRange | None = None
+    params: dict[str, str] = {}
+    others: list[Filter] = []
+    for item in filters:
+        if isinstance(item, Ticker):
+            if ticker is not None:
+                raise InvalidQuery("a range search is about one ticker; ask for each by itself")
+            ticker = item
+        elif isinstance(item, DateRange):
+            if dates is not None:
+                raise InvalidQuery("a range search has one date range; ask for each by itself")
+            dates = item
+        elif isinstance(item, Param):
+            if item.name.lower() in params:
+                raise InvalidQuery(f"the parameter {item.name!r} is given twice")
+            params[item.name.lower()] = item.value
+        else:
+            others.append(item)
+    if ticker is None:
+        if dates is not None or params:
+            named = "a date range" if dates is not None else f"parameter {next(iter(params))!r}"
+            raise InvalidQuery(f"{named} needs a ticker; add ticker=… to the search")
+        return None
+    key = provider.key(ticker.value, params)
+    asked, absolute = _asked(provider.info, dates, now)
+    return RangeSearch(key, asked, absolute, tuple(others))
+
+
+def default_range(info: ProviderInfo, now: int) -> Interval:
+    """Return the last 30 days, before now or before the end of the provider's data."""
+    end = present(now) if info.data_end is None else min(present(now), info.data_end)
+    return Interval(max(info.data_start, end - _DEFAULT_WINDOW_MS), end)
+
+
+def present(now: int) -> int:
+    """Return now floored to the second (stitching rule 1)."""
+    return now - now % _SECOND_MS
+
+
+def reach(provider: Provider, key: SeriesKey, now: int) -> Reach:
+    """Return what the provider can serve of a series now."""
+    info = provider.info
+    look_back = provider.traits(key).look_back
+    return Reach(
+        data_start=info.data_start,
+        data_end=present(now) if info.data_end is None else info.data_end,
+        served_from=info.data_start if look_back is None else present(now) - look_back,
+    )
+
+
+def _asked(info: ProviderInfo, dates: DateRange | None, now: int) -> tuple[Interval, bool]:
+    if dates is None:
+        return default_range(info, now), False
+    bounds = parse_range(dates.start, dates.end, now_ms=now)
+    start = info.data_start if bounds.start_ms is None else bounds.start_ms
+    end = min(bounds.end_ms, present(now))
+    # What lies ahead is neither fetched nor missing: such a range is empty, and whole.
+    return Interval(start, max(start, end)), bounds.absolute and bounds.end_ms <= end

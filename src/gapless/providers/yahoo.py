@@ -1,0 +1,452 @@
+"""Yahoo Finance as a provider: what it declares, one request to the chart endpoint, its errors.
+
+What an answer means is in yahoo_chart.py, what may still change in yahoo_sessions.py; here is
+all that touches the network.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from curl_cffi import CurlOpt
+from curl_cffi.requests import AsyncSession, Response
+from curl_cffi.requests.exceptions import RequestException
+
+from gapless.domain.comparing import Basis
+from gapless.domain.intervals import Interval
+from gapless.domain.series import SeriesKey
+from gapless.errors import (
+    InvalidQuery,
+    OutOfWindow,
+    ProviderError,
+    RateLimited,
+    UnknownTicker,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
+from gapless.providers import yahoo_chart, yahoo_sessions
+from gapless.providers.base import (
+    DAY_MS,
+    Fetched,
+    Pace,
+    Param,
+    ProviderInfo,
+    Traits,
+    canonical_params,
+)
+from gapless.providers.yahoo_chart import Chart, NoChart, Refusal
+from gapless.providers.yahoo_sessions import BAR_MS, HOUR_MS, zone_named
+
+_DATA_START_MS = -2_208_988_800_000
+_DEFAULT_INTERVAL = "1d"
+_TICKER = re.compile(r"[A-Z0-9^][A-Z0-9.\-=^&_+$!]{0,31}")
+_LOOK_BACK_DAYS: Mapping[str, int] = {
+    "1m": 30,
+    # Upstream speaks of 60 days, but serves about 43.
+    "2m": 43,
+    "5m": 60,
+    "15m": 60,
+    "30m": 60,
+    "90m": 60,
+    "1h": 730,
+    "4h": 730,
+}
+_MAX_SPAN_DAYS: Mapping[str, int] = {"1m": 7}
+_STICK_S = 60.0
+_NULL_REFRESH_MS = HOUR_MS
+
+# libcurl's codes: https://curl.se/libcurl/c/libcurl-errors.html
+_UNREACHED = frozenset({5, 6, 7})
+_TIMED_OUT = 28
+_FAILURES: Mapping[int, str] = {
+    5: "the name of the proxy cannot be resolved",
+    6: "its name cannot be resolved",
+    7: "it cannot be connected to",
+    16: "the HTTP/2 connection broke",
+    18: "its answer ended too early",
+    35: "no TLS connection came about",
+    52: "it closed the connection without an answer",
+    55: "the connection broke",
+    56: "the connection was reset",
+    60: "its TLS certificate is not valid",
+    61: "its answer cannot be unpacked",
+    92: "the HTTP/2 stream broke",
+}
+_TOO_LARGE = 63
+_CONNECTING = re.compile(r"\b(connection|resolving|connect(ing)?) timed? ?out", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class YahooSettings:
+    """How Yahoo is asked.
+
+    `fallback_url`: the host that is asked where `base_url` cannot be reached; `impersonate`:
+    look like a browser, down to TLS; `rate` requests a second in bursts of `burst`; `max_body`
+    in bytes, unpacked; `refresh_*`: how long provisional bars stand while a session is open.
+    """
+
+    base_url: str = "https://query1.finance.yahoo.com"
+    fallback_url: str | None = "https://query2.finance.yahoo.com"
+    impersonate: bool = True
+    rate: float = 2.0
+    burst: int = 20
+    connect_timeout_s: float = 5.0
+    timeout_s: float = 10.0
+    max_body: int = 64 << 20
+    refresh_daily_s: float = 900.0
+    refresh_intraday_s: float = 60.0
+
+
+class Hosts:
+    """Which of two hosts to ask: hosts disagree at times, so that one is stayed with a while.
+
+    `monotonic` returns seconds that never go back.
+    """
+
+    def __init__(self, base: str, fallback: str | None, monotonic: Callable[[], float]) -> None:
+        self._base = base
+        self._fallback = None if fallback == base else fallback
+        self._monotonic = monotonic
+        self._until = float("-inf")
+
+    def current(self) -> str:
+        """Return the host to ask now: the fallback for a minute after `base` failed."""
+        if self._fallback is not None and self._monotonic() < self._until:
+            return self._fallback
+        return self._base
+
+    def failed(self, host: str) -> str | None:
+        """Note that `host` could not be reached; return the one to ask instead, if any."""
+        if host != self._base or self._fallback is None:
+            self._until = float("-inf")
+            return None
+        self._until = self._monotonic() + _STICK_S
+        return self._fallback
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """A whole HTTP answer; `host` is who gave it."""
+
+    host: str
+    status: int
+    body: bytes
+    retry_after: str | None = None
+    location: str | None = None
+
+
+class _Unreached(Exception):
+    """The host was not reached at all, so that another one may be asked instead."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """One `fetch`: which host it keeps to, and how many requests it has taken."""
+
+    host: str
+    may_move: bool
+    requests: int = 0
+
+
+class YahooProvider:
+    """Yahoo's chart endpoint as a `Provider`; see `Provider` for what the methods promise."""
+
+    def __init__(
+        self, settings: YahooSettings, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.settings = settings
+        self._hosts = Hosts(
+            settings.base_url.rstrip("/"),
+            settings.fallback_url.rstrip("/") if settings.fallback_url else None,
+            monotonic,
+        )
+        self._session: AsyncSession[Response] | None = None
+        self._info = ProviderInfo(
+            name="yahoo_finance",
+            title="Yahoo Finance",
+            params=(
+                Param(
+                    name="interval",
+                    default=_DEFAULT_INTERVAL,
+                    choices=tuple(BAR_MS),
+                    aliases={"60m": "1h"},
+                    help="How long a bar is; minutes and hours reach back a limited time only.",
+                ),
+            ),
+            columns=("open", "high", "low", "close", "adjclose", "volume"),
+            pace=Pace(settings.rate, settings.burst),
+            data_start=_DATA_START_MS,
+            revises=True,
+            basis=Basis(),
+        )
+
+    @property
+    def info(self) -> ProviderInfo:
+        """What it declares."""
+        return self._info
+
+    def key(self, ticker: str, params: Mapping[str, str]) -> SeriesKey:
+        """Return the key with the ticker in capitals; raise `InvalidQuery` for what is none."""
+        canonical = ticker.upper()
+        if _TICKER.fullmatch(canonical) is None:
+            raise InvalidQuery(
+                f"{ticker[:40]!r} is no Yahoo ticker: up to 32 letters, digits and . - = ^ & _ + $ !"
+            )
+        if any(name.lower() == "interval" and value == "5d" for name, value in params.items()):
+            raise InvalidQuery(
+                "interval=5d is not supported: no rule says where Yahoo's five-day bars begin; "
+                "ask for 1d or 1wk"
+            )
+        return SeriesKey.of(self._info.name, canonical, canonical_params(self._info, params))
+
+    def traits(self, key: SeriesKey) -> Traits:
+        """Return the limits; `look_back` stays an hour inside upstream's (docs/yahoo.md)."""
+        interval = key.param("interval", _DEFAULT_INTERVAL)
+        back, span = _LOOK_BACK_DAYS.get(interval), _MAX_SPAN_DAYS.get(interval)
+        return Traits(
+            bar=BAR_MS[interval],
+            look_back=None if back is None else back * DAY_MS - HOUR_MS,
+            max_span=None if span is None else span * DAY_MS,
+        )
+
+    async def fetch(
+        self, key: SeriesKey, interval: Interval, now_ms: int, meta: Mapping[str, Any]
+    ) -> Fetched:
+        """Ask for `interval` once; raise the `ProviderError` that says why it is not served.
+
+        It takes a second request (and says so in `requests`) in three cases: the first host
+        cannot be reached, upstream asks for a crumb, or the first answer of a series reveals a
+        time zone in which its weeks or months were asked from the wrong day.
+        """
+        name = key.param("interval", _DEFAULT_INTERVAL)
+        host = self._hosts.current()
+        call = _Call(host, may_move=True)
+        asked = yahoo_sessions.request_range(name, interval, zone_named(meta.get("tz")))
+        chart = await self._chart(call, key.ticker, name, asked, now_ms)
+        if chart is not None:
+            zone = zone_named(chart.meta.exchange_timezone_name)
+            if zone is not None and not yahoo_sessions.aligned(name, asked[0], zone):
+                asked = yahoo_sessions.request_range(name, interval, zone)
+                chart = await self._chart(call, key.ticker, name, asked, now_ms)
+        known = dict(meta) if chart is None else yahoo_chart.remember(chart.meta, meta)
+        records = () if chart is None else yahoo_chart.records(chart, name, interval, known)
+        intraday = name in _LOOK_BACK_DAYS
+        refresh_s = self.settings.refresh_intraday_s if intraday else self.settings.refresh_daily_s
+        return Fetched(
+            records=records,
+            provisional=yahoo_sessions.provisional(
+                name,
+                interval,
+                records,
+                known,
+                now_ms,
+                round(refresh_s * 1000),
+                _NULL_REFRESH_MS,
+            ),
+            meta=known or None,
+            requests=call.requests,
+        )
+
+    def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
+        """Whether a trading session may have closed in `(since, until]` (stitching rule 10)."""
+        return yahoo_sessions.session_closed(meta, since_ms, until_ms)
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _chart(
+        self, call: _Call, ticker: str, name: str, asked: tuple[int, int], now_ms: int
+    ) -> Chart | None:
+        """Return the chart, `None` where upstream knows that there is none; raise otherwise."""
+        query = urlencode(
+            {
+                "period1": asked[0],
+                "period2": asked[1],
+                "interval": name,
+                "events": "div,splits,capitalGains",
+                "includePrePost": "false",
+            },
+            safe=",",
+        )
+        target = f"/v8/finance/chart/{quote(ticker, safe='=')}?{query}"
+        reply = await self._send(call, target)
+        if reply.status == 401:
+            reply = await self._send(call, target)
+        return judge(reply, ticker, name, now_ms)
+
+    async def _send(self, call: _Call, target: str) -> _Reply:
+        """Send one request, and once more to the other host if this one cannot be reached."""
+        movable, call.may_move = call.may_move, False
+        try:
+            return await self._get(call, target)
+        except _Unreached as unreached:
+            # A host that has answered is not left any more: hosts disagree (quirk 8).
+            other = self._hosts.failed(call.host)
+            if other is None or not movable:
+                raise UpstreamUnavailable(str(unreached)) from unreached
+            call.host = other
+        try:
+            return await self._get(call, target)
+        except _Unreached as unreached:
+            self._hosts.failed(call.host)
+            raise UpstreamUnavailable(str(unreached)) from unreached
+
+    async def _get(self, call: _Call, target: str) -> _Reply:
+        call.requests += 1
+        if self._session is None:
+            self._session = self._open()
+        url = call.host + target
+        plain = url.startswith("http://")
+        try:
+            reply = await self._session.get(
+                url,
+                quote=False,
+                allow_redirects=False,
+                discard_cookies=True,
+                # Over plain HTTP libcurl would first ask to upgrade to HTTP/2.
+                http_version="v1" if plain else None,
+            )
+        except RequestException as error:
+            raise self._translated(error, call.host) from error
+        return _Reply(
+            host=call.host,
+            status=reply.status_code,
+            body=reply.content,
+            retry_after=reply.headers.get("retry-after"),
+            location=reply.headers.get("location"),
+        )
+
+    def _open(self) -> AsyncSession[Response]:
+        settings = self.settings
+        # A time-out given to the session adds connecting and reading up; libcurl's own are plain.
+        options: dict[CurlOpt, Any] = {
+            CurlOpt.CONNECTTIMEOUT_MS: round(settings.connect_timeout_s * 1000),
+            CurlOpt.TIMEOUT_MS: round(settings.timeout_s * 1000),
+            # The only limit that holds for what is unpacked, too.
+            CurlOpt.MAXFILESIZE_LARGE: settings.max_body,
+        }
+        if settings.impersonate:
+            return AsyncSession(impersonate="chrome", curl_options=options)
+        return AsyncSession(headers={"User-Agent": "gapless"}, curl_options=options)
+
+    def _translated(self, error: RequestException, host: str) -> Exception:
+        """Return what a failure to get an answer is in our terms."""
+        code = int(error.code)
+        if code == _TIMED_OUT:
+            if _CONNECTING.search(str(error)):
+                return _Unreached(
+                    f"Yahoo ({host}) was not reached within {self.settings.connect_timeout_s:g} s"
+                )
+            return UpstreamUnavailable(
+                f"Yahoo ({host}) did not answer in full within {self.settings.timeout_s:g} s"
+            )
+        if code == _TOO_LARGE:
+            return UpstreamUnavailable(
+                f"Yahoo ({host}) answered more than {self.settings.max_body >> 20} MiB; "
+                "the answer was dropped"
+            )
+        what = _FAILURES.get(code, f"the transfer failed (curl error {code})")
+        if code in _UNREACHED:
+            return _Unreached(f"Yahoo ({host}) was not reached: {what}")
+        return UpstreamUnavailable(f"Yahoo ({host}) did not answer: {what}")
+
+
+def judge(reply: _Reply, ticker: str, interval: str, now_ms: int) -> Chart | None:
+    """Return the chart in a reply, or `None` for "there is nothing"; raise what else it means.
+
+    The body counts for more than the status: upstream sends charts' errors with any status, and
+    pages that are no chart with 200.
+    """
+    who = f"Yahoo ({reply.host})"
+    if reply.status == 429 or _says_too_many(reply.body):
+        raise RateLimited(
+            f"{who} refuses for now: too many requests from this address",
+            retry_after_s=retry_after(reply.retry_after, now_ms),
+        )
+    if 300 <= reply.status < 400:
+        raise UpstreamUnavailable(
+            f"{who} redirects to {_excerpt(reply.location or 'nowhere')}, which is not followed"
+        )
+    try:
+        found = yahoo_chart.read(reply.body, ticker, interval)
+    except NoChart as error:
+        if reply.status >= 400:
+            raise UpstreamUnavailable(
+                f"{who} answered HTTP {reply.status}: {_excerpt(reply.body)}",
+                retry_after_s=retry_after(reply.retry_after, now_ms),
+            ) from error
+        raise UpstreamUnavailable(
+            f"{who} answered something that is no chart: {error}: {_excerpt(reply.body)}"
+        ) from error
+    if isinstance(found, Refusal):
+        if _is_empty(reply.status, found):
+            return None
+        raise _refused(who, reply, found, ticker, now_ms)
+    if reply.status != 200:
+        raise UpstreamUnavailable(f"{who} answered a chart, but with HTTP {reply.status}")
+    return found
+
+
+def retry_after(header: str | None, now_ms: int) -> float | None:
+    """Return the seconds that a `Retry-After` header names, by number or date; else `None`."""
+    if header is None:
+        return None
+    text = header.strip()
+    if re.fullmatch(r"\d{1,9}", text):
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, (when - datetime.fromtimestamp(now_ms / 1000, UTC)).total_seconds())
+
+
+def _is_empty(status: int, refusal: Refusal) -> bool:
+    """Whether upstream says that the range lies wholly before the first trade."""
+    said = (refusal.description or "").lower()
+    return status < 500 and said.startswith("data doesn't exist for startdate")
+
+
+def _refused(who: str, reply: _Reply, refusal: Refusal, ticker: str, now_ms: int) -> ProviderError:
+    """Return the error for what upstream states in its own form."""
+    said = _excerpt(refusal.description or refusal.code or "no reason given")
+    code = (refusal.code or "").lower()
+    if reply.status >= 500:
+        return UpstreamUnavailable(
+            f"{who} answered HTTP {reply.status}: {said}",
+            retry_after_s=retry_after(reply.retry_after, now_ms),
+        )
+    if reply.status == 404 or code == "not found":
+        return UnknownTicker(f"Yahoo knows no ticker {ticker}: {said}")
+    if reply.status == 422 or code == "unprocessable entity":
+        return OutOfWindow(f"Yahoo no longer serves that range of {ticker}: {said}")
+    return UpstreamRejected(f"{who} rejected the request for {ticker}: {said}")
+
+
+def _says_too_many(body: bytes) -> bool:
+    return (
+        len(body) < 1000
+        and not body.lstrip().startswith(b"{")
+        and (b"too many requests" in body.lower())
+    )
+
+
+def _excerpt(text: str | bytes, limit: int = 160) -> str:
+    """Return the beginning of what upstream sent, on one line and without markup."""
+    if isinstance(text, bytes):
+        text = text[: 8 * limit].decode("utf-8", "replace")
+    plain = " ".join(re.sub(r"<[^>]*>", " ", text).split())
+    printable = "".join(char if char.isprintable() else "\ufffd" for char in plain)
+    return printable[:limit] or "nothing"

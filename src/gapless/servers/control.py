@@ -1,0 +1,100 @@
+"""The operator's door: a Unix socket beside the database, for commands that change it.
+
+A database is open in one hub at a time, so `gapless cache prune` and its like ask the hub that
+has it. Whoever may open the socket (mode 0600) may as well open the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from gapless.errors import GaplessError, InvalidQuery
+from gapless.hub.hub import Hub
+
+_log = structlog.get_logger("gapless.control")
+
+# The kernel takes no longer path for a Unix socket.
+_LONGEST_PATH = 100
+
+
+class Command(msgspec.Struct, forbid_unknown_fields=True):
+    """One line to the hub: what to do, and up to which instant (milliseconds UTC)."""
+
+    command: str
+    before_ms: int | None = None
+
+
+def socket_path(database: Path) -> Path:
+    """Return where a hub on this database listens."""
+    beside = database.with_name(database.name + ".sock")
+    if len(os.fsencode(beside)) <= _LONGEST_PATH:
+        return beside
+    # Named by device and inode of the folder, so that every spelling of the path finds it.
+    folder = database.parent.stat()
+    name = f"gapless-{os.getuid()}-{folder.st_dev:x}-{folder.st_ino:x}-{database.name[:40]}.sock"
+    return Path(tempfile.gettempdir()) / name
+
+
+class ControlServer:
+    """Answers the operator's commands, one JSON line each."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._server: asyncio.Server | None = None
+        self._path: Path | None = None
+
+    async def open(self, database: Path) -> None:
+        """Listen beside the database; the caller holds its lock, so a socket there is a dead one."""
+        path = socket_path(database)
+        path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, path=str(path))
+        finally:
+            os.umask(before)
+        self._path = path
+
+    async def close(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # One line, one answer: nothing that follows an overlong line is ever read.
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            line = await reader.readuntil(b"\n")
+            writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
+            await writer.drain()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            return {"ok": True, "result": await self._do(line)}
+        except GaplessError as error:
+            return {"ok": False, "error": {"code": error.code, "message": error.message}}
+
+    async def _do(self, line: bytes) -> dict[str, int]:
+        try:
+            command = msgspec.json.decode(line, type=Command)
+        except msgspec.DecodeError as error:
+            raise InvalidQuery(f"that is no command of this hub: {error}") from error
+        match command:
+            case Command("stats"):
+                return await self._hub.statistics()
+            case Command("prune", int() as before):
+                series, records = await self._hub.prune(before)
+                _log.info("pruned", before_ms=before, series=series, records=records)
+                return {"series": series, "records": records}
+        raise InvalidQuery(f"this hub has no command {command.command!r} in that form")

@@ -1,0 +1,77 @@
+"""Answers by the bytes of their request: a held range asked for again is not even decoded.
+
+Only for absolute ranges, and only as long as the very same would be answered (stitching rule
+19): each memo hangs on the series in memory that it was made from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from gapless.hub.answers import Answer
+from gapless.hub.hot import HotSeries
+from gapless.servers.wire import Frame
+
+# A request id that can be echoed without being looked at any closer, at the head of its line.
+_HEAD = re.compile(
+    rb'\{"request_id":("[ !#-\[\]-~]{0,256}"|-?(?:0|[1-9][0-9]{0,17})|null|true|false),'
+)
+_LONGEST_KEY = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Memo:
+    """A ready answer: what stands before and after its time, and until when it holds."""
+
+    body: bytes
+    stitch: bytes
+    fresh_until: int | None
+    entry: HotSeries
+
+
+class Memos:
+    """Ready answers by what follows the id in the line, least recently used first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._memos: OrderedDict[bytes, Memo] = OrderedDict()
+
+    def split(self, line: bytes) -> tuple[bytes, bytes] | None:
+        """Take a line apart into its id and the rest; `None` where it does not begin so."""
+        match = _HEAD.match(line)
+        if match is None:
+            return None
+        return match[1], line[match.end() :]
+
+    def get(self, rest: bytes, now_ms: int) -> Memo | None:
+        """Return the memo of a line's rest, if it still holds."""
+        memo = self._memos.get(rest)
+        if memo is None:
+            return None
+        if memo.entry.current and (memo.fresh_until is None or now_ms < memo.fresh_until):
+            self._memos.move_to_end(rest)
+            return memo
+        self._drop(rest)
+        return None
+
+    def put(self, rest: bytes, answer: Answer, frame: Frame, now_ms: int) -> None:
+        """Keep an answer, if it may be given again."""
+        until = answer.fresh_until
+        if len(rest) > _LONGEST_KEY or (until is not None and until <= now_ms):
+            return
+        body = b"".join((frame.head, *frame.records, frame.tail))
+        if len(body) > self._limit // 16 or not answer.entry.current:
+            return
+        if rest in self._memos:
+            self._drop(rest)
+        self._memos[rest] = Memo(body, frame.stitch, until, answer.entry)
+        self._size += len(body) + len(rest)
+        while self._size > self._limit:
+            self._drop(next(iter(self._memos)))
+
+    def _drop(self, rest: bytes) -> None:
+        memo = self._memos.pop(rest)
+        self._size -= len(memo.body) + len(rest)

@@ -1,0 +1,143 @@
+"""What the hub answers, in the bytes of the wire; for every server, so that all say the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gapless.hub.answers import Answer
+from gapless.hub.hub import Listing
+from gapless.protocol.messages import (
+    KIND_PROVIDER_REQUEST,
+    Entity,
+    Stitch,
+    Why,
+    encode_entities,
+    encode_entity,
+    encode_stitch,
+    entity_frame,
+)
+from gapless.protocol.times import format_instant
+from gapless.store.base import StoredEntity
+from gapless.store.rows import span_text, tags_text
+
+ID_HEAD = b'{"ok":true,"request_id":'
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A range answer around its records: what stands before, between and after.
+
+    A line is `ID_HEAD`, the request's id, `head`, the records, `tail`, the answer's time in
+    milliseconds, `stitch`.
+    """
+
+    head: bytes
+    records: tuple[bytes, ...]
+    tail: bytes
+    stitch: bytes
+
+    def parts(self, request_id: bytes, ts_ms: int) -> list[bytes]:
+        """Return the line in parts that are written one after the other."""
+        return [
+            ID_HEAD,
+            request_id,
+            self.head,
+            *self.records,
+            self.tail,
+            b"%d" % ts_ms,
+            self.stitch,
+        ]
+
+
+def frame(answer: Answer, request_kind: str, as_array: bool) -> Frame:
+    """Lay a stitched answer out as a line, its records as they lie in memory."""
+    head, tail = entity_frame(_shell(answer), as_array)
+    provider = answer.key.provider.encode()
+    before = b',"kind":"%b","provider":"%b","request_kind":"%b","result":[%b' % (
+        KIND_PROVIDER_REQUEST.encode(),
+        provider,
+        request_kind.encode(),
+        head,
+    )
+    opening, closing = (b"[", b"]") if as_array else (b'"[', b']"')
+    records: list[bytes] = []
+    for part in answer.slices:
+        if records:
+            records.append(b",")
+        run = part.run
+        records.append(run.run.joined(part.i, part.j) if as_array else run.escaped(part.i, part.j))
+    return Frame(
+        before + opening,
+        tuple(records),
+        closing + tail + b'],"error":null,"ts_ms":',
+        b',"stitch":' + encode_stitch(stitch_of(answer)) + b"}\n",
+    )
+
+
+def encode_listing(
+    request_id: bytes,
+    provider: str,
+    request_kind: str,
+    listing: Listing,
+    as_array: bool,
+    ts_ms: int,
+) -> bytes:
+    """Return the line that answers with several entities, or none."""
+    entities = [encode_entity(entity_of(one), as_array) for one in listing.entities]
+    return encode_entities(
+        request_id, provider, request_kind, entities, ts_ms, next_offset=listing.next_offset
+    )
+
+
+def entity_of(one: StoredEntity | Answer) -> Entity:
+    """Return an entity as the wire shows it."""
+    if isinstance(one, Answer):
+        return _shell(one, one.text().decode())
+    return Entity(
+        id=one.id,
+        source=one.source,
+        tags=one.tags,
+        data=one.data,
+        etag=one.etag,
+        fetched_at=one.fetched_at,
+        refresh_after=one.refresh_after,
+        updated_at=one.updated_at,
+        state=one.state,  # type: ignore[arg-type]  # the store keeps what the wire's states are
+        last_error=one.last_error,
+    )
+
+
+def stitch_of(answer: Answer) -> Stitch:
+    """Return how an answer was put together."""
+    return Stitch(
+        cached=tuple((format_instant(a), format_instant(b)) for a, b in answer.cached),
+        fetched=tuple((format_instant(a), format_instant(b)) for a, b in answer.fetched),
+        missing=tuple((format_instant(a), format_instant(b)) for a, b in answer.missing),
+        upstream_requests=answer.requests,
+        state=answer.state.value,
+        why=tuple(
+            Why(
+                format_instant(one.interval.start),
+                format_instant(one.interval.end),
+                one.reason,
+                one.message,
+            )
+            for one in answer.why
+        ),
+    )
+
+
+def _shell(answer: Answer, data: str = "") -> Entity:
+    refresh = answer.refresh_after
+    return Entity(
+        id=f"{answer.key.text}:{span_text(answer.asked)}",
+        source=answer.key.provider,
+        tags=tags_text(answer.key, answer.asked),
+        data=data,
+        etag=answer.etag,
+        fetched_at=format_instant(answer.fetched_at),
+        refresh_after="" if refresh is None else format_instant(refresh),
+        updated_at=format_instant(answer.updated_at),
+        state=answer.state.value,
+        last_error=answer.last_error,
+    )

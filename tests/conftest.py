@@ -6,6 +6,7 @@ Helpers that only some tests need are in `support`, imported by name.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,19 @@ BY_FOLDER = {"property": "property", "soak": "soak", "faults": "faults"}
 settings.register_profile("quick", deadline=None, print_blob=True)
 settings.register_profile("soak", settings.get_profile("quick"), max_examples=5_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the seed of the property tests here, so that it can be told at the end."""
+    if config.getoption("hypothesis_seed") is None:
+        config.option.hypothesis_seed = str(secrets.randbits(32))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell the seed of the property tests."""
+    seed = terminalreporter.config.getoption("hypothesis_seed")
+    terminalreporter.write_line(f"to repeat the property tests: --hypothesis-seed={seed}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,6 +53,17 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def unblocked_loop() -> Iterator[BlockBuster]:
-    """Fail where gapless blocks the event loop: by I/O, a lock, a sleep."""
-    with blockbuster_ctx(scanned_modules=["gapless"]) as watch:
+    """Fail where the hub blocks the event loop: by I/O, a lock, a sleep."""
+    with blockbuster_ctx(
+        scanned_modules=["gapless"], excluded_modules=["gapless.cli", "gapless.simulator"]
+    ) as watch:
+        for function in watch.functions.values():
+            # Time zones are read once each, and are a few hundred bytes.
+            function.can_block_in("zoneinfo/_tzpath.py", "find_tzfile")
+            function.can_block_in("zoneinfo/_common.py", ("load_tzdata", "load_data", "from_file"))
+            # Where imports come late, the first one reads files.
+            function.can_block_in("<frozen importlib._bootstrap>", "_find_and_load")
+            # Nobody is served yet, or any more, while a hub opens and closes.
+            function.can_block_in("gapless/app.py", "running_hub")
+            function.can_block_in("gapless/servers/control.py", ("open", "close"))
         yield watch

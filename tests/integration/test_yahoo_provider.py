@@ -225,6 +225,25 @@ async def test_a_live_day_left_out_of_its_period_is_never_added() -> None:
         assert found.provisional[-1].start <= found.records[-1].time < found.provisional[-1].end
 
 
+@pytest.mark.parametrize("when", INSTANTS.values(), ids=INSTANTS.keys())
+async def test_what_is_said_to_be_final_is_what_stands_a_month_later(when: str) -> None:
+    """Outside of the provisional spans every record is there and as it will always be."""
+    async with upstream(when) as one:
+        for ticker, interval in itertools.product(TICKERS, ("1m", "1h", "1d", "1wk", "1mo", "3mo")):
+            one.meta = {}
+            found, asked = await one.fetch(ticker, interval)
+            fetched = rows(found)
+            one.clock.advance(100 * 86_400)
+            later = one.truth(ticker, interval, asked)
+            one.clock.advance(-100 * 86_400)
+
+            def final(row: tuple[Any, ...], spans: Any = found.provisional) -> bool:
+                return not any(span.start <= row[0] * 1000 < span.end for span in spans)
+
+            assert [*filter(final, fetched)] == [*filter(final, later)], (ticker, interval)
+            assert any(map(final, fetched))
+
+
 async def test_odd_values_are_null_or_kept() -> None:
     """An infinite adjclose becomes null however it is written; a low of 0.0 stays."""
     odd = frozenset({date(2026, 6, 9)})

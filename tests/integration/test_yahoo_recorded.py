@@ -1,4 +1,4 @@
-"""Answers that Yahoo really gave, sent over a socket to the provider, which must make sense of them.
+"""Answers that Yahoo really gave, sent over a socket to the provider to make sense of.
 
 The recordings are not part of the repository; without the folder every test here is skipped.
 """
@@ -9,6 +9,7 @@ import asyncio
 import json
 import re
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,7 @@ async def test_12_a_split_inside_the_range_leaves_no_cliff() -> None:
     recording, found = await replay("12", "NVDA")
     assert same_rows(found, recording.rows)
     closes = [record.row.close for record in found.records]
-    assert all(0.8 < b / a < 1.25 for a, b in zip(closes, closes[1:], strict=False))
+    assert all(0.8 < b / a < 1.25 for a, b in pairwise(closes))
 
 
 async def test_13_a_delisted_symbol_is_an_unknown_ticker() -> None:

@@ -21,7 +21,8 @@ from gapless.domain.coverage import Coverage, Outcome
 from gapless.domain.intervals import Interval
 
 _MASK = (1 << 64) - 1
-_HEAD = struct.Struct("<4sI")
+# Magic, number of records, checksum of the text and of what follows.
+_HEAD = struct.Struct("<4sIQ")
 _MAGIC = b"gli1"
 
 
@@ -116,37 +117,37 @@ class Run:
 
     def index(self) -> bytes:
         """Return times, offsets and hashes packed, as they are stored beside the text."""
-        return b"".join(
+        packed = b"".join(
             (
-                _HEAD.pack(_MAGIC, len(self)),
                 array("q", self.times).tobytes(),
                 array("q", self.offsets).tobytes(),
                 array("Q", self.hashes).tobytes(),
             )
         )
+        return _HEAD.pack(_MAGIC, len(self), _checksum(self.text, packed)) + packed
 
     @classmethod
     def load(cls, text: bytes, index: bytes) -> Run:
         """Return the run that `text` and `index` were stored from; nothing is parsed.
 
-        Raises `ValueError` where the two do not fit.
+        Raises `ValueError` where a byte of either is not what was stored: the database itself
+        keeps no checksums, and a flipped bit would be a wrong price.
         """
         if len(index) < _HEAD.size:
             raise ValueError("the index of a block is cut short")
-        magic, count = _HEAD.unpack_from(index)
+        magic, count, checksum = _HEAD.unpack_from(index)
         view = memoryview(index)[_HEAD.size :]
         times_end, offsets_end = 8 * count, 8 * (2 * count + 1)
         if magic != _MAGIC or len(view) != 8 * (3 * count + 2):
             raise ValueError("the index of a block does not fit its count")
-        run = cls(
+        if checksum != _checksum(text, view):
+            raise ValueError("a block is not what was stored")
+        return cls(
             text,
             view[:times_end].cast("q"),
             view[times_end:offsets_end].cast("q"),
             view[offsets_end:].cast("Q"),
         )
-        if run.offsets[count] != (len(text) + 1 if count else 0):
-            raise ValueError("the index of a block does not fit its text")
-        return run
 
     @classmethod
     def concat(cls, runs: Sequence[Run]) -> Run:
@@ -164,6 +165,12 @@ class Run:
 
 
 EMPTY = Run.of(())
+
+
+def _checksum(text: bytes, packed: bytes | memoryview) -> int:
+    digest = xxhash.xxh3_64(text)
+    digest.update(packed)
+    return digest.intdigest()
 
 
 def etag(total: int) -> str:

@@ -28,7 +28,7 @@ class Interval(NamedTuple):
 
     def overlaps(self, other: Interval) -> bool:
         """Whether the two share an instant."""
-        return self.start < other.end and other.start < self.end
+        return max(self.start, other.start) < min(self.end, other.end)
 
     def contains(self, other: Interval) -> bool:
         """Whether every instant of `other` lies in this one."""

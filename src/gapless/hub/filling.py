@@ -30,6 +30,7 @@ from gapless.errors import UpstreamUnavailable
 from gapless.hub.flights import Filled
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
+from gapless.hub.ranges import present
 from gapless.hub.upstream import Tally, Upstream
 from gapless.providers.base import Fetched, Provisional, Record, Traits
 from gapless.store.base import Change, Replacement, Superseded
@@ -477,6 +478,7 @@ class Filler:
             and row.end > first
         ]
         wide = _hull([gap, *(one for one in held if not one.empty)])
+        wide = Interval(wide.start, _to_present(entry, wide.end, now))
         fits = traits.max_span is None or wide.length <= max(traits.max_span, gap.length)
         return wide if fits else gap
 
@@ -493,7 +495,7 @@ class Filler:
         )
         for part in subtract(intersect(held, [Interval(first, now)]), gaps):
             if part.start <= bar.time < part.end:
-                return part
+                return Interval(part.start, _to_present(entry, part.end, now))
         return Interval(bar.time, min(now, bar.time + traits.bar))
 
     # Storing
@@ -579,6 +581,12 @@ def _row(start: int, end: int, run: Run, now: int, refresh_after: int | None) ->
     i, j = run.bounds(Interval(start, end))
     outcome = Outcome.HELD if j > i else Outcome.EMPTY
     return Coverage(start, end, outcome, now, refresh_after)
+
+
+def _to_present(entry: HotSeries, end: int, now: int) -> int:
+    """Return `end`, or the present where a tail ends there: a tail that is fetched stays one."""
+    tails = (row for row in entry.state.coverage if row.reaches_present)
+    return present(now) if any(row.end == end for row in tails) else end
 
 
 def _distance(time: int, gap: Interval) -> int:

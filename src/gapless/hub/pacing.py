@@ -67,13 +67,16 @@ class Breaker:
             return self.open_until - now
         return 1.0 if self.trying else 0.0
 
-    def enter(self, now: float) -> None:
-        """Say that a caller who was not blocked goes ahead."""
+    def enter(self) -> bool:
+        """Say that a caller who was not blocked goes ahead; return whether it is the trial."""
         if self.open_until is not None:
             self.trying = True
+        return self.trying
 
     def succeeded(self) -> None:
-        """Close it."""
+        """Close it, unless whoever succeeded went ahead before it opened."""
+        if self.open_until is not None and not self.trying:
+            return
         self.failures = 0
         self.open_until = None
         self.trying = False
@@ -86,6 +89,10 @@ class Breaker:
     def failed(self, now: float, open_for: float | None = None) -> None:
         """Count a failure; `open_for` opens it at once for at least that long."""
         self.failures += 1
+        if self.open_until is not None and not self.trying:
+            # One of many that were under way when it opened: news, but not of a trial.
+            self.open_until = max(self.open_until, now + (open_for or 0.0))
+            return
         if open_for is not None or self.trying or self.failures >= self.threshold:
             self._next = min(self.most, self._next * 2 if self._next else self.cooldown)
             self.open_until = now + max(self._next, open_for or 0.0)

@@ -142,6 +142,30 @@ class Upstream:
     async def _turn(self, started: float) -> None:
         """Wait for a turn of the budget, or raise `RateLimited` where none comes in time."""
         now = self._clock.monotonic()
+        self._refuse_blocked(now)
+        left = started + self._limits.deadline - now
+        wait = self.bucket.wait(now)
+        if wait > left:
+            raise RateLimited(
+                f"{self.provider.info.name} is asked at most {self.bucket.rate:g} times a second, "
+                f"and the next turn comes in {wait:.0f} s; try again then",
+                retry_after_s=round(wait, 1),
+            )
+        trial = self.breaker.enter()
+        wait = self.bucket.take(now)
+        if wait > 0:
+            try:
+                await self._clock.sleep(wait)
+            except BaseException:
+                if trial:
+                    self.breaker.abandoned()
+                raise
+            if not trial:
+                # It may have opened for all while this one stood in the queue.
+                self._refuse_blocked(self._clock.monotonic())
+                self.breaker.enter()
+
+    def _refuse_blocked(self, now: float) -> None:
         blocked = self.breaker.blocked_for(now)
         if blocked > 0:
             said = f": {self.last_error.message}" if self.last_error is not None else ""
@@ -151,22 +175,6 @@ class Upstream:
                 reason=reason,
                 retry_after_s=round(blocked, 1),
             )
-        left = started + self._limits.deadline - now
-        wait = self.bucket.wait(now)
-        if wait > left:
-            raise RateLimited(
-                f"{self.provider.info.name} is asked at most {self.bucket.rate:g} times a second, "
-                f"and the next turn comes in {wait:.0f} s; try again then",
-                retry_after_s=round(wait, 1),
-            )
-        self.breaker.enter(now)
-        wait = self.bucket.take(now)
-        if wait > 0:
-            try:
-                await self._clock.sleep(wait)
-            except BaseException:
-                self.breaker.abandoned()
-                raise
 
     async def _attempt(
         self,

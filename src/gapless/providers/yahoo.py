@@ -60,7 +60,6 @@ _LOOK_BACK_DAYS: Mapping[str, int] = {
 }
 _MAX_SPAN_DAYS: Mapping[str, int] = {"1m": 7}
 _STICK_S = 60.0
-_NULL_REFRESH_MS = HOUR_MS
 
 # libcurl's codes: https://curl.se/libcurl/c/libcurl-errors.html
 _UNREACHED = frozenset({5, 6, 7})
@@ -102,6 +101,7 @@ class YahooSettings:
     max_body: int = 64 << 20
     refresh_daily_s: float = 900.0
     refresh_intraday_s: float = 60.0
+    refresh_null_s: float = 3_600.0
 
 
 class Hosts:
@@ -197,7 +197,8 @@ class YahooProvider:
         canonical = ticker.upper()
         if _TICKER.fullmatch(canonical) is None:
             raise InvalidQuery(
-                f"{ticker[:40]!r} is no Yahoo ticker: up to 32 letters, digits and . - = ^ & _ + $ !"
+                f"{ticker[:40]!r} is no Yahoo ticker: "
+                "up to 32 letters, digits and . - = ^ & _ + $ !"
             )
         if any(name.lower() == "interval" and value == "5d" for name, value in params.items()):
             raise InvalidQuery(
@@ -207,7 +208,7 @@ class YahooProvider:
         return SeriesKey.of(self._info.name, canonical, canonical_params(self._info, params))
 
     def traits(self, key: SeriesKey) -> Traits:
-        """Return the limits; `look_back` stays an hour inside upstream's (docs/yahoo.md)."""
+        """Return the limits; `look_back` stays an hour inside what upstream serves."""
         interval = key.param("interval", _DEFAULT_INTERVAL)
         back, span = _LOOK_BACK_DAYS.get(interval), _MAX_SPAN_DAYS.get(interval)
         return Traits(
@@ -248,7 +249,7 @@ class YahooProvider:
                 known,
                 now_ms,
                 round(refresh_s * 1000),
-                _NULL_REFRESH_MS,
+                round(self.settings.refresh_null_s * 1000),
             ),
             meta=known or None,
             requests=call.requests,
@@ -290,7 +291,7 @@ class YahooProvider:
         try:
             return await self._get(call, target)
         except _Unreached as unreached:
-            # A host that has answered is not left any more: hosts disagree (quirk 8).
+            # A host that has answered is not left any more: hosts disagree at times.
             other = self._hosts.failed(call.host)
             if other is None or not movable:
                 raise UpstreamUnavailable(str(unreached)) from unreached

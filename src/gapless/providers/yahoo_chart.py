@@ -1,7 +1,17 @@
 """Yahoo's chart format: from the body of an answer to records, or to what the answer is instead.
 
 Pure, and apart from the provider, so that recorded answers can be read without a network. The
-quirks that are cited are those of docs/yahoo.md.
+quirks of the format, each seen in recorded answers:
+
+1. Stamps: a day is stamped at its session's local open, currencies and coins at local midnight,
+   longer bars at the local midnight of their first day. The current `gmtoffset` tells no date.
+2. The live row: the newest row is stamped at the last trade. Of a day it may come twice, past
+   period2 or before period1; intraday it is a snapshot of the price, without volume.
+3. The live row beside a week's or month's own row may be in that row already, or not yet.
+4. Null rows, whole or without prices, are filled later.
+5. No bars: no `timestamp` at all, and an empty `quote`.
+6. Rows of the pre- and post-market come unasked at times; they have no volume.
+7. adjclose may be infinite, written as no JSON allows or as a string.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class ControlServer:
         self._path: Path | None = None
 
     async def open(self, database: Path) -> None:
-        """Listen beside the database; the caller holds its lock, so a socket there is a dead one."""
+        """Listen beside the database; the caller has its lock, so a socket there is a dead one."""
         path = socket_path(database)
         path.unlink(missing_ok=True)
         before = os.umask(0o177)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -27,6 +28,13 @@ def coverage_of(row: Any) -> Coverage:
         row.generation,
         Mark(row.mark) if row.mark is not None else None,
     )
+
+
+def coverages_of(found: Sequence[Any]) -> list[Coverage]:
+    """Return the coverage of a series; raise `ValueError` where it is none that was written."""
+    result = [coverage_of(row) for row in found]
+    _check([row.interval for row in result])
+    return result
 
 
 def coverage_values(number: int, coverage: Coverage) -> dict[str, Any]:
@@ -55,6 +63,16 @@ def block_of(row: Any) -> Block:
         row.last_ms,
         row.number,
     )
+
+
+def blocks_of(found: Sequence[Any]) -> list[Block]:
+    """Return the blocks of a series; raise `ValueError` where they are none that were written."""
+    result = [block_of(row) for row in found]
+    _check([block.interval for block in result])
+    for block in result:
+        if not block.start <= block.first <= block.last < block.end:
+            raise ValueError(f"block {block.number} holds records beyond its interval")
+    return result
 
 
 def block_values(
@@ -140,6 +158,14 @@ def key_of(provider: str, ticker: str, params: str) -> SeriesKey:
 def params_text(key: SeriesKey) -> str:
     """Return the params of a key as they are stored."""
     return msgspec.json.encode(dict(key.params)).decode()
+
+
+def _check(intervals: Sequence[Interval]) -> None:
+    """Refuse intervals that are empty or overlap: a gap would be hidden, a record told twice."""
+    if any(interval.empty for interval in intervals) or any(
+        later.start < earlier.end for earlier, later in pairwise(intervals)
+    ):
+        raise ValueError("its intervals are empty or overlap")
 
 
 def _meta(text: str) -> Mapping[str, Any]:

@@ -7,8 +7,9 @@ asynchronous driver: one writer thread, a few readers beside it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import astuple, replace
 from typing import Any, TypeVar
 
@@ -30,9 +31,9 @@ from sqlalchemy.exc import DBAPIError
 from gapless.domain import coverage as known
 from gapless.domain.blocks import EMPTY, Block, Run, relayout
 from gapless.domain.coverage import Coverage
-from gapless.domain.intervals import Interval
+from gapless.domain.intervals import Interval, covers
 from gapless.domain.series import SeriesKey
-from gapless.errors import GaplessError, StoreError
+from gapless.errors import DatabaseDamaged, GaplessError
 from gapless.store import rows, schema
 from gapless.store.base import (
     Change,
@@ -182,12 +183,10 @@ def _state(connection: Connection, key: SeriesKey) -> SeriesState:
 
 
 def _full(connection: Connection, row: Any) -> SeriesState:
-    found = connection.execute(_SELECT_COVERAGE, {"series": row.number})
-    coverage = [rows.coverage_of(one) for one in found]
-    blocks = [
-        rows.block_of(one) for one in connection.execute(_SELECT_BLOCKS, {"series": row.number})
-    ]
-    return rows.series_of(row, coverage, blocks)
+    spans = connection.execute(_SELECT_COVERAGE, {"series": row.number}).all()
+    blocks = connection.execute(_SELECT_BLOCKS, {"series": row.number}).all()
+    with _decoding(f"series {row.number}"):
+        return rows.series_of(row, rows.coverages_of(spans), rows.blocks_of(blocks))
 
 
 def _snapshot(connection: Connection, key: SeriesKey, load: Interval | None) -> Snapshot:
@@ -208,11 +207,18 @@ def _runs(connection: Connection, numbers: Sequence[int]) -> dict[int, Run]:
 
 
 def _run_of(row: Any) -> Run:
-    try:
+    with _decoding(f"block {row.number}"):
         return Run.load(row.data[1:-1].encode("ascii"), row.offsets)
-    except (ValueError, TypeError) as error:
-        raise StoreError(
-            f"block {row.number} of the database cannot be read: {error}; "
+
+
+@contextmanager
+def _decoding(what: str) -> Iterator[None]:
+    """Name what in the database says something that was never written to it."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DatabaseDamaged(
+            f"{what} of the database cannot be read: {error}; "
             "run 'gapless db check' and, if it agrees, forget the series with 'gapless cache prune'"
         ) from error
 
@@ -221,7 +227,11 @@ def _apply(connection: Connection, change: Change, limit: int) -> Snapshot:
     state = _state(connection, change.key)
     if state.generation != change.generation:
         raise Superseded(f"{change.key.text} is at generation {state.generation} by now")
-    if change.unheld and any(block.generation == state.generation for block in state.blocks):
+    replaced = [replacement.interval for replacement in change.replacements]
+    if change.unheld and any(
+        block.generation == state.generation and not covers(replaced, block.interval)
+        for block in state.blocks
+    ):
         raise Superseded(f"{change.key.text} holds records by now")
     generation = state.generation
     bases = state.bases
@@ -291,6 +301,10 @@ def _replace(
     gone = [block.number for block in changes.removed]
     if gone:
         connection.execute(delete(schema.entities).where(_e.number.in_(gone)))
+    if changes.added:
+        # An entity that was saved under the id of a block to come gives way to it.
+        ids = [f"{state.key.text}:{rows.span_text(piece.interval)}" for piece in changes.added]
+        connection.execute(delete(schema.entities).where(_e.id.in_(ids), _e.series.is_(None)))
     added: dict[int, Run] = {}
     blocks = [block for block in state.blocks if block.number not in set(gone)]
     if changes.added:
@@ -352,7 +366,7 @@ def _entities(
     if until is not None:
         conditions.append(_e.updated_at < until)
     statement = (
-        select(*_ENTITY_COLUMNS)
+        select(*_ENTITY_COLUMNS, _e.number, _e.offsets)
         .where(and_(True, *conditions))
         .order_by(_e.id)
         .limit(limit)
@@ -364,22 +378,30 @@ def _entities(
         size += len(row.data)
         if max_bytes is not None and result and size > max_bytes:
             break
+        if row.offsets is not None:
+            # Only for its checksum: a block is shown as it was stored or not at all.
+            _run_of(row)
         result.append(rows.entity_of(row))
     return result
 
 
 def _save_entities(connection: Connection, values: Sequence[Mapping[str, Any]]) -> None:
     """Replace by id; an entity that is a block of a series is never overwritten from outside."""
-    ids = [one["id"] for one in values]
-    connection.execute(delete(schema.entities).where(_e.id.in_(ids), _e.series.is_(None)))
-    connection.execute(insert(schema.entities), [dict(one) for one in values])
+    fresh = {one["id"]: dict(one) for one in values}
+    connection.execute(delete(schema.entities).where(_e.id.in_(fresh), _e.series.is_(None)))
+    for taken in connection.execute(select(_e.id).where(_e.id.in_(fresh))).scalars().all():
+        del fresh[taken]
+    if fresh:
+        connection.execute(insert(schema.entities), list(fresh.values()))
 
 
 def _all_series(connection: Connection, provider: str | None) -> list[SeriesState]:
-    statement = select(schema.series).order_by(_s.provider, _s.ticker, _s.params)
+    statement = select(schema.series)
     if provider is not None:
         statement = statement.where(_s.provider == provider)
-    return [_full(connection, row) for row in connection.execute(statement).all()]
+    found = [_full(connection, row) for row in connection.execute(statement).all()]
+    # Databases order text each in its own way.
+    return sorted(found, key=lambda state: state.key)
 
 
 def _delete(connection: Connection, key: SeriesKey, interval: Interval | None, limit: int) -> int:
@@ -391,7 +413,9 @@ def _delete(connection: Connection, key: SeriesKey, interval: Interval | None, l
         connection.execute(delete(schema.series).where(_s.number == state.number))
         return before
     state = _write_series(connection, replace(state, version=state.version + 1))
-    state, _ = _replace(connection, state, Replacement(interval, EMPTY, ()), 0, limit)
+    # What stays of a block that is cut is as old as it was.
+    at = max((row.fetched_at for row in state.coverage), default=0)
+    state, _ = _replace(connection, state, Replacement(interval, EMPTY, ()), at, limit)
     return before - sum(block.count for block in state.blocks)
 
 

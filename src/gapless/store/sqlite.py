@@ -21,7 +21,7 @@ from gapless.errors import (
     Overloaded,
     StoreError,
 )
-from gapless.store.migration import upgrade
+from gapless.store.migration import HEAD, examine, upgrade
 from gapless.store.sql import SqlStore
 
 _BUSY_S = 5
@@ -40,7 +40,12 @@ class FileLock:
 
     def acquire(self, holder: str) -> None:
         """Take the lock, or raise `DatabaseInUse` naming who holds it."""
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be opened ({error.strerror}); check its folder and permissions"
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -67,35 +72,52 @@ def open_store(path: Path, block_records: int = 2_000) -> SqlStore:
     The caller holds its `FileLock`. Raises `DatabaseNewer`, `DatabaseDamaged` or `StoreError`,
     each naming the file, which is then left as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _refuse_foreign(path)
-    writer = _engine(path, "write")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreError(f"{path.parent} cannot be made: {error.strerror}") from error
+    _refuse_foreign(path)
+    reader, writer = _engine(path, "read"), _engine(path, "write")
+    try:
+        # Even to connect the writer changes a foreign file: it turns its journal to WAL.
+        if path.exists():
+            with reader.begin() as connection:
+                examine(connection, str(path))
         with writer.begin() as connection:
             upgrade(connection, str(path))
-    except DBAPIError as error:
+    except BaseException as error:
+        reader.dispose()
         writer.dispose()
-        raise translate(path, error) from error
-    except BaseException:
-        writer.dispose()
+        if isinstance(error, DBAPIError):
+            raise translate(path, error) from error
         raise
-    store = SqlStore(
-        writer, _engine(path, "read"), lambda error: translate(path, error), block_records
-    )
-    return store
+    return SqlStore(writer, reader, lambda error: translate(path, error), block_records)
 
 
 def open_read_only(path: Path) -> SqlStore:
-    """Open a database file only to read, beside a running hub or without one."""
-    if not path.exists():
-        raise StoreError(f"there is no database at {path}; start a hub with --db {path} first")
+    """Open a database file only to read, beside a running hub or without one.
+
+    Raises what `open_store` raises, and `StoreError` where there is none or an older one.
+    """
+    _refuse_missing(path)
     _refuse_foreign(path)
     reader = _engine(path, "read")
+    try:
+        with reader.begin() as connection:
+            found = examine(connection, str(path))
+        if found != HEAD:
+            raise StoreError(f"{path} is older than this gapless; start a hub with --db {path}")
+    except BaseException as error:
+        reader.dispose()
+        if isinstance(error, DBAPIError):
+            raise translate(path, error) from error
+        raise
     return SqlStore(reader, reader, lambda error: translate(path, error))
 
 
 def check(path: Path) -> Sequence[str]:
     """Return what SQLite itself finds wrong with the file, a sentence each; none: sound."""
+    _refuse_missing(path)
     _refuse_foreign(path)
     engine = _engine(path, "read")
     try:
@@ -133,6 +155,12 @@ def translate(path: Path, error: DBAPIError) -> GaplessError:
     return StoreError(f"{path}: {said}")
 
 
+def _refuse_missing(path: Path) -> None:
+    """Refuse a file that is not there, which SQLite would make."""
+    if not path.exists():
+        raise StoreError(f"there is no database at {path}; start a hub with --db {path} first")
+
+
 def _refuse_foreign(path: Path) -> None:
     """Refuse a file that is no SQLite database before SQLite gets to touch it."""
     try:
@@ -168,7 +196,8 @@ def _engine(path: Path, role: Literal["write", "read"]) -> Engine:
     def prepare(connection: Any, record: object) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        pragmas = ["foreign_keys=ON", "cache_size=-16000"]
+        # Tags have a case, and the LIKE of other databases tells it.
+        pragmas = ["foreign_keys=ON", "cache_size=-16000", "case_sensitive_like=ON"]
         if writes:
             pragmas += ["journal_mode=WAL", "synchronous=NORMAL"]
         else:

@@ -1,0 +1,379 @@
+"""One client of the TCP door: its unread lines, its answers in their order, its unsent bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gapless.errors import GaplessError, LineTooLong, Overloaded
+from gapless.hub.answers import Answer
+from gapless.hub.hub import Listing
+from gapless.protocol.codec import LineSplitter, looks_like_http
+from gapless.protocol.messages import (
+    KIND_INVALID_JSON,
+    Envelope,
+    ProviderRequest,
+    Query,
+    Rejected,
+    decode_envelope,
+    encode_error,
+    encode_rejected,
+)
+
+if TYPE_CHECKING:
+    from gapless.servers.tcp import TcpServer
+
+_log = structlog.get_logger("gapless.tcp")
+
+# Answers are handed to the transport in batches of about this size.
+_BATCH_BYTES = 1 << 20
+# After an overlong line what still comes in is thrown away for at most this long.
+_DISCARD_S = 1.0
+# Dead peers are found after 120 + 4 × 60 s.
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 120),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a request that could not be answered at once."""
+
+    envelope: Envelope
+    query: Query
+    result: Answer | Listing | GaplessError
+
+
+Reply = bytes | list[bytes] | Outcome
+
+
+class Connection(asyncio.Protocol):
+    """One client."""
+
+    __slots__ = (
+        "_closing",
+        "_discarding",
+        "_ended",
+        "_eof",
+        "_first",
+        "_in_flight",
+        "_loose",
+        "_paused",
+        "_queue",
+        "_queued_bytes",
+        "_refused",
+        "_server",
+        "_slow",
+        "_splitter",
+        "_transport",
+    )
+
+    def __init__(self, server: TcpServer) -> None:
+        self._server = server
+        self._splitter = LineSplitter(server.limits.max_line_bytes)
+        self._transport: asyncio.Transport
+        # The first bytes, until it is known that they are not HTTP's; `None` from then on.
+        self._first: bytes | None = b""
+        # Slots of answers that wait for an earlier one; made when the first request has to wait.
+        self._queue: deque[list[Reply]] | None = None
+        self._queued_bytes = 0
+        self._loose: list[Reply] | None = None
+        self._in_flight = 0
+        # The client does not keep up with its answers.
+        self._paused = False
+        # It has stopped sending.
+        self._eof = False
+        # No more requests are taken: it has stopped sending, or the hub is stopping.
+        self._ended = False
+        # What still comes in is not looked at.
+        self._discarding = False
+        # An overlong line was answered, and after that answer the connection ends.
+        self._refused = False
+        self._closing = False
+        self._slow: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, or refuse a client too many."""
+        assert hasattr(transport, "write")
+        self._transport = transport  # type: ignore[assignment]  # uvloop's has no common base
+        limits = self._server.limits
+        if len(self._server.connections) >= limits.max_connections:
+            error = Overloaded(
+                f"{limits.max_connections:,} connections are open, and no more are taken; "
+                "close some, or try again later",
+                retry_after_s=1,
+            )
+            self._transport.write(self._error_line(error))
+            self._close()
+            return
+        self._server.connections.add(self)
+        sock: socket.socket = transport.get_extra_info("socket")
+        for option in _KEEPALIVE:
+            sock.setsockopt(*option)
+        self._transport.set_write_buffer_limits(
+            high=limits.max_unsent_bytes, low=limits.max_unsent_bytes // 4
+        )
+        if self._server.stopping:
+            self.finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the client; what it asked for is fetched on for others and for later."""
+        self._closing = True
+        self._queue = None
+        self._loose = None
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
+        self._server.gone(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes in, and answer the lines that are whole."""
+        if self._discarding or self._closing:
+            return
+        if self._first is not None:
+            data = self._first + data
+            http = looks_like_http(data)
+            if http is None:
+                # As far as it goes it may yet become a method; there is no whole line in it.
+                self._first = data
+                return
+            self._first = None
+            if http:
+                # A browser was made to talk to this port: nothing of it may run.
+                self.abort()
+                return
+        self._splitter.feed(data)
+        self._go_on()
+
+    def eof_received(self) -> bool:
+        """Answer what was asked, then close: the client may have only stopped sending."""
+        self._eof = True
+        self._ended = True
+        self._close_if_done()
+        return not self._closing
+
+    def pause_writing(self) -> None:
+        """Hold further answers back until the client has read some."""
+        self._paused = True
+        self._transport.pause_reading()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """Go on with the lines and answers that waited."""
+        self._paused = False
+        if self._closing:
+            return
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
+        self._flush()
+        self._go_on()
+
+    def finish(self) -> None:
+        """Take no more lines; close when what is under way is answered."""
+        self._ended = True
+        self._discarding = True
+        self._close_if_done()
+
+    def abort(self) -> None:
+        """Hang up now."""
+        self._closing = True
+        self._transport.abort()
+
+    def _go_on(self) -> None:
+        """Answer lines until none is whole, too much is unsent, or too many are under way."""
+        server, splitter = self._server, self._splitter
+        parts: list[bytes] = []
+        size = 0
+        while not self._paused and not self._closing and not self._discarding and self._has_room():
+            try:
+                line = splitter.next_line()
+            except LineTooLong as error:
+                if parts:
+                    self._transport.writelines(parts)
+                self._refuse_line(error)
+                return
+            if line is None:
+                break
+            reply = server.at_once(line)
+            if type(reply) is list and (not self._queue or _unordered(line)):
+                parts += reply
+                size += sum(map(len, reply))
+                if size > _BATCH_BYTES:
+                    self._transport.writelines(parts)
+                    parts, size = [], 0
+                continue
+            if parts:
+                self._transport.writelines(parts)
+                parts, size = [], 0
+            self._accept(reply)
+        if parts and not self._closing:
+            self._transport.writelines(parts)
+        self._heed()
+        self._close_if_done()
+
+    def _has_room(self) -> bool:
+        """Whether another request is taken: so many wait at most, and so many bytes of answers."""
+        limits = self._server.limits
+        if self._in_flight >= limits.max_in_flight:
+            return False
+        return self._queue is None or (
+            len(self._queue) < limits.max_in_flight and self._queued_bytes < limits.max_unsent_bytes
+        )
+
+    def _accept(self, reply: list[bytes] | Outcome | Rejected | tuple[Envelope, Query]) -> None:
+        """Put an answer in its place, or start the work on it."""
+        if isinstance(reply, tuple):
+            envelope, query = reply
+            assert isinstance(query, ProviderRequest)
+            slot: list[Reply] = []
+            if envelope.ordered:
+                self._slots().append(slot)
+            self._in_flight += 1
+            loop = asyncio.get_running_loop()
+            task = loop.create_task(self._server.work(envelope, query))
+            task.add_done_callback(lambda done: self._done(done, slot, envelope.ordered))
+            return
+        if isinstance(reply, Outcome) and not reply.envelope.ordered:
+            self._loosely().append(reply)
+        else:
+            ready = self._rejection(reply) if isinstance(reply, Rejected) else reply
+            self._slots().append([ready])
+            self._queued_bytes += _size(ready)
+        self._flush()
+
+    def _rejection(self, rejected: Rejected) -> bytes:
+        return encode_rejected(rejected, ts_ms=self._server.clock.now_ms())
+
+    def _slots(self) -> deque[list[Reply]]:
+        if self._queue is None:
+            self._queue = deque()
+        return self._queue
+
+    def _loosely(self) -> list[Reply]:
+        if self._loose is None:
+            self._loose = []
+        return self._loose
+
+    def _done(self, task: asyncio.Task[Outcome], slot: list[Reply], ordered: bool) -> None:
+        self._in_flight -= 1
+        if task.cancelled() or self._closing:
+            return
+        if ordered:
+            slot.append(task.result())
+        else:
+            self._loosely().append(task.result())
+        self._flush()
+        self._go_on()
+
+    def _flush(self) -> None:
+        """Write the answers whose turn has come, as far as the client keeps up."""
+        while not self._paused and not self._closing:
+            if self._loose:
+                self._write(self._loose.pop(0))
+            elif self._queue and self._queue[0]:
+                reply = self._queue.popleft()[0]
+                self._queued_bytes -= _size(reply)
+                self._write(reply)
+            else:
+                break
+        if not self._queue:
+            self._queue = None
+
+    def _write(self, reply: Reply) -> None:
+        # Held answers are encoded only now, so that what waits here costs next to nothing.
+        if isinstance(reply, Outcome):
+            self._transport.writelines(self._server.encode(reply))
+        elif isinstance(reply, list):
+            self._transport.writelines(reply)
+        else:
+            self._transport.write(reply)
+
+    def _heed(self) -> None:
+        """Read on only while there is room for more requests."""
+        if self._closing or self._paused or self._discarding or self._eof:
+            return
+        if self._has_room():
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def _close_if_done(self) -> None:
+        """End the connection where everything is answered and nothing more is taken."""
+        if self._closing or self._in_flight or self._queue or self._loose:
+            return
+        if self._refused:
+            self._end_refused()
+        elif self._ended and (self._discarding or not self._paused):
+            # Half a line without its end is no request.
+            self._close()
+
+    def _refuse_line(self, error: LineTooLong) -> None:
+        """Say once that a line is too long; whatever follows it is not read as a request."""
+        self._discarding = True
+        self._refused = True
+        # Until the requests before it are answered nothing needs to come in.
+        self._transport.pause_reading()
+        self._slots().append([self._error_line(error)])
+        self._flush()
+        self._close_if_done()
+
+    def _end_refused(self) -> None:
+        """Stop sending, and soon listening: a close at once could cost the client the answer."""
+        self._refused = False
+        if self._eof:
+            self._close()
+            return
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        asyncio.get_running_loop().call_later(_DISCARD_S, self._close)
+
+    def _error_line(self, error: GaplessError) -> bytes:
+        now = self._server.clock.now_ms()
+        return encode_error(b"null", kind=KIND_INVALID_JSON, error=error, ts_ms=now)
+
+    def _close(self) -> None:
+        """Hang up as soon as everything is sent, or the client has not read for too long."""
+        if self._closing:
+            return
+        self._closing = True
+        self._transport.close()
+        if self._slow is None and self._transport.get_write_buffer_size():
+            self._watch()
+
+    def _watch(self) -> None:
+        """Close a client that reads nothing for the time it is given."""
+        loop = asyncio.get_running_loop()
+        unsent = self._transport.get_write_buffer_size()
+        self._slow = loop.call_later(self._server.limits.slow_reader_s, self._check, unsent)
+
+    def _check(self, unsent_then: int) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent < unsent_then:
+            self._watch()
+            return
+        _log.info("closed a client that does not read", unsent_bytes=unsent)
+        self.abort()
+
+
+def _unordered(line: bytes) -> bool:
+    """Whether an answered line need not wait for its turn; asked only where others wait."""
+    if b'"ordered"' not in line:
+        return False
+    envelope = decode_envelope(line)
+    return isinstance(envelope, Envelope) and not envelope.ordered
+
+
+def _size(reply: Reply) -> int:
+    """Return the bytes that a waiting answer holds; what is not encoded yet counts as none."""
+    if isinstance(reply, Outcome):
+        return 0
+    return len(reply) if isinstance(reply, bytes) else sum(map(len, reply))

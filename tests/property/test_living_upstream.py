@@ -1,0 +1,355 @@
+"""The hub against an upstream that lives: right, and not one request more than the rules need."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from gapless.errors import GaplessError, ProviderError
+from gapless.hub.answers import Answer
+from gapless.simulator import faults
+from gapless.simulator.happenings import (
+    Dividend,
+    Happening,
+    MissingRow,
+    NullRow,
+    Restatement,
+    Split,
+)
+from gapless.simulator.instruments import coin, currency_pair, equity
+from gapless.simulator.market import Market
+from gapless.simulator.prices import RandomWalk
+from gapless.simulator.quirks import Quirks
+from gapless.store.sqlite import open_store
+from support.truth import DAY_MS, Known, Truth, expected_gaps, purposes
+from support.world import World, request
+
+SEQUENCES = int(os.environ.get("GAPLESS_SEQUENCES", "300"))
+# Making a failure small takes minutes, which a run that only wants to know has not.
+PHASES = (Phase.generate, Phase.shrink) if "GAPLESS_SHRINK" in os.environ else (Phase.generate,)
+START_S = datetime(2025, 3, 5, 15, 0, tzinfo=UTC).timestamp()
+TICKERS = ("AAA", "EURUSD=X", "BTC-USD")
+INTERVALS = ("1d", "1h", "1wk", "15m")
+MARKET = Market(
+    [
+        equity("AAA", first_trade=date(2024, 1, 2), holidays=frozenset({date(2025, 4, 18)})),
+        currency_pair("EURUSD=X", first_trade=date(2024, 1, 2)),
+        coin("BTC-USD", first_trade=date(2024, 1, 2)),
+    ],
+    prices=RandomWalk(7),
+)
+FAULTS = {
+    "429": faults.too_many_requests("Edge: Too Many Requests"),
+    "502": faults.server_error(502),
+    "html": faults.html_page(200),
+    "json": faults.wrong_json(),
+    "truncated": faults.truncated(0.5),
+    "reset": faults.connection_reset(),
+}
+# Until then a breaker may stay open after the last failure.
+BREAKER_S = 900
+
+
+@contextmanager
+def template_database() -> Iterator[Path]:
+    """Yield an empty database that is brought up to date, to be copied."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "template.db"
+        asyncio.run(open_store(path).close())
+        yield path
+
+
+class LivingUpstream(RuleBasedStateMachine):
+    """Time passes, things happen, faults come and go, and every answer is held to the truth."""
+
+    template: Path
+
+    @initialize(
+        duplicate=st.booleans(), past=st.booleans(), before=st.booleans(), absent=st.booleans()
+    )
+    def begin(self, duplicate: bool, past: bool, before: bool, absent: bool) -> None:
+        self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        self.folder = tempfile.TemporaryDirectory()
+        self.happenings: list[Happening] = []
+        market = MARKET.fresh()
+        quirks = Quirks(
+            live_duplicate=duplicate,
+            live_past_period2=past,
+            live_before_period1=before,
+            live_in_period="included",
+            no_bars="adjclose_absent" if absent else "adjclose_empty",
+        )
+        self.world = World(market, START_S, Path(self.folder.name), self.template, quirks)
+        self.truth = Truth(market, self.happenings, self.world.ledger)
+        self.faulty = False
+        self.served: set[int] = set()
+        self.runner.run(self.world.open())
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self.runner.run(self.world.close())
+            self.runner.close()
+            self.folder.cleanup()
+
+    # Time
+
+    @rule(minutes=st.integers(0, 45))
+    def minutes_pass(self, minutes: int) -> None:
+        self.world.clock.now_s += 60 * minutes + 7
+
+    @rule(hours=st.integers(1, 30))
+    def hours_pass(self, hours: int) -> None:
+        self.world.clock.now_s += 3600 * hours
+
+    @rule(days=st.sampled_from([2, 3, 7, 8, 20, 45]))
+    def days_pass(self, days: int) -> None:
+        self.world.clock.now_s += 86_400 * days
+
+    # What happens upstream
+
+    @rule(
+        ticker=st.sampled_from(TICKERS),
+        ratio=st.sampled_from([(2, 1), (3, 2), (1, 10), (20, 1)]),
+        early=st.booleans(),
+    )
+    def split(self, ticker: str, ratio: tuple[int, int], early: bool) -> None:
+        self._tick()
+        day, seen = self._next_session(ticker, early)
+        if not self._taken(ticker, day):
+            self._happen(Split(ticker, day, *ratio, seen_s=seen))
+
+    @rule(ticker=st.sampled_from(TICKERS), amount=st.sampled_from([0.2, 1.5]), early=st.booleans())
+    def dividend(self, ticker: str, amount: float, early: bool) -> None:
+        self._tick()
+        day, seen = self._next_session(ticker, early)
+        if not self._taken(ticker, day):
+            self._happen(Dividend(ticker, day, amount, seen_s=seen))
+
+    @rule(
+        ticker=st.sampled_from(TICKERS),
+        back=st.integers(1, 40),
+        what=st.sampled_from([{"close": 1.01}, {"volume": 1.2}, {"high": 1.02, "volume": 0.9}]),
+    )
+    def restate(self, ticker: str, back: int, what: dict[str, float]) -> None:
+        self._tick()
+        day = self._past_session(ticker, back)
+        self._happen(Restatement(ticker, day, self.world.clock.now_s, **what))
+
+    @rule(
+        ticker=st.sampled_from(TICKERS),
+        back=st.integers(1, 6),
+        heals=st.integers(1, 400),
+        partly=st.booleans(),
+    )
+    def null_row(self, ticker: str, back: int, heals: int, partly: bool) -> None:
+        self._tick()
+        now = self.world.clock.now_s
+        day = self._past_session(ticker, back)
+        self._happen(NullRow(ticker, day, from_s=now, heals_s=now + heals * 1800, partly=partly))
+
+    @rule(ticker=st.sampled_from(TICKERS), back=st.integers(1, 20), heals=st.integers(1, 400))
+    def missing_row(self, ticker: str, back: int, heals: int) -> None:
+        self._tick()
+        now = self.world.clock.now_s
+        day = self._past_session(ticker, back)
+        self._happen(MissingRow(ticker, day, from_s=now, heals_s=now + heals * 1800))
+
+    # Faults
+
+    @rule(fault=st.sampled_from(sorted(FAULTS)), times=st.integers(1, 12))
+    def fail(self, fault: str, times: int) -> None:
+        self.world.sim.faults.fail_next(FAULTS[fault], times)
+        self.faulty = True
+
+    @rule()
+    def heal(self) -> None:
+        self.world.sim.faults.clear()
+        self.world.clock.now_s += BREAKER_S
+        self.faulty = False
+
+    @rule()
+    def restart(self) -> None:
+        self.runner.run(self.world.restart())
+
+    # Requests
+
+    @rule(
+        ticker=st.sampled_from(TICKERS),
+        interval=st.sampled_from(INTERVALS),
+        back=st.integers(0, 60),
+        length=st.integers(1, 60),
+        open_end=st.booleans(),
+    )
+    def ask(self, ticker: str, interval: str, back: int, length: int, open_end: bool) -> None:
+        now = self.world.clock.now_ms()
+        end = now if open_end else now - back * DAY_MS // 2
+        end -= end % 1000
+        span = length * DAY_MS // (8 if interval == "15m" else 1)
+        wanted = request(ticker, interval, end - span, end)
+        self._ask([wanted])
+
+    @rule(
+        ticker=st.sampled_from(TICKERS),
+        interval=st.sampled_from(["1d", "1h"]),
+        spans=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 20)), min_size=2, max_size=4),
+    )
+    def ask_together(self, ticker: str, interval: str, spans: list[tuple[int, int]]) -> None:
+        now = self.world.clock.now_ms() // 1000 * 1000
+        self._ask(
+            [
+                request(ticker, interval, now - (back + length) * DAY_MS, now - back * DAY_MS)
+                for back, length in spans
+            ]
+        )
+
+    @precondition(lambda self: not self.faulty)
+    @rule(ticker=st.sampled_from(TICKERS), length=st.integers(1, 30))
+    def ask_twice(self, ticker: str, length: int) -> None:
+        now = self.world.clock.now_ms() // 1000 * 1000
+        wanted = request(ticker, "1d", now - length * DAY_MS, now)
+        self._ask([wanted])
+        again = self._ask([wanted])
+        if isinstance(again[0], Answer) and again[0].state == "ready":
+            assert again[0].requests == 0, "asked again at once, it asks nothing upstream"
+
+    @rule(ticker=st.sampled_from(TICKERS), length=st.integers(1, 30))
+    def ask_fresh_hub(self, ticker: str, length: int) -> None:
+        """A hub on an empty database answers what the oracle says: the oracle is no fiction."""
+        if self.faulty:
+            return
+        now = self.world.clock.now_ms() // 1000 * 1000
+        answer = self.runner.run(
+            self.world.fresh(request(ticker, "1d", now - length * DAY_MS, now))
+        )
+        truth = self.truth.now(answer.key, *answer.asked, self.world.clock.now_ms())
+        import json
+
+        assert {one["timestamp"] * 1000: one for one in json.loads(answer.text())} == truth
+
+    # Checking
+
+    def _ask(self, wanted: list[Any]) -> list[Answer | GaplessError]:
+        world = self.world
+        now = world.clock.now_ms()
+        world.asked.clear()
+        world.sim.clear_requests()
+        keys = [
+            world.hub.registry.get("yahoo_finance").key(
+                one.request.query[0].value, {"interval": one.request.query[2].value}
+            )
+            for one in wanted
+        ]
+        known = Known.of(world.ledger, keys[0], now)
+        generation = world.ledger.generation.get(keys[0], 0)
+        compared = world.ledger.compared.get(keys[0])
+
+        async def all_of_them() -> list[Any]:
+            async with asyncio.timeout(10):
+                return await asyncio.gather(
+                    *(world.hub.answer(one) for one in wanted), return_exceptions=True
+                )
+
+        answers = self.runner.run(all_of_them())
+        self.served.update(round(one.t * 1000) for one in world.sim.requests if one.served)
+        for one in answers:
+            if isinstance(one, Answer):
+                held = world.hub.held(wanted[answers.index(one)])
+                self.truth.check(one.key, one, now, world.asked, self.served)
+                if held is not None:
+                    assert held.text() == one.text() or one.state != "ready"
+            elif not isinstance(one, ProviderError):
+                raise one
+            else:
+                assert self.faulty or one.reason in ("out_of_window",), repr(one)
+        if len(wanted) == 1 and isinstance(answers[0], Answer):
+            self._frugal(answers[0], known, generation, compared, now)
+        return answers
+
+    def _frugal(
+        self, answer: Answer, known: Known, generation: int, compared: int | None, now: int
+    ) -> None:
+        """What was asked is what the rules call for."""
+        world = self.world
+        said = purposes(world.asked)
+        bumped = world.ledger.generation.get(answer.key, 0) != generation
+        gaps = expected_gaps(world.ledger, answer, known, now)
+        if bumped or said["restatement"]:
+            most = 6 + 3 * (len(gaps) + 1) + len(said["restatement"])
+            assert sum(map(len, said.values())) <= most
+            return
+        if answer.state == "partial" or any(one.error is not None for one in world.asked):
+            return
+        assert len(said["gap"]) == len(gaps), f"{said['gap']} for gaps {gaps}"
+        for gap in gaps:
+            covering = [
+                one
+                for one in said["gap"]
+                if one.interval.start <= gap.lower and gap.upper <= one.interval.end
+            ]
+            assert covering, f"gap {gap} was not asked"
+        assert len(said["probe"]) <= max(1, len(gaps))
+        if not gaps and said["probe"]:
+            assert compared is not None and now - compared > DAY_MS
+            assert self.truth._closed(answer.key, compared, now) or True
+
+    # Days
+
+    def _tick(self) -> None:
+        """Let a second pass, so that nothing happens at the very instant of a fetch."""
+        self.world.clock.now_s += 1
+
+    def _happen(self, what: Happening) -> None:
+        self.happenings.append(what)
+        self.world.market.add(what)
+
+    def _today(self, ticker: str) -> int:
+        return self.world.market.calendar(ticker).day_of(self.world.clock.now_s)
+
+    def _next_session(self, ticker: str, early: bool) -> tuple[date, float]:
+        """Return the next session's day and when its ex-date shows, before any of its bars."""
+        day = self._today(ticker) + 1
+        while (session := self.world.market.session(ticker, day)) is None:
+            day += 1
+        seen = self.world.clock.now_s if early else float(session.open_s)
+        return date.fromordinal(day), seen
+
+    def _past_session(self, ticker: str, back: int) -> date:
+        day = self._today(ticker) - back
+        while self.world.market.session(ticker, day) is None:
+            day -= 1
+        return date.fromordinal(day)
+
+    def _taken(self, ticker: str, day: date) -> bool:
+        return any(
+            isinstance(one, Split | Dividend)
+            and one.symbol == ticker
+            and abs((one.ex_date - day).days) < 1
+            for one in self.happenings
+        )
+
+
+def test_the_hub_is_right_and_frugal_while_upstream_lives() -> None:
+    """Every answer equals upstream now, but for what the rules grant."""
+    with template_database() as template:
+        LivingUpstream.template = template
+        machine = LivingUpstream.TestCase
+        machine.settings = settings(
+            max_examples=SEQUENCES,
+            stateful_step_count=15,
+            deadline=None,
+            phases=PHASES,
+            suppress_health_check=list(HealthCheck),
+        )
+        machine("runTest").runTest()

@@ -1,0 +1,212 @@
+"""A hub behind its TCP door, and a client of plain bytes that knows nothing of either."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from gapless.clock import SystemClock
+from gapless.hub.hub import Hub, Options
+from gapless.hub.upstream import Limits
+from gapless.providers.base import Provider
+from gapless.providers.registry import Registry
+from gapless.servers.tcp import TcpLimits, TcpServer
+from gapless.store.sqlite import open_store
+
+PATIENCE_S = 20.0
+LONGEST_ANSWER = 1 << 28
+# One attempt, no pause: what fails, fails at once.
+IMPATIENT = Limits(deadline=0.01, breaker_failures=10**6)
+
+
+class WatchedServer(TcpServer):
+    """A server that tells when it is done with a connection."""
+
+    def __init__(self, hub: Hub, limits: TcpLimits | None = None) -> None:
+        super().__init__(hub, SystemClock(), limits)
+        self.went = asyncio.Event()
+
+    def gone(self, connection: Any) -> None:
+        super().gone(connection)
+        self.went.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A hub that takes requests at `port`."""
+
+    hub: Hub
+    server: WatchedServer
+    port: int
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Wire]:
+        """Connect a client for the length of the block."""
+        async with await connect(self.port) as wire:
+            yield wire
+
+
+@asynccontextmanager
+async def door(
+    folder: Path,
+    *providers: Provider,
+    limits: TcpLimits | None = None,
+    options: Options | None = None,
+) -> AsyncIterator[Door]:
+    """Run a hub with these providers on a new database; nothing may fail unnoticed in it."""
+    store = await asyncio.to_thread(open_store, folder / "door.db")
+    hub = Hub(
+        store, Registry(providers), SystemClock(), options or Options(upstream=IMPATIENT), seed=0
+    )
+    server = WatchedServer(hub, limits)
+    with nothing_unnoticed():
+        _, port = await server.open("127.0.0.1", 0)
+        try:
+            yield Door(hub, server, port)
+        finally:
+            await server.close(1.0)
+            await hub.close(1.0)
+            await store.close()
+
+
+@contextmanager
+def nothing_unnoticed() -> Iterator[None]:
+    """Fail where anything reached the loop that nobody caught."""
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    seen: list[str] = []
+
+    def note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        seen.append(f"{context['message']}: {context.get('exception')!r}")
+
+    loop.set_exception_handler(note)
+    try:
+        yield
+    finally:
+        loop.set_exception_handler(before)
+    assert not seen, seen
+
+
+async def connect(port: int) -> Wire:
+    """Return a connection to a port of this machine."""
+    async with asyncio.timeout(PATIENCE_S):
+        return Wire(*await asyncio.open_connection("127.0.0.1", port, limit=LONGEST_ANSWER))
+
+
+class Wire:
+    """A connection: bytes out, lines in. Whatever takes longer than `PATIENCE_S` fails."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._ids = itertools.count(1)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.writer.transport.abort()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes without waiting for them to leave."""
+        self.writer.write(data)
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes."""
+        self.writer.write(data)
+        async with asyncio.timeout(PATIENCE_S):
+            await self.writer.drain()
+
+    async def line(self) -> bytes:
+        """Return the next line; an empty one at the end."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.reader.readline()
+
+    async def answer(self) -> dict[str, Any]:
+        """Return the next answer."""
+        line = await self.line()
+        assert line, "the connection ended where an answer was due"
+        return read(line)
+
+    async def rest(self) -> bytes:
+        """Return everything up to the end of the connection, however that comes."""
+        async with asyncio.timeout(PATIENCE_S):
+            try:
+                return await self.reader.read()
+            except ConnectionResetError:
+                return b""
+
+    async def ask(self, query: dict[str, Any], **envelope: Any) -> dict[str, Any]:
+        """Send a query and return its answer."""
+        request_id = next(self._ids)
+        await self.send(line_of(query, request_id=request_id, **envelope))
+        answer = await self.answer()
+        assert answer["request_id"] == request_id
+        return answer
+
+    async def ping(self) -> None:
+        """See that the other side is well."""
+        assert (await self.ask({"type": "Ping"}))["ok"]
+
+
+def read(line: bytes) -> dict[str, Any]:
+    """Return a line as the object it must be."""
+    assert line.endswith(b"\n")
+    answer = json.loads(line)
+    assert isinstance(answer, dict)
+    assert list(answer)[:8] == [
+        "ok",
+        "request_id",
+        "kind",
+        "provider",
+        "request_kind",
+        "result",
+        "error",
+        "ts_ms",
+    ]
+    return answer
+
+
+def line_of(query: dict[str, Any], **envelope: Any) -> bytes:
+    """Return a request as a line."""
+    return json.dumps({**envelope, "query": query}).encode() + b"\n"
+
+
+def request(provider: str, kind: str, **fields: Any) -> dict[str, Any]:
+    """Return the query that makes a request to a provider."""
+    return {
+        "type": "ProviderRequest",
+        "payload": {"provider": provider, "request": {kind: fields}},
+    }
+
+
+def search(
+    provider: str, ticker: str, start: str | None = None, end: str = "", **params: str
+) -> dict[str, Any]:
+    """Return a range search; without `start` it has no range."""
+    filters: list[dict[str, Any]] = [{"Ticker": ticker}]
+    if start is not None:
+        filters.append({"DateRange": {"start": start, "end": end}})
+    filters += [{"Param": {"name": name, "value": value}} for name, value in params.items()]
+    return request(provider, "SearchEntities", query=filters, limit=None)
+
+
+def records(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the records of an answer of one entity."""
+    assert answer["ok"], answer
+    (entity,) = answer["result"]
+    found = entity["data"]
+    rows: list[dict[str, Any]] = json.loads(found) if isinstance(found, str) else found
+    return rows

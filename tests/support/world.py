@@ -1,0 +1,209 @@
+"""A hub and a living upstream on one clock, and a ledger of what passed between them.
+
+The upstream is the simulator over real sockets, the hub and its database are the real ones. Time
+belongs to the world: waiting moves it on at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gapless.domain.blocks import Run
+from gapless.domain.coverage import Coverage
+from gapless.domain.intervals import Interval
+from gapless.domain.series import SeriesKey
+from gapless.hub.answers import Answer
+from gapless.hub.hub import Hub, Options
+from gapless.hub.upstream import Asked
+from gapless.protocol.messages import DateRange, Param, ProviderRequest, SearchEntities, Ticker
+from gapless.protocol.times import format_instant
+from gapless.providers.registry import Registry
+from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.simulator.market import Market
+from gapless.simulator.quirks import Quirks
+from gapless.simulator.server import YahooSimulator
+from gapless.store.base import Change, Snapshot
+from gapless.store.sql import SqlStore
+from gapless.store.sqlite import open_store
+
+
+class WorldClock:
+    """The hub's and the simulator's time; sleeping moves it on without waiting."""
+
+    def __init__(self, now_s: float) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def now_ms(self) -> int:
+        return round(self.now_s * 1000)
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        await asyncio.sleep(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An interval as a change left it: when it was planned and stored, what it says."""
+
+    interval: Interval
+    planned: int
+    stored: int
+    generation: int
+    coverage: tuple[Coverage, ...]
+    times: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What the hub stored of each series and when it last compared, in order."""
+
+    kept: dict[SeriesKey, list[Kept]] = field(default_factory=dict)
+    generation: dict[SeriesKey, int] = field(default_factory=dict)
+    compared: dict[SeriesKey, int] = field(default_factory=dict)
+
+    def note(self, change: Change, now: int) -> None:
+        key = change.key
+        generation = self.generation.get(key, 0) + (change.basis_change is not None)
+        self.generation[key] = generation
+        for one in change.replacements:
+            self.kept.setdefault(key, []).append(
+                Kept(
+                    one.interval,
+                    change.at,
+                    now,
+                    generation,
+                    one.coverage,
+                    tuple(one.run.times),
+                )
+            )
+        if change.compared_at is not None:
+            self.compared[key] = change.compared_at
+
+    def last(self, key: SeriesKey, time: int) -> Kept | None:
+        """Return what was last stored over an instant."""
+        for kept in reversed(self.kept.get(key, [])):
+            if kept.interval.start <= time < kept.interval.end:
+                return kept
+        return None
+
+
+class LedgerStore:
+    """The real store, with each change that it made written down."""
+
+    def __init__(self, store: SqlStore, ledger: Ledger, clock: WorldClock) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def apply(self, change: Change) -> Snapshot:
+        snapshot = await self._store.apply(change)
+        self._ledger.note(change, self._clock.now_ms())
+        return snapshot
+
+    async def runs(self, numbers: Sequence[int]) -> Mapping[int, Run]:
+        return await self._store.runs(numbers)
+
+
+class World:
+    """One hub, one upstream, one clock."""
+
+    def __init__(
+        self,
+        market: Market,
+        start_s: float,
+        folder: Path,
+        template: Path,
+        quirks: Quirks | None = None,
+        alternate_edges: bool = False,
+    ) -> None:
+        self.market = market
+        self.clock = WorldClock(start_s)
+        self.sim = YahooSimulator(
+            market, clock=self.clock, quirks=quirks, alternate_edges=alternate_edges
+        )
+        self.ledger = Ledger()
+        self.asked: list[Asked] = []
+        self.folder = folder
+        self.template = template
+        self.path = folder / "world.db"
+        self.hub: Hub
+
+    async def open(self) -> None:
+        await self.sim.__aenter__()
+        await asyncio.to_thread(shutil.copyfile, self.template, self.path)
+        self.hub = await self._hub(self.path, self.ledger)
+
+    async def close(self) -> None:
+        if hasattr(self, "hub"):
+            await self._shut(self.hub)
+        await self.sim.__aexit__(None, None, None)
+
+    async def restart(self) -> None:
+        """End the hub and begin another on the same database."""
+        await self._shut(self.hub)
+        self.hub = await self._hub(self.path, self.ledger)
+
+    async def fresh(self, request: ProviderRequest) -> Answer:
+        """Return what a hub on an empty database answers now."""
+        path = self.folder / "fresh.db"
+        await asyncio.to_thread(shutil.copyfile, self.template, path)
+        hub = await self._hub(path, Ledger(), watched=False)
+        try:
+            answer = await hub.answer(request)
+            assert isinstance(answer, Answer)
+            return answer
+        finally:
+            await self._shut(hub)
+            await asyncio.to_thread(path.unlink)
+
+    async def _hub(self, path: Path, ledger: Ledger, watched: bool = True) -> Hub:
+        store = await asyncio.to_thread(open_store, path)
+        urls = self.sim.base_urls
+        settings = YahooSettings(
+            base_url=urls[0],
+            fallback_url=urls[1] if len(urls) > 1 else None,
+            rate=1000.0,
+            burst=1000,
+        )
+        provider = YahooProvider(settings, monotonic=self.clock.monotonic)
+        hub = Hub(
+            LedgerStore(store, ledger, self.clock),
+            Registry([provider]),
+            self.clock,
+            Options(),
+            observe=self.asked.append if watched else lambda asked: None,
+            seed=0,
+        )
+        return hub
+
+    async def _shut(self, hub: Hub) -> None:
+        await hub.close()
+        await hub.holdings.store.close()
+
+
+def request(ticker: str, interval: str, start_ms: int, end_ms: int) -> ProviderRequest:
+    """Return the range search that asks the Yahoo provider for this."""
+    return ProviderRequest(
+        "yahoo_finance",
+        SearchEntities(
+            (
+                Ticker(ticker),
+                DateRange(format_instant(start_ms), format_instant(end_ms)),
+                Param("interval", interval),
+            )
+        ),
+    )

@@ -1,0 +1,183 @@
+"""Runs and blocks: bytes that are sliced unread, and how they are laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from gapless.domain.blocks import EMPTY, Block, Run, encode, etag, relayout
+from gapless.domain.coverage import Coverage
+from gapless.domain.intervals import Interval
+from support.series import EMPTY as NOTHING
+from support.series import HELD, OUT, cover, run, text
+
+
+def test_an_empty_run() -> None:
+    """No records are a run too, stored and loaded like any other."""
+    assert len(EMPTY) == 0
+    assert EMPTY.text == b""
+    assert EMPTY.bounds(Interval(0, 9)) == (0, 0)
+    assert EMPTY.joined(0, 0) == b""
+    assert Run.load(EMPTY.text, EMPTY.index()) == EMPTY
+    assert Run.concat([]) == EMPTY
+    assert etag(EMPTY.sum(0, 0)) == "0" * 16
+
+
+def test_a_run_is_sliced_by_time() -> None:
+    """A cut holds the records from its start up to, but not including, its end."""
+    whole = run([10, 20, 30])
+    assert whole.bounds(Interval(10, 30)) == (0, 2)
+    assert list(whole.cut(Interval(11, 31)).times) == [20, 30]
+    assert whole.cut(Interval(0, 99)) is whole
+    assert whole.cut(Interval(40, 50)) == EMPTY
+    assert whole.record(1) == text(20)
+    assert whole.row(1)["timestamp"] == 20
+    assert whole.joined(1, 3) == text(20) + b"," + text(30)
+
+
+def test_texts_are_ascii_without_spaces() -> None:
+    """Records are ASCII JSON with the shortest floats, in whatever script they were."""
+    row = {"t": 1, "x": 0.1, "y": 1e22, "name": 'Zürich "😀"\n', "none": None}
+    said = encode(row)
+    assert said.isascii()
+    assert said.startswith(b'{"t":1,"x":0.1,"y":1e22,"name":"Z\\u00fcrich')
+    assert b"\\ud83d\\ude00" in said
+    assert msgspec.json.decode(said) == row
+
+
+DAMAGE = [
+    ("cut short", lambda index: index[:-1]),
+    ("nothing", lambda index: b""),
+    ("its head alone", lambda index: index[:4]),
+    ("another magic", lambda index: b"xxxx" + index[4:]),
+    ("another count", lambda index: index[:4] + b"\x02" + index[5:]),
+    ("another time", lambda index: index[:20] + bytes([index[20] ^ 1]) + index[21:]),
+    ("too long", lambda index: index + b"\x00" * 8),
+]
+
+
+@pytest.mark.parametrize("name", [name for name, _ in DAMAGE])
+def test_a_damaged_index_is_refused(name: str) -> None:
+    """An index that does not fit is never used to slice."""
+    whole = run([10, 20, 30])
+    damaged = dict(DAMAGE)[name](whole.index())
+    with pytest.raises(ValueError, match="block"):
+        Run.load(whole.text, damaged)
+
+
+def test_a_damaged_text_is_refused() -> None:
+    """A digit that is not what was stored is no price to answer with."""
+    whole = run([10, 20, 30])
+    with pytest.raises(ValueError, match="not what was stored"):
+        Run.load(whole.text.replace(b"1.5", b"1.6", 1), whole.index())
+
+
+def block(start: int, end: int, times: Sequence[int], number: int, **more: object) -> Block:
+    """Return a stored block of final records of generation 0."""
+    shape: dict[str, object] = {"generation": 0, "final": True, **more}
+    return Block(
+        start, end, count=len(times), first=times[0], last=times[-1], number=number, **shape
+    )  # type: ignore[arg-type]
+
+
+def lay(
+    blocks: dict[Block, Run], coverage: list[Coverage], interval: Interval, fresh: Run, limit: int
+) -> tuple[list[int | None], list[tuple[int, int, list[int]]], list[int | None]]:
+    """Return which blocks go, which pieces come, and which blocks were read."""
+    read: list[int | None] = []
+
+    def load(one: Block) -> Run:
+        read.append(one.number)
+        return blocks[one]
+
+    made = relayout(list(blocks), coverage, interval, fresh, load, limit)
+    return (
+        [one.number for one in made.removed],
+        [(*piece.interval, list(piece.run.times)) for piece in made.added],
+        read,
+    )
+
+
+def test_a_small_neighbour_is_merged() -> None:
+    """A small final neighbour with nothing unknown between grows into the new block."""
+    old = {block(0, 10, [1, 2], 1): run([1, 2])}
+    covered = [cover(0, 20)]
+    assert lay(old, covered, Interval(10, 20), run([11]), 100) == (
+        [1],
+        [(0, 20, [1, 2, 11])],
+        [1],
+    )
+
+
+NOT_MERGED: list[tuple[str, list[Coverage]]] = [
+    ("uncovered time between", [cover(0, 10), cover(12, 20)]),
+    ("another generation", [cover(0, 10), cover(10, 20, generation=1)]),
+    ("provisional", [cover(0, 10), cover(10, 20, refresh_after=99)]),
+    ("out of window between", [cover(0, 10), cover(10, 12, OUT), cover(12, 20)]),
+    (
+        "a provisional emptiness between",
+        [cover(0, 10), cover(10, 12, NOTHING, refresh_after=99), cover(12, 20)],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "coverage"), NOT_MERGED)
+def test_what_is_never_merged(name: str, coverage: list[Coverage]) -> None:
+    """Never across uncovered time, generations or finality; such a neighbour is not even read."""
+    old = {block(0, 10, [1, 2], 1): run([1, 2])}
+    gone, come, read = lay(old, coverage, Interval(10, 20), run([13]), 100)
+    assert (gone, read) == ([], []), name
+    assert [times for _, _, times in come] == [[13]], name
+
+
+def test_a_known_emptiness_is_merged_across() -> None:
+    """A weekend between two blocks is known, so it does not keep them apart."""
+    old = {block(0, 10, [1], 1): run([1])}
+    covered = [cover(0, 10), cover(10, 15, NOTHING), cover(15, 20)]
+    assert lay(old, covered, Interval(15, 20), run([16]), 100)[1] == [(0, 20, [1, 16])]
+
+
+def test_large_neighbours_are_left_alone() -> None:
+    """What is not small stays as it is, so that a day more does not rewrite years."""
+    times = list(range(8))
+    old = {block(0, 10, times, 1): run(times)}
+    covered = [cover(0, 20)]
+    assert lay(old, covered, Interval(10, 20), run(range(10, 15)), 16)[0] == []
+    assert lay(old, covered, Interval(10, 20), run(range(10, 19)), 16)[0] == []
+    assert lay(old, covered, Interval(10, 20), run(range(10, 14)), 16)[0] == [1]
+
+
+def test_replacing_the_middle_keeps_both_rests() -> None:
+    """What a block held beside the replaced interval stays, without what lay in it."""
+    old = {block(0, 30, [5, 15, 25], 1): run([5, 15, 25])}
+    covered = [cover(0, 10), cover(20, 30)]
+    assert lay(old, covered, Interval(10, 20), EMPTY, 100) == (
+        [1],
+        [(0, 10, [5]), (20, 30, [25])],
+        [1],
+    )
+
+
+def test_a_large_fetch_is_split_evenly() -> None:
+    """More records than a block may hold become blocks of about the same size."""
+    _, come, _ = lay({}, [cover(0, 100)], Interval(0, 100), run(range(0, 100, 10)), 4)
+    assert [(start, end, len(times)) for start, end, times in come] == [
+        (0, 30, 3),
+        (30, 60, 3),
+        (60, 100, 4),
+    ]
+
+
+def test_the_provisional_tail_is_a_block_of_its_own() -> None:
+    """What may still change is laid beside what is final."""
+    covered = [cover(0, 10), cover(10, 12, HELD, refresh_after=99)]
+    _, come, _ = lay({}, covered, Interval(0, 12), run([1, 2, 11]), 100)
+    assert come == [(0, 10, [1, 2]), (10, 12, [11])]
+
+
+def test_records_beyond_coverage_are_dropped() -> None:
+    """A record that no held coverage speaks for is not stored (stitching rule 6)."""
+    covered = [cover(0, 10), cover(10, 20, OUT)]
+    assert lay({}, covered, Interval(0, 20), run([5, 15]), 100)[1] == [(0, 10, [5])]

@@ -1,0 +1,221 @@
+"""A SQLite file under a store: its lock, a full disk, damage."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+
+from gapless.domain.intervals import Interval
+from gapless.errors import (
+    DatabaseDamaged,
+    DatabaseInUse,
+    DiskFull,
+    GaplessError,
+    Overloaded,
+    StoreError,
+)
+from gapless.store.base import EntityFilter, Snapshot
+from gapless.store.sql import SqlStore
+from gapless.store.sqlite import FileLock, check, open_read_only, open_store, translate
+from support.series import KEY, change, fill, text
+
+ALL = Interval(0, 10**15)
+
+HOLDER = """
+import sys
+from pathlib import Path
+from gapless.store.sqlite import FileLock
+lock = FileLock(Path(sys.argv[1]))
+lock.acquire("process 4711, gapless 0.1.0")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def records(snapshot: Snapshot) -> dict[int, bytes]:
+    """Return the records of a snapshot that holds all its runs."""
+    return {
+        time: record
+        for block in snapshot.state.blocks
+        for time, record in snapshot.runs[block.number or 0].records()
+    }
+
+
+async def test_a_lock_keeps_another_process_out(tmp_path: Path) -> None:
+    """A database that another hub has open is refused, naming it, until that hub is gone."""
+    path = tmp_path / "hub.db"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        lock = FileLock(path)
+        with pytest.raises(DatabaseInUse, match=r"hub\.db is open .*process 4711, gapless 0\.1\.0"):
+            lock.acquire("us")
+        holder.kill()
+        holder.wait()
+        lock.acquire("us")
+        assert lock.path.read_text() == "us"
+        lock.release()
+        lock.release()
+
+
+async def test_a_lock_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """A folder that is not there is said to be the matter."""
+    with pytest.raises(StoreError, match="check its folder"):
+        FileLock(tmp_path / "nowhere" / "hub.db").acquire("us")
+
+
+def bound(store: SqlStore, extra_pages: int) -> None:
+    """Leave room in the file for so many more pages, as a full disk would; 0: hardly any."""
+
+    @event.listens_for(store._writer, "begin")
+    def limit(connection: object) -> None:
+        execute = connection.exec_driver_sql  # type: ignore[attr-defined]
+        pages = execute("PRAGMA page_count").scalar()
+        execute(f"PRAGMA max_page_count = {pages + extra_pages}")
+
+
+@pytest.mark.parametrize("pages", [0, 1, 2, 5, 20])
+async def test_a_full_disk(tmp_path: Path, pages: int) -> None:
+    """A write without room is refused whole, reads go on, and writes again once there is room."""
+    path = tmp_path / "hub.db"
+    store = await asyncio.to_thread(open_store, path)
+    await store.apply(change(fill(0, 1_000, [1, 2, 3])))
+    before = await store.read(KEY, ALL)
+    bound(store, pages)
+    for _ in range(2):
+        with pytest.raises(DiskFull, match=r"no room to write to .*hub\.db"):
+            await store.apply(change(fill(500, 9_000, range(1_000, 9_000))))
+        assert await store.read(KEY, ALL) == before
+    bound(store, 100_000)
+    made = await store.apply(change(fill(500, 9_000, range(1_000, 9_000))))
+    assert len(records(made)) >= 8_000
+    await store.close()
+    assert check(path) == []
+    again = open_read_only(path)
+    assert (await again.read(KEY, ALL)).state == made.state
+    await again.close()
+
+
+async def test_reading_alone_changes_nothing(tmp_path: Path) -> None:
+    """A store that is opened to read shows what is stored, and refuses to write."""
+    path = tmp_path / "hub.db"
+    store = open_store(path)
+    await store.apply(change(fill(0, 1_000, [1])))
+    reader = open_read_only(path)
+    assert records(await reader.read(KEY, ALL)) == {1: text(1)}
+    with pytest.raises(StoreError):
+        await reader.apply(change(fill(0, 1_000, [2])))
+    await reader.close()
+    await store.close()
+
+
+async def test_health(tmp_path: Path) -> None:
+    """A sound file has nothing wrong; what belongs to nothing is told."""
+    path = tmp_path / "hub.db"
+    store = open_store(path)
+    await store.apply(change(fill(0, 1_000, [1])))
+    await store.close()
+    assert check(path) == []
+    connection = sqlite3.connect(path)
+    connection.execute("DELETE FROM series")
+    connection.commit()
+    connection.close()
+    assert [line.split()[0] for line in check(path)] == ["coverage", "entities"]
+
+
+SEED = 20_261_123
+MUTATIONS = 60
+
+
+async def test_damage_is_refused_or_harmless(tmp_path: Path) -> None:
+    """A file with damaged bytes works right or is refused: no wrong answer, no foreign error."""
+    path = tmp_path / "hub.db"
+    store = open_store(path, 200)
+    for start in range(0, 3_000_000, 500_000):
+        await store.apply(
+            change(fill(start, start + 500_000, range(start, start + 500_000, 2_500), start))
+        )
+    truth = await store.read(KEY, ALL)
+    shown = await store.entities(EntityFilter(), 100)
+    await store.close()
+    sound = path.read_bytes()
+    chance = random.Random(SEED)
+    refused = 0
+    for number in range(MUTATIONS):
+        damaged = bytearray(sound)
+        # Half of them in the first pages, where the file's structure is.
+        reach = len(damaged) if number % 2 else 32_768
+        hits = [chance.randrange(reach) for _ in range(chance.choice([1, 1, 4, 64]))]
+        for at in hits:
+            damaged[at] = chance.randrange(256)
+        file = tmp_path / f"damaged-{number}.db"
+        file.write_bytes(damaged)
+        print(f"seed {SEED}, file {number}, bytes {hits}")
+        try:
+            store = open_store(file, 200)
+        except StoreError as error:
+            refused += 1
+            assert str(file) in error.message
+            continue
+        try:
+            found = await store.read(KEY, ALL)
+            assert records(found).items() <= records(truth).items()
+            if found.state.coverage == truth.state.coverage:
+                assert records(found) == records(truth)
+            for one in await store.entities(EntityFilter(), 100):
+                assert one.data in {entity.data for entity in shown}
+            await store.apply(change(fill(0, 100_000, [7]), generation=found.state.generation))
+            assert records(await store.read(KEY, Interval(0, 100_000))) == {7: text(7)}
+        except StoreError:
+            refused += 1
+        finally:
+            await store.close()
+    assert 0 < refused < MUTATIONS
+
+
+WORDS: list[tuple[int, type[GaplessError]]] = [
+    (sqlite3.SQLITE_FULL, DiskFull),
+    (sqlite3.SQLITE_IOERR_WRITE, DiskFull),
+    (sqlite3.SQLITE_CORRUPT, DatabaseDamaged),
+    (sqlite3.SQLITE_NOTADB, DatabaseDamaged),
+    (sqlite3.SQLITE_BUSY_SNAPSHOT, Overloaded),
+    (sqlite3.SQLITE_LOCKED, Overloaded),
+    (sqlite3.SQLITE_CANTOPEN, StoreError),
+    (sqlite3.SQLITE_READONLY, StoreError),
+    (sqlite3.SQLITE_ERROR, StoreError),
+]
+
+
+@pytest.mark.parametrize(("code", "expected"), WORDS)
+def test_the_drivers_errors_are_translated(code: int, expected: type[GaplessError]) -> None:
+    """Each of the driver's errors becomes one of ours that names the file."""
+    cause = sqlite3.OperationalError("it went wrong")
+    cause.sqlite_errorcode = code
+    error = translate(Path("/data/hub.db"), OperationalError("SELECT 1", {}, cause))
+    assert type(error) is expected
+    assert "/data/hub.db" in error.message
+
+
+async def test_a_writer_elsewhere_is_waited_for(tmp_path: Path) -> None:
+    """A lock that another holds for a moment is waited for, not answered with an error."""
+    path = tmp_path / "hub.db"
+    store = open_store(path)
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    writing = asyncio.ensure_future(store.apply(change(fill(0, 10, [1]))))
+    assert records(await store.read(KEY, ALL)) == {}
+    other.execute("COMMIT")
+    await writing
+    assert records(await store.read(KEY, ALL)) == {1: text(1)}
+    other.close()
+    await store.close()

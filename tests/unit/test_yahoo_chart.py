@@ -1,0 +1,409 @@
+"""Reading Yahoo's chart format: what is a chart, what is none, and where its rows belong."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from gapless.domain.intervals import Interval
+from gapless.providers.base import Record
+from gapless.providers.yahoo_chart import (
+    Bar,
+    Chart,
+    NoChart,
+    Refusal,
+    read,
+    records,
+    remember,
+)
+
+EVER = Interval(-(10**15), 10**15)
+
+
+def at(text: str) -> int:
+    """Return Unix seconds of an ISO time in UTC."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+def period(start: str, end: str) -> dict[str, Any]:
+    """Return a trading period as upstream writes it."""
+    return {"timezone": "EDT", "gmtoffset": -14400, "start": at(start), "end": at(end)}
+
+
+def answer(
+    rows: list[tuple[Any, ...]],
+    *,
+    interval: str = "1d",
+    columns: dict[str, Any] | None = None,
+    **meta: Any,
+) -> dict[str, Any]:
+    """Return an answer with rows of time, open, high, low, close and volume."""
+    stamps, *prices = [list(column) for column in zip(*rows, strict=True)] or [[]] * 6
+    names = ("open", "high", "low", "close", "volume")
+    indicators: dict[str, Any] = {
+        "quote": [{**dict(zip(names, prices, strict=True)), **(columns or {})}]
+    }
+    if interval in ("1d", "1wk", "1mo", "3mo"):
+        indicators["adjclose"] = [{"adjclose": prices[3]}]
+    given = {
+        "symbol": "ABC",
+        "dataGranularity": interval,
+        "exchangeTimezoneName": "America/New_York",
+        "instrumentType": "EQUITY",
+        **meta,
+    }
+    return {
+        "chart": {
+            "result": [{"meta": given, "timestamp": stamps, "indicators": indicators}],
+            "error": None,
+        }
+    }
+
+
+def placed(body: dict[str, Any], interval: str = "1d", asked: Interval = EVER) -> list[Record]:
+    """Return the records that are read from an answer."""
+    chart = read(json.dumps(body).encode(), "ABC", interval)
+    assert isinstance(chart, Chart)
+    return records(chart, interval, asked, remember(chart.meta, {}))
+
+
+def row(time: str, price: float | None = 10.0, volume: int | None = 100) -> tuple[Any, ...]:
+    """Return a row whose prices are all the same."""
+    return (at(time), price, price, price, price, volume)
+
+
+def stamps(found: list[Record]) -> list[int]:
+    """Return the records' times in Unix seconds."""
+    assert all(record.time == record.row.timestamp * 1000 for record in found)
+    return [record.row.timestamp for record in found]
+
+
+def result_of(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the one result of an answer, to be changed."""
+    found: dict[str, Any] = body["chart"]["result"][0]
+    return found
+
+
+BROKEN = {
+    "no JSON": b"<html>",
+    "empty": b"",
+    "a number": b"3",
+    "no chart": b'{"spark":{}}',
+    "null": b'{"chart":{"result":null,"error":null}}',
+    "no result": b'{"chart":{"result":[],"error":null}}',
+    "no meta": b'{"chart":{"result":[{"indicators":{}}],"error":null}}',
+    "deep": b'{"chart":' + b"[" * 200_000,
+    "endless digits": b'{"chart":{"result":[{"timestamp":[' + b"9" * 5000 + b"]}]}}",
+}
+
+
+@pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN.keys())
+def test_what_is_no_chart_is_refused(body: bytes) -> None:
+    """A body of any other shape raises, whatever is wrong with it."""
+    with pytest.raises(NoChart):
+        read(body, "ABC", "1d")
+
+
+def test_malformed_charts_are_refused() -> None:
+    """Wrong symbol, granularity, lengths, types and times never become records."""
+    good = [row("2026-06-16T13:30"), row("2026-06-17T13:30")]
+    cases: list[tuple[dict[str, Any], str]] = [
+        (answer(good, symbol="XYZ"), "it is of 'XYZ'"),
+        (answer(good, dataGranularity="1wk"), "its bars are of '1wk'"),
+        (answer(good, columns={"close": [1.0]}), "not all of 2 rows"),
+        (answer(good, columns={"volume": [1, 2, 3]}), "not all of 2 rows"),
+        (answer(good, columns={"open": None}), "times without prices"),
+        (answer(good, columns={"open": ["a", "b"]}), "str"),
+        (answer(good, columns={"volume": [1, 1 << 70]}), "beyond 64 bits"),
+        (answer(good, regularMarketTime="now"), "str"),
+    ]
+    for stamp, says in (("2026", "str"), (1.5, "float"), (1 << 50, "out of all bounds")):
+        body = answer(good)
+        result_of(body)["timestamp"] = [stamp, stamp]
+        cases.append((body, says))
+    body = answer(good)
+    del result_of(body)["timestamp"]
+    cases.append((body, "prices without times"))
+    days = [row(f"2026-06-{day:02}T13:30") for day in (9, 8, 7, 6, 5)]
+    cases.append((answer(days), "out of order"))
+    body = answer(good)
+    result_of(body)["indicators"]["adjclose"] = [{"adjclose": [1.0]}]
+    cases.append((body, "not all of 2 rows"))
+    body = answer(good)
+    body["chart"]["result"] *= 2
+    cases.append((body, "2 results"))
+    for body, says in cases:
+        with pytest.raises(NoChart, match=says):
+            read(json.dumps(body).encode(), "ABC", "1d")
+
+
+def test_upstreams_errors_come_in_two_envelopes() -> None:
+    """The chart's own error and the one other endpoints send are both read."""
+    for name in ("chart", "finance"):
+        body = {name: {"result": None, "error": {"code": "Not Found", "description": "gone"}}}
+        assert read(json.dumps(body).encode(), "ABC", "1d") == Refusal("Not Found", "gone")
+
+
+def test_an_hour_may_be_called_60m() -> None:
+    """Upstream answers 60m with 1h; both are an hour."""
+    for spelling in ("60m", "1h"):
+        body = answer([row("2026-06-16T13:30")], interval="1h", dataGranularity=spelling)
+        assert isinstance(read(json.dumps(body).encode(), "ABC", "1h"), Chart)
+
+
+@pytest.mark.parametrize(
+    "token", ["NaN", "Infinity", "-Infinity", "1e999", '"Infinity"', '"NaN"', "null"]
+)
+def test_what_is_no_number_becomes_null(token: str) -> None:
+    """However infinity is written, the column says null there and the rest is as it was."""
+    body = answer([row("2026-06-16T13:30", 9.5), row("2026-06-17T13:30", 10.5)])
+    result_of(body)["indicators"]["adjclose"] = [{"adjclose": [9.5, "@"]}]
+    text = json.dumps(body).replace('"@"', token).encode()
+    chart = read(text, "ABC", "1d")
+    assert isinstance(chart, Chart)
+    assert [bar.adjclose for bar in chart.rows] == [9.5, None]
+    assert [bar.close for bar in chart.rows] == [9.5, 10.5]
+
+
+def test_no_bars_in_every_form() -> None:
+    """Without times there are no records, whatever of the columns is there."""
+    forms: list[dict[str, Any]] = [
+        {"quote": [{}], "adjclose": [{}]},
+        {"quote": [{}]},
+        {"quote": [{}], "adjclose": None},
+        {"quote": []},
+        {"quote": [None]},
+        {},
+    ]
+    for form in forms:
+        body = answer([row("2026-06-16T13:30")])
+        result_of(body)["indicators"] = form
+        result_of(body)["timestamp"] = None
+        assert placed(body) == []
+        result_of(body)["timestamp"] = []
+        assert placed(body) == []
+
+
+def test_volumes_are_whole_and_may_pass_32_bits() -> None:
+    """A volume written as a float is made whole; a missing column is null."""
+    first, second = row("2026-06-16T13:30"), row("2026-06-17T13:30")
+    body = answer([first, second], columns={"volume": [80000000000, 5e9]})
+    assert [record.row.volume for record in placed(body)] == [80_000_000_000, 5_000_000_000]
+    assert isinstance(placed(body)[1].row.volume, int)
+    body = answer([first, second], columns={"volume": None})
+    assert [record.row.volume for record in placed(body)] == [None, None]
+
+
+def test_records_are_sorted_one_a_stamp_and_inside_the_range() -> None:
+    """Of two rows on one stamp the later stays; the range is half open."""
+    body = answer(
+        [
+            row("2026-06-17T13:30", 3.0),
+            row("2026-06-15T13:30", 1.0),
+            row("2026-06-16T13:30", 2.0),
+            row("2026-06-16T13:30", 2.5),
+        ]
+    )
+    asked = Interval(at("2026-06-15T13:30") * 1000, at("2026-06-17T13:30") * 1000)
+    found = placed(body, asked=asked)
+    assert stamps(found) == [at("2026-06-15T13:30"), at("2026-06-16T13:30")]
+    assert [record.row.close for record in found] == [1.0, 2.5]
+
+
+LIVE: dict[str, tuple[list[tuple[Any, ...]], list[tuple[str, float]]]] = {
+    "alone": (
+        [row("2026-06-16T13:30", 1.0), row("2026-06-17T20:00:01", 2.0)],
+        [("2026-06-16T13:30", 1.0), ("2026-06-17T13:30", 2.0)],
+    ),
+    "beside its session's row": (
+        [
+            row("2026-06-16T13:30", 1.0),
+            row("2026-06-17T13:30", 1.9),
+            row("2026-06-17T20:00:01", 2.0),
+        ],
+        [("2026-06-16T13:30", 1.0), ("2026-06-17T13:30", 2.0)],
+    ),
+    "null beside its session's row": (
+        [row("2026-06-17T13:30", 1.9), row("2026-06-17T20:00:01", None, None)],
+        [("2026-06-17T13:30", 1.9)],
+    ),
+    "first": (
+        [row("2026-06-17T20:00:01", 2.0), row("2026-06-16T13:30", 1.0)],
+        [("2026-06-16T13:30", 1.0), ("2026-06-17T13:30", 2.0)],
+    ),
+    "the only row": ([row("2026-06-17T20:00:01", 2.0)], [("2026-06-17T13:30", 2.0)]),
+    "settled": (
+        [row("2026-06-16T13:30", 1.0), row("2026-06-17T13:30", 2.0)],
+        [("2026-06-16T13:30", 1.0), ("2026-06-17T13:30", 2.0)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIVE)
+@pytest.mark.parametrize("coming", ["2026-06-17", "2026-06-18"])
+def test_the_live_day_stands_on_its_sessions_stamp(name: str, coming: str) -> None:
+    """Wherever upstream puts the live row, it is the one row of its day."""
+    rows, expected = LIVE[name]
+    current = {"regular": period(f"{coming}T13:30", f"{coming}T20:00")}
+    last_trades = [at("2026-06-17T20:00:01"), None]
+    # Without the time of the last trade only the last row can be taken for the live one.
+    for last_trade in last_trades[:1] if name == "first" else last_trades:
+        body = answer(rows, regularMarketTime=last_trade, currentTradingPeriod=current)
+        found = placed(body)
+        assert stamps(found) == [at(time) for time, _ in expected]
+        assert [record.row.close for record in found] == [close for _, close in expected]
+
+
+def test_a_date_is_taken_in_the_zone_of_that_date() -> None:
+    """Sydney opens at 23:00 or 0:00 UTC; the live row finds its day in both."""
+    for day, opened in (("2026-01-15", "2026-01-14T23:00"), ("2026-06-17", "2026-06-17T00:00")):
+        body = answer(
+            [row(f"{day}T05:10:11", 2.0)],
+            exchangeTimezoneName="Australia/Sydney",
+            gmtoffset=39600,
+            regularMarketTime=at(f"{day}T05:10:11"),
+            currentTradingPeriod={"regular": period("2026-03-02T23:00", "2026-03-03T05:00")},
+        )
+        assert stamps(placed(body)) == [at(opened)]
+
+
+def test_the_live_row_of_a_currency_goes_to_local_midnight() -> None:
+    """London's summer midnight is 23:00 UTC of the day before."""
+    body = answer(
+        [row("2026-06-15T23:00", 1.0, 0), row("2026-06-17T15:00:03", 1.1, 0)],
+        exchangeTimezoneName="Europe/London",
+        instrumentType="CURRENCY",
+        regularMarketTime=at("2026-06-17T15:00:03"),
+        currentTradingPeriod={"regular": period("2026-06-16T23:00", "2026-06-17T22:59")},
+    )
+    assert stamps(placed(body)) == [at("2026-06-15T23:00"), at("2026-06-16T23:00")]
+
+
+@pytest.mark.parametrize(
+    "periods",
+    [
+        [[period("2026-06-17T13:30", "2026-06-17T20:00")]],
+        {
+            "pre": [[period("2026-06-17T08:00", "2026-06-17T13:30")]],
+            "regular": [[period("2026-06-17T13:30", "2026-06-17T20:00")]],
+            "post": [[period("2026-06-17T20:00", "2026-06-18T00:00")]],
+        },
+        [period("2026-06-17T13:30", "2026-06-17T20:00")],
+        None,
+        "nonsense",
+        [[{"start": "?", "end": None}]],
+    ],
+    ids=["lists", "by name", "flat", "null", "text", "broken"],
+)
+def test_intraday_keeps_the_regular_session_without_the_snapshot(periods: Any) -> None:
+    """Pre- and post-market and both forms of snapshot go, a flat bar on the grid stays."""
+    body = answer(
+        [
+            row("2026-06-17T13:00", 9.0, 0),
+            row("2026-06-17T13:30", 10.0, 0),
+            row("2026-06-17T14:00", 11.0, 50),
+            row("2026-06-17T14:30", None, None),
+            row("2026-06-17T19:30", 12.0, 0),
+            row("2026-06-17T20:00", 12.0, 0),
+            row("2026-06-17T20:30", 12.5, 0),
+            row("2026-06-17T19:52:10", 12.0, 0),
+        ],
+        interval="30m",
+        regularMarketTime=at("2026-06-17T20:00:01"),
+        tradingPeriods=periods,
+        currentTradingPeriod={"regular": period("2026-06-18T13:30", "2026-06-18T20:00")},
+    )
+    found = placed(body, "30m")
+    kept = ("13:30", "14:00", "14:30", "19:30")
+    assert stamps(found) == [at(f"2026-06-17T{time}") for time in kept]
+    assert {record.row.adjclose for record in found} == {None}
+
+
+def test_a_half_day_does_not_cut_the_days_before_it() -> None:
+    """Where no periods are given, rows with volume after today's early close are kept."""
+    body = answer(
+        [row("2026-11-25T19:30", 12.0, 70), row("2026-11-27T17:30", 12.0, 70)],
+        interval="30m",
+        currentTradingPeriod={"regular": period("2026-11-27T14:30", "2026-11-27T18:00")},
+    )
+    assert len(placed(body, "30m")) == 2
+
+
+def test_a_session_beyond_midnight_is_kept_whole() -> None:
+    """Rows after midnight belong to the session that began the evening before."""
+    body = answer(
+        [row("2026-06-17T03:30", 1.0, 5), row("2026-06-17T04:30", 2.0, 5)],
+        interval="30m",
+        tradingPeriods=[
+            [period("2026-06-16T22:00", "2026-06-17T21:00")],
+            [period("2026-06-17T22:00", "2026-06-18T21:00")],
+        ],
+    )
+    assert len(placed(body, "30m")) == 2
+
+
+@pytest.mark.parametrize("live_first", [False, True])
+def test_a_period_has_one_row_and_nothing_is_added(live_first: bool) -> None:
+    """The live row beside its week is dropped; a week that has it alone keeps it."""
+    rows = [row("2026-06-08T04:00", 1.0, 10), row("2026-06-15T04:00", 2.0, 20)]
+    live = row("2026-06-17T20:00:01", 3.0, 7)
+    rows = [live, *rows] if live_first else [*rows, live]
+    body = answer(rows, interval="1wk", regularMarketTime=at("2026-06-17T20:00:01"))
+    found = placed(body, "1wk")
+    assert stamps(found) == [at("2026-06-08T04:00"), at("2026-06-15T04:00")]
+    assert [record.row.volume for record in found] == [10, 20]
+    alone = answer([row("2026-06-15T13:50:09", 3.0, 7)], interval="1wk")
+    assert stamps(placed(alone, "1wk")) == [at("2026-06-15T04:00")]
+
+
+def test_stamps_of_periods_are_made_local_midnight() -> None:
+    """A bar stamped an hour off where the clocks changed belongs to its own month."""
+    body = answer(
+        [row("2026-03-31T22:00"), row("2026-05-01T13:30")],
+        interval="1mo",
+        exchangeTimezoneName="Europe/London",
+    )
+    assert stamps(placed(body, "1mo")) == [at("2026-03-31T23:00"), at("2026-04-30T23:00")]
+
+
+def test_what_is_remembered_widens_and_survives_gaps() -> None:
+    """Hours only grow, so that a half-day shortens nothing; absent fields keep what was known."""
+
+    def meta_of(**meta: Any) -> dict[str, Any]:
+        chart = read(json.dumps(answer([row("2026-06-17T13:30")], **meta)).encode(), "ABC", "1d")
+        assert isinstance(chart, Chart)
+        return remember(chart.meta, known)
+
+    known: dict[str, Any] = {}
+    half = {"regular": period("2026-11-27T14:30", "2026-11-27T18:00")}
+    known = meta_of(currency="USD", currentTradingPeriod=half)
+    assert known == {
+        "symbol": "ABC",
+        "currency": "USD",
+        "kind": "EQUITY",
+        "tz": "America/New_York",
+        "open_s": 34_200,
+        "close_s": 46_800,
+    }
+    whole = {"regular": period("2026-06-17T13:30", "2026-06-17T20:00")}
+    assert meta_of(currentTradingPeriod=whole)["close_s"] == 57_600
+    assert meta_of(currentTradingPeriod=None)["close_s"] == 46_800
+    assert meta_of(exchangeTimezoneName=None, instrumentType=None) == known
+    assert meta_of(exchangeTimezoneName="No/Where") == known
+    assert "open_s" not in meta_of(exchangeTimezoneName="Asia/Tokyo")
+
+
+def test_bars_are_encoded_as_records_with_every_column() -> None:
+    """A bar's own form is the record's JSON object: Unix seconds and six columns."""
+    assert Bar.__struct_fields__ == (
+        "timestamp",
+        "open",
+        "high",
+        "low",
+        "close",
+        "adjclose",
+        "volume",
+    )

@@ -1,0 +1,342 @@
+"""Trading hours, the range of a request, and the finality of bars, as pure functions."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gapless.domain.intervals import Interval
+from gapless.providers.base import DAY_MS, Provisional, Record
+from gapless.providers.yahoo_chart import Bar
+from gapless.providers.yahoo_sessions import (
+    BAR_MS,
+    HOUR_MS,
+    PERIODS,
+    Hours,
+    aligned,
+    final_until,
+    period_first,
+    period_next,
+    provisional,
+    request_range,
+    session_closed,
+)
+
+NEW_YORK = {"tz": "America/New_York", "kind": "EQUITY", "open_s": 34_200, "close_s": 57_600}
+RIYADH = {"tz": "Asia/Riyadh", "kind": "EQUITY", "open_s": 36_000, "close_s": 54_000}
+COIN = {"tz": "UTC", "kind": "CRYPTOCURRENCY", "open_s": 0, "close_s": 86_400}
+POUND = {"tz": "Europe/London", "kind": "CURRENCY", "open_s": 0, "close_s": 86_400}
+DAILY, INTRADAY = 900_000, 60_000
+
+
+def at(text: str) -> int:
+    """Return milliseconds of an ISO time in UTC."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1000
+
+
+def bar(time_ms: int, close: float | None = 1.0) -> Record:
+    """Return a record whose prices are all `close`."""
+    return Record(time_ms, Bar(time_ms // 1000, close, close, close, close, close, 0))
+
+
+FINAL = [
+    # Wednesday: the 16th is final from Wednesday's close on.
+    ("1d", NEW_YORK, "2026-06-17T15:00", "2026-06-16T04:00"),
+    ("1d", NEW_YORK, "2026-06-17T19:59:59", "2026-06-16T04:00"),
+    ("1d", NEW_YORK, "2026-06-17T20:00", "2026-06-17T04:00"),
+    # Friday is final from Saturday afternoon on; the weekend is settled once over.
+    ("1d", NEW_YORK, "2026-06-20T19:59:59", "2026-06-19T04:00"),
+    ("1d", NEW_YORK, "2026-06-20T20:00", "2026-06-20T04:00"),
+    ("1d", NEW_YORK, "2026-06-21T12:00", "2026-06-21T04:00"),
+    ("1d", NEW_YORK, "2026-06-22T12:00", "2026-06-22T04:00"),
+    # In Riyadh Sunday is a trading day.
+    ("1d", RIYADH, "2026-06-22T11:59:59", "2026-06-20T21:00"),
+    ("1d", RIYADH, "2026-06-22T12:00", "2026-06-21T21:00"),
+    # Around the clock a day is final a day after it ended.
+    ("1d", COIN, "2026-06-17T15:00", "2026-06-16T00:00"),
+    ("1d", POUND, "2026-06-20T12:00", "2026-06-18T23:00"),
+    # Nothing known: whole days of UTC, every day.
+    ("1d", {}, "2026-06-17T15:00", "2026-06-16T00:00"),
+    # Across the change of clocks in New York (Sunday 8 March).
+    ("1d", NEW_YORK, "2026-03-09T13:00", "2026-03-09T04:00"),
+    # A week is final a day after Friday's close, but not before it is over.
+    ("1wk", NEW_YORK, "2026-06-21T12:00", "2026-06-15T04:00"),
+    ("1wk", NEW_YORK, "2026-06-22T04:00", "2026-06-22T04:00"),
+    # May ends on a Sunday, July on a Friday whose close settles on Saturday, the 1st.
+    ("1mo", NEW_YORK, "2026-06-01T04:00", "2026-06-01T04:00"),
+    ("1mo", NEW_YORK, "2026-08-01T19:59", "2026-07-01T04:00"),
+    ("1mo", NEW_YORK, "2026-08-01T20:00", "2026-08-01T04:00"),
+    ("3mo", NEW_YORK, "2026-07-01T19:59", "2026-04-01T04:00"),
+    ("3mo", NEW_YORK, "2026-07-01T20:00", "2026-07-01T04:00"),
+    # Intraday: half an hour after the bar's end.
+    ("1m", NEW_YORK, "2026-06-17T15:00:00", "2026-06-17T14:30"),
+    ("1m", NEW_YORK, "2026-06-17T15:00:59", "2026-06-17T14:30"),
+    ("1h", NEW_YORK, "2026-06-17T16:00:00", "2026-06-17T14:31"),
+]
+
+
+@pytest.mark.parametrize(("name", "meta", "now", "expected"), FINAL)
+def test_final_until(name: str, meta: dict[str, Any], now: str, expected: str) -> None:
+    """Up to where bars are final, in each kind of market and at the edges of the rule."""
+    assert final_until(name, Hours.of(meta), at(now)) == at(expected)
+
+
+DUE = [
+    # While a session may be open, and half an hour on: after the interval.
+    ("1d", NEW_YORK, "2026-06-17T13:30", "2026-06-17T13:45"),
+    ("1d", NEW_YORK, "2026-06-17T20:29", "2026-06-17T20:44"),
+    # In the evening: the next open, though Wednesday's bar settles after that.
+    ("1d", NEW_YORK, "2026-06-17T20:30", "2026-06-18T13:30"),
+    # Friday night: the bar settles on Saturday, the market opens on Monday.
+    ("1d", NEW_YORK, "2026-06-19T22:00", "2026-06-20T20:00"),
+    # Sunday: nothing of the weekend can change before the next open.
+    ("1d", NEW_YORK, "2026-06-21T12:00", "2026-06-22T13:30"),
+    # Just before the open: never sooner than the interval.
+    ("1d", NEW_YORK, "2026-06-22T13:29", "2026-06-22T13:44"),
+    ("1d", COIN, "2026-06-20T12:00", "2026-06-20T12:15"),
+    ("1m", NEW_YORK, "2026-06-17T15:00", "2026-06-17T15:01"),
+    # The last minutes settle half an hour after the close; then the next open.
+    ("1h", NEW_YORK, "2026-06-17T20:40", "2026-06-17T21:00"),
+    ("1h", NEW_YORK, "2026-06-17T21:30", "2026-06-18T13:30"),
+    ("1wk", NEW_YORK, "2026-06-17T22:00", "2026-06-18T13:30"),
+    ("1wk", NEW_YORK, "2026-06-20T22:00", "2026-06-22T04:00"),
+]
+
+
+@pytest.mark.parametrize(("name", "meta", "now", "expected"), DUE)
+def test_the_tail_is_due_when_it_can_have_changed(
+    name: str, meta: dict[str, Any], now: str, expected: str
+) -> None:
+    """The tail reaches to the end of what was asked and says when to look again."""
+    now_ms = at(now)
+    asked = Interval(now_ms - 30 * DAY_MS, now_ms)
+    records = [bar(at("2026-06-12T13:30")), bar(at("2026-06-15T04:00"))]
+    records += [bar(at(f"2026-06-{day}T13:30")) for day in (15, 16, 17)]
+    records += [bar(at("2026-06-17T19:30")), bar(at("2026-06-19T13:30"))]
+    records = [record for record in records if record.time < now_ms]
+    refresh = INTRADAY if name in ("1m", "1h") else DAILY
+    (tail,) = provisional(name, asked, records, meta, now_ms, refresh)
+    assert tail == Provisional(final_until(name, Hours.of(meta), now_ms), now_ms, at(expected))
+
+
+def test_what_was_asked_long_ago_is_all_final() -> None:
+    """A range that ends before the bound has nothing provisional."""
+    asked = Interval(at("2026-05-01T00:00"), at("2026-06-01T00:00"))
+    assert provisional("1d", asked, [], NEW_YORK, at("2026-06-17T15:00"), DAILY) == ()
+
+
+def test_recent_null_rows_are_provisional_by_themselves() -> None:
+    """Each run of null rows of the last seven days is a span; older ones are final."""
+    now_ms = at("2026-06-22T15:00")
+    days = ["08", "11", "12", "15", "16", "17", "18", "22"]
+    nulls = {"08", "11", "15", "17", "18", "22"}
+    records = [bar(at(f"2026-06-{day}T13:30"), None if day in nulls else 1.0) for day in days]
+    asked = Interval(at("2026-06-01T00:00"), now_ms)
+    found = provisional("1d", asked, records, NEW_YORK, now_ms, DAILY, HOUR_MS)
+    assert found == (
+        Provisional(at("2026-06-17T13:30"), at("2026-06-19T13:30"), now_ms + HOUR_MS),
+        Provisional(at("2026-06-22T04:00"), now_ms, now_ms + DAILY),
+    )
+
+
+def test_many_null_rows_are_one_span() -> None:
+    """A ticker that hardly trades is asked for once when due, not once a minute of it."""
+    now_ms = at("2026-06-17T20:00")
+    start = at("2026-06-17T14:00")
+    records = [bar(start + i * 60_000, None if i % 2 else 1.0) for i in range(200)]
+    asked = Interval(start, now_ms)
+    first, tail = provisional("1m", asked, records, NEW_YORK, now_ms, INTRADAY, HOUR_MS)
+    assert (first.start, first.end) == (start + 60_000, start + 200 * 60_000)
+    assert first.end <= tail.start
+
+
+def test_requests_of_longer_bars_begin_on_their_first_day() -> None:
+    """Weeks are asked from a Monday, months and quarters from a 1st, a period early, to the end."""
+    asked = Interval(at("2026-06-10T08:00"), at("2026-06-17T15:00"))
+    zone = ZoneInfo("America/New_York")
+
+    def seconds(*times: str) -> tuple[int, ...]:
+        return tuple(at(time) // 1000 for time in times)
+
+    assert request_range("1wk", asked, zone) == seconds("2026-06-01T10:00", "2026-06-22T04:00")
+    assert request_range("1mo", asked, zone) == seconds("2026-05-01T10:00", "2026-07-01T04:00")
+    assert request_range("3mo", asked, zone) == seconds("2026-01-01T10:00", "2026-07-01T04:00")
+    assert request_range("1wk", asked, None) == seconds("2026-06-01T10:00", "2026-06-22T12:00")
+    assert request_range("1d", asked, zone) == (asked.start // 1000, asked.end // 1000)
+    odd = Interval(asked.start + 1, asked.end + 1)
+    assert request_range("1d", odd, None) == (asked.start // 1000, asked.end // 1000 + 1)
+    far = ZoneInfo("Pacific/Kiritimati")
+    assert not aligned("1wk", request_range("1wk", asked, None)[0], far)
+
+
+ZONES = st.sampled_from(
+    [
+        "America/New_York",
+        "America/Sao_Paulo",
+        "America/Santiago",
+        "Pacific/Honolulu",
+        "Europe/London",
+        "Africa/Cairo",
+        "Asia/Riyadh",
+        "Asia/Kolkata",
+        "Asia/Tokyo",
+        "Asia/Jerusalem",
+        "Australia/Lord_Howe",
+        "Pacific/Auckland",
+        "Pacific/Kiritimati",
+        "UTC",
+    ]
+)
+NAMES = st.sampled_from(sorted(BAR_MS))
+LONG_NAMES = st.sampled_from(sorted(PERIODS))
+INSTANTS = st.integers(at("1995-01-01T00:00"), at("2035-01-01T00:00"))
+
+
+@st.composite
+def metas(draw: st.DrawFn) -> dict[str, Any]:
+    """Return what may be known of a series, from nothing to everything."""
+    opens = draw(st.integers(0, 86_399))
+    known = {
+        "tz": draw(ZONES),
+        "kind": draw(st.sampled_from(["EQUITY", "CURRENCY", "CRYPTOCURRENCY", "INDEX"])),
+        "open_s": opens,
+        "close_s": draw(st.integers(opens + 1, 86_400)),
+    }
+    for name in draw(st.sets(st.sampled_from(sorted(known)), max_size=1)):
+        del known[name]
+    return known
+
+
+@given(LONG_NAMES, ZONES, INSTANTS, st.integers(1, 400 * DAY_MS))
+def test_every_whole_period_is_inside_its_request(
+    name: str, zone_name: str, start: int, length: int
+) -> None:
+    """Each period stamped in the range is asked for as a whole, the zone known or not."""
+    asked = Interval(start, start + length)
+    hours = Hours(ZoneInfo(zone_name))
+    for zone in (hours.zone, None):
+        begin, end = request_range(name, asked, zone)
+        if not aligned(name, begin, hours.zone):
+            assert zone is None
+            assert zone_name == "Pacific/Kiritimati"
+            continue
+        first = period_first(name, hours.day(asked.start))
+        while hours.at(first) < asked.end:
+            if hours.at(first) >= asked.start:
+                assert begin * 1000 <= hours.at(first)
+                assert hours.at(period_next(name, first)) <= end * 1000
+            first = period_next(name, first)
+
+
+@given(NAMES, metas(), INSTANTS, st.integers(0, 40 * DAY_MS))
+@example("1d", NEW_YORK, at("2026-06-20T19:00"), 2 * HOUR_MS)
+def test_finality_only_moves_forward(
+    name: str, meta: dict[str, Any], now_ms: int, later: int
+) -> None:
+    """What was final stays so, and now is never final."""
+    hours = Hours.of(meta)
+    bound = final_until(name, hours, now_ms)
+    assert bound <= now_ms
+    assert bound <= final_until(name, hours, now_ms + later)
+
+
+@given(metas(), INSTANTS, st.sampled_from(["1d", *sorted(PERIODS)]))
+def test_no_day_that_can_change_is_final(meta: dict[str, Any], now_ms: int, name: str) -> None:
+    """Every trading day whose close is less than a day ago lies in the provisional part."""
+    hours = Hours.of(meta)
+    bound = final_until(name, hours, now_ms)
+    for back in range(6):
+        day = hours.day(now_ms) - timedelta(days=back)
+        settled = hours.closing(day) + DAY_MS <= now_ms if hours.trades(day) else back > 0
+        if not settled or back == 0:
+            assert bound <= hours.at(period_first(name, day))
+            assert bound <= hours.opening(day)
+
+
+@given(st.sampled_from(["1m", "30m", "1h", "90m", "4h"]), INSTANTS, st.integers(0, 600))
+def test_no_minute_that_can_change_is_final(name: str, now_ms: int, minutes: int) -> None:
+    """A bar on any minute that ended less than half an hour ago is provisional."""
+    begin = now_ms // 60_000 * 60_000 - minutes * 60_000
+    if begin + BAR_MS[name] + 1_800_000 > now_ms:
+        assert final_until(name, Hours.of(NEW_YORK), now_ms) <= begin
+
+
+@given(
+    NAMES,
+    metas(),
+    INSTANTS,
+    st.integers(0, 20 * DAY_MS),
+    st.integers(1, 30 * DAY_MS),
+    st.lists(st.tuples(st.integers(0, 30 * DAY_MS), st.booleans()), max_size=30),
+)
+def test_spans_are_in_order_apart_and_inside(
+    name: str,
+    meta: dict[str, Any],
+    now_ms: int,
+    ago: int,
+    length: int,
+    rows: list[tuple[int, bool]],
+) -> None:
+    """Whatever is asked: sorted, disjoint, not empty, inside, due later; null rows are covered."""
+    asked = Interval(now_ms - ago - length, now_ms - ago)
+    times = {asked.start + offset % length: null for offset, null in rows}
+    records = [bar(time, None if times[time] else 1.0) for time in sorted(times)]
+    refresh = DAILY if name == "1d" or name in PERIODS else INTRADAY
+    spans = provisional(name, asked, records, meta, now_ms, refresh, HOUR_MS)
+    at_ms = asked.start
+    for span in spans:
+        assert at_ms <= span.start < span.end <= asked.end
+        assert span.refresh_after >= now_ms + min(refresh, HOUR_MS)
+        at_ms = span.end
+    bound = final_until(name, Hours.of(meta), now_ms)
+    for record in records:
+        covered = any(span.start <= record.time < span.end for span in spans)
+        if record.time >= bound or (record.row.null and record.time > now_ms - 7 * DAY_MS):
+            assert covered
+    if bound < asked.end:
+        assert spans[-1].end == asked.end
+
+
+@given(metas(), INSTANTS, st.integers(0, 12 * DAY_MS))
+def test_session_closed_counts_closes(meta: dict[str, Any], since: int, length: int) -> None:
+    """It says yes exactly if a close lies in the range (a long one always has one)."""
+    hours = Hours.of(meta)
+    day, closes = hours.day(since) - timedelta(days=2), False
+    while day <= hours.day(since + length) + timedelta(days=1):
+        if hours.trades(day):
+            closes = closes or since < hours.closing(day) <= since + length
+        day += timedelta(days=1)
+    assert session_closed(meta, since, since + length) is closes
+
+
+def test_session_closed_over_years_is_quick() -> None:
+    """A span of decades is answered without walking it, one that runs backwards is none."""
+    assert session_closed(NEW_YORK, 0, at("2026-06-17T15:00"))
+    assert not session_closed(NEW_YORK, at("2026-06-17T15:00"), at("2026-06-10T15:00"))
+    assert not session_closed(NEW_YORK, at("2026-06-19T20:00"), at("2026-06-22T19:59"))
+
+
+def test_hours_of_nonsense_are_whole_days() -> None:
+    """Fields that are absent or of the wrong kind make a day long, never short."""
+    for meta in (
+        {},
+        {"tz": 3, "kind": [], "open_s": "9", "close_s": None},
+        {"tz": "../etc/passwd"},
+        {"tz": "America"},
+        {"tz": "UTC", "kind": "EQUITY", "open_s": 50, "close_s": 40},
+    ):
+        hours = Hours.of(meta)
+        assert (hours.zone.key, hours.open_s, hours.close_s) == ("UTC", 0, 86_400)
+
+
+def test_a_day_without_midnight_begins_when_the_clocks_change() -> None:
+    """Where summer time begins at midnight, the day begins at 01:00."""
+    hours = Hours(ZoneInfo("America/Santiago"))
+    begin = hours.at(date(2026, 9, 6))
+    assert hours.day(begin) == date(2026, 9, 6)
+    assert hours.day(begin - 1) == date(2026, 9, 5)

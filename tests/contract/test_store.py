@@ -432,13 +432,13 @@ async def play(store: Store, done: list[Operation]) -> None:
             older = [span for span, age in known if age < at - 3]
             await store.prune(at - 3)
             # Joined coverage is as old as its oldest part, so more may go than must.
-            left = [row.interval for row in (await store.read(KEY)).state.coverage]
+            state = (await store.read(KEY)).state
+            left = [row.interval for row in state.coverage]
+            generation = state.generation
             assert subtract(older, left) == union(older)
             gone = subtract([span for span, _ in known], left)
             model = {t: v for t, v in model.items() if not covers(gone, Interval(t, t + 1))}
             known = [(part, age) for span, age in known for part in subtract([span], gone)]
-            if not left:
-                generation = 0
         else:
             known = [(part, age) for span, age in known for part in subtract([span], [interval])]
             inside = [t for t in model if interval.start <= t < interval.end]

@@ -15,7 +15,7 @@ SIZE = 40
 
 rows = st.builds(
     lambda span, outcome, fetched_at, refresh_after, generation: Coverage(
-        *span, outcome, fetched_at, refresh_after, generation
+        span.start, span.end, outcome, fetched_at, refresh_after, generation
     ),
     filled(SIZE),
     st.sampled_from([HELD, HELD, EMPTY, OUT]),

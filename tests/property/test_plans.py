@@ -15,7 +15,7 @@ GENERATION = 1
 
 _row = st.builds(
     lambda span, outcome, fetched_at, refresh_after, generation: Coverage(
-        *span, outcome, fetched_at, refresh_after, generation
+        span.start, span.end, outcome, fetched_at, refresh_after, generation
     ),
     filled(SIZE),
     st.sampled_from([HELD, HELD, EMPTY, OUT]),

@@ -129,8 +129,7 @@ class SteadyProvider:
         """Return the true records of a range."""
         first = -(-interval.start // self.step) * self.step
         return [
-            Record(time, self._row(ticker, time))
-            for time in range(first, interval.end, self.step)
+            Record(time, self._row(ticker, time)) for time in range(first, interval.end, self.step)
         ]
 
     def rows(self, ticker: str, start: str, end: str) -> list[dict[str, Any]]:

@@ -20,7 +20,14 @@ from gapless.domain.series import SeriesKey
 from gapless.hub.answers import Answer
 from gapless.hub.upstream import Asked
 from gapless.simulator.book import Bar
-from gapless.simulator.happenings import Dividend, Happening, MissingRow, NullRow, Restatement, Split
+from gapless.simulator.happenings import (
+    Dividend,
+    Happening,
+    MissingRow,
+    NullRow,
+    Restatement,
+    Split,
+)
 from gapless.simulator.market import Market
 from support.world import Kept, Ledger
 
@@ -56,9 +63,9 @@ class Truth:
         return {int(bar.t) * 1000: record(bar) for bar in bars}
 
     def check(
-        self, key: SeriesKey, answer: Answer, now: int, asked: list[Asked], served: set[int]
+        self, key: SeriesKey, answer: Answer, now: int, asked: list[Asked], served: set[float]
     ) -> None:
-        """Hold the answer against upstream; `served`: instants at which upstream answered."""
+        """Hold the answer against upstream; `served`: when upstream answered, in seconds."""
         told = json.loads(answer.text())
         times = [one["timestamp"] * 1000 for one in told]
         assert times == sorted(set(times)), "records ascend, one a time"
@@ -93,7 +100,7 @@ class Truth:
                 self._rescaled(held.get(time), truth.get(time))
                 continue
             self._as_served(key, time, held.get(time), kept, served)
-            self._one_basis(key, time, kept, now, asked)
+            self._one_basis(key, time, kept, now, asked if answer.requests else [])
             if held.get(time) != truth.get(time):
                 self._excused(key, time, kept, now, asked, held.get(time), truth.get(time))
 
@@ -112,17 +119,20 @@ class Truth:
         time: int,
         mine: dict[str, Any] | None,
         kept: Kept,
-        served: set[int],
+        served: set[float],
     ) -> None:
         """A record is what upstream said at one of the instants of the fetch that stored it."""
-        instants = [at for at in served if kept.planned <= at <= kept.stored] or [kept.stored]
+        # Seconds as upstream's clock has them: the ledger's milliseconds are rounded.
+        instants = [at for at in served if kept.planned - 1 <= at * 1000 <= kept.stored + 1] or [
+            kept.stored / 1000
+        ]
         said = [
             self.market.bars(
                 key.ticker,
                 key.param("interval", "1d"),
                 time / 1000,
                 time / 1000 + 1,
-                at / 1000,
+                at,
                 edge,
             )
             for at in instants
@@ -314,9 +324,7 @@ def expected_gaps(ledger: Ledger, answer: Answer, known: Known, now: int) -> lis
     """Return the gaps that the rules call for, worked out without the planner."""
     asked = P.closedopen(*answer.asked)
     look_back = LOOK_BACK_MS.get(answer.key.param("interval", "1d"))
-    served = P.closedopen(
-        -(1 << 60) if look_back is None else now - now % 1000 - look_back, P.inf
-    )
+    served = P.closedopen(-(1 << 60) if look_back is None else now - now % 1000 - look_back, P.inf)
     return [one for one in (asked - known.fresh) & served if not one.empty]
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from structlog.testing import capture_logs
+
 from gapless.clock import SystemClock
 from gapless.hub.hub import Hub, Options
 from gapless.hub.upstream import Limits
@@ -40,11 +42,18 @@ class WatchedServer(TcpServer):
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A hub that takes requests at `port`."""
+    """A hub that takes requests at `port`; `logs` has what it logged."""
 
     hub: Hub
     server: WatchedServer
     port: int
+    logs: list[Any]
+
+    def logged(self, level: str) -> list[str]:
+        """Return what was logged at this level, and forget it."""
+        found = [one["event"] for one in self.logs if one["log_level"] == level]
+        self.logs[:] = [one for one in self.logs if one["log_level"] != level]
+        return found
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Wire]:
@@ -60,20 +69,25 @@ async def door(
     limits: TcpLimits | None = None,
     options: Options | None = None,
 ) -> AsyncIterator[Door]:
-    """Run a hub with these providers on a new database; nothing may fail unnoticed in it."""
+    """Run a hub with these providers on a new database; it may log no error but those asked for.
+
+    Nor may anything reach the loop that nobody caught.
+    """
     store = await asyncio.to_thread(open_store, folder / "door.db")
     hub = Hub(
         store, Registry(providers), SystemClock(), options or Options(upstream=IMPATIENT), seed=0
     )
     server = WatchedServer(hub, limits)
-    with nothing_unnoticed():
+    with capture_logs() as logs, nothing_unnoticed():
         _, port = await server.open("127.0.0.1", 0)
+        opened = Door(hub, server, port, logs)
         try:
-            yield Door(hub, server, port)
+            yield opened
         finally:
             await server.close(1.0)
             await hub.close(1.0)
             await store.close()
+        assert not opened.logged("error")
 
 
 @contextmanager

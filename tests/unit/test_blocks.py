@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
@@ -47,7 +47,7 @@ def test_texts_are_ascii_without_spaces() -> None:
     assert msgspec.json.decode(said) == row
 
 
-DAMAGE = [
+DAMAGE: list[tuple[str, Callable[[bytes], bytes]]] = [
     ("cut short", lambda index: index[:-1]),
     ("nothing", lambda index: b""),
     ("its head alone", lambda index: index[:4]),
@@ -74,12 +74,9 @@ def test_a_damaged_text_is_refused() -> None:
         Run.load(whole.text.replace(b"1.5", b"1.6", 1), whole.index())
 
 
-def block(start: int, end: int, times: Sequence[int], number: int, **more: object) -> Block:
+def block(start: int, end: int, times: Sequence[int], number: int) -> Block:
     """Return a stored block of final records of generation 0."""
-    shape: dict[str, object] = {"generation": 0, "final": True, **more}
-    return Block(
-        start, end, count=len(times), first=times[0], last=times[-1], number=number, **shape
-    )  # type: ignore[arg-type]
+    return Block(start, end, 0, True, len(times), times[0], times[-1], number)
 
 
 def lay(

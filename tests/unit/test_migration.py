@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def tables(path: Path, *statements: str) -> bytes:
     return path.read_bytes()
 
 
-async def test_migrations_and_schema_agree(tmp_path: Path) -> None:
+def test_migrations_and_schema_agree(tmp_path: Path) -> None:
     """The steps, run one after another, make what the schema says."""
     migrated, made = tmp_path / "migrated.db", tmp_path / "made.db"
     engine = create_engine(f"sqlite:///{migrated}")
@@ -76,12 +77,12 @@ def test_head_is_the_last_step() -> None:
     assert ScriptDirectory(folder).get_heads() == [HEAD]
 
 
-async def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
+def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
     """A file of no bytes is as good as none."""
     path = tmp_path / "deep" / "folder" / "hub.db"
     path.parent.mkdir(parents=True)
     path.touch()
-    await open_store(path).close()
+    asyncio.run(open_store(path).close())
     engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
         assert examine(connection, "it") == HEAD
@@ -114,7 +115,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("name", "error", "said", "statements"), REFUSED)
-async def test_a_database_that_is_not_ours_is_refused(
+def test_a_database_that_is_not_ours_is_refused(
     tmp_path: Path, name: str, error: type[StoreError], said: str, statements: list[str]
 ) -> None:
     """It is refused by name, and not a byte of it changes."""
@@ -129,7 +130,7 @@ async def test_a_database_that_is_not_ours_is_refused(
 
 
 @pytest.mark.parametrize("content", [b"x", b"PK\x03\x04" * 100, b"SQLite format 2\x00" * 70])
-async def test_what_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
     """A file of another kind is refused by name before SQLite gets to touch it."""
     path = tmp_path / "letter.txt"
     path.write_bytes(content)
@@ -140,7 +141,7 @@ async def test_what_is_no_database_is_refused(tmp_path: Path, content: bytes) ->
     assert list(tmp_path.iterdir()) == [path]
 
 
-async def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
+def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
     """A missing file, a folder, and a path through a file are refused with a word on what to do."""
     missing = tmp_path / "missing.db"
     for opening in (open_read_only, check):
@@ -155,7 +156,7 @@ async def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
         open_store(file / "hub.db")
 
 
-async def test_an_older_database_is_not_read_as_a_new_one(tmp_path: Path) -> None:
+def test_an_older_database_is_not_read_as_a_new_one(tmp_path: Path) -> None:
     """To read alone changes nothing, so a database without our tables is refused."""
     path = tmp_path / "hub.db"
     path.touch()

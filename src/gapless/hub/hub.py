@@ -284,6 +284,7 @@ class Hub:
             under_way = list(self.flights.of(key))
             if under_way:
                 return under_way
+            gaps = gaps[:1]
         flights = self.flights.overlapping(key, gaps)
         for gap in self.flights.unleased(key, gaps):
             flight = self.flights.launch(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -205,7 +206,9 @@ def _kind(query: Query) -> str:
 
 def _fault() -> InternalError:
     """Log the exception that is being handled; return what the client is told of it."""
-    _log.exception("a request failed in a way it should not")
+    # The log itself may be what fails; the client is answered all the same.
+    with suppress(Exception):
+        _log.exception("a request failed in a way it should not")
     return InternalError("the hub failed in a way it should not; its log has the details")
 
 

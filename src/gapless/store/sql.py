@@ -47,7 +47,10 @@ from gapless.store.base import (
 )
 
 T = TypeVar("T")
-Translate = Callable[[DBAPIError], GaplessError]
+# What the driver raises: by its own tree, and where its words about a damaged file are no UTF-8.
+Foreign = DBAPIError | UnicodeDecodeError
+FOREIGN = (DBAPIError, UnicodeDecodeError)
+Translate = Callable[[Foreign], GaplessError]
 
 _READERS = 2
 
@@ -168,7 +171,7 @@ class SqlStore:
             try:
                 with engine.begin() as connection:
                     return work(connection)
-            except DBAPIError as error:
+            except FOREIGN as error:
                 raise self._translate(error) from error
 
         return await asyncio.get_running_loop().run_in_executor(threads, go)

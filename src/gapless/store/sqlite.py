@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from gapless.errors import (
@@ -22,7 +21,7 @@ from gapless.errors import (
     StoreError,
 )
 from gapless.store.migration import HEAD, examine, upgrade
-from gapless.store.sql import SqlStore
+from gapless.store.sql import FOREIGN, Foreign, SqlStore
 
 _BUSY_S = 5
 
@@ -88,7 +87,7 @@ def open_store(path: Path, block_records: int = 2_000) -> SqlStore:
     except BaseException as error:
         reader.dispose()
         writer.dispose()
-        if isinstance(error, DBAPIError):
+        if isinstance(error, FOREIGN):
             raise translate(path, error) from error
         raise
     return SqlStore(writer, reader, lambda error: translate(path, error), block_records)
@@ -109,7 +108,7 @@ def open_read_only(path: Path) -> SqlStore:
             raise StoreError(f"{path} is older than this gapless; start a hub with --db {path}")
     except BaseException as error:
         reader.dispose()
-        if isinstance(error, DBAPIError):
+        if isinstance(error, FOREIGN):
             raise translate(path, error) from error
         raise
     return SqlStore(reader, reader, lambda error: translate(path, error))
@@ -124,7 +123,7 @@ def check(path: Path) -> Sequence[str]:
         with engine.begin() as connection:
             found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
             loose = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-    except DBAPIError as error:
+    except FOREIGN as error:
         raise translate(path, error) from error
     finally:
         engine.dispose()
@@ -133,8 +132,10 @@ def check(path: Path) -> Sequence[str]:
     ]
 
 
-def translate(path: Path, error: DBAPIError) -> GaplessError:
+def translate(path: Path, error: Foreign) -> GaplessError:
     """Return our error for one of the driver's, naming the file."""
+    if isinstance(error, UnicodeDecodeError):
+        return _damaged(path, "a name in it is no text")
     cause = error.orig
     said = str(cause)
     code = getattr(cause, "sqlite_errorcode", None)
@@ -144,15 +145,19 @@ def translate(path: Path, error: DBAPIError) -> GaplessError:
     if primary == sqlite3.SQLITE_IOERR:
         return DiskFull(f"writing to {path} failed ({said}); nothing was stored, reads go on")
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return DatabaseDamaged(
-            f"{path} is damaged ({said}); it is left as it is. Restore a copy, or move it away "
-            "and start anew: what it held is fetched again"
-        )
+        return _damaged(path, said)
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Overloaded(f"{path} is busy ({said}); try again", retry_after_s=1)
     if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return StoreError(f"{path} cannot be opened ({said}); check its folder and permissions")
     return StoreError(f"{path}: {said}")
+
+
+def _damaged(path: Path, said: str) -> DatabaseDamaged:
+    return DatabaseDamaged(
+        f"{path} is damaged ({said}); it is left as it is. Restore a copy, or move it away "
+        "and start anew: what it held is fetched again"
+    )
 
 
 def _refuse_missing(path: Path) -> None:

@@ -1,0 +1,188 @@
+"""`gapless cache`: what the cache holds, and forgetting what is old.
+
+A running hub is asked over its socket; without one the database is opened here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from cyclopts import App, Parameter
+from rich.table import Table
+from rich.text import Text
+
+from gapless import __version__
+from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, running
+from gapless.cli.exits import UsageError
+from gapless.cli.wording import console_on, count_text, instant_text, size_text
+from gapless.clock import SystemClock
+from gapless.errors import GaplessError, InvalidQuery
+from gapless.protocol.times import parse_instant
+from gapless.store.base import SeriesState
+from gapless.store.sqlite import FileLock, open_read_only, open_store
+
+_TITLES: Mapping[str, str] = {
+    "series": "series",
+    "records": "records",
+    "blocks": "blocks they lie in",
+    "bytes": "text of the records",
+    "hot_series": "series in memory",
+    "hot_bytes": "memory they take",
+    "hot_hits": "answered from memory",
+    "hot_misses": "read from the database",
+    "upstream_requests": "upstream requests",
+}
+
+
+def register(app: App) -> None:
+    """Add `cache stats` and `cache prune` to the command line."""
+    cache = App(name="cache", help="Look at what is held, or forget what is old.")
+    cache.command(stats)
+    cache.command(prune)
+    app.command(cache)
+
+
+def stats(
+    *,
+    flags: DatabaseFlags = DEFAULT_DATABASE,
+    output: Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])] = "table",
+) -> None:
+    """Count what is held, and what it saved.
+
+    While a hub runs on the database it is asked, and tells too what it has in memory and how
+    often it went upstream since it was started.
+
+    Parameters
+    ----------
+    output
+        `table` for people, `json` for programs.
+    """
+    path = flags.path()
+    hub = running(path)
+    figures = asyncio.run(_figures(path)) if hub is None else hub.stats()
+    if output == "json":
+        print(msgspec.json.encode({"database": str(path), **figures}).decode())
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in figures.items():
+        told = size_text(value) if name.endswith("bytes") else f"{value:,}"
+        table.add_row(Text(_TITLES.get(name, name), style="dim"), told)
+    console = console_on(sys.stdout)
+    console.print(table)
+    who = "no hub is running on" if hub is None else "told by the hub on"
+    console.print(Text(f"{who} {path}", style="dim"), soft_wrap=True)
+
+
+def prune(
+    *,
+    before: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    flags: DatabaseFlags = DEFAULT_DATABASE,
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative=())] = False,
+) -> int:
+    """Forget what was fetched before an instant.
+
+    It goes by when data was fetched, not by which days it is about, and is for good: what
+    is asked for again is fetched again. A hub that is running on the database does it and
+    goes on serving; without one the database is opened for it.
+
+    Parameters
+    ----------
+    before
+        A date, an RFC 3339 instant, or such as -90d: what was fetched more than 90 days ago.
+    yes
+        Do not ask whether to go on; needed where nobody can answer.
+    """
+    now = SystemClock().now_ms()
+    try:
+        instant = parse_instant(before, now_ms=now, what="--before")
+    except InvalidQuery as error:
+        raise UsageError(error.message) from None
+    path = flags.path()
+    hub = running(path)
+    if not yes and not _agreed(path, instant):
+        return 1
+    if hub is None:
+        series, records = asyncio.run(_prune(path, instant))
+    else:
+        series, records = hub.prune(instant)
+    print(f"forgot {count_text(records, 'record')} of {count_text(series, 'series')}")
+    return 0
+
+
+def touched(found: list[SeriesState], before: int) -> list[SeriesState]:
+    """Return the series of which something was fetched before that instant."""
+    return [
+        state for state in found if any(row.fetched_at < before for row in state.coverage)
+    ]
+
+
+def _agreed(path: Path, before: int) -> bool:
+    """Say what would go, and ask."""
+    states = asyncio.run(_series(path))
+    hit = touched(states, before)
+    about = f"what was fetched before {instant_text(before)} UTC"
+    if not hit:
+        print(f"nothing to forget: {path} holds nothing of {about}", file=sys.stderr)
+        return False
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"this would forget {about} in {len(hit)} of {count_text(len(states), 'series')} "
+            f"of {path}; say --yes if that is meant"
+        )
+    names = ", ".join(state.key.text for state in hit[:5]) + (", …" if len(hit) > 5 else "")
+    print(
+        f"This forgets {about} in {len(hit)} of {count_text(len(states), 'series')} "
+        f"of {path}: {names}",
+        file=sys.stderr,
+    )
+    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+        return True
+    print("nothing was forgotten", file=sys.stderr)
+    return False
+
+
+async def _series(path: Path) -> list[SeriesState]:
+    store = open_read_only(path)
+    try:
+        return list(await store.all_series())
+    finally:
+        await store.close()
+
+
+async def _figures(path: Path) -> dict[str, int]:
+    store = open_read_only(path)
+    try:
+        figures = await store.figures()
+    finally:
+        await store.close()
+    return {
+        "series": figures.series,
+        "blocks": figures.blocks,
+        "records": figures.records,
+        "bytes": figures.bytes,
+    }
+
+
+async def _prune(path: Path, before: int) -> tuple[int, int]:
+    """Prune a database that no hub has; raise `DatabaseInUse` if one takes it meanwhile."""
+    if not path.exists():
+        raise GaplessError(f"there is no database at {path}; name another with --db")
+    lock = FileLock(path)
+    lock.acquire(f"process {os.getpid()}, gapless {__version__}, cache prune")
+    try:
+        store = open_store(path)
+        try:
+            return await store.prune(before)
+        finally:
+            await store.close()
+    finally:
+        lock.release()

@@ -1,0 +1,298 @@
+"""`gapless coverage`: what a database knows of each series, as a bar."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.text import Text
+
+from gapless.cli import bars
+from gapless.cli.bars import Shade, legend, ranged_bar
+from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags
+from gapless.cli.exits import UsageError
+from gapless.cli.wording import (
+    age_text,
+    bounds_text,
+    console_on,
+    count_text,
+    instant_text,
+    takes_blocks,
+)
+from gapless.clock import SystemClock
+from gapless.domain.coverage import Coverage, Outcome
+from gapless.domain.intervals import Interval, subtract
+from gapless.errors import InvalidQuery, NotFound
+from gapless.observability import printable
+from gapless.protocol.times import format_instant, parse_instant
+from gapless.store.base import SeriesState
+from gapless.store.sqlite import open_read_only
+
+_WIDEST = 120
+_LEGEND = (
+    bars.HELD,
+    bars.PROVISIONAL,
+    bars.EMPTY,
+    bars.OUT_OF_WINDOW,
+    bars.OLDER,
+    bars.MISSING,
+    bars.PARTLY,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A series over a stretch of time: what is known of it there, what is lacking.
+
+    `known` are the rows of coverage, each with the part of it that lies in `whole`. `missing` is neither covered nor known to be beyond upstream's reach; what is held on an older
+    basis counts as missing too. `records` are those in the stretch's blocks of today's basis,
+    `older` those of older ones: a block at an edge counts whole.
+    """
+
+    state: SeriesState
+    whole: Interval
+    known: tuple[tuple[Coverage, Interval], ...]
+    missing: tuple[Interval, ...]
+    records: int
+    older: int
+
+    @property
+    def parts(self) -> list[tuple[Shade, Interval]]:
+        """What is known, as it is painted."""
+        return [(_shade(row, self.state.generation), part) for row, part in self.known]
+
+
+def register(app: App) -> None:
+    """Add `coverage` to the command line."""
+    app.command(coverage)
+
+
+def coverage(
+    provider: str | None = None,
+    ticker: str | None = None,
+    /,
+    *,
+    flags: DatabaseFlags = DEFAULT_DATABASE,
+    start: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    end: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    output: Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])] = "table",
+) -> None:
+    """Show what is held of each series, and where the gaps are.
+
+    One bar a series, from the first to the last instant that anything is known of: held,
+    provisional (upstream may still change it), empty (known to have no records), out of
+    window (upstream no longer serves it), missing (the next request that needs it fetches
+    it). What is held on an older basis, from before a split or dividend, is fetched anew
+    when it is next asked for. The database is only read, so a hub may be running on it.
+
+    Parameters
+    ----------
+    provider
+        Only series of this provider, such as "sample".
+    ticker
+        Only series of this ticker, in capitals or not.
+    start
+        Where all bars begin: a date, an RFC 3339 instant, or such as -90d.
+    end
+        Where all bars end; "now" is the present.
+    output
+        `table` for people, `json` for programs: instants in UTC, ranges half open.
+    """
+    now = SystemClock().now_ms()
+    first, last = bounds(start, end, now)
+    path = flags.path()
+    found = chosen(asyncio.run(read(path, provider)), path, provider, ticker)
+    views = [view(state, first, last) for state in found]
+    if output == "json":
+        told = [record(one) for one in views]
+        print(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())
+        return
+    console = console_on(sys.stdout)
+    show(views, path, now, console, takes_blocks(sys.stdout))
+
+
+def bounds(start: str | None, end: str | None, now: int) -> tuple[int | None, int | None]:
+    """Read `--start` and `--end`; raise `UsageError` where they are none."""
+    try:
+        first = None if start is None else parse_instant(start, now_ms=now, what="--start")
+        last = None if end is None else parse_instant(end, now_ms=now, what="--end")
+    except InvalidQuery as error:
+        raise UsageError(error.message) from None
+    if first is not None and last is not None and first >= last:
+        raise UsageError(f"--start {start} is not before --end {end}")
+    return first, last
+
+
+async def read(path: Path, provider: str | None) -> Sequence[SeriesState]:
+    """Return the series that a database holds, of one provider or all."""
+    store = open_read_only(path)
+    try:
+        return await store.all_series(provider)
+    finally:
+        await store.close()
+
+
+def chosen(
+    found: Sequence[SeriesState], path: Path, provider: str | None, ticker: str | None
+) -> list[SeriesState]:
+    """Return the series of that ticker; raise `NotFound` where something is asked and none is."""
+    result = [
+        state for state in found if ticker is None or state.key.ticker.lower() == ticker.lower()
+    ]
+    if result or provider is None:
+        return result
+    asked = " ".join(name for name in (provider, ticker) if name is not None)
+    others = ", ".join(sorted({state.key.ticker for state in found})[:20])
+    hint = f"of {provider} it holds {others}" if others else "gapless coverage lists all series"
+    raise NotFound(f"{path} holds nothing of {printable(asked)}; {hint}")
+
+
+def view(state: SeriesState, first: int | None, last: int | None) -> View:
+    """Return what is known of a series between the bounds; `None`: where its own knowledge ends."""
+    rows = state.coverage
+    start = min((row.start for row in rows), default=0) if first is None else first
+    end = max((row.end for row in rows), default=start) if last is None else last
+    whole = Interval(start, max(start, end))
+    known = [(row, row.interval.intersection(whole)) for row in rows]
+    known = [(row, part) for row, part in known if not part.empty]
+    told = [part for row, part in known if _shade(row, state.generation) is not bars.OLDER]
+    counts = {True: 0, False: 0}
+    for block in state.blocks:
+        if block.interval.overlaps(whole):
+            counts[block.generation == state.generation] += block.count
+    missing = tuple(subtract([whole], told))
+    return View(state, whole, tuple(known), missing, counts[True], counts[False])
+
+
+def record(shown: View) -> dict[str, Any]:
+    """Return a series as `-o json` tells it."""
+    state = shown.state
+    checked = state.basis_checked_at
+    return {
+        "series": state.key.text,
+        "provider": state.key.provider,
+        "ticker": state.key.ticker,
+        "params": dict(state.key.params),
+        "from": format_instant(shown.whole.start),
+        "to": format_instant(shown.whole.end),
+        "records": shown.records,
+        "older_records": shown.older,
+        "generation": state.generation,
+        "basis_checked_at": None if checked is None else format_instant(checked),
+        "coverage": [_told(row, part, state.generation) for row, part in shown.known],
+        "missing": [
+            {"from": format_instant(gap.start), "to": format_instant(gap.end)}
+            for gap in shown.missing
+        ],
+    }
+
+
+def show(views: Sequence[View], path: Path, now: int, console: Console, blocks: bool) -> None:
+    """Print a bar for each series, with what there is to say of it, and what the bars mean."""
+    if not views:
+        console.print(f"{path} holds nothing yet: what is asked of a hub on it will be kept there")
+        return
+    width = min(console.width, _WIDEST)
+    seen: set[Shade] = set()
+    for shown in views:
+        console.print(_title(shown, width))
+        if shown.whole.empty:
+            console.print(Text("nothing is known of it in this range", style="dim"))
+        else:
+            line, shades = ranged_bar(shown.parts, shown.whole, width, blocks)
+            seen |= shades
+            console.print(line, no_wrap=True, overflow="crop")
+        console.print(Text(_remarks(shown, now, " · " if blocks else ", "), style="dim"))
+        console.print()
+    console.print(legend((shade for shade in _LEGEND if shade in seen), blocks))
+    records = sum(shown.records for shown in views)
+    summary = f"{count_text(len(views), 'series')}, {count_text(records, 'record')} in {path}"
+    console.print(Text(summary, style="dim"), soft_wrap=True)
+
+
+def _title(shown: View, width: int) -> Text:
+    key = shown.state.key
+    name = Text.assemble(
+        (printable(key.provider), "dim"), " ", (printable(key.ticker), "bold"), no_wrap=True
+    )
+    for parameter, value in key.params:
+        name.append(printable(f" {parameter}={value}"))
+    count = count_text(shown.records, "record")
+    name.append(" " * max(2, width - name.cell_len - len(count)))
+    return name.append(count)
+
+
+def _remarks(shown: View, now: int, between: str) -> str:
+    """Return what the bar cannot show, as one line."""
+    state = shown.state
+    said: list[str] = []
+    if shown.missing:
+        gaps = count_text(len(shown.missing), "gap")
+        longest = max(shown.missing, key=lambda gap: gap.length)
+        where = "..".join(bounds_text(longest))
+        said.append(f"{gaps}: {where}" if len(shown.missing) == 1 else f"{gaps}, longest {where}")
+    elif not shown.whole.empty:
+        said.append("no gaps")
+    if shown.older:
+        said.append(f"{count_text(shown.older, 'record')} on an older basis")
+    due = [
+        row.refresh_after
+        for row in state.coverage
+        if row.refresh_after is not None
+        and row.generation == state.generation
+        and row.interval.overlaps(shown.whole)
+    ]
+    if due:
+        soonest = min(due)
+        said.append(
+            "provisional part is due"
+            if soonest <= now
+            else f"provisional until {instant_text(soonest)}"
+        )
+    marks = {row.mark for row in state.coverage if row.mark is not None}
+    said.extend(f"partly {mark.value}" for mark in sorted(marks))
+    if state.basis_checked_at is not None:
+        said.append(f"basis checked {age_text(now - state.basis_checked_at)} ago")
+    if state.generation:
+        said.append(f"generation {state.generation}")
+    return between.join(said)
+
+
+def _shade(row: Coverage, generation: int) -> Shade:
+    if row.outcome is Outcome.OUT_OF_WINDOW:
+        return bars.OUT_OF_WINDOW
+    if row.generation != generation:
+        return bars.OLDER
+    if not row.final:
+        return bars.PROVISIONAL
+    return bars.EMPTY if row.outcome is Outcome.EMPTY else bars.HELD
+
+
+_STATES: Mapping[Shade, str] = {
+    bars.HELD: "held",
+    bars.EMPTY: "empty",
+    bars.PROVISIONAL: "provisional",
+    bars.OUT_OF_WINDOW: "out_of_window",
+    bars.OLDER: "older_basis",
+}
+
+
+def _told(row: Coverage, part: Interval, generation: int) -> dict[str, Any]:
+    refresh = row.refresh_after
+    return {
+        "from": format_instant(part.start),
+        "to": format_instant(part.end),
+        "state": _STATES[_shade(row, generation)],
+        "outcome": row.outcome.value,
+        "generation": row.generation,
+        "fetched_at": format_instant(row.fetched_at),
+        "refresh_after": None if refresh is None else format_instant(refresh),
+        "mark": None if row.mark is None else row.mark.value,
+    }

@@ -1,0 +1,78 @@
+"""Which database file a command is about, and who has it: `--db`, the settings, the lock."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cyclopts import Parameter
+
+from gapless.client.control import Control, NotListening
+from gapless.config import Settings, load_settings
+from gapless.errors import ConfigError, GaplessError
+from gapless.servers.control import socket_path
+from gapless.store.health import lock_holder
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseFlags:
+    """The flags of the commands that are about a database.
+
+    Parameters
+    ----------
+    db
+        Database file. Default: the one that "gapless serve" would use.
+    config
+        Settings file (TOML). Default: what `GAPLESS_CONFIG` names.
+    """
+
+    db: str | None = None
+    config: Path | None = None
+
+    def load(self) -> Settings:
+        """Return the settings; raise `ConfigError`."""
+        return load_settings({"db": self.db}, os.environ, self.config)[0]
+
+    def path(self) -> Path:
+        """Return the database file, which need not be there; raise `ConfigError`."""
+        return database_path(self.load().db)
+
+
+DEFAULT_DATABASE = DatabaseFlags()
+
+
+def database_path(db: str) -> Path:
+    """Return the file that the setting `db` names; raise `ConfigError` where it is none."""
+    scheme, separator, rest = db.partition("://")
+    if not separator:
+        return Path(db)
+    if scheme == "sqlite":
+        return Path("/" + rest.lstrip("/"))
+    raise ConfigError(
+        f"db = {scheme}://… is not part of this version, which keeps its data in SQLite; "
+        "name a file with --db"
+    )
+
+
+def running(path: Path) -> Control | None:
+    """Return the operator's door of the hub that has this database; `None`: no hub has it.
+
+    Raises `GaplessError` where a hub has it and does not answer.
+    """
+    if not path.parent.is_dir():
+        return None
+    socket = socket_path(path)
+    control = Control(socket)
+    try:
+        control.stats()
+    except NotListening as error:
+        holder = lock_holder(path)
+        if holder is None:
+            return None
+        raise GaplessError(
+            f"a hub ({holder}) has {path} open, but does not answer at {socket}: it is starting, "
+            "stopping or stuck; try again, or end it"
+        ) from error
+    return control

@@ -1,0 +1,133 @@
+"""`gapless db`: bring a database up to date, and check that it says what was written to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from cyclopts import App, Parameter
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gapless import __version__
+from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags
+from gapless.cli.wording import console_on, count_text
+from gapless.errors import DatabaseDamaged
+from gapless.observability import printable
+from gapless.store import health
+from gapless.store.migration import HEAD
+from gapless.store.sqlite import FileLock, check, open_store
+
+
+def register(app: App) -> None:
+    """Add `db upgrade` and `db check` to the command line."""
+    db = App(name="db", help="Look after the database file.")
+    db.command(upgrade)
+    db.command(check_, name="check")
+    app.command(db)
+
+
+def upgrade(*, flags: DatabaseFlags = DEFAULT_DATABASE) -> None:
+    """Bring a database to the shape that this version writes.
+
+    A hub does so by itself when it starts; this is for doing it beforehand. It is all or
+    nothing, and needs a database that no hub is running on. Keep a copy of the file if you
+    may want to go back: an older gapless does not open it any more.
+    """
+    path = flags.path()
+    before = health.step_of(path)
+    if before == HEAD:
+        print(f"{path} is up to date (step {HEAD})")
+        return
+    lock = FileLock(path)
+    lock.acquire(f"process {os.getpid()}, gapless {__version__}, db upgrade")
+    try:
+        asyncio.run(open_store(path).close())
+    finally:
+        lock.release()
+    came = "it was empty" if before is None else f"from step {before}"
+    print(f"{path} is up to date now (step {HEAD}, {came})")
+
+
+def check_(
+    *,
+    flags: DatabaseFlags = DEFAULT_DATABASE,
+    output: Annotated[Literal["text", "json"], Parameter(name=["--output", "-o"])] = "text",
+) -> int:
+    """Check that a database is sound; exit 1 and say what is wrong if it is not.
+
+    SQLite checks its pages; then every block of records is read: that its index fits its text,
+    its hashes and its etag are those of its records, and no two blocks or ranges overlap.
+    Nothing is changed, and a hub may be running on the database.
+
+    Parameters
+    ----------
+    output
+        `text` for people, `json` for programs.
+    """
+    path = flags.path()
+    findings = examine(path)
+    if output == "json":
+        told = {"database": str(path), "sound": not findings, "findings": findings}
+        print(msgspec.json.encode(told).decode())
+        return bool(findings)
+    for finding in findings:
+        print(printable(finding))
+    if findings:
+        print(
+            f"gapless: {count_text(len(findings), 'finding')} in {path}. It is left as it is: "
+            "restore a copy, or move it away and start anew; what it held is fetched again",
+            file=sys.stderr,
+        )
+        return 1
+    print(f"{path} is sound")
+    return 0
+
+
+def examine(path: Path) -> list[str]:
+    """Return what is wrong with a database, a sentence each, showing how far it is.
+
+    Raises `StoreError` where there is none, or none of this version.
+    """
+    with _progress() as begin:
+        begin("pages")
+        step = health.step_of(path)
+        findings = list(check(path))
+        if step is None:
+            return findings
+        advance = begin("records")
+        try:
+            return findings + health.inspect(path, advance)
+        except DatabaseDamaged as error:
+            return [*findings, error.message]
+
+
+Advance = Callable[[int, int], None]
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], Advance]]:
+    """Show a bar on stderr while there is something to wait for, on a terminal only."""
+    console = console_on(sys.stderr)
+    columns = (
+        TextColumn("checking {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+
+        def begin(what: str) -> Advance:
+            for task in progress.task_ids:
+                progress.remove_task(task)
+            task = progress.add_task(what, total=None)
+            return lambda done, total: progress.update(task, completed=done, total=total)
+
+        yield begin

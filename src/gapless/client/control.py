@@ -1,0 +1,85 @@
+"""The operator's side of the Unix socket beside a database: one command, one answer.
+
+What it speaks is little and private to one version: a JSON line each way, then the end.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gapless.client.connection import CHUNK_BYTES, UnexpectedAnswer, Unreachable, error_of
+
+
+class NotListening(Unreachable):
+    """Nobody answers at the socket: no hub runs on the database, or it is stuck."""
+
+
+class Control:
+    """The running hub on a database, asked through its socket; each call connects anew."""
+
+    def __init__(self, path: Path, timeout: float = 10.0) -> None:
+        """Name the socket and the longest silence in seconds; nothing is opened yet."""
+        self.path = path
+        self._timeout = timeout
+
+    def stats(self) -> dict[str, int]:
+        """Return what the hub holds, in the store and in memory, counted."""
+        return _counts(self._request({"command": "stats"}, self._timeout))
+
+    def prune(self, before_ms: int) -> tuple[int, int]:
+        """Forget what was fetched before that instant; return (series touched, records gone).
+
+        Waits as long as it takes: a large database may take minutes.
+        """
+        result = _counts(self._request({"command": "prune", "before_ms": before_ms}, None))
+        try:
+            return result["series"], result["records"]
+        except KeyError as error:
+            raise UnexpectedAnswer(f"the hub did not say what it forgot: {result}") from error
+
+    def _request(self, command: dict[str, Any], silence: float | None) -> Any:
+        """Send a command and return its result.
+
+        Raises `NotListening` where no hub takes or answers it, the hub's own error where it
+        says no, and `UnexpectedAnswer` for what is no answer.
+        """
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+                sock.settimeout(self._timeout)
+                sock.connect(str(self.path))
+                sock.settimeout(silence)
+                sock.sendall(msgspec.json.encode(command) + b"\n")
+                line = _read_line(sock)
+        except TimeoutError as error:
+            raise NotListening(f"no answer at {self.path} within {self._timeout:g} s") from error
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise NotListening(f"no hub answers at {self.path} ({why})") from error
+        try:
+            answer = msgspec.json.decode(line, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UnexpectedAnswer(f"what answers at {self.path} is no gapless hub") from error
+        if answer.get("ok") is not True:
+            raise error_of(answer.get("error"))
+        return answer.get("result")
+
+
+def _read_line(sock: socket.socket) -> bytes:
+    received = bytearray()
+    while not received.endswith(b"\n"):
+        chunk = sock.recv(CHUNK_BYTES)
+        if not chunk:
+            raise ConnectionResetError("it was closed before the answer was complete")
+        received += chunk
+    return bytes(received)
+
+
+def _counts(result: object) -> dict[str, int]:
+    try:
+        return msgspec.convert(result, type=dict[str, int])
+    except msgspec.ValidationError as error:
+        raise UnexpectedAnswer(f"the hub's figures are none: {error}") from error

@@ -1,0 +1,746 @@
+"""What is asked and answered over TCP, to the letter of docs/protocol.md, over real sockets."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gapless import __version__
+from gapless.app import running_hub
+from gapless.config import LimitSettings, Settings, YahooSettings
+from gapless.errors import (
+    BadPluginReply,
+    OutOfWindow,
+    ProviderError,
+    RateLimited,
+    UnknownTicker,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
+from gapless.hub.hub import Options
+from gapless.providers.sample import SampleProvider
+from support.providers import SteadyProvider
+from support.wire import IMPATIENT, Wire, connect, door, line_of, read, records, request, search
+
+ENTITY_KEYS = [
+    "id",
+    "source",
+    "tags",
+    "data",
+    "etag",
+    "fetched_at",
+    "refresh_after",
+    "updated_at",
+    "state",
+    "last_error",
+]
+JANUARY = ("2021-01-01", "2021-02-01")
+JANUARY_PAIR = ["2021-01-01T00:00:00Z", "2021-02-01T00:00:00Z"]
+PING = {"type": "Ping"}
+
+
+def settings(folder: Path, **limits: Any) -> Settings:
+    """Return the settings of a hub that has the sample alone."""
+    return Settings(
+        db=str(folder / "hub.db"),
+        tcp="127.0.0.1:0",
+        http="off",
+        yahoo=YahooSettings(enabled=False),
+        limits=LimitSettings(**limits),
+    )
+
+
+def second(at: datetime) -> str:
+    """Return an instant as the wire writes it."""
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# Every request type
+
+
+async def test_ping_says_who_answers_and_with_which_limits(tmp_path: Path) -> None:
+    """Ping names the program, its version, the protocol, and every limit a client may meet."""
+    async with running_hub(settings(tmp_path)) as running, await connect(running.port) as wire:
+        answer = await wire.ask(PING)
+    assert (answer["ok"], answer["kind"], answer["error"]) == (True, "Ping", None)
+    assert answer["provider"] is None
+    assert answer["request_kind"] is None
+    limits = answer["result"].pop("limits")
+    assert answer["result"] == {
+        "name": "gapless",
+        "version": __version__,
+        "protocol": 1,
+        "http": None,
+        "auth": False,
+    }
+    assert limits["max_line_bytes"] == 1 << 20
+    assert limits["max_records"] == 1_000_000
+
+
+async def test_the_list_of_providers_is_sorted(tmp_path: Path) -> None:
+    """ProviderList answers with the names alone, sorted, with or without a payload."""
+    async with door(tmp_path, SteadyProvider("zoo"), SteadyProvider("aal")) as at:
+        async with at.client() as wire:
+            plain = await wire.ask({"type": "ProviderList"})
+            with_null = await wire.ask({"type": "ProviderList", "payload": None})
+    assert plain["kind"] == "ProviderList"
+    assert plain["result"] == with_null["result"] == ["aal", "zoo"]
+
+
+async def test_auth_without_authentication_is_answered(tmp_path: Path) -> None:
+    """Auth on a hub without authentication says as whom one counts."""
+    async with door(tmp_path) as at, at.client() as wire:
+        answer = await wire.ask({"type": "Auth"}, token="whatever")
+    assert (answer["ok"], answer["kind"]) == (True, "Auth")
+
+
+async def test_a_range_search_is_one_stitched_entity(tmp_path: Path) -> None:
+    """A search with a ticker answers one entity with exactly the documented keys, and a stitch."""
+    steady = SteadyProvider()
+    async with door(tmp_path, steady) as at, at.client() as wire:
+        answer = await wire.ask(search("steady", "abc", *JANUARY))
+    assert list(answer)[8:] == ["stitch"]
+    assert answer["stitch"] == {
+        "cached": [],
+        "fetched": [JANUARY_PAIR],
+        "missing": [],
+        "upstream_requests": 1,
+        "state": "ready",
+    }
+    (entity,) = answer["result"]
+    assert list(entity) == ENTITY_KEYS
+    assert all(isinstance(value, str) for value in entity.values())
+    assert entity["id"] == "steady:ABC:2021-01-01T00:00:00Z..2021-02-01T00:00:00Z"
+    assert json.loads(entity["tags"]) == [
+        "ticker=ABC",
+        "from=2021-01-01T00:00:00Z",
+        "to=2021-02-01T00:00:00Z",
+    ]
+    assert (entity["source"], entity["state"], entity["last_error"]) == ("steady", "ready", "")
+    assert entity["refresh_after"] == ""
+    assert len(entity["etag"]) == 16
+    assert json.loads(entity["data"]) == steady.rows("ABC", *JANUARY)
+
+
+async def test_only_what_is_missing_goes_upstream(tmp_path: Path) -> None:
+    """A wider range asks upstream for its gaps alone, and says which part came from where."""
+    steady = SteadyProvider()
+    wider = ("2020-12-15", "2021-02-15")
+    async with door(tmp_path, steady) as at, at.client() as wire:
+        await wire.ask(search("steady", "ABC", *JANUARY))
+        answer = await wire.ask(search("steady", "ABC", *wider))
+        again = await wire.ask(search("steady", "ABC", *wider))
+    assert answer["stitch"]["cached"] == [JANUARY_PAIR]
+    assert answer["stitch"]["fetched"] == [
+        ["2020-12-15T00:00:00Z", JANUARY_PAIR[0]],
+        [JANUARY_PAIR[1], "2021-02-15T00:00:00Z"],
+    ]
+    assert answer["stitch"]["upstream_requests"] == 2
+    assert records(answer) == records(again) == steady.rows("ABC", *wider)
+    assert again["stitch"]["upstream_requests"] == 0
+    assert again["result"][0]["etag"] == answer["result"][0]["etag"]
+    assert len(steady.calls) == 3
+
+
+async def test_a_parameter_makes_a_series_of_its_own(tmp_path: Path) -> None:
+    """A parameter that is not at its default is part of the id and the tags."""
+    async with door(tmp_path, SteadyProvider()) as at, at.client() as wire:
+        right = await wire.ask(search("steady", "ABC", *JANUARY, side="right"))
+        left = await wire.ask(search("steady", "ABC", *JANUARY, side="left"))
+    assert right["result"][0]["id"].startswith("steady:ABC?side=right:2021-01-01T00:00:00Z..")
+    assert json.loads(right["result"][0]["tags"])[-1] == "side=right"
+    assert left["result"][0]["id"].startswith("steady:ABC:2021-")
+    assert left["stitch"]["upstream_requests"] == 1
+
+
+async def test_an_entity_by_id_is_a_view_of_what_is_held(tmp_path: Path) -> None:
+    """GetEntity answers any sub-range that is wholly held, by the id it would have."""
+    steady = SteadyProvider()
+    inner = "steady:ABC:2021-01-10T00:00:00Z..2021-01-20T00:00:00Z"
+    async with door(tmp_path, steady) as at, at.client() as wire:
+        await wire.ask(search("steady", "ABC", *JANUARY))
+        view = await wire.ask(request("steady", "GetEntity", id=inner))
+        stored = await wire.ask(
+            request(
+                "steady", "GetEntity", id="steady:ABC:2021-01-01T00:00:00Z..2021-02-01T00:00:00Z"
+            )
+        )
+        beyond = await wire.ask(
+            request(
+                "steady", "GetEntity", id="steady:ABC:2021-01-10T00:00:00Z..2021-03-01T00:00:00Z"
+            )
+        )
+    assert view["request_kind"] == "GetEntity"
+    assert view["result"][0]["id"] == inner
+    assert records(view) == steady.rows("ABC", "2021-01-10", "2021-01-20")
+    assert records(stored) == steady.rows("ABC", *JANUARY)
+    assert (beyond["ok"], beyond["error"]["code"]) == (False, "not_found")
+    assert len(steady.calls) == 1
+
+
+async def test_an_unknown_id_of_a_ranged_provider_is_a_ticker(tmp_path: Path) -> None:
+    """GetEntity of what is no id asks for that ticker's last 30 days."""
+    steady = SteadyProvider()
+    async with door(tmp_path, steady) as at, at.client() as wire:
+        answer = await wire.ask(request("steady", "GetEntity", id="ABC"))
+        whole = await wire.ask(search("steady", "ABC"))
+    ((start, end),) = answer["stitch"]["fetched"]
+    length = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    assert length == timedelta(days=30)
+    assert abs(datetime.fromisoformat(end) - datetime.now(UTC)) < timedelta(minutes=1)
+    assert records(whole) == records(answer)
+
+
+async def test_entities_by_id_come_in_the_order_asked(tmp_path: Path) -> None:
+    """GetEntities answers those that are held, in the order asked, views among them."""
+    steady = SteadyProvider()
+    stored = "steady:ABC:2021-01-01T00:00:00Z..2021-02-01T00:00:00Z"
+    view = "steady:XYZ:2021-01-02T00:00:00Z..2021-01-03T00:00:00Z"
+    async with door(tmp_path, steady) as at, at.client() as wire:
+        for ticker in ("ABC", "XYZ"):
+            await wire.ask(search("steady", ticker, *JANUARY))
+        answer = await wire.ask(request("steady", "GetEntities", ids=[view, "none", stored]))
+        nothing = await wire.ask(request("steady", "GetEntities", ids=["none", "at all"]))
+        empty = await wire.ask(request("steady", "GetEntities", ids=[]))
+    assert [one["id"] for one in answer["result"]] == [view, stored]
+    assert "stitch" not in answer
+    assert nothing["error"]["code"] == empty["error"]["code"] == "not_found"
+
+
+async def test_all_entities_are_paged_to_their_end(tmp_path: Path) -> None:
+    """GetAllEntities goes through everything once, by next_offset, in the order of the ids."""
+    tickers = ["AA", "BB", "CC", "DD", "EE"]
+    async with door(tmp_path, SteadyProvider()) as at, at.client() as wire:
+        for ticker in reversed(tickers):
+            await wire.ask(search("steady", ticker, *JANUARY))
+        seen: list[str] = []
+        offset: int | None = None
+        pages = 0
+        while True:
+            answer = await wire.ask(request("steady", "GetAllEntities", limit=2, offset=offset))
+            seen += [one["id"].split(":")[1] for one in answer["result"]]
+            pages += 1
+            offset = answer.get("next_offset")
+            if offset is None:
+                break
+            assert offset == len(seen)
+        everything = await wire.ask(request("steady", "GetAllEntities", limit=None, offset=None))
+        nothing = await wire.ask(request("steady", "GetAllEntities", limit=0, offset=0))
+        beyond = await wire.ask(request("steady", "GetAllEntities", limit=None, offset=99))
+    assert (seen, pages) == (tickers, 3)
+    assert len(everything["result"]) == 5
+    assert "next_offset" not in everything
+    assert nothing["result"] == beyond["result"] == []
+
+
+async def test_a_listing_stops_at_its_size(tmp_path: Path) -> None:
+    """A listing that grows too large stops, says where to go on, and always has at least one."""
+    options = Options(upstream=IMPATIENT, max_listing_bytes=10_000)
+    async with door(tmp_path, SteadyProvider(padding=200), options=options) as at:
+        async with at.client() as wire:
+            for ticker in ("AA", "BB", "CC"):
+                await wire.ask(search("steady", ticker, *JANUARY))
+            first = await wire.ask(request("steady", "GetAllEntities"))
+            last = await wire.ask(request("steady", "GetAllEntities", offset=2))
+    assert (len(first["result"]), first["next_offset"]) == (1, 1)
+    assert len(last["result"]) == 1
+    assert "next_offset" not in last
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ([{"BySource": "steady"}], ["AA", "BB"]),
+        ([{"BySource": "sample"}], []),
+        ([{"ByState": "ready"}], ["AA", "BB"]),
+        ([{"ByState": "stale"}], []),
+        ([{"ByTags": ["ticker=BB"]}], ["BB"]),
+        ([{"ByTags": ["ticker=BB", "from=2021-01-01T00:00:00Z"]}], ["BB"]),
+        ([{"ByTags": ["ticker=BB", "ticker=AA"]}], []),
+        ([{"ById": "steady:AA:2021-01-01T00:00:00Z..2021-02-01T00:00:00Z"}], ["AA"]),
+        ([{"ByUpdatedAtRange": {"start": "-1h", "end": ""}}, {"ByState": "ready"}], ["AA", "BB"]),
+        ([{"ByUpdatedAtRange": {"start": "2001-01-01", "end": "2002-01-01"}}], []),
+        ([{"ByUrl": "http://nowhere"}], []),
+        ([], ["AA", "BB"]),
+    ],
+)
+async def test_a_search_without_a_ticker_filters_what_is_stored(
+    tmp_path: Path, filters: list[dict[str, Any]], found: list[str]
+) -> None:
+    """Without a ticker nothing goes upstream, and all filters must match."""
+    steady = SteadyProvider()
+    async with door(tmp_path, steady, SteadyProvider("other")) as at, at.client() as wire:
+        for ticker in ("AA", "BB"):
+            await wire.ask(search("steady", ticker, *JANUARY))
+        await wire.ask(search("other", "CC", *JANUARY))
+        answer = await wire.ask(request("steady", "SearchEntities", query=filters))
+        one = await wire.ask(request("steady", "SearchEntities", query=filters, limit=1))
+    assert [entity["id"].split(":")[1] for entity in answer["result"]] == found
+    assert len(one["result"]) == min(1, len(found))
+    assert len(steady.calls) == 2
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+async def test_data_comes_as_text_or_as_an_array(tmp_path: Path, as_array: bool) -> None:
+    """With data_as array the same records and tags come unescaped, everywhere."""
+    steady = SteadyProvider()
+    form = {"data_as": "array"} if as_array else {"data_as": "string"}
+    stored = "steady:ABC:2021-01-01T00:00:00Z..2021-02-01T00:00:00Z"
+    async with door(tmp_path, steady) as at, at.client() as wire:
+        queries = [search("steady", "ABC", *JANUARY)] * 3
+        queries.append(request("steady", "GetEntity", id=stored))
+        queries.append(request("steady", "GetAllEntities"))
+        answers = [await wire.ask(query, **form) for query in queries]
+    for answer in answers:
+        (entity,) = answer["result"]
+        kind = list if as_array else str
+        assert (type(entity["data"]), type(entity["tags"])) == (kind, kind)
+        assert records(answer) == steady.rows("ABC", *JANUARY)
+
+
+async def test_lines_of_the_query_language_are_requests(tmp_path: Path) -> None:
+    """A Line is answered as the request it spells."""
+    async with door(tmp_path, SampleProvider()) as at, at.client() as wire:
+
+        async def ask(line: str) -> dict[str, Any]:
+            return await wire.ask({"type": "Line", "payload": {"line": line}})
+
+        listed = await ask("providers")
+        found = await ask("PROVIDER sample SEARCH Ticker=aapl date=2012-01-01..2012-02-01")
+        again = await ask("provider sample search ticker=AAPL date=2012-01-01..2012-02-01")
+        wrong = await ask("provider sample serach ticker=AAPL")
+        param = await ask("provider sample search ticker=AAPL side=left")
+    assert (listed["kind"], listed["result"]) == ("ProviderList", ["sample"])
+    assert found["result"][0]["id"] == "sample:AAPL:2012-01-01T00:00:00Z..2012-02-01T00:00:00Z"
+    assert len(records(found)) == 20
+    assert (found["kind"], found["request_kind"]) == ("ProviderRequest", "SearchEntities")
+    assert again["stitch"]["upstream_requests"] == 0
+    assert (wrong["kind"], wrong["error"]["code"]) == ("ProviderRequest", "invalid_query")
+    assert "serach" in wrong["error"]["message"]
+    assert "^" in wrong["error"]["message"]
+    assert param["error"]["code"] == "invalid_query"
+    assert "interval" in param["error"]["message"]
+
+
+# Ranges
+
+
+async def test_the_default_window_ends_with_the_data(tmp_path: Path) -> None:
+    """Without a range a search covers the last 30 days before the end of the sample's data."""
+    async with running_hub(settings(tmp_path)) as running, await connect(running.port) as wire:
+        answer = await wire.ask(search("sample", "AAPL"))
+    assert answer["stitch"]["fetched"] == [["2013-01-31T00:00:00Z", "2013-03-02T00:00:00Z"]]
+    assert len(records(answer)) == 21
+
+
+async def test_a_range_ahead_is_empty_and_whole(tmp_path: Path) -> None:
+    """What lies in the future is neither fetched nor missing."""
+    steady = SteadyProvider()
+    async with door(tmp_path, steady) as at, at.client() as wire:
+        answer = await wire.ask(search("steady", "ABC", "2090-01-01", "2091-01-01"))
+    assert (records(answer), answer["result"][0]["state"]) == ([], "ready")
+    stitch = answer["stitch"]
+    assert (stitch["cached"], stitch["fetched"], stitch["missing"]) == ([], [], [])
+    assert steady.calls == []
+
+
+async def test_a_range_across_now_ends_now(tmp_path: Path) -> None:
+    """Of a range that straddles now the part up to now is answered, to the second."""
+    steady = SteadyProvider(step=3_600_000)
+    before = datetime.now(UTC) - timedelta(days=2)
+    async with door(tmp_path, steady) as at, at.client() as wire:
+        answer = await wire.ask(search("steady", "ABC", second(before), "2090-01-01"))
+    ((start, end),) = answer["stitch"]["fetched"]
+    assert start == second(before)
+    assert abs(datetime.fromisoformat(end) - datetime.now(UTC)) < timedelta(minutes=1)
+    assert answer["result"][0]["id"].endswith(f"..{end}")
+    assert records(answer) == steady.rows("ABC", start, end)
+
+
+async def test_nothing_is_asked_outside_of_the_data(tmp_path: Path) -> None:
+    """Before the beginning and after the end of a provider's data all is known to be empty."""
+    async with door(tmp_path, SampleProvider()) as at, at.client() as wire:
+        for range_ in (("1990-01-01", "1991-01-01"), ("2015-01-01", "2016-01-01")):
+            answer = await wire.ask(search("sample", "AAPL", *range_))
+            assert (records(answer), answer["stitch"]["upstream_requests"]) == ([], 0)
+            assert answer["result"][0]["state"] == "ready"
+        across = await wire.ask(search("sample", "AAPL", "2013-02-25", "2014-01-01"))
+    assert across["stitch"]["fetched"] == [["2013-02-25T00:00:00Z", "2013-03-02T00:00:00Z"]]
+    assert across["stitch"]["cached"] == [["2013-03-02T00:00:00Z", "2014-01-01T00:00:00Z"]]
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("2021-01-01", "2021-02-01"),
+        ("2021-01-01T00:00:00Z", "2021-02-01T00:00:00.000Z"),
+        ("2021-01-01T05:30:00+05:30", "2021-01-31T16:00:00-08:00"),
+    ],
+)
+async def test_every_spelling_of_a_bound_is_one_range(
+    tmp_path: Path, start: str, end: str
+) -> None:
+    """Dates and instants with any offset mean the same range."""
+    async with door(tmp_path, SteadyProvider()) as at, at.client() as wire:
+        answer = await wire.ask(search("steady", "ABC", start, end))
+    assert answer["stitch"]["fetched"] == [JANUARY_PAIR]
+
+
+async def test_relative_bounds_are_read_against_now(tmp_path: Path) -> None:
+    """A negative duration, now and an empty bound mean what they say."""
+    async with door(tmp_path, SteadyProvider()) as at, at.client() as wire:
+        recent = await wire.ask(search("steady", "ABC", "-48h", "-1d"))
+        ((start, end),) = recent["stitch"]["fetched"]
+        whole = await wire.ask(search("steady", "XYZ", "", "now"))
+    assert datetime.fromisoformat(end) - datetime.fromisoformat(start) == timedelta(days=1)
+    assert whole["stitch"]["fetched"][0][0] == "2020-01-01T00:00:00Z"
+
+
+# Partial, stale, failed
+
+
+async def test_a_gap_that_fails_leaves_the_rest(tmp_path: Path) -> None:
+    """A partial answer says which range is missing and why; strict makes an error of it."""
+    steady = SteadyProvider()
+    wider = search("steady", "ABC", "2021-01-01", "2021-03-01")
+    async with door(tmp_path, steady) as at, at.client() as wire:
+        await wire.ask(search("steady", "ABC", *JANUARY))
+        steady.failures["ABC"] = UpstreamRejected("not today")
+        partial = await wire.ask(wider)
+        strict = await wire.ask(wider, strict=True)
+        held = await wire.ask(search("steady", "ABC", *JANUARY), strict=True)
+        nothing = await wire.ask(search("steady", "ABC", "2022-01-01", "2022-02-01"))
+        del steady.failures["ABC"]
+        healed = await wire.ask(wider, strict=True)
+    assert (partial["ok"], partial["result"][0]["state"]) == (True, "partial")
+    assert records(partial) == steady.rows("ABC", *JANUARY)
+    missing = [JANUARY_PAIR[1], "2021-03-01T00:00:00Z"]
+    assert partial["stitch"]["missing"] == [missing]
+    assert partial["stitch"]["why"] == [
+        {
+            "from": missing[0],
+            "to": missing[1],
+            "reason": "upstream_rejected",
+            "message": "not today",
+        }
+    ]
+    assert partial["result"][0]["last_error"] == "not today"
+    assert strict["error"]["code"] == "provider_request_failed"
+    assert strict["error"]["reason"] == "upstream_rejected"
+    assert strict["result"] is None
+    assert held["ok"]
+    assert nothing["error"]["reason"] == "upstream_rejected"
+    assert healed["ok"]
+    assert records(healed) == steady.rows("ABC", "2021-01-01", "2021-03-01")
+
+
+async def test_a_due_tail_that_cannot_be_fetched_is_stale(tmp_path: Path) -> None:
+    """What is past its refresh is asked for again; if that fails it is answered, as stale."""
+    steady = SteadyProvider(step=3_600_000, tail_ms=86_400_000, due_in_ms=0)
+    start = second(datetime.now(UTC) - timedelta(days=3))
+    query = search("steady", "ABC", start, second(datetime.now(UTC) - timedelta(hours=1)))
+    async with door(tmp_path, steady) as at, at.client() as wire:
+        first = await wire.ask(query)
+        assert first["result"][0]["refresh_after"] != ""
+        steady.failures["ABC"] = UpstreamRejected("not today")
+        stale = await wire.ask(query)
+        strict = await wire.ask(query, strict=True)
+    assert (stale["ok"], stale["result"][0]["state"]) == (True, "stale")
+    assert stale["stitch"]["missing"] == []
+    assert records(stale) == records(first) == records(strict)
+
+
+FAILURES = [
+    (UnknownTicker("x"), "unknown_ticker", None),
+    (RateLimited("x", retry_after_s=7.0), "rate_limited", 7.0),
+    (UpstreamUnavailable("x"), "upstream_unavailable", None),
+    (UpstreamRejected("x"), "upstream_rejected", None),
+    (OutOfWindow("x"), "out_of_window", None),
+    (BadPluginReply("x"), "bad_plugin_reply", None),
+    (ProviderError("x", reason="plugin_error"), "plugin_error", None),
+    (ZeroDivisionError("of a provider's own"), "upstream_unavailable", None),
+]
+
+
+@pytest.mark.parametrize(("failure", "reason", "retry_after_s"), FAILURES)
+async def test_a_failure_upstream_has_its_reason(
+    tmp_path: Path, failure: Exception, reason: str, retry_after_s: float | None
+) -> None:
+    """What a provider raises is answered with its reason, and with when to try again."""
+    steady = SteadyProvider()
+    steady.failures["ABC"] = failure
+    async with door(tmp_path, steady) as at, at.client() as wire:
+        answer = await wire.ask(search("steady", "ABC", *JANUARY))
+        fault = not isinstance(failure, ProviderError)
+        assert at.logged("error") == (["provider raised"] if fault else [])
+    assert (answer["ok"], answer["result"]) == (False, None)
+    assert answer["error"]["code"] == "provider_request_failed"
+    assert answer["error"]["reason"] == reason
+    assert answer["error"].get("retry_after_s") == retry_after_s
+    assert (answer["provider"], answer["request_kind"]) == ("steady", "SearchEntities")
+
+
+# Every error
+
+
+def asking(query: Any, **envelope: Any) -> bytes:
+    """Return a request as bytes without the end of its line."""
+    return line_of(query, **envelope)[:-1]
+
+
+def searching(*filters: dict[str, Any], **fields: Any) -> bytes:
+    """Return a search with these filters."""
+    return asking(request("steady", "SearchEntities", query=list(filters), **fields))
+
+
+def ranged(start: str, end: str) -> bytes:
+    """Return a range search."""
+    return asking(search("steady", "ABC", start, end))
+
+
+ERRORS: list[tuple[bytes, str, str]] = [
+    (b"nonsense", "invalid_json", "InvalidJson"),
+    (b"{", "invalid_json", "InvalidJson"),
+    (b"[]", "invalid_json", "InvalidJson"),
+    (b'"text"', "invalid_json", "InvalidJson"),
+    (b"null", "invalid_json", "InvalidJson"),
+    (b"7", "invalid_json", "InvalidJson"),
+    (b"{} {}", "invalid_json", "InvalidJson"),
+    (b'{"query":{"type":"Ping"}}x', "invalid_json", "InvalidJson"),
+    (b'{"query":NaN}', "invalid_json", "InvalidJson"),
+    (b'{"a":"\xff","query":{"type":"Ping"}}', "invalid_json", "InvalidJson"),
+    (b'\xef\xbb\xbf{"query":{"type":"Ping"}}', "invalid_json", "InvalidJson"),
+    (b'{"query":' + b"[" * 50_000, "invalid_json", "InvalidJson"),
+    (b"{}", "invalid_envelope", "InvalidJson"),
+    (b'{"query":null}', "invalid_envelope", "InvalidJson"),
+    (b'{"query":{}}', "invalid_envelope", "InvalidJson"),
+    (b'{"query":{"type":"Nothing"}}', "invalid_envelope", "InvalidJson"),
+    (b'{"query":{"type":"ProviderRequest"}}', "invalid_envelope", "InvalidJson"),
+    (b'{"query":{"type":"Line","payload":{"line":7}}}', "invalid_envelope", "InvalidJson"),
+    (
+        b'{"query":{"type":"Ping"},"query":{"type":"Ping"}}',
+        "invalid_envelope",
+        "InvalidJson",
+    ),
+    (asking(PING, request_id=[1]), "invalid_envelope", "InvalidJson"),
+    (asking(PING, request_id={}), "invalid_envelope", "InvalidJson"),
+    (asking(PING, strict="yes"), "invalid_envelope", "InvalidJson"),
+    (asking(PING, ordered=0), "invalid_envelope", "InvalidJson"),
+    (asking(PING, data_as="table"), "invalid_envelope", "InvalidJson"),
+    (asking(PING, token=7), "invalid_envelope", "InvalidJson"),
+    (asking(request("steady", "Nothing")), "invalid_envelope", "InvalidJson"),
+    (asking(request("steady", "GetEntity")), "invalid_envelope", "InvalidJson"),
+    (
+        asking(
+            {
+                "type": "ProviderRequest",
+                "payload": {
+                    "provider": "steady",
+                    "request": {"GetEntity": {"id": "a"}, "GetReport": {"url": "u"}},
+                },
+            }
+        ),
+        "invalid_envelope",
+        "InvalidJson",
+    ),
+    (searching({"Nothing": "x"}), "invalid_envelope", "InvalidJson"),
+    (searching({"Ticker": "A", "ById": "B"}), "invalid_envelope", "InvalidJson"),
+    (searching({}), "invalid_envelope", "InvalidJson"),
+    (
+        asking(search("nobody", "ABC", *JANUARY)),
+        "provider_not_found",
+        "ProviderRequest",
+    ),
+    (asking(request("nobody", "GetEntity", id="x")), "provider_not_found", "ProviderRequest"),
+    (ranged("2021-02-01", "2021-01-01"), "invalid_query", "ProviderRequest"),
+    (ranged("2021-01-01", "2021-01-01"), "invalid_query", "ProviderRequest"),
+    (ranged("yesterday", "now"), "invalid_query", "ProviderRequest"),
+    (ranged("2021-02-30", "now"), "invalid_query", "ProviderRequest"),
+    (ranged("2021-01-01T25:00:00Z", "now"), "invalid_query", "ProviderRequest"),
+    (ranged("2021-01-01 00:00:00", "now"), "invalid_query", "ProviderRequest"),
+    (ranged("-1y", "now"), "invalid_query", "ProviderRequest"),
+    (ranged("now", "-1d"), "invalid_query", "ProviderRequest"),
+    (searching({"Ticker": "A"}, {"Ticker": "B"}), "invalid_query", "ProviderRequest"),
+    (searching({"Ticker": " "}), "invalid_query", "ProviderRequest"),
+    (
+        searching({"DateRange": {"start": "-1d", "end": ""}}),
+        "invalid_query",
+        "ProviderRequest",
+    ),
+    (
+        searching({"Ticker": "A"}, {"Param": {"name": "mood", "value": "x"}}),
+        "invalid_query",
+        "ProviderRequest",
+    ),
+    (
+        searching({"Ticker": "A"}, {"Param": {"name": "side", "value": "up"}}),
+        "invalid_query",
+        "ProviderRequest",
+    ),
+    (searching({"Ticker": "A"}, limit=-1), "invalid_query", "ProviderRequest"),
+    (asking(request("steady", "GetAllEntities", limit=-1)), "invalid_query", "ProviderRequest"),
+    (asking(request("steady", "GetAllEntities", offset=-1)), "invalid_query", "ProviderRequest"),
+    (
+        asking(request("steady", "GetEntities", ids=["x"] * 1_001)),
+        "invalid_query",
+        "ProviderRequest",
+    ),
+    (asking({"type": "Line", "payload": {"line": ""}}), "invalid_query", "ProviderRequest"),
+    (
+        asking({"type": "Line", "payload": {"line": "provider steady search"}}),
+        "invalid_query",
+        "ProviderRequest",
+    ),
+    (asking(request("steady", "GetEntities", ids=["x"])), "not_found", "ProviderRequest"),
+    (
+        asking(request("steady", "GetEntity", id="steady:A:2021-01-01..2021-02-01")),
+        "not_found",
+        "ProviderRequest",
+    ),
+    (asking(request("steady", "GetReport", url="http://x")), "unsupported", "ProviderRequest"),
+    (ranged("2020-01-01", "2022-01-01"), "too_large", "ProviderRequest"),
+]
+
+
+async def test_every_error_has_its_code(tmp_path: Path) -> None:
+    """Each thing that can be wrong with a request has its code and kind; the connection goes on."""
+    options = Options(upstream=IMPATIENT, max_records=100)
+    async with door(tmp_path, SteadyProvider(), options=options) as at, at.client() as wire:
+        for line, code, kind in ERRORS:
+            await wire.send(line + b"\n")
+            answer = await wire.answer()
+            assert (answer["error"]["code"], answer["kind"]) == (code, kind), (line, answer)
+            assert (answer["ok"], answer["result"]) == (False, None)
+            assert set(answer["error"]) == {"code", "message"}
+            if code == "invalid_json":
+                assert answer["request_id"] is None
+            await wire.ping()
+
+
+async def test_an_error_names_the_field_by_its_path(tmp_path: Path) -> None:
+    """An envelope that is wrong deep inside is told where."""
+    async with door(tmp_path) as at, at.client() as wire:
+        answer = await wire.ask(
+            request("p", "SearchEntities", query=[{"Ticker": "A"}, {"DateRange": {"start": "x"}}])
+        )
+    assert "query.payload.request.SearchEntities.query[1].DateRange.end" in (
+        answer["error"]["message"]
+    )
+
+
+# The envelope
+
+
+@pytest.mark.parametrize(
+    "scalar",
+    [
+        b'"req-1"',
+        b'""',
+        '"ü €"'.encode(),
+        rb'"\u00fc \" \\ \/ \n"',
+        b"0",
+        b"-0",
+        b"-17",
+        b"1.50",
+        b"1e400",
+        b"123456789012345678901234567890123456789012345678901234567890",
+        b"true",
+        b"false",
+        b"null",
+    ],
+)
+async def test_any_scalar_comes_back_as_it_was_sent(tmp_path: Path, scalar: bytes) -> None:
+    """request_id is echoed byte for byte: held or fetched, right or wrong, first key or last."""
+    query = json.dumps(search("steady", "ABC", *JANUARY)).encode()
+    lines = [
+        b'{"request_id":%b,"query":%b}' % (scalar, query),
+        b'{"request_id":%b,"query":%b}' % (scalar, query),
+        b'{"request_id":%b,"query":%b}' % (scalar, query),
+        b'{ "query" : %b , "request_id" :\t%b }' % (query, scalar),
+        b'{"request_id":%b,"query":{"type":"Ping"}}' % scalar,
+        b'{"request_id":%b,"query":{"type":"Nothing"}}' % scalar,
+    ]
+    async with door(tmp_path, SteadyProvider()) as at, at.client() as wire:
+        for line in lines:
+            await wire.send(line + b"\n")
+            assert b'"request_id":%b,"kind"' % scalar in await wire.line()
+
+
+async def test_a_missing_id_is_null(tmp_path: Path) -> None:
+    """Without request_id the answer says null."""
+    async with door(tmp_path) as at, at.client() as wire:
+        await wire.send(line_of(PING))
+        assert (await wire.answer())["request_id"] is None
+
+
+async def test_what_older_clients_send_is_ignored(tmp_path: Path) -> None:
+    """The envelope's older fields and unknown ones change nothing."""
+    async with door(tmp_path) as at, at.client() as wire:
+        answer = await wire.ask(
+            PING,
+            v=1,
+            ts_ms=1757030400000,
+            return_address=None,
+            auth={"any": "thing"},
+            token="ACCESS",
+            access_token="ACCESS",
+            project_id=[7],
+            anything=1.5,
+        )
+    assert answer["ok"]
+
+
+async def test_line_ends_and_empty_lines(tmp_path: Path) -> None:
+    r"""`\r\n` ends a line as `\n` does, and empty lines are no requests."""
+    async with door(tmp_path) as at, at.client() as wire:
+        one, two = line_of(PING, request_id=1), line_of(PING, request_id=2)
+        await wire.send(b"\r\n\n\n\r\n" + one[:-1] + b"\r\n\r\n" + b"\n\n" + two)
+        assert [(await wire.answer())["request_id"] for _ in range(2)] == [1, 2]
+        wire.writer.write_eof()
+        assert await wire.rest() == b""
+
+
+async def test_any_cutting_of_the_bytes_gives_the_same_answers(tmp_path: Path) -> None:
+    """A request that comes byte by byte is one request."""
+    steady = SteadyProvider()
+    async with door(tmp_path, steady) as at, at.client() as wire:
+        line = line_of(search("steady", "ABC", *JANUARY), request_id="slowly")
+        for i in range(len(line)):
+            await wire.send(line[i : i + 1])
+        assert records(await wire.answer()) == steady.rows("ABC", *JANUARY)
+
+
+async def test_every_answer_is_one_line_of_json(tmp_path: Path) -> None:
+    """Hostile names come back inside of JSON strings, on one line."""
+    hostile = ['<script>"', "new\nline", "tab\t", "\u2028", "é", "\x7f", "a" * 5_000]
+    async with door(tmp_path, SteadyProvider()) as at, at.client() as wire:
+        for name in hostile:
+            for query in (
+                search(name, "ABC", *JANUARY),
+                search("steady", name, *JANUARY),
+                request("steady", "GetEntity", id=f"steady:{name}:2021-01-01..2021-02-01"),
+                {"type": "Line", "payload": {"line": f"provider steady search {name}=1"}},
+            ):
+                await wire.send(line_of(query, request_id=name))
+                assert read(await wire.line())["request_id"] == name
+        wire.writer.write_eof()
+        assert await wire.rest() == b""
+
+
+async def test_limits_of_the_settings_are_announced_and_kept(tmp_path: Path) -> None:
+    """A limit that is set is the one that Ping tells and that a request meets."""
+    async with running_hub(settings(tmp_path, max_records=10)) as running:
+        async with await connect(running.port) as wire:
+            limits = (await wire.ask(PING))["result"]["limits"]
+            answer = await _year(wire)
+    assert limits["max_records"] == 10
+    assert answer["error"]["code"] == "too_large"
+    assert "10" in answer["error"]["message"]
+
+
+async def _year(wire: Wire) -> dict[str, Any]:
+    return await wire.ask(search("sample", "AAPL", "2012-01-01", "2013-01-01"))

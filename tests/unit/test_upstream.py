@@ -1,0 +1,273 @@
+"""One provider as the hub asks it: paced, retried, behind its breaker, counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gapless.domain.intervals import Interval
+from gapless.domain.series import SeriesKey
+from gapless.errors import (
+    BadPluginReply,
+    GaplessError,
+    OutOfWindow,
+    ProviderError,
+    RateLimited,
+    UnknownTicker,
+    UpstreamUnavailable,
+)
+from gapless.hub.upstream import Asked, Limits, Tally, Upstream
+from gapless.providers.base import Fetched, Pace, ProviderInfo, Provisional, Record, Traits
+from support.clock import ManualClock
+
+KEY = SeriesKey("script", "AAPL")
+ASKED = Interval(0, 100)
+GOOD = Fetched((Record(10, {"t": 10}), Record(20, {"t": 20})))
+
+PACE = Pace(2.0, 20)
+Reply = Fetched | BaseException
+
+
+class ScriptProvider:
+    """A provider that answers by a script, and gives its last answer for ever."""
+
+    def __init__(self, *replies: Reply, pace: Pace = PACE) -> None:
+        self.replies = list(replies)
+        self.calls: list[float] = []
+        self.clock = ManualClock()
+        self.go = asyncio.Event()
+        self.go.set()
+        self._info = ProviderInfo("script", "A script", (), ("t",), pace, 0)
+
+    @property
+    def info(self) -> ProviderInfo:
+        return self._info
+
+    def key(self, ticker: str, params: Mapping[str, str]) -> SeriesKey:
+        return SeriesKey.of("script", ticker, params)
+
+    def traits(self, key: SeriesKey) -> Traits:
+        return Traits(bar=10)
+
+    async def fetch(
+        self, key: SeriesKey, interval: Interval, now_ms: int, meta: Mapping[str, Any]
+    ) -> Fetched:
+        self.calls.append(self.clock.monotonic())
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        await self.go.wait()
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+    def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
+        return False
+
+    async def aclose(self) -> None:
+        """Hold nothing."""
+
+
+def upstream(
+    provider: ScriptProvider,
+    limits: Limits = Limits(),
+    observe: Callable[[Asked], None] = lambda asked: None,
+) -> Upstream:
+    """Return the provider as the hub asks it."""
+    return Upstream(provider, provider.clock, limits, observe, seed=1)
+
+
+async def ask(one: Upstream, tally: Tally | None = None, key: SeriesKey = KEY) -> Fetched:
+    """Ask for the same interval as always."""
+    return await one.ask(key, ASKED, {}, "gap", tally or Tally())
+
+
+async def test_an_answer() -> None:
+    """What the provider returned comes back, counted and observed."""
+    seen: list[Asked] = []
+    provider = ScriptProvider(Fetched(GOOD.records, requests=3))
+    one = upstream(provider, observe=seen.append)
+    tally = Tally()
+    assert (await ask(one, tally)).records == GOOD.records
+    assert (tally.requests, one.requests) == (3, 3)
+    assert seen == [Asked(KEY, ASKED, "gap", None)]
+    assert provider.clock.slept == []
+
+
+async def test_what_may_pass_is_tried_again() -> None:
+    """Failures that may pass are retried with growing pauses, and each is observed."""
+    seen: list[Asked] = []
+    down = UpstreamUnavailable("down")
+    provider = ScriptProvider(down, down, GOOD)
+    one = upstream(provider, observe=seen.append)
+    tally = Tally()
+    assert await ask(one, tally) == GOOD
+    assert [asked.error for asked in seen] == [down, down, None]
+    assert tally.requests == 3
+    first, second = provider.clock.slept
+    assert 0.25 <= first <= 0.5 <= second <= 1.0
+    assert one.last_error is None
+
+
+async def test_retries_end_at_the_deadline() -> None:
+    """All retries together stay within one deadline, then the last error is left."""
+    provider = ScriptProvider(UpstreamUnavailable("down"))
+    one = upstream(provider, Limits(deadline=20.0, breaker_failures=1_000))
+    started = provider.clock.monotonic()
+    with pytest.raises(UpstreamUnavailable, match="down"):
+        await ask(one)
+    assert provider.clock.monotonic() - started < 20.0
+    assert 4 <= len(provider.calls) <= 8
+
+
+@pytest.mark.parametrize("error", [OutOfWindow("gone"), UnknownTicker("who?"), RateLimited("no")])
+async def test_what_will_not_pass_is_not_tried_again(error: ProviderError) -> None:
+    """A refusal is final at once."""
+    provider = ScriptProvider(error)
+    with pytest.raises(type(error)):
+        await ask(upstream(provider))
+    assert len(provider.calls) == 1
+
+
+async def test_a_pause_that_upstream_asks_for_is_kept() -> None:
+    """`Retry-After` is honoured where it is longer than the back-off."""
+    provider = ScriptProvider(UpstreamUnavailable("busy", retry_after_s=7.0), GOOD)
+    assert await ask(upstream(provider)) == GOOD
+    assert provider.clock.slept == [7.0]
+    provider = ScriptProvider(UpstreamUnavailable("busy", retry_after_s=70.0), GOOD)
+    with pytest.raises(UpstreamUnavailable):
+        await ask(upstream(provider))
+    assert provider.clock.slept == []
+
+
+async def test_the_pace_is_kept() -> None:
+    """Beyond the burst requests go out at the rate, and too long a queue is refused."""
+    provider = ScriptProvider(GOOD, pace=Pace(2.0, 3))
+    one = upstream(provider, Limits(deadline=20.0))
+    outcomes = await asyncio.gather(*(ask(one) for _ in range(100)), return_exceptions=True)
+    refused = [error for error in outcomes if isinstance(error, RateLimited)]
+    assert len(refused) == 100 - len(provider.calls)
+    assert len(provider.calls) == 3 + 40
+    assert all(error.retry_after_s is not None for error in refused)
+    start = provider.calls[0]
+    for count, at in enumerate(sorted(provider.calls)):
+        assert count < 3 + 2.0 * (at - start) + 1
+
+
+async def test_an_unknown_ticker_is_remembered() -> None:
+    """A ticker that upstream does not know is refused without asking, for a while."""
+    provider = ScriptProvider(UnknownTicker("no such ticker"), GOOD)
+    one = upstream(provider)
+    with pytest.raises(UnknownTicker):
+        await ask(one)
+    with pytest.raises(UnknownTicker, match="no such ticker"):
+        await ask(one)
+    assert len(provider.calls) == 1
+    assert one.refusal(SeriesKey("script", "MSFT")) is None
+    provider.clock.advance(900.0)
+    assert one.refusal(KEY) is None
+    assert await ask(one) == GOOD
+
+
+async def test_too_many_failures_open_the_breaker_for_all() -> None:
+    """After failures in a row nobody asks, then one tries, and its success serves all again."""
+    provider = ScriptProvider(UpstreamUnavailable("down", retry_after_s=99.0))
+    one = upstream(provider)
+    for _ in range(5):
+        with pytest.raises(UpstreamUnavailable):
+            await ask(one)
+    with pytest.raises(ProviderError, match="left alone for 60 s after failures: down") as caught:
+        await ask(one)
+    assert caught.value.reason == "upstream_unavailable"
+    assert caught.value.retry_after_s == 60.0
+    assert len(provider.calls) == 5
+    provider.clock.advance(60.0)
+    provider.replies = [GOOD]
+    provider.go.clear()
+    trial = asyncio.ensure_future(ask(one))
+    await asyncio.sleep(0)
+    with pytest.raises(ProviderError, match="left alone"):
+        await ask(one)
+    provider.go.set()
+    assert await trial == GOOD
+    assert await ask(one) == GOOD
+
+
+async def test_too_often_stops_all_for_as_long_as_it_says() -> None:
+    """One 429 stops everybody, those who stand in the queue and those who come too."""
+    provider = ScriptProvider(
+        RateLimited("slow down", retry_after_s=120.0), GOOD, pace=Pace(2.0, 1)
+    )
+    one = upstream(provider)
+    outcomes = await asyncio.gather(*(ask(one) for _ in range(30)), return_exceptions=True)
+    assert len(provider.calls) == 1
+    assert all(isinstance(error, ProviderError) for error in outcomes)
+    assert {error.reason for error in outcomes if isinstance(error, ProviderError)} == {
+        "rate_limited"
+    }
+    provider.clock.advance(60.0)
+    with pytest.raises(ProviderError, match="left alone"):
+        await ask(one)
+    provider.clock.advance(60.0)
+    assert await ask(one) == GOOD
+
+
+async def test_a_refusal_is_an_answer() -> None:
+    """Refusals of single series never open the breaker."""
+    provider = ScriptProvider(OutOfWindow("gone"))
+    one = upstream(provider)
+    for _ in range(15):
+        with pytest.raises(OutOfWindow):
+            await ask(one)
+    assert len(provider.calls) == 15
+
+
+async def test_a_request_that_is_cancelled_frees_the_trial() -> None:
+    """A trial that is cancelled while it waits leaves the way free for the next."""
+    provider = ScriptProvider(RateLimited("slow down", retry_after_s=60.0), GOOD)
+    one = upstream(provider)
+    with pytest.raises(RateLimited):
+        await ask(one)
+    provider.clock.advance(60.0)
+    provider.go.clear()
+    trial = asyncio.ensure_future(ask(one))
+    await asyncio.sleep(0)
+    trial.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await trial
+    provider.go.set()
+    assert await ask(one) == GOOD
+
+
+BROKEN: list[tuple[str, Reply, type[GaplessError]]] = [
+    ("out of order", Fetched((Record(20, {}), Record(10, {}))), BadPluginReply),
+    ("twice the same time", Fetched((Record(10, {}), Record(10, {}))), BadPluginReply),
+    ("before what was asked", Fetched((Record(-1, {}),)), BadPluginReply),
+    ("at the end of what was asked", Fetched((Record(100, {}),)), BadPluginReply),
+    ("provisional beyond", Fetched((), (Provisional(90, 101, 5),)), BadPluginReply),
+    ("provisional and empty", Fetched((), (Provisional(9, 9, 5),)), BadPluginReply),
+    (
+        "provisional twice",
+        Fetched((), (Provisional(0, 50, 5), Provisional(40, 60, 5))),
+        BadPluginReply,
+    ),
+    ("raises something", ZeroDivisionError("oops"), ProviderError),
+]
+
+
+@pytest.mark.parametrize(("name", "reply", "error"), BROKEN)
+async def test_what_breaks_the_contract_is_refused(
+    name: str, reply: Reply, error: type[GaplessError]
+) -> None:
+    """Nothing malformed comes through, and it is counted like any other request."""
+    seen: list[Asked] = []
+    provider = ScriptProvider(reply, GOOD)
+    one = upstream(provider, observe=seen.append)
+    tally = Tally()
+    with capture_logs(), pytest.raises(error):
+        await ask(one, tally)
+    assert tally.requests == 1, name
+    assert seen[0].error is not None
+    assert await ask(one) == GOOD

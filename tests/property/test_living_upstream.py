@@ -109,6 +109,7 @@ class LivingUpstream(RuleBasedStateMachine):
         self.truth = Truth(market, self.happenings, self.world.ledger)
         self.faulty = False
         self.served: set[float] = set()
+        self.asked_before: list[ProviderRequest] = []
         self.runner.run(self.world.open())
 
     def teardown(self) -> None:
@@ -222,6 +223,13 @@ class LivingUpstream(RuleBasedStateMachine):
             ]
         )
 
+    @precondition(lambda self: self.asked_before)
+    @rule(which=st.integers(0, 3), days=st.sampled_from([0, 1, 2, 5]))
+    def ask_again(self, which: int, days: int) -> None:
+        """Ask for a range that was asked before, days later: a full hit, or nearly."""
+        self.world.clock.now_s += days * 86_400
+        self._ask([self.asked_before[-1 - which % len(self.asked_before)]])
+
     @precondition(lambda self: not self.faulty)
     @rule(length=st.integers(1, 30))
     def ask_twice(self, length: int) -> None:
@@ -292,6 +300,7 @@ class LivingUpstream(RuleBasedStateMachine):
                 return await asyncio.gather(*map(one_of_them, wanted))
 
         answers = self.runner.run(all_of_them())
+        self.asked_before += wanted
         for one, answer in zip(wanted, answers, strict=True):
             held = world.hub.held(one)
             if held is not None and isinstance(answer, Answer) and len(wanted) == 1:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery
+from gapless.protocol.times import parse_instant
 from gapless.providers.base import (
     DAY_MS,
     Fetched,
@@ -25,7 +26,6 @@ from gapless.providers.base import (
     Traits,
     canonical_params,
 )
-from gapless.protocol.times import parse_instant
 
 START_MS = parse_instant("2020-01-01", now_ms=0)
 

@@ -32,7 +32,7 @@ def build_app() -> App:
     """Return the parser with every command; each room registers its own."""
     from cyclopts import App
 
-    from gapless.cli import query, serve, settings
+    from gapless.cli import cache, coverage, db, demo, doctor, query, serve, settings
 
     app = App(
         name="gapless",
@@ -47,7 +47,12 @@ def build_app() -> App:
     )
     serve.register(app)
     query.register(app)
+    coverage.register(app)
+    cache.register(app)
+    db.register(app)
     settings.register(app)
+    doctor.register(app)
+    demo.register(app)
     app.command(_version, name="version")
     return app
 

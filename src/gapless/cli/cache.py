@@ -110,7 +110,7 @@ def prune(
     if not yes and not _agreed(path, instant):
         return 1
     if hub is None:
-        series, records = asyncio.run(_prune(path, instant))
+        series, records = asyncio.run(_prune(path, instant, flags.load().cache.block_records))
     else:
         series, records = hub.prune(instant)
     print(f"forgot {count_text(records, 'record')} of {count_text(series, 'series')}")
@@ -172,14 +172,14 @@ async def _figures(path: Path) -> dict[str, int]:
     }
 
 
-async def _prune(path: Path, before: int) -> tuple[int, int]:
+async def _prune(path: Path, before: int, block_records: int) -> tuple[int, int]:
     """Prune a database that no hub has; raise `DatabaseInUse` if one takes it meanwhile."""
     if not path.exists():
         raise GaplessError(f"there is no database at {path}; name another with --db")
     lock = FileLock(path)
     lock.acquire(f"process {os.getpid()}, gapless {__version__}, cache prune")
     try:
-        store = open_store(path)
+        store = open_store(path, block_records)
         try:
             return await store.prune(before)
         finally:

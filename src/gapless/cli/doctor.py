@@ -1,0 +1,404 @@
+"""`gapless doctor`: whether this machine, these settings and this database are fit for a hub."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import shutil
+import socket
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gapless import __version__
+from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, database_path
+from gapless.cli.wording import console_on, size_text
+from gapless.client.connection import connect
+from gapless.client.control import Control
+from gapless.clock import SystemClock
+from gapless.config import Settings, parse_address
+from gapless.domain.intervals import Interval
+from gapless.errors import GaplessError
+from gapless.observability import masked, printable
+from gapless.servers.control import socket_path
+from gapless.store.health import lock_holder, step_of
+from gapless.store.migration import HEAD
+from gapless.store.sqlite import check
+
+Level = Literal["ok", "note", "problem"]
+
+_LIBRARIES = ("msgspec", "sqlalchemy", "alembic", "uvloop", "xxhash", "polars", "curl_cffi")
+_STYLES: Mapping[Level, str] = {"ok": "green", "note": "yellow", "problem": "bold red"}
+# https://www.sqlite.org/wal.html#walresetbug
+_WAL_BUG = ((3, 7, 0), (3, 51, 2))
+_LOW_ON_DISK = 1 << 30
+_QUICKLY_CHECKED = 256 << 20
+_REMOTE = frozenset({"9p", "afs", "cifs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"})
+_PATIENCE_S = 5.0
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report: how it is, about what, what was found, what to do about it."""
+
+    level: Level
+    about: str
+    said: str
+    advice: str = ""
+
+
+def register(app: App) -> None:
+    """Add `doctor` to the command line."""
+    app.command(doctor)
+
+
+def doctor(
+    *,
+    flags: DatabaseFlags = DEFAULT_DATABASE,
+    online: Annotated[bool, Parameter(negative=())] = False,
+    output: Annotated[Literal["text", "json"], Parameter(name=["--output", "-o"])] = "text",
+) -> int:
+    """Look for what could keep a hub from working, and say what to do; exit 1 on problems.
+
+    Looks at the versions of what gapless stands on, the settings, the database and its disk,
+    the hub that runs on it, the limit on open files, and whether the upstream host's name can
+    be resolved. Nothing is changed, and nothing is asked upstream.
+
+    Parameters
+    ----------
+    online
+        Ask Yahoo for a week of one ticker too, past the cache, to see whether it answers.
+    output
+        `text` for people, `json` for programs.
+    """
+    findings: list[Finding] = []
+    console = console_on(sys.stdout)
+    for finding in examine(flags, online):
+        findings.append(finding)
+        if output == "text":
+            _print(finding, console)
+    problems = sum(finding.level == "problem" for finding in findings)
+    if output == "json":
+        print(msgspec.json.encode({"ok": not problems, "findings": findings}).decode())
+    elif problems:
+        console.print(f"\n{problems} problem{'' if problems == 1 else 's'}", style="bold red")
+    else:
+        console.print("\nall is well", style="bold green")
+    return 1 if problems else 0
+
+
+def examine(flags: DatabaseFlags, online: bool) -> Iterator[Finding]:
+    """Yield the findings as they come."""
+    yield Finding(
+        "ok", "gapless", f"{__version__} on Python {sys.version.split()[0]}, {sys.platform}"
+    )
+    yield libraries(_LIBRARIES)
+    yield sqlite(sqlite3.sqlite_version_info)
+    try:
+        settings = flags.load()
+        path = database_path(settings.db)
+    except GaplessError as error:
+        yield Finding("problem", "settings", error.message, "see: gapless config show")
+        return
+    yield settings_read(flags)
+    yield from database(path)
+    yield from hub(path, settings)
+    yield open_files(settings.limits.max_connections)
+    if not settings.yahoo.enabled:
+        yield Finding("note", "upstream", "the Yahoo provider is turned off (yahoo.enabled)")
+        return
+    yield name_resolves(settings.yahoo.base_url)
+    if online:
+        yield asyncio.run(answers(settings))
+
+
+def libraries(names: Iterable[str]) -> Finding:
+    """Return the versions of what gapless stands on; a problem if one is not installed."""
+    found, absent = [], []
+    for name in names:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            absent.append(name)
+    if absent:
+        return Finding(
+            "problem", "libraries", f"not installed: {', '.join(absent)}", "install gapless again"
+        )
+    return Finding("ok", "libraries", ", ".join(found))
+
+
+def sqlite(version: tuple[int, ...]) -> Finding:
+    """Return the SQLite library's version; a note where it has the WAL-reset bug."""
+    text = ".".join(map(str, version))
+    if _WAL_BUG[0] <= version <= _WAL_BUG[1]:
+        return Finding(
+            "note",
+            "SQLite",
+            f"{text} can damage a database that two connections write to or tidy up at the wrong "
+            "moment (fixed in 3.51.3). A hub is safe: it has one connection that writes, and a "
+            "lock keeps other hubs out",
+            "let no other program write to the file while a hub runs on it",
+        )
+    return Finding("ok", "SQLite", text)
+
+
+def settings_read(flags: DatabaseFlags) -> Finding:
+    """Return where settings come from beside the defaults."""
+    file = flags.config or os.environ.get("GAPLESS_CONFIG")
+    variables = sorted(name for name in os.environ if name.startswith("GAPLESS_"))
+    sources = [f"file {file}"] if file else ["no settings file"]
+    if variables:
+        sources.append(f"environment {', '.join(variables)}")
+    return Finding("ok", "settings", "; ".join(sources))
+
+
+def database(path: Path) -> Iterator[Finding]:
+    """Yield what there is to say of the database file and the disk it is on."""
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not path.exists():
+        if os.access(folder, os.W_OK | os.X_OK):
+            yield Finding("ok", "database", f"{path} is not there yet; a hub makes it")
+        else:
+            yield Finding(
+                "problem",
+                "database",
+                f"{path} is not there and cannot be made: {folder} cannot be written to",
+                "change the folder's permissions, or choose another place with --db",
+            )
+    else:
+        yield _file(path)
+    free = shutil.disk_usage(folder).free
+    if free < _LOW_ON_DISK:
+        yield Finding(
+            "problem" if free < _LOW_ON_DISK // 16 else "note",
+            "disk",
+            f"{size_text(free)} are free at {folder}",
+            "make room, or forget old data with: gapless cache prune --before -365d",
+        )
+    else:
+        yield Finding("ok", "disk", f"{size_text(free)} are free at {folder}")
+    kind = filesystem(folder)
+    if kind in _REMOTE:
+        yield Finding(
+            "problem",
+            "disk",
+            f"{folder} is on a {kind} file system, where SQLite's locks and WAL do not hold",
+            "put the database on a disk of this machine with --db",
+        )
+
+
+def filesystem(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
+    """Return the kind of file system a folder is on; `None` where the system does not tell."""
+    try:
+        lines = mounts.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    place = folder.resolve()
+    best: tuple[int, str] | None = None
+    for line in lines:
+        fields = line.split()
+        if len(fields) < 3:
+            continue
+        point = Path(fields[1].replace("\\040", " "))
+        if place.is_relative_to(point) and (best is None or len(point.parts) >= best[0]):
+            best = len(point.parts), fields[2]
+    return None if best is None else best[1]
+
+
+def _file(path: Path) -> Finding:
+    size = path.stat().st_size
+    about = f"{path}, {size_text(size)}"
+    if not os.access(path, os.R_OK | os.W_OK):
+        return Finding(
+            "problem",
+            "database",
+            f"{about}: it may not be read and written",
+            "change its permissions, or name another file with --db",
+        )
+    try:
+        step = step_of(path)
+        if step != HEAD:
+            return Finding(
+                "note", "database", f"{about}, of an older gapless", "a hub upgrades it on start"
+            )
+        if size > _QUICKLY_CHECKED:
+            return Finding("ok", "database", f"{about}; to check all of it: gapless db check")
+        findings = check(path)
+    except GaplessError as error:
+        return Finding("problem", "database", error.message)
+    if findings:
+        more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
+        return Finding(
+            "problem",
+            "database",
+            f"{about} is damaged: {findings[0]}{more}",
+            "see: gapless db check; restore a copy, or move it away and start anew",
+        )
+    return Finding("ok", "database", f"{about}, its pages are sound")
+
+
+def hub(path: Path, settings: Settings) -> Iterator[Finding]:
+    """Yield whether a hub has the database, and whether it answers where it is looked for."""
+    holder = lock_holder(path)
+    if holder is None:
+        try:
+            address = parse_address(settings.tcp)
+            ping(address.host, address.port)
+        except GaplessError:
+            yield Finding(
+                "note", "hub", "none is running on this database", "start one with: gapless serve"
+            )
+        else:
+            yield Finding(
+                "note",
+                "hub",
+                f"none is running on this database, but one on another answers at {settings.tcp}",
+                "to run both, give one another port with --tcp",
+            )
+        return
+    try:
+        Control(socket_path(path), _PATIENCE_S).stats()
+    except GaplessError as error:
+        yield Finding(
+            "problem",
+            "hub",
+            f"{holder} has the database open, but {error.message}",
+            "it is starting, stopping or stuck: try again, or end it",
+        )
+        return
+    try:
+        address = parse_address(settings.tcp)
+        version = ping(address.host, address.port)
+    except GaplessError:
+        yield Finding(
+            "note",
+            "hub",
+            f"{holder} runs on the database, but not at {settings.tcp}",
+            "give your programs the address that it printed when it started (GAPLESS_URL)",
+        )
+        return
+    yield Finding("ok", "hub", f"{holder} answers at {settings.tcp}")
+    if version != __version__:
+        yield Finding(
+            "note",
+            "hub",
+            f"it is gapless {version}, and this is {__version__}",
+            "start it again to run what is installed",
+        )
+
+
+def ping(host: str, port: int) -> str:
+    """Return the version of the hub that answers there; raise a `GaplessError`."""
+    with connect(host, port, _PATIENCE_S) as connection:
+        answer = connection.request({"type": "Ping"})
+    result = answer.get("result")
+    return str(result.get("version", "unknown")) if isinstance(result, dict) else "unknown"
+
+
+def open_files(connections: int) -> Finding:
+    """Return whether the process may have as many open files as the hub takes connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + 256
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        return Finding(
+            "note",
+            "open files",
+            f"{hard:,} at most, for limits.max_connections = {connections:,}",
+            f"raise the hard limit (ulimit -Hn {wanted}), or lower limits.max_connections",
+        )
+    raised = f"; a hub raises it from {soft:,}" if soft < wanted else ""
+    most = "no limit" if hard == resource.RLIM_INFINITY else f"{hard:,}"
+    return Finding("ok", "open files", f"{most}{raised}")
+
+
+def name_resolves(url: str) -> Finding:
+    """Return whether the name of the upstream host can be resolved; no request is made."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    proxy = next(
+        (name for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+         if parts.scheme == "https" and os.environ.get(name)),
+        None,
+    )
+    if proxy is not None:
+        shown = masked(os.environ[proxy])
+        return Finding("ok", "upstream", f"{host} is asked through the proxy {shown} ({proxy})")
+    addresses: list[str] = []
+
+    def resolve() -> None:
+        with suppress(OSError, UnicodeError):
+            found = socket.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
+            addresses.extend(str(one[4][0]) for one in found)
+
+    # A name server that is silent keeps the resolver waiting for longer than a person would.
+    thread = threading.Thread(target=resolve, daemon=True)
+    thread.start()
+    thread.join(_PATIENCE_S)
+    if addresses:
+        return Finding("ok", "upstream", f"{host} is {addresses[0]}")
+    slow = f" within {_PATIENCE_S:g} s" if thread.is_alive() else ""
+    return Finding(
+        "problem",
+        "upstream",
+        f"the name {host} cannot be resolved{slow}: what is held is answered, nothing is fetched",
+        "check the network and its name server; behind a proxy set HTTPS_PROXY",
+    )
+
+
+async def answers(settings: Settings) -> Finding:
+    """Ask Yahoo once for a week of a ticker that has long existed."""
+    from gapless.app import providers
+
+    now = SystemClock().now_ms()
+    asked = Interval(now - 7 * _DAY_MS, now)
+    made = providers(settings)
+    try:
+        yahoo = next(one for one in made if one.info.name == "yahoo_finance")
+        fetched = await yahoo.fetch(yahoo.key("SPY", {}), asked, now, {})
+    except GaplessError as error:
+        return Finding(
+            "problem",
+            "upstream",
+            f"asked for a week of SPY it fails: {error.message}",
+            "try again later; what is held is answered meanwhile",
+        )
+    finally:
+        for one in made:
+            await one.aclose()
+    took = (SystemClock().now_ms() - now) / 1000
+    records = len(fetched.records)
+    return Finding("ok", "upstream", f"it answers: {records} bars of SPY in {took:.1f} s")
+
+
+def _print(finding: Finding, console: Console) -> None:
+    """Print a finding: a line for programs such as grep, folded and in colour for people."""
+    if not console.is_terminal:
+        advice = f"; {finding.advice}" if finding.advice else ""
+        print(printable(f"{finding.level:<9}{finding.about:<12}{finding.said}{advice}"), flush=True)
+        return
+    row = Table(box=None, show_header=False, pad_edge=False)
+    row.add_column(width=7)
+    row.add_column(width=10)
+    row.add_column(overflow="fold")
+    said = Text(printable(finding.said))
+    if finding.advice:
+        said.append("\n" + printable(finding.advice), style="italic")
+    row.add_row(Text(finding.level, style=_STYLES[finding.level]), finding.about, said)
+    console.print(row)

@@ -6,7 +6,6 @@ and they would seem to cost nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -115,4 +114,4 @@ def _ask_once(connection: socket, request: bytes, size: int) -> None:
 
 
 def _open_files(server: Server) -> int:
-    return len(os.listdir(f"/proc/{server.pid}/fd"))
+    return len(list(Path(f"/proc/{server.pid}/fd").iterdir()))

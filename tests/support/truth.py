@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-import portion as P
+import portion
 
 from gapless.domain.series import SeriesKey
 from gapless.hub.answers import Answer
@@ -70,15 +70,15 @@ class Truth:
         times = [one["timestamp"] * 1000 for one in told]
         assert times == sorted(set(times)), "records ascend, one a time"
         self._partition(answer)
-        marked = P.Interval(
+        marked = portion.Interval(
             *(
-                P.closedopen(*one.interval)
+                portion.closedopen(*one.interval)
                 for one in answer.why
                 if one.reason in ("rescaled", "unverified")
             )
         )
-        missing = P.Interval(*(P.closedopen(*one) for one in answer.missing))
-        held = {time: one for time, one in zip(times, told, strict=True)}
+        missing = portion.Interval(*(portion.closedopen(*one) for one in answer.missing))
+        held = dict(zip(times, told, strict=True))
         assert not any(time in missing for time in held), "what is missing has no records"
         if answer.state == "stale" or any(
             one.reason not in ("rescaled", "out_of_window") and one.interval not in answer.missing
@@ -93,7 +93,8 @@ class Truth:
             kept = self.ledger.last(key, time)
             if kept is None:
                 # Nothing was ever stored here: it is known by a tail that is not due.
-                assert time in truth and time not in held
+                assert time in truth
+                assert time not in held
                 self._after_tail(key, time, now)
                 continue
             if time in marked:
@@ -105,9 +106,15 @@ class Truth:
                 self._excused(key, time, kept, now, asked, held.get(time), truth.get(time))
 
     def _partition(self, answer: Answer) -> None:
-        parts = [P.closedopen(*one) for one in (*answer.cached, *answer.fetched, *answer.missing)]
-        whole = P.Interval(*parts)
-        wanted = P.closedopen(*answer.asked) if answer.asked[0] < answer.asked[1] else P.empty()
+        parts = [
+            portion.closedopen(*one) for one in (*answer.cached, *answer.fetched, *answer.missing)
+        ]
+        whole = portion.Interval(*parts)
+        wanted = (
+            portion.closedopen(*answer.asked)
+            if answer.asked[0] < answer.asked[1]
+            else portion.empty()
+        )
         assert whole == wanted, f"{answer.cached} {answer.fetched} {answer.missing}"
         length = sum(one.upper - one.lower for one in parts)
         assert length == answer.asked[1] - answer.asked[0], "the parts overlap"
@@ -271,13 +278,25 @@ class Truth:
         return look_back is None or time >= now - look_back
 
     def _closed(self, key: SeriesKey, since: int, now: int) -> bool:
-        """Whether a session closed in `(since, now]`."""
+        """Whether a session closed in `(since, now]`, which no holiday is known to be."""
         calendar = self.market.calendar(key.ticker)
         for day in range(calendar.day_of(since / 1000) - 1, calendar.day_of(now / 1000) + 1):
             session = self.market.session(key.ticker, day)
             if session is not None and since < session.close_s * 1000 <= now:
                 return True
         return False
+
+    def may_have_closed(self, key: SeriesKey, since: int, now: int) -> bool:
+        """Whether a session closed, or would have but for a holiday that the hub cannot know."""
+        instrument = self.market.instrument(key.ticker)
+        assert instrument is not None
+        if instrument.round_the_clock:
+            # Whether Saturdays and Sundays are days of it is not told by upstream either.
+            return now - since >= DAY_MS
+        days = {datetime.fromtimestamp(at / 1000, UTC).date() for at in (since, now)}
+        return self._closed(key, since, now) or any(
+            min(days) <= day <= max(days) for day in instrument.holidays
+        )
 
     def _open(self, key: SeriesKey, at: int) -> bool:
         calendar = self.market.calendar(key.ticker)
@@ -289,18 +308,19 @@ class Truth:
 class Known:
     """What the ledger says is known of a series, as `portion` intervals."""
 
-    fresh: P.Interval
-    final: P.Interval
+    fresh: portion.Interval
+    final: portion.Interval
+    comparable: bool
 
     @classmethod
     def of(cls, ledger: Ledger, key: SeriesKey, now: int) -> Known:
         """Lay all that was stored over one another, the later over the earlier."""
-        rows = P.IntervalDict()
+        rows = portion.IntervalDict()
         generation = ledger.generation.get(key, 0)
         for kept in ledger.kept.get(key, []):
             for row in kept.coverage:
-                rows[P.closedopen(row.start, row.end)] = (kept, row)
-        fresh = final = P.empty()
+                rows[portion.closedopen(row.start, row.end)] = (kept, row)
+        fresh = final = portion.empty()
         last: tuple[int, Any, int] | None = None
         for where, (kept, row) in rows.items():
             if kept.generation != generation:
@@ -315,15 +335,23 @@ class Known:
             upper, row, planned = last
             open_end = row.refresh_after is not None and upper >= planned - 1000
             if open_end and row.refresh_after > now and upper < now:
-                fresh |= P.closedopen(upper, now)
-        return cls(fresh, final)
+                fresh |= portion.closedopen(upper, now)
+        comparable = any(
+            time in final
+            for kept in ledger.kept.get(key, [])
+            if kept.generation == generation
+            for time in kept.times
+        )
+        return cls(fresh, final, comparable)
 
 
-def expected_gaps(ledger: Ledger, answer: Answer, known: Known, now: int) -> list[P.Interval]:
+def expected_gaps(ledger: Ledger, answer: Answer, known: Known, now: int) -> list[portion.Interval]:
     """Return the gaps that the rules call for, worked out without the planner."""
-    asked = P.closedopen(*answer.asked)
+    asked = portion.closedopen(*answer.asked)
     look_back = LOOK_BACK_MS.get(answer.key.param("interval", "1d"))
-    served = P.closedopen(-(1 << 60) if look_back is None else now - now % 1000 - look_back, P.inf)
+    served = portion.closedopen(
+        -(1 << 60) if look_back is None else now - now % 1000 - look_back, portion.inf
+    )
     return [one for one in (asked - known.fresh) & served if not one.empty]
 
 

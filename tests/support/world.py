@@ -48,7 +48,8 @@ class WorldClock:
         return self.now_s
 
     async def sleep(self, seconds: float) -> None:
-        self.now_s += seconds
+        # Whole milliseconds, for the hub knows no others.
+        self.now_s = round(self.now_s + seconds, 3)
         await asyncio.sleep(0)
 
 
@@ -180,7 +181,7 @@ class World:
             burst=1000,
         )
         provider = YahooProvider(settings, monotonic=self.clock.monotonic)
-        hub = Hub(
+        return Hub(
             LedgerStore(store, ledger, self.clock),
             Registry([provider]),
             self.clock,
@@ -188,7 +189,6 @@ class World:
             observe=self.asked.append if watched else lambda asked: None,
             seed=0,
         )
-        return hub
 
     async def _shut(self, hub: Hub) -> None:
         await hub.close()

@@ -1,3 +1,5 @@
+"""Answers of the wire: what they look like, and that every error has its code."""
+
 from __future__ import annotations
 
 import json
@@ -232,6 +234,7 @@ def test_an_error_answer_has_the_same_keys() -> None:
 
 
 def error_tree(root: type[GaplessError]) -> Iterator[type[GaplessError]]:
+    """Yield a class and all below it."""
     yield root
     for cls in root.__subclasses__():
         if cls.__module__ == "gapless.errors":

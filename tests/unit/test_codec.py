@@ -1,3 +1,5 @@
+"""Lines out of bytes, whatever the chunks."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -1,3 +1,5 @@
+"""Requests of the wire: what is accepted, what is refused and how."""
+
 from __future__ import annotations
 
 import json
@@ -50,18 +52,21 @@ PING = b'{"query":{"type":"Ping"}}'
 
 
 def request_line(request: object, **envelope: object) -> bytes:
+    """Return an envelope around a request, as a line."""
     payload = {"provider": "sample", "request": request}
     query = {"type": "ProviderRequest", "payload": payload}
     return json.dumps({"request_id": "r", "query": query, **envelope}).encode()
 
 
 def accepted(line: bytes) -> Envelope:
+    """Return the envelope of a line that is accepted."""
     envelope = decode_envelope(line)
     assert isinstance(envelope, Envelope), envelope
     return envelope
 
 
 def rejected(line: bytes) -> Rejected:
+    """Return the refusal of a line that is refused."""
     result = decode_envelope(line)
     assert isinstance(result, Rejected), result
     return result
@@ -261,6 +266,7 @@ S = f"{R}.SearchEntities"
 
 
 def search(*filters: object) -> bytes:
+    """Return a search with these filters, as a line."""
     return request_line({"SearchEntities": {"query": list(filters)}})
 
 

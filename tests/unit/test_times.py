@@ -1,5 +1,8 @@
+"""Bounds as text and back."""
+
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -87,10 +90,8 @@ def test_anything_else_is_refused(text: str) -> None:
 @example("2025-09-05T00:00:00+99:99")
 def test_no_text_raises_anything_but_invalid_query(text: str) -> None:
     """Any text is an instant or an InvalidQuery."""
-    try:
+    with contextlib.suppress(InvalidQuery):
         parse_instant(text, now_ms=NOW)
-    except InvalidQuery:
-        pass
 
 
 @given(st.integers(-62_135_596_800_000, 253_402_300_799_999))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
@@ -22,7 +22,7 @@ from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, running
 from gapless.cli.exits import UsageError
 from gapless.cli.wording import console_on, count_text, instant_text, size_text
 from gapless.clock import SystemClock
-from gapless.errors import GaplessError, InvalidQuery
+from gapless.errors import InvalidQuery, StoreError
 from gapless.protocol.times import parse_instant
 from gapless.store.base import SeriesState
 from gapless.store.sqlite import FileLock, open_read_only, open_store
@@ -38,14 +38,6 @@ _TITLES: Mapping[str, str] = {
     "hot_misses": "read from the database",
     "upstream_requests": "upstream requests",
 }
-
-
-def register(app: App) -> None:
-    """Add `cache stats` and `cache prune` to the command line."""
-    cache = App(name="cache", help="Look at what is held, or forget what is old.")
-    cache.command(stats)
-    cache.command(prune)
-    app.command(cache)
 
 
 def stats(
@@ -110,6 +102,8 @@ def prune(
     if not yes and not _agreed(path, instant):
         return 1
     if hub is None:
+        if not path.exists():
+            raise StoreError(f"there is no database at {path}; name another with --db")
         series, records = asyncio.run(_prune(path, instant, flags.load().cache.block_records))
     else:
         series, records = hub.prune(instant)
@@ -119,9 +113,7 @@ def prune(
 
 def touched(found: list[SeriesState], before: int) -> list[SeriesState]:
     """Return the series of which something was fetched before that instant."""
-    return [
-        state for state in found if any(row.fetched_at < before for row in state.coverage)
-    ]
+    return [state for state in found if any(row.fetched_at < before for row in state.coverage)]
 
 
 def _agreed(path: Path, before: int) -> bool:
@@ -174,8 +166,6 @@ async def _figures(path: Path) -> dict[str, int]:
 
 async def _prune(path: Path, before: int, block_records: int) -> tuple[int, int]:
     """Prune a database that no hub has; raise `DatabaseInUse` if one takes it meanwhile."""
-    if not path.exists():
-        raise GaplessError(f"there is no database at {path}; name another with --db")
     lock = FileLock(path)
     lock.acquire(f"process {os.getpid()}, gapless {__version__}, cache prune")
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
@@ -51,9 +51,10 @@ _LEGEND = (
 class View:
     """A series over a stretch of time: what is known of it there, what is lacking.
 
-    `known` are the rows of coverage, each with the part of it that lies in `whole`. `missing` is neither covered nor known to be beyond upstream's reach; what is held on an older
-    basis counts as missing too. `records` are those in the stretch's blocks of today's basis,
-    `older` those of older ones: a block at an edge counts whole.
+    `known` are the rows of coverage, each with the part of it that lies in `whole`. `missing` is
+    neither covered nor known to be beyond upstream's reach; what is held on an older basis counts
+    as missing too. `records` are those in the stretch's blocks of today's basis, `older` those of
+    older ones: a block at an edge counts whole.
     """
 
     state: SeriesState
@@ -67,11 +68,6 @@ class View:
     def parts(self) -> list[tuple[Shade, Interval]]:
         """What is known, as it is painted."""
         return [(_shade(row, self.state.generation), part) for row, part in self.known]
-
-
-def register(app: App) -> None:
-    """Add `coverage` to the command line."""
-    app.command(coverage)
 
 
 def coverage(

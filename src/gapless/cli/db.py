@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gapless import __version__
@@ -21,15 +21,8 @@ from gapless.errors import DatabaseDamaged
 from gapless.observability import printable
 from gapless.store import health
 from gapless.store.migration import HEAD
-from gapless.store.sqlite import FileLock, check, open_store
-
-
-def register(app: App) -> None:
-    """Add `db upgrade` and `db check` to the command line."""
-    db = App(name="db", help="Look after the database file.")
-    db.command(upgrade)
-    db.command(check_, name="check")
-    app.command(db)
+from gapless.store.sqlite import FileLock, open_store
+from gapless.store.sqlite import check as check_pages
 
 
 def upgrade(*, flags: DatabaseFlags = DEFAULT_DATABASE) -> None:
@@ -54,7 +47,7 @@ def upgrade(*, flags: DatabaseFlags = DEFAULT_DATABASE) -> None:
     print(f"{path} is up to date now (step {HEAD}, {came})")
 
 
-def check_(
+def check(
     *,
     flags: DatabaseFlags = DEFAULT_DATABASE,
     output: Annotated[Literal["text", "json"], Parameter(name=["--output", "-o"])] = "text",
@@ -97,7 +90,7 @@ def examine(path: Path) -> list[str]:
     with _progress() as begin:
         begin("pages")
         step = health.step_of(path)
-        findings = list(check(path))
+        findings = list(check_pages(path))
         if step is None:
             return findings
         advance = begin("records")

@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -60,11 +60,6 @@ class Finding:
     about: str
     said: str
     advice: str = ""
-
-
-def register(app: App) -> None:
-    """Add `doctor` to the command line."""
-    app.command(doctor)
 
 
 def doctor(
@@ -333,8 +328,11 @@ def name_resolves(url: str) -> Finding:
     parts = urlsplit(url)
     host = parts.hostname or ""
     proxy = next(
-        (name for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
-         if parts.scheme == "https" and os.environ.get(name)),
+        (
+            name
+            for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+            if parts.scheme == "https" and os.environ.get(name)
+        ),
         None,
     )
     if proxy is not None:

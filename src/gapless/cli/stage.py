@@ -148,16 +148,17 @@ class Stage:
         async with self._open_hub(settings, clock=self.clock) as hub:
             yield hub
 
-    @asynccontextmanager
-    async def session(self, hub: RunningHub) -> AsyncIterator[Session]:
-        """Connect to a hub until the block ends."""
-        host, _, port = hub.tcp.rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port), limit=_MOST_BYTES)
-        try:
-            yield Session(reader, writer)
-        finally:
-            writer.close()
-            await writer.wait_closed()
+
+@asynccontextmanager
+async def session(address: str) -> AsyncIterator[Session]:
+    """Connect to the hub at `HOST:PORT` until the block ends."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=_MOST_BYTES)
+    try:
+        yield Session(reader, writer)
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 def instant(text: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gapless.domain.intervals import Interval, subtract
 from gapless.domain.series import SeriesKey
@@ -32,7 +32,6 @@ class Flight:
     task: asyncio.Task[Filled]
     tally: Tally
     reaches_present: bool
-    waiters: int = field(default=0)
 
 
 Start = Callable[[Interval, Tally], Awaitable[Filled]]

@@ -21,8 +21,8 @@ from gapless.errors import (
     ProviderError,
     StoreError,
     TooLarge,
-    UpstreamUnavailable,
     Unsupported,
+    UpstreamUnavailable,
 )
 from gapless.hub.answers import Answer, Failure, compose
 from gapless.hub.filling import Filler

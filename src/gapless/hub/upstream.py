@@ -6,6 +6,7 @@ counted and logged here.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from gapless.errors import (
     ProviderError,
     RateLimited,
     UnknownTicker,
+    UpstreamUnavailable,
 )
 from gapless.hub.pacing import Breaker, Bucket, back_off
 from gapless.providers.base import Fetched, Provider
@@ -110,8 +112,7 @@ class Upstream:
     ) -> Fetched:
         """Fetch once, with retries within the deadline; raise the `ProviderError` that is left.
 
-        Waiting for a turn does not count against the retries' deadline, but nobody waits longer
-        than that for the first turn.
+        The deadline is one for all: waiting for turns, tries and the pauses between them.
         """
         refused = self.refusal(key)
         if refused is not None:
@@ -186,7 +187,7 @@ class Upstream:
     ) -> Fetched:
         now = self._clock.now_ms()
         try:
-            fetched = await self.provider.fetch(key, interval, now, meta)
+            fetched = await self._fetch(key, interval, now, meta)
             _verify(fetched, interval, self.provider.info.name)
         except ProviderError as error:
             self._count(key, interval, purpose, tally, 1, error)
@@ -211,6 +212,18 @@ class Upstream:
         self._count(key, interval, purpose, tally, fetched.requests, None)
         self.breaker.succeeded()
         return fetched
+
+    async def _fetch(
+        self, key: SeriesKey, interval: Interval, now: int, meta: Mapping[str, Any]
+    ) -> Fetched:
+        """Call the provider, which may hang: no lease is held for longer than the deadline."""
+        try:
+            async with asyncio.timeout(self._limits.deadline):
+                return await self.provider.fetch(key, interval, now, meta)
+        except TimeoutError as error:
+            raise UpstreamUnavailable(
+                f"{self.provider.info.name} did not answer within {self._limits.deadline:g} s"
+            ) from error
 
     def _count(
         self,

@@ -258,11 +258,11 @@ class _Parser:
         return tokens
 
     def _word(self, start: int) -> _Token:
-        """Read up to the next space outside quotes.
+        r"""Read up to the next space outside quotes.
 
         A quote opens only where a value can begin, so that O'Neil stays a word. Within double
         quotes a backslash escapes a quote, a backslash or a comma, and is itself before anything
-        else, so that C:\\data needs no care.
+        else, so that C:\data needs no care.
         """
         line, at = self._line, start
         text: list[str] = []

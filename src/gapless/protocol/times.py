@@ -21,7 +21,8 @@ _UNIT_MS = {
     "d": DAY_MS,
     "w": 7 * DAY_MS,
 }
-_EPOCH = datetime(1970, 1, 1)
+# Naive on purpose: offsets are taken off before anything is subtracted.
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _MIN_MS = (date.min.toordinal() - _EPOCH_DAY) * DAY_MS
 _MAX_MS = (date.max.toordinal() + 1 - _EPOCH_DAY) * DAY_MS - 1

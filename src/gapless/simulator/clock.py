@@ -15,6 +15,7 @@ class SimClock:
         self.now_s = now_s
 
     def __call__(self) -> float:
+        """Return the time in UTC seconds."""
         return self.now_s
 
     def advance(self, seconds: float) -> None:

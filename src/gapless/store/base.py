@@ -69,8 +69,9 @@ class Change:
     """What is done to a series in one transaction, on the condition that it is still as planned.
 
     `generation` is the one planned under. `unheld`: it was planned on no held record, so nothing
-    was compared; if by now there are records that it would leave beside its own the change is
-    refused. `basis_change` begins a new generation with the records of this change. `compared_at` moves `basis_checked_at`.
+    was compared; if by now there are records that it would leave beside its own, the change is
+    refused. `basis_change` begins a new generation with the records of this change. `compared_at`
+    moves `basis_checked_at`.
     """
 
     key: SeriesKey

@@ -475,7 +475,8 @@ async def test_a_failure_upstream_has_its_reason(
     """What a provider raises is answered with its reason, and with when to try again."""
     steady = SteadyProvider()
     steady.failures["ABC"] = failure
-    async with door(tmp_path, steady) as at, at.client() as wire:
+    options = Options(upstream=IMPATIENT)
+    async with door(tmp_path, steady, options=options) as at, at.client() as wire:
         answer = await wire.ask(search("steady", "ABC", *JANUARY))
         fault = not isinstance(failure, ProviderError)
         assert at.logged("error") == (["provider raised"] if fault else [])

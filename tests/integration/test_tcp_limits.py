@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +127,11 @@ async def test_requests_under_way_are_limited(tmp_path: Path) -> None:
 
 async def test_connections_are_limited(tmp_path: Path) -> None:
     """One connection too many is told so and closed; when one has gone there is room again."""
-    async with slow_door(tmp_path, TcpLimits(max_connections=3)) as (at, _, _):
-        wires = [await connect(at.port) for _ in range(3)]
+    async with (
+        slow_door(tmp_path, TcpLimits(max_connections=3)) as (at, _, _),
+        AsyncExitStack() as stack,
+    ):
+        wires = [await stack.enter_async_context(at.client()) for _ in range(3)]
         for wire in wires:
             await wire.ping()
         async with at.client() as refused:
@@ -143,8 +146,6 @@ async def test_connections_are_limited(tmp_path: Path) -> None:
         await within(at.server.went.wait())
         async with at.client() as again:
             await again.ping()
-        for wire in wires[1:]:
-            wire.writer.close()
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])

@@ -324,7 +324,7 @@ class LivingUpstream(RuleBasedStateMachine):
             most = 6 + 3 * (len(gaps) + 1) + len(said["restatement"])
             assert sum(map(len, said.values())) <= most
             return
-        if answer.state == "partial" or any(one.error is not None for one in world.asked):
+        if answer.state != "ready" or any(one.error is not None for one in world.asked):
             return
         if before.comparable:
             assert len(said["gap"]) == len(gaps), f"{said['gap']} for gaps {gaps}"

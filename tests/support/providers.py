@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery
-from gapless.protocol.times import parse_instant
+from gapless.protocol.times import format_instant, parse_instant
 from gapless.providers.base import (
     DAY_MS,
     Fetched,
@@ -48,8 +48,9 @@ class Gate:
 class SteadyProvider:
     """A record every `step` ms since 2020; nothing is ever revised.
 
-    `failures`: what is raised by ticker. `padding`: letters that each record carries besides.
-    `tail_ms`, `due_in_ms`: how much before now is provisional, and when that is due.
+    `failures`: what is raised, by ticker or by where the asked interval begins. `padding`: letters
+    that each record carries besides. `tail_ms`, `due_in_ms`: how much before now is provisional,
+    and when that is due.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class SteadyProvider:
         if gate is not None:
             gate.arrived.set()
             await gate.open.wait()
-        failure = self.failures.get(key.ticker)
+        failure = self.failures.get(key.ticker) or self.failures.get(format_instant(interval.start))
         if failure is not None:
             raise failure
         since = max(interval.start, now_ms - self.tail_ms)

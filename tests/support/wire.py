@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from structlog.testing import capture_logs
 
-from gapless.clock import SystemClock
+from gapless.clock import Clock, SystemClock
 from gapless.hub.hub import Hub, Options
 from gapless.hub.upstream import Limits
 from gapless.providers.base import Provider
@@ -26,13 +26,14 @@ PATIENCE_S = 20.0
 LONGEST_ANSWER = 1 << 28
 # One attempt, no pause: what fails, fails at once.
 IMPATIENT = Limits(deadline=0.01, breaker_failures=10**6)
+PATIENT = Limits(deadline=60, breaker_failures=10**6)
 
 
 class WatchedServer(TcpServer):
     """A server that tells when it is done with a connection."""
 
     def __init__(self, hub: Hub, limits: TcpLimits | None = None) -> None:
-        super().__init__(hub, SystemClock(), limits)
+        super().__init__(hub, hub.clock, limits)
         self.went = asyncio.Event()
 
     def gone(self, connection: Any) -> None:
@@ -68,6 +69,7 @@ async def door(
     *providers: Provider,
     limits: TcpLimits | None = None,
     options: Options | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Door]:
     """Run a hub with these providers on a new database; it may log no error but those asked for.
 
@@ -75,7 +77,11 @@ async def door(
     """
     store = await asyncio.to_thread(open_store, folder / "door.db")
     hub = Hub(
-        store, Registry(providers), SystemClock(), options or Options(upstream=IMPATIENT), seed=0
+        store,
+        Registry(providers),
+        clock or SystemClock(),
+        options or Options(upstream=PATIENT),
+        seed=0,
     )
     server = WatchedServer(hub, limits)
     with capture_logs() as logs, nothing_unnoticed():
@@ -112,6 +118,13 @@ async def connect(port: int) -> Wire:
     """Return a connection to a port of this machine."""
     async with asyncio.timeout(PATIENCE_S):
         return Wire(*await asyncio.open_connection("127.0.0.1", port, limit=LONGEST_ANSWER))
+
+
+@asynccontextmanager
+async def connections(port: int, count: int) -> AsyncIterator[list[Wire]]:
+    """Connect many clients for the length of the block."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(await connect(port)) for _ in range(count)]
 
 
 class Wire:

@@ -29,10 +29,10 @@ Exit codes: 0 done, 1 failure, 2 usage, 69 unreachable, 75 rate-limited, 77 deni
 
 
 def build_app() -> App:
-    """Return the parser with every command."""
+    """Return the parser with every command; each room registers its own."""
     from cyclopts import App
 
-    from gapless.cli import query, serve, settings
+    from gapless.cli import cache, coverage, db, demo, doctor, query, serve, settings
 
     app = App(
         name="gapless",
@@ -47,19 +47,12 @@ def build_app() -> App:
     )
     serve.register(app)
     query.register(app)
-    # By name: what stands on the database takes a while to import, and is only when it is run.
-    app.command("gapless.cli.coverage:coverage", name="coverage", help="Show what is held of each series, and where the gaps are.")
-    cache = App(name="cache", help="Look at what is held, or forget what is old.")
-    cache.command("gapless.cli.cache:stats", name="stats")
-    cache.command("gapless.cli.cache:prune", name="prune")
-    app.command(cache)
-    db = App(name="db", help="Look after the database file.")
-    db.command("gapless.cli.db:upgrade", name="upgrade")
-    db.command("gapless.cli.db:check", name="check")
-    app.command(db)
+    coverage.register(app)
+    cache.register(app)
+    db.register(app)
     settings.register(app)
-    app.command("gapless.cli.doctor:doctor", name="doctor")
-    app.command("gapless.cli.demo:demo", name="demo")
+    doctor.register(app)
+    demo.register(app)
     app.command(_version, name="version")
     return app
 

@@ -40,7 +40,7 @@ EMPTY = Shade("empty", "▁", "_", "blue", 1)
 OLDER = Shade("older basis", "▒", "o", "magenta", 5, lacking=True)
 OUT_OF_WINDOW = Shade("out of window", "×", "x", "bright_black", 4, lacking=True)
 MISSING = Shade("missing", "·", ".", "red", 6, lacking=True)
-PARTLY = Shade("partly missing", "▄", "+", "yellow", 7)
+PARTLY = Shade("partly", "▄", "%", "yellow", 7)
 
 CACHED = Shade("cached", "█", "#", "green", 1)
 FETCHED = Shade("fetched", "▒", "+", "cyan", 2)
@@ -99,11 +99,18 @@ def ranged_bar(
     return Text.assemble(start, " ", bar(shades, blocks), " ", end), set(shades)
 
 
-def legend(shades: Iterable[Shade], blocks: bool) -> Text:
+def legend(shades: Iterable[Shade], blocks: bool, width: int = 80) -> Text:
     """Return what the characters mean, in the order of the shades given."""
-    text = Text()
+    text, used = Text(), 0
     for shade in shades:
-        text.append("   " if text else "")
+        entry = len(shade.name) + 2
+        if used and used + 2 + entry > width:
+            text.append("\n")
+            used = 0
+        elif used:
+            text.append("  ")
+            used += 2
         text.append(shade.mark(blocks), style=shade.style)
         text.append(f" {shade.name}", style="dim")
+        used += entry
     return text

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 from rich.table import Table
 from rich.text import Text
 
@@ -23,9 +23,9 @@ from gapless.cli.exits import UsageError
 from gapless.cli.wording import console_on, count_text, instant_text, size_text
 from gapless.clock import SystemClock
 from gapless.errors import InvalidQuery, StoreError
+from gapless.observability import printable
 from gapless.protocol.times import parse_instant
 from gapless.store.base import SeriesState
-from gapless.store.sqlite import FileLock, open_read_only, open_store
 
 _TITLES: Mapping[str, str] = {
     "series": "series",
@@ -38,6 +38,14 @@ _TITLES: Mapping[str, str] = {
     "hot_misses": "read from the database",
     "upstream_requests": "upstream requests",
 }
+
+
+def register(app: App) -> None:
+    """Add `cache stats` and `cache prune` to the command line."""
+    cache = App(name="cache", help="Look at what is held, or forget what is old.")
+    cache.command(stats)
+    cache.command(prune)
+    app.command(cache)
 
 
 def stats(
@@ -99,8 +107,16 @@ def prune(
         raise UsageError(error.message) from None
     path = flags.path()
     hub = running(path)
-    if not yes and not _agreed(path, instant):
-        return 1
+    if not yes:
+        states = asyncio.run(_series(path))
+        hit = touched(states, instant)
+        if not hit:
+            print(f"nothing to forget: nothing in {path} was fetched before {before}")
+            return 0
+        about = f"what was fetched before {instant_text(instant)} UTC"
+        if not _agreed(hit, len(states), about):
+            print("nothing was forgotten")
+            return 1
     if hub is None:
         if not path.exists():
             raise StoreError(f"there is no database at {path}; name another with --db")
@@ -116,33 +132,20 @@ def touched(found: list[SeriesState], before: int) -> list[SeriesState]:
     return [state for state in found if any(row.fetched_at < before for row in state.coverage)]
 
 
-def _agreed(path: Path, before: int) -> bool:
+def _agreed(hit: list[SeriesState], count: int, about: str) -> bool:
     """Say what would go, and ask."""
-    states = asyncio.run(_series(path))
-    hit = touched(states, before)
-    about = f"what was fetched before {instant_text(before)} UTC"
-    if not hit:
-        print(f"nothing to forget: {path} holds nothing of {about}", file=sys.stderr)
-        return False
+    few = f"{len(hit)} of {count_text(count, 'series')}"
     if not sys.stdin.isatty():
-        raise UsageError(
-            f"this would forget {about} in {len(hit)} of {count_text(len(states), 'series')} "
-            f"of {path}; say --yes if that is meant"
-        )
+        raise UsageError(f"this would forget {about} in {few}; say --yes if that is meant")
     names = ", ".join(state.key.text for state in hit[:5]) + (", …" if len(hit) > 5 else "")
-    print(
-        f"This forgets {about} in {len(hit)} of {count_text(len(states), 'series')} "
-        f"of {path}: {names}",
-        file=sys.stderr,
-    )
+    print(printable(f"This forgets {about} in {few}: {names}"), file=sys.stderr)
     print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() in ("y", "yes"):
-        return True
-    print("nothing was forgotten", file=sys.stderr)
-    return False
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 async def _series(path: Path) -> list[SeriesState]:
+    from gapless.store.sqlite import open_read_only
+
     store = open_read_only(path)
     try:
         return list(await store.all_series())
@@ -151,6 +154,8 @@ async def _series(path: Path) -> list[SeriesState]:
 
 
 async def _figures(path: Path) -> dict[str, int]:
+    from gapless.store.sqlite import open_read_only
+
     store = open_read_only(path)
     try:
         figures = await store.figures()
@@ -166,6 +171,8 @@ async def _figures(path: Path) -> dict[str, int]:
 
 async def _prune(path: Path, before: int, block_records: int) -> tuple[int, int]:
     """Prune a database that no hub has; raise `DatabaseInUse` if one takes it meanwhile."""
+    from gapless.store.sqlite import FileLock, open_store
+
     lock = FileLock(path)
     lock.acquire(f"process {os.getpid()}, gapless {__version__}, cache prune")
     try:

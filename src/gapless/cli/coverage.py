@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 from rich.console import Console
 from rich.text import Text
 
@@ -29,11 +29,11 @@ from gapless.cli.wording import (
 from gapless.clock import SystemClock
 from gapless.domain.coverage import Coverage, Outcome
 from gapless.domain.intervals import Interval, subtract
+from gapless.domain.planning import tail
 from gapless.errors import InvalidQuery, NotFound
 from gapless.observability import printable
 from gapless.protocol.times import format_instant, parse_instant
 from gapless.store.base import SeriesState
-from gapless.store.sqlite import open_read_only
 
 _WIDEST = 120
 _LEGEND = (
@@ -68,6 +68,11 @@ class View:
     def parts(self) -> list[tuple[Shade, Interval]]:
         """What is known, as it is painted."""
         return [(_shade(row, self.state.generation), part) for row, part in self.known]
+
+
+def register(app: App) -> None:
+    """Add `coverage` to the command line."""
+    app.command(coverage)
 
 
 def coverage(
@@ -105,7 +110,7 @@ def coverage(
     first, last = bounds(start, end, now)
     path = flags.path()
     found = chosen(asyncio.run(read(path, provider)), path, provider, ticker)
-    views = [view(state, first, last) for state in found]
+    views = [view(state, now, first, last) for state in found]
     if output == "json":
         told = [record(one) for one in views]
         print(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())
@@ -128,6 +133,8 @@ def bounds(start: str | None, end: str | None, now: int) -> tuple[int | None, in
 
 async def read(path: Path, provider: str | None) -> Sequence[SeriesState]:
     """Return the series that a database holds, of one provider or all."""
+    from gapless.store.sqlite import open_read_only
+
     store = open_read_only(path)
     try:
         return await store.all_series(provider)
@@ -150,11 +157,19 @@ def chosen(
     raise NotFound(f"{path} holds nothing of {printable(asked)}; {hint}")
 
 
-def view(state: SeriesState, first: int | None, last: int | None) -> View:
-    """Return what is known of a series between the bounds; `None`: where its own knowledge ends."""
-    rows = state.coverage
+def view(state: SeriesState, now: int, first: int | None = None, last: int | None = None) -> View:
+    """Return what is known of a series between the bounds; `None`: where its own knowledge ends.
+
+    What lies ahead of `now` is neither known nor missing (stitching rule 1), and what follows a
+    provisional tail that is not due counts as covered (stitching rule 3).
+    """
+    rows = list(state.coverage)
+    after = tail(rows, state.generation, now)
+    if after is not None and last is not None:
+        latest = max(rows, key=lambda row: row.end)
+        rows.append(replace(latest, start=after.start, end=after.end))
     start = min((row.start for row in rows), default=0) if first is None else first
-    end = max((row.end for row in rows), default=start) if last is None else last
+    end = max((row.end for row in rows), default=start) if last is None else min(last, now)
     whole = Interval(start, max(start, end))
     known = [(row, row.interval.intersection(whole)) for row in rows]
     known = [(row, part) for row, part in known if not part.empty]
@@ -207,7 +222,7 @@ def show(views: Sequence[View], path: Path, now: int, console: Console, blocks: 
             console.print(line, no_wrap=True, overflow="crop")
         console.print(Text(_remarks(shown, now, " · " if blocks else ", "), style="dim"))
         console.print()
-    console.print(legend((shade for shade in _LEGEND if shade in seen), blocks))
+    console.print(legend((shade for shade in _LEGEND if shade in seen), blocks, width))
     records = sum(shown.records for shown in views)
     summary = f"{count_text(len(views), 'series')}, {count_text(records, 'record')} in {path}"
     console.print(Text(summary, style="dim"), soft_wrap=True)

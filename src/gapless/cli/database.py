@@ -1,4 +1,8 @@
-"""Which database file a command is about, and who has it: `--db`, the settings, the lock."""
+"""Which database file a command is about, and who has it: `--db`, the settings, the lock.
+
+Here as in the rooms beside it, what stands on SQLAlchemy is imported where it is needed: it takes
+longer than all else, and most commands do without.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,6 @@ from cyclopts import Parameter
 from gapless.client.control import Control, NotListening
 from gapless.config import Settings, load_settings
 from gapless.errors import ConfigError, GaplessError
-from gapless.servers.control import socket_path
-from gapless.store.health import lock_holder
 
 
 @Parameter(name="*")
@@ -61,6 +63,9 @@ def running(path: Path) -> Control | None:
 
     Raises `GaplessError` where a hub has it and does not answer.
     """
+    from gapless.servers.control import socket_path
+    from gapless.store.health import lock_holder
+
     if not path.parent.is_dir():
         return None
     socket = socket_path(path)

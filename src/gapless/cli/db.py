@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gapless import __version__
@@ -19,10 +19,14 @@ from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags
 from gapless.cli.wording import console_on, count_text
 from gapless.errors import DatabaseDamaged
 from gapless.observability import printable
-from gapless.store import health
-from gapless.store.migration import HEAD
-from gapless.store.sqlite import FileLock, open_store
-from gapless.store.sqlite import check as check_pages
+
+
+def register(app: App) -> None:
+    """Add `db upgrade` and `db check` to the command line."""
+    db = App(name="db", help="Look after the database file.")
+    db.command(upgrade)
+    db.command(check)
+    app.command(db)
 
 
 def upgrade(*, flags: DatabaseFlags = DEFAULT_DATABASE) -> None:
@@ -32,6 +36,10 @@ def upgrade(*, flags: DatabaseFlags = DEFAULT_DATABASE) -> None:
     nothing, and needs a database that no hub is running on. Keep a copy of the file if you
     may want to go back: an older gapless does not open it any more.
     """
+    from gapless.store import health
+    from gapless.store.migration import HEAD
+    from gapless.store.sqlite import FileLock, open_store
+
     path = flags.path()
     before = health.step_of(path)
     if before == HEAD:
@@ -87,6 +95,9 @@ def examine(path: Path) -> list[str]:
 
     Raises `StoreError` where there is none, or none of this version.
     """
+    from gapless.store import health
+    from gapless.store.sqlite import check as check_pages
+
     with _progress() as begin:
         begin("pages")
         step = health.step_of(path)

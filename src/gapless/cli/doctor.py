@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -34,10 +34,6 @@ from gapless.config import Settings, parse_address
 from gapless.domain.intervals import Interval
 from gapless.errors import GaplessError
 from gapless.observability import masked, printable
-from gapless.servers.control import socket_path
-from gapless.store.health import lock_holder, step_of
-from gapless.store.migration import HEAD
-from gapless.store.sqlite import check
 
 Level = Literal["ok", "note", "problem"]
 
@@ -60,6 +56,11 @@ class Finding:
     about: str
     said: str
     advice: str = ""
+
+
+def register(app: App) -> None:
+    """Add `doctor` to the command line."""
+    app.command(doctor)
 
 
 def doctor(
@@ -227,6 +228,10 @@ def _file(path: Path) -> Finding:
             f"{about}: it may not be read and written",
             "change its permissions, or name another file with --db",
         )
+    from gapless.store.health import step_of
+    from gapless.store.migration import HEAD
+    from gapless.store.sqlite import check
+
     try:
         step = step_of(path)
         if step != HEAD:
@@ -251,6 +256,9 @@ def _file(path: Path) -> Finding:
 
 def hub(path: Path, settings: Settings) -> Iterator[Finding]:
     """Yield whether a hub has the database, and whether it answers where it is looked for."""
+    from gapless.servers.control import socket_path
+    from gapless.store.health import lock_holder
+
     holder = lock_holder(path)
     if holder is None:
         try:

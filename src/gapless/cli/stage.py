@@ -135,15 +135,17 @@ class Stage:
         self._yahoo_url = yahoo_url
 
     @asynccontextmanager
-    async def hub(self, database: str) -> AsyncIterator[RunningHub]:
-        """Run a hub on a database of that name until the block ends."""
+    async def hub(self, database: str, deadline_s: float = 20.0) -> AsyncIterator[RunningHub]:
+        """Run a hub on a database of that name until the block ends.
+
+        `deadline_s` is how long it keeps trying an upstream that does not answer.
+        """
         settings = Settings(
             db=str(self._folder / database),
             tcp="127.0.0.1:0",
             http="off",
-            # An upstream that is down is to be given up within the demo.
-            fetch=FetchSettings(deadline_s=1.0),
-            yahoo=YahooSettings(base_url=self._yahoo_url(), connect_timeout_s=1.0),
+            fetch=FetchSettings(deadline_s=deadline_s),
+            yahoo=YahooSettings(base_url=self._yahoo_url()),
         )
         async with self._open_hub(settings, clock=self.clock) as hub:
             yield hub

@@ -10,6 +10,8 @@ from rich.console import Console
 from gapless.domain.intervals import Interval
 from gapless.protocol.times import DAY_MS, format_instant
 
+# A range as long as this is told in days.
+_LONG_MS = 60 * DAY_MS
 _UNITS: Mapping[str, int] = {"days": 86_400, "h": 3_600, "min": 60}
 
 
@@ -19,8 +21,8 @@ def console_on(stream: TextIO) -> Console:
 
 
 def bounds_text(whole: Interval) -> tuple[str, str]:
-    """Return both ends as people write them: days where both are days, else minutes."""
-    precise = any(bound % DAY_MS for bound in whole)
+    """Return both ends as people write them: days, with the minute where minutes matter."""
+    precise = whole.length < _LONG_MS and any(bound % DAY_MS for bound in whole)
     return instant_text(whole.start, precise), instant_text(whole.end, precise)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
+from operator import add
 
 from gapless.domain.blocks import Run
 from gapless.domain.intervals import Interval
@@ -60,12 +62,12 @@ class HotRun:
 
     def _prepare(self) -> None:
         text, offsets = self.run.text, self.run.offsets
-        moved, shift = array("q", [0]), 0
-        for i in range(len(self.run)):
-            start, end = offsets[i], offsets[i + 1]
-            shift += text.count(b'"', start, end) + text.count(b"\\", start, end)
-            moved.append(end + shift)
-        self._escaped, self._offsets = escape(text), moved
+        edges = list(offsets)
+        spans = zip(edges, edges[1:], strict=False)
+        escapes = (b'"', b"\\") if b"\\" in text else (b'"',)
+        shifts = (sum(text.count(one, i, j) for one in escapes) for i, j in spans)
+        moved = map(add, edges, accumulate(shifts, initial=0))
+        self._escaped, self._offsets = escape(text), array("q", moved)
 
 
 class HotSeries:

@@ -206,8 +206,7 @@ class Hub:
 
     async def warm(self) -> None:
         """Prepare what the first request would otherwise pay for: statements and connections."""
-        await self._store.read(SeriesKey("", ""), Interval(0, 1))
-        await self._store.runs([0])
+        await self._store.warm()
 
     async def prune(self, before: int) -> tuple[int, int]:
         """Forget what was fetched before that instant; return (series touched, records gone)."""

@@ -128,6 +128,10 @@ class Figures:
 class Store(Protocol):
     """A store. Reads see one snapshot each; changes are one transaction each."""
 
+    async def warm(self) -> None:
+        """Prepare what the first read would otherwise pay for."""
+        ...
+
     async def read(self, key: SeriesKey, load: Interval | None = None) -> Snapshot:
         """Return the series and the runs of the blocks that overlap `load`."""
         ...

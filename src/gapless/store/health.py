@@ -191,10 +191,15 @@ def _series_findings(connection: Connection, number: int) -> Iterator[str | None
     except (ValueError, TypeError) as error:
         yield f"{name}: its row cannot be read: {error}"
     coverage: list[Coverage] = []
-    spans = select(schema.coverage).where(_c.series == number).order_by(_c.start_ms)
+    spans = select(*rows.COVERAGE_COLUMNS).where(_c.series == number).order_by(_c.start_ms)
     for row in connection.execute(spans).all():
         try:
-            _whole(row.start_ms, row.end_ms, row.fetched_at_ms, row.generation)
+            _whole(
+                row.coverage_start_ms,
+                row.coverage_end_ms,
+                row.coverage_fetched_at_ms,
+                row.coverage_generation,
+            )
             coverage.append(rows.coverage_of(row))
         except ValueError as error:
             yield f"{name}: a row of its coverage cannot be read: {error}"

@@ -14,19 +14,23 @@ from gapless.domain.coverage import Coverage, Mark, Outcome, within
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.protocol.times import format_instant
+from gapless.store import schema
 from gapless.store.base import SeriesState, StoredEntity
+
+# Named so that they can stand beside those of `series` in one row.
+COVERAGE_COLUMNS = tuple(column.label(f"coverage_{column.name}") for column in schema.coverage.c)
 
 
 def coverage_of(row: Any) -> Coverage:
-    """Return the coverage that a row of `coverage` says."""
+    """Return the coverage that a row of `coverage` says; its columns are named `coverage_…`."""
     return Coverage(
-        row.start_ms,
-        row.end_ms,
-        Outcome(row.outcome),
-        row.fetched_at_ms,
-        row.refresh_after_ms,
-        row.generation,
-        Mark(row.mark) if row.mark is not None else None,
+        row.coverage_start_ms,
+        row.coverage_end_ms,
+        Outcome(row.coverage_outcome),
+        row.coverage_fetched_at_ms,
+        row.coverage_refresh_after_ms,
+        row.coverage_generation,
+        Mark(row.coverage_mark) if row.coverage_mark is not None else None,
     )
 
 

@@ -18,8 +18,11 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    LargeBinary,
     and_,
     bindparam,
+    case,
+    cast,
     delete,
     func,
     insert,
@@ -68,20 +71,39 @@ _BLOCK_COLUMNS = (
 )
 _ENTITY_COLUMNS = tuple(_e[name] for name in StoredEntity.__dataclass_fields__)
 
-_SELECT_SERIES = select(schema.series).where(
-    _s.provider == bindparam("provider"),
-    _s.ticker == bindparam("ticker"),
-    _s.params == bindparam("params"),
+# A block's text as bytes: it is ASCII, and as text the driver would decode it first.
+_TEXT = cast(_e.data, LargeBinary)
+
+# A statement costs about 100 µs whatever it finds, so a series is read in two: itself with its
+# coverage (without any: one row of nulls), and its blocks with the runs that are wanted.
+_SELECT_SERIES = (
+    select(schema.series, *rows.COVERAGE_COLUMNS)
+    .select_from(schema.series.outerjoin(schema.coverage))
+    .where(
+        _s.provider == bindparam("provider"),
+        _s.ticker == bindparam("ticker"),
+        _s.params == bindparam("params"),
+    )
+    .order_by(_c.start_ms)
+)
+_WANTED = and_(_e.start_ms < bindparam("load_end"), _e.end_ms > bindparam("load_start"))
+_SELECT_BLOCKS = (
+    select(
+        *_BLOCK_COLUMNS,
+        case((_WANTED, _e.offsets)).label("offsets"),
+        case((_WANTED, _TEXT)).label("text"),
+    )
+    .where(_e.series == bindparam("series"))
+    .order_by(_e.start_ms)
 )
 _SELECT_COVERAGE = (
-    select(schema.coverage).where(_c.series == bindparam("series")).order_by(_c.start_ms)
+    select(*rows.COVERAGE_COLUMNS).where(_c.series == bindparam("series")).order_by(_c.start_ms)
 )
-_SELECT_BLOCKS = (
-    select(*_BLOCK_COLUMNS).where(_e.series == bindparam("series")).order_by(_e.start_ms)
-)
-_SELECT_RUNS = select(_e.number, _e.offsets, _e.data).where(
+_SELECT_RUNS = select(_e.number, _e.offsets, _TEXT.label("text")).where(
     _e.number.in_(bindparam("numbers", expanding=True))
 )
+# No block ends before it, so nothing is loaded.
+_NOTHING = Interval(1 << 62, 1 << 62)
 
 
 class SqlStore:
@@ -96,6 +118,10 @@ class SqlStore:
         self._block_records = block_records
         self._write_thread = ThreadPoolExecutor(1, "gapless-writer")
         self._read_threads = ThreadPoolExecutor(_READERS, "gapless-reader")
+
+    async def warm(self) -> None:
+        """Compile the statements of a read and open its connection, so that no request has to."""
+        await self._reading(_warm)
 
     async def read(self, key: SeriesKey, load: Interval | None = None) -> Snapshot:
         """Return the series and the runs of the blocks that overlap `load`."""
@@ -177,41 +203,61 @@ class SqlStore:
         return await asyncio.get_running_loop().run_in_executor(threads, go)
 
 
+def _warm(connection: Connection) -> None:
+    _snapshot(connection, SeriesKey("", ""), None)
+    _blocks(connection, -1, _NOTHING)
+    _runs(connection, [-1])
+
+
 def _state(connection: Connection, key: SeriesKey) -> SeriesState:
-    row = connection.execute(
+    return _snapshot(connection, key, None).state
+
+
+def _snapshot(connection: Connection, key: SeriesKey, load: Interval | None) -> Snapshot:
+    found = connection.execute(
         _SELECT_SERIES,
         {"provider": key.provider, "ticker": key.ticker, "params": rows.params_text(key)},
-    ).one_or_none()
-    return SeriesState(key) if row is None else _full(connection, row)
+    ).all()
+    if not found:
+        return Snapshot(SeriesState(key), {})
+    series = found[0]
+    blocks = _blocks(connection, series.number, load or _NOTHING)
+    with _decoding(f"series {series.number}"):
+        spans = [row for row in found if row.coverage_start_ms is not None]
+        state = rows.series_of(series, rows.coverages_of(spans), rows.blocks_of(blocks))
+    return Snapshot(
+        state,
+        {
+            row.number: _run_of(row.number, row.text, row.offsets)
+            for row in blocks
+            if row.text is not None
+        },
+    )
+
+
+def _blocks(connection: Connection, number: int, load: Interval) -> Sequence[Any]:
+    return connection.execute(
+        _SELECT_BLOCKS, {"series": number, "load_start": load.start, "load_end": load.end}
+    ).all()
 
 
 def _full(connection: Connection, row: Any) -> SeriesState:
     spans = connection.execute(_SELECT_COVERAGE, {"series": row.number}).all()
-    blocks = connection.execute(_SELECT_BLOCKS, {"series": row.number}).all()
+    blocks = _blocks(connection, row.number, _NOTHING)
     with _decoding(f"series {row.number}"):
         return rows.series_of(row, rows.coverages_of(spans), rows.blocks_of(blocks))
-
-
-def _snapshot(connection: Connection, key: SeriesKey, load: Interval | None) -> Snapshot:
-    state = _state(connection, key)
-    numbers = [
-        block.number
-        for block in state.blocks
-        if load is not None and block.number is not None and block.interval.overlaps(load)
-    ]
-    return Snapshot(state, _runs(connection, numbers))
 
 
 def _runs(connection: Connection, numbers: Sequence[int]) -> dict[int, Run]:
     if not numbers:
         return {}
     found = connection.execute(_SELECT_RUNS, {"numbers": list(numbers)})
-    return {row.number: _run_of(row) for row in found}
+    return {row.number: _run_of(row.number, row.text, row.offsets) for row in found}
 
 
-def _run_of(row: Any) -> Run:
-    with _decoding(f"block {row.number}"):
-        return Run.load(row.data[1:-1].encode("ascii"), row.offsets)
+def _run_of(number: int, text: bytes, offsets: bytes) -> Run:
+    with _decoding(f"block {number}"):
+        return Run.load(text[1:-1], offsets)
 
 
 @contextmanager
@@ -383,7 +429,7 @@ def _entities(
             break
         if row.offsets is not None:
             # Only for its checksum: a block is shown as it was stored or not at all.
-            _run_of(row)
+            _run_of(row.number, row.data.encode(), row.offsets)
         result.append(rows.entity_of(row))
     return result
 

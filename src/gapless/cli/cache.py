@@ -5,11 +5,8 @@ A running hub is asked over its socket; without one the database is opened here.
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -17,15 +14,14 @@ from cyclopts import App, Parameter
 from rich.table import Table
 from rich.text import Text
 
-from gapless import __version__
-from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, running
+from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, read, running, write
 from gapless.cli.exits import UsageError
 from gapless.cli.wording import console_on, count_text, instant_text, size_text
 from gapless.clock import SystemClock
-from gapless.errors import InvalidQuery, StoreError
+from gapless.errors import InvalidQuery
 from gapless.observability import printable
 from gapless.protocol.times import parse_instant
-from gapless.store.base import SeriesState
+from gapless.store.base import Figures, SeriesState
 
 _TITLES: Mapping[str, str] = {
     "series": "series",
@@ -65,7 +61,7 @@ def stats(
     """
     path = flags.path()
     hub = running(path)
-    figures = asyncio.run(_figures(path)) if hub is None else hub.stats()
+    figures = _figures(read(path, lambda store: store.figures())) if hub is None else hub.stats()
     if output == "json":
         print(msgspec.json.encode({"database": str(path), **figures}).decode())
         return
@@ -108,7 +104,7 @@ def prune(
     path = flags.path()
     hub = running(path)
     if not yes:
-        states = asyncio.run(_series(path))
+        states = read(path, lambda store: store.all_series())
         hit = touched(states, instant)
         if not hit:
             print(f"nothing to forget: nothing in {path} was fetched before {before}")
@@ -118,21 +114,22 @@ def prune(
             print("nothing was forgotten")
             return 1
     if hub is None:
-        if not path.exists():
-            raise StoreError(f"there is no database at {path}; name another with --db")
-        series, records = asyncio.run(_prune(path, instant, flags.load().cache.block_records))
+        block_records = flags.load().cache.block_records
+        series, records = write(
+            path, "cache prune", block_records, lambda store: store.prune(instant)
+        )
     else:
         series, records = hub.prune(instant)
     print(f"forgot {count_text(records, 'record')} of {count_text(series, 'series')}")
     return 0
 
 
-def touched(found: list[SeriesState], before: int) -> list[SeriesState]:
+def touched(found: Sequence[SeriesState], before: int) -> Sequence[SeriesState]:
     """Return the series of which something was fetched before that instant."""
     return [state for state in found if any(row.fetched_at < before for row in state.coverage)]
 
 
-def _agreed(hit: list[SeriesState], count: int, about: str) -> bool:
+def _agreed(hit: Sequence[SeriesState], count: int, about: str) -> bool:
     """Say what would go, and ask."""
     few = f"{len(hit)} of {count_text(count, 'series')}"
     if not sys.stdin.isatty():
@@ -143,43 +140,10 @@ def _agreed(hit: list[SeriesState], count: int, about: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-async def _series(path: Path) -> list[SeriesState]:
-    from gapless.store.sqlite import open_read_only
-
-    store = open_read_only(path)
-    try:
-        return list(await store.all_series())
-    finally:
-        await store.close()
-
-
-async def _figures(path: Path) -> dict[str, int]:
-    from gapless.store.sqlite import open_read_only
-
-    store = open_read_only(path)
-    try:
-        figures = await store.figures()
-    finally:
-        await store.close()
+def _figures(figures: Figures) -> dict[str, int]:
     return {
         "series": figures.series,
         "blocks": figures.blocks,
         "records": figures.records,
         "bytes": figures.bytes,
     }
-
-
-async def _prune(path: Path, before: int, block_records: int) -> tuple[int, int]:
-    """Prune a database that no hub has; raise `DatabaseInUse` if one takes it meanwhile."""
-    from gapless.store.sqlite import FileLock, open_store
-
-    lock = FileLock(path)
-    lock.acquire(f"process {os.getpid()}, gapless {__version__}, cache prune")
-    try:
-        store = open_store(path, block_records)
-        try:
-            return await store.prune(before)
-        finally:
-            await store.close()
-    finally:
-        lock.release()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from rich.text import Text
 
 from gapless.cli import bars
 from gapless.cli.bars import Shade, legend, ranged_bar
-from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags
+from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, read
 from gapless.cli.exits import UsageError
 from gapless.cli.wording import (
     age_text,
@@ -109,7 +108,7 @@ def coverage(
     now = SystemClock().now_ms()
     first, last = bounds(start, end, now)
     path = flags.path()
-    found = chosen(asyncio.run(read(path, provider)), path, provider, ticker)
+    found = chosen(read(path, lambda store: store.all_series(provider)), path, provider, ticker)
     views = [view(state, now, first, last) for state in found]
     if output == "json":
         told = [record(one) for one in views]
@@ -129,17 +128,6 @@ def bounds(start: str | None, end: str | None, now: int) -> tuple[int | None, in
     if first is not None and last is not None and first >= last:
         raise UsageError(f"--start {start} is not before --end {end}")
     return first, last
-
-
-async def read(path: Path, provider: str | None) -> Sequence[SeriesState]:
-    """Return the series that a database holds, of one provider or all."""
-    from gapless.store.sqlite import open_read_only
-
-    store = open_read_only(path)
-    try:
-        return await store.all_series(provider)
-    finally:
-        await store.close()
 
 
 def chosen(

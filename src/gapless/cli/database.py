@@ -6,15 +6,24 @@ longer than all else, and most commands do without.
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from cyclopts import Parameter
 
+from gapless import __version__
 from gapless.client.control import Control, NotListening
 from gapless.config import Settings, load_settings
-from gapless.errors import ConfigError, GaplessError
+from gapless.errors import ConfigError, GaplessError, StoreError
+
+if TYPE_CHECKING:
+    from gapless.store.sql import SqlStore
+
+T = TypeVar("T")
 
 
 @Parameter(name="*")
@@ -81,3 +90,37 @@ def running(path: Path) -> Control | None:
             "stopping or stuck; try again, or end it"
         ) from error
     return control
+
+
+def read(path: Path, work: Callable[[SqlStore], Awaitable[T]]) -> T:
+    """Open a database only to read, beside a hub or not, and return what `work` makes of it."""
+    from gapless.store.sqlite import open_read_only
+
+    return asyncio.run(_closing(open_read_only(path), work))
+
+
+def write(
+    path: Path, holder: str, block_records: int, work: Callable[[SqlStore], Awaitable[T]]
+) -> T:
+    """Open a database that no hub has, as `holder`, and return what `work` makes of it.
+
+    Brings it up to date first. Raises `StoreError` where there is none, `DatabaseInUse` where a
+    hub has it.
+    """
+    from gapless.store.sqlite import FileLock, open_store
+
+    if not path.exists():
+        raise StoreError(f"there is no database at {path}; name another with --db")
+    lock = FileLock(path)
+    lock.acquire(f"process {os.getpid()}, gapless {__version__}, {holder}")
+    try:
+        return asyncio.run(_closing(open_store(path, block_records), work))
+    finally:
+        lock.release()
+
+
+async def _closing(store: SqlStore, work: Callable[[SqlStore], Awaitable[T]]) -> T:
+    try:
+        return await work(store)
+    finally:
+        await store.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,8 +12,7 @@ import msgspec
 from cyclopts import App, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gapless import __version__
-from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags
+from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, write
 from gapless.cli.wording import console_on, count_text
 from gapless.errors import DatabaseDamaged
 from gapless.observability import printable
@@ -38,19 +35,14 @@ def upgrade(*, flags: DatabaseFlags = DEFAULT_DATABASE) -> None:
     """
     from gapless.store import health
     from gapless.store.migration import HEAD
-    from gapless.store.sqlite import FileLock, open_store
 
     path = flags.path()
     before = health.step_of(path)
     if before == HEAD:
         print(f"{path} is up to date (step {HEAD})")
         return
-    lock = FileLock(path)
-    lock.acquire(f"process {os.getpid()}, gapless {__version__}, db upgrade")
-    try:
-        asyncio.run(open_store(path).close())
-    finally:
-        lock.release()
+    # Opening it to write is what brings it up to date.
+    write(path, "db upgrade", flags.load().cache.block_records, lambda store: store.figures())
     came = "it was empty" if before is None else f"from step {before}"
     print(f"{path} is up to date now (step {HEAD}, {came})")
 

@@ -103,3 +103,9 @@ def join(intervals: Iterable[Interval], distance: int) -> list[Interval]:
 def covers(intervals: Iterable[Interval], asked: Interval) -> bool:
     """Whether every instant of `asked` lies in the set."""
     return not subtract([asked], intervals)
+
+
+def hull(intervals: Iterable[Interval]) -> Interval:
+    """Return the shortest interval that contains them all; there must be one at least."""
+    ends = list(intervals)
+    return Interval(min(one.start for one in ends), max(one.end for one in ends))

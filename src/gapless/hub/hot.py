@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from operator import add
 
 from gapless.domain.blocks import Run
@@ -63,9 +63,8 @@ class HotRun:
     def _prepare(self) -> None:
         text, offsets = self.run.text, self.run.offsets
         edges = list(offsets)
-        spans = zip(edges, edges[1:], strict=False)
         escapes = (b'"', b"\\") if b"\\" in text else (b'"',)
-        shifts = (sum(text.count(one, i, j) for one in escapes) for i, j in spans)
+        shifts = (sum(text.count(one, i, j) for one in escapes) for i, j in pairwise(edges))
         moved = map(add, edges, accumulate(shifts, initial=0))
         self._escaped, self._offsets = escape(text), array("q", moved)
 

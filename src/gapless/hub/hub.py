@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,12 +11,10 @@ from gapless.clock import Clock
 from gapless.domain.coverage import Outcome
 from gapless.domain.intervals import Interval, intersect, subtract
 from gapless.domain.planning import Plan, plan
-from gapless.domain.series import SeriesKey, parse_view_id
+from gapless.domain.series import SeriesKey
 from gapless.errors import (
     GaplessError,
     InternalError,
-    InvalidQuery,
-    NotFound,
     ProviderError,
     StoreError,
     TooLarge,
@@ -25,6 +22,7 @@ from gapless.errors import (
     UpstreamUnavailable,
 )
 from gapless.hub.answers import Answer, Failure, compose
+from gapless.hub.entities import Entities, Listing, ListingLimits, matches
 from gapless.hub.filling import Filler
 from gapless.hub.flights import Filled, Flight, Flights
 from gapless.hub.holdings import Holdings
@@ -32,13 +30,6 @@ from gapless.hub.hot import HotSeries, HotTier
 from gapless.hub.ranges import RangeSearch, default_range, present, range_search, reach
 from gapless.hub.upstream import Asked, Limits, Tally, Upstream
 from gapless.protocol.messages import (
-    ById,
-    BySource,
-    ByState,
-    ByTags,
-    ByUpdatedAtRange,
-    ByUrl,
-    Filter,
     GetAllEntities,
     GetEntities,
     GetEntity,
@@ -46,16 +37,14 @@ from gapless.protocol.messages import (
     ProviderRequest,
     SearchEntities,
 )
-from gapless.protocol.times import format_instant, parse_range
 from gapless.providers.base import Provider
 from gapless.providers.registry import Registry
-from gapless.store.base import EntityFilter, Store, StoredEntity, Superseded
+from gapless.store.base import EntityFilter, Store, Superseded
 
 _log = structlog.get_logger("gapless.hub")
 
 # Each round ends with something fetched, failed or overtaken; more is a fault of ours.
 _MOST_ROUNDS = 60
-_MOST_KEYS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +61,6 @@ class Options:
     default_entities: int = 100
     max_listing_bytes: int = 4 << 20
     retry_probe_s: float = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Stored entities and views; `next_offset`: where to go on after a page that was cut short."""
-
-    entities: Sequence[StoredEntity | Answer]
-    next_offset: int | None = None
 
 
 @dataclass(slots=True)
@@ -114,12 +95,20 @@ class Hub:
         self.clock = clock
         self.hot = HotTier(self.options.hot_bytes)
         self.holdings = Holdings(store, self.hot)
+        self.entities = Entities(
+            self.holdings,
+            clock,
+            ListingLimits(
+                self.options.max_entities,
+                self.options.default_entities,
+                self.options.max_listing_bytes,
+            ),
+        )
         self.flights = Flights()
         self._store = store
         self._observe = observe
         self._seed = seed
         self._upstreams: dict[str, Upstream] = {}
-        self._keys: OrderedDict[tuple[str, tuple[Filter, ...]], SeriesKey] = OrderedDict()
         self._probe_after: dict[SeriesKey, tuple[float, GaplessError]] = {}
 
     def upstream(self, provider: Provider) -> Upstream:
@@ -164,14 +153,14 @@ class Hub:
             case SearchEntities(query, limit):
                 search = range_search(provider, query, self.clock.now_ms())
                 if search is None:
-                    return await self._filtered(provider, query, limit)
+                    return await self.entities.filtered(provider, query, limit)
                 return await self._range(provider, search, strict)
             case GetEntity(id):
                 return await self._by_id(provider, id, strict)
             case GetEntities(ids):
-                return await self._by_ids(provider, ids)
+                return await self.entities.many(provider, ids)
             case GetAllEntities(limit, offset):
-                return await self._listed(
+                return await self.entities.listed(
                     EntityFilter(source=provider.info.name), limit, offset or 0
                 )
             case GetReport():
@@ -415,114 +404,18 @@ class Hub:
             raise ProviderError(
                 f"the answer would be partial: {first.message}", reason=first.reason
             )
-        if search.others and not all(_matches(answer, item) for item in search.others):
+        if search.others and not all(matches(answer, item) for item in search.others):
             return Listing(())
         return answer
 
     async def _by_id(self, provider: Provider, id: str, strict: bool) -> Answer | Listing:
-        name = provider.info.name
-        stored = await self._store.entities(EntityFilter(ids=(id,), source=name), 1)
-        if stored:
-            return Listing(stored)
-        if parse_view_id(id) is not None:
-            view = await self._view(provider, id)
-            if view is None:
-                raise NotFound(
-                    f"{id!r} is not wholly held; search {name} for its ticker and range instead"
-                )
-            return Listing([view])
-        now = self.clock.now_ms()
-        asked = default_range(provider.info, now)
-        return await self._range(
-            provider, RangeSearch(provider.key(id, {}), asked, absolute=False), strict
-        )
-
-    async def _by_ids(self, provider: Provider, ids: Sequence[str]) -> Listing:
-        if len(ids) > self.options.max_entities:
-            raise InvalidQuery(
-                f"{len(ids):,} ids are more than the {self.options.max_entities:,} of one request"
-            )
-        wanted = EntityFilter(ids=tuple(ids), source=provider.info.name)
-        stored = {one.id: one for one in await self._store.entities(wanted, len(ids) or 1)}
-        found: list[StoredEntity | Answer] = []
-        for id in ids:
-            entity = stored.get(id) or await self._view(provider, id)
-            if entity is not None:
-                found.append(entity)
-        if not found:
-            raise NotFound(f"none of the {len(ids)} entities is stored")
-        return Listing(found)
-
-    async def _view(self, provider: Provider, id: str) -> Answer | None:
-        """Answer a view by its id from what is wholly held (stitching rule 20)."""
-        parts = parse_view_id(id)
-        if parts is None or parts.source != provider.info.name:
-            return None
-        now = self.clock.now_ms()
-        try:
-            key = provider.key(parts.ticker, dict(parts.params))
-            bounds = parse_range(parts.start, parts.end, now_ms=now)
-        except InvalidQuery:
-            return None
-        if bounds.start_ms is None or bounds.end_ms > present(now):
-            return None
-        asked = Interval(bounds.start_ms, bounds.end_ms)
-        entry = await self.holdings.load(key, asked)
-        # At the beginning of time nothing is due: what is held is held, if only as stale.
-        wanted = plan(
-            asked,
-            entry.state.coverage,
-            entry.state.generation,
-            reach(provider, key, now),
-            -1,
-        )
-        if wanted.gaps or wanted.unserved or wanted.rescale:
-            return None
-        return compose(entry, wanted, now)
-
-    async def _filtered(
-        self, provider: Provider, filters: Sequence[Filter], limit: int | None
-    ) -> Listing:
-        """Filter what is stored; nothing goes upstream."""
-        ids: tuple[str, ...] | None = None
-        tags: list[str] = []
-        state: str | None = None
-        source: str | None = None
-        updated: tuple[str | None, str | None] = (None, None)
-        for item in filters:
-            match item:
-                case ById(value):
-                    ids = (value,) if ids is None or value in ids else ()
-                case BySource(value):
-                    source = value
-                case ByState(value):
-                    state = value
-                case ByTags(values):
-                    tags.extend(values)
-                case ByUrl(value):
-                    tags.append(f"url={value}")
-                case ByUpdatedAtRange(start, end):
-                    bounds = parse_range(start, end, now_ms=self.clock.now_ms())
-                    since = None if bounds.start_ms is None else format_instant(bounds.start_ms)
-                    updated = (since, format_instant(bounds.end_ms))
-                case _:
-                    pass
-        wanted = EntityFilter(ids, provider.info.name, source, state, tuple(tags), updated)
-        return await self._listed(wanted, limit, 0)
-
-    async def _listed(self, wanted: EntityFilter, limit: int | None, offset: int) -> Listing:
-        most = self.options.default_entities if limit is None else limit
-        most = min(most, self.options.max_entities)
-        if most == 0:
-            return Listing(())
-        found = await self._store.entities(wanted, most + 1, offset, self.options.max_listing_bytes)
-        page = found[:most]
-        cut_short = len(found) > most or await self._more(wanted, offset + len(page), page)
-        return Listing(page, offset + len(page) if cut_short else None)
-
-    async def _more(self, wanted: EntityFilter, offset: int, page: Sequence[StoredEntity]) -> bool:
-        """Whether entities follow a page that may have been cut at its size."""
-        return bool(page) and bool(await self._store.entities(wanted, 1, offset, 1))
+        """Answer an id; one that is no stored entity's is read as a ticker, of the last 30 days."""
+        found = await self.entities.stored(provider, id)
+        if found is not None:
+            return found
+        asked = default_range(provider.info, self.clock.now_ms())
+        search = RangeSearch(provider.key(id, {}), asked, absolute=False)
+        return await self._range(provider, search, strict)
 
 
 async def _settled(work: object) -> Filled:
@@ -541,25 +434,3 @@ def _has_final(entry: HotSeries) -> bool:
         row.final and row.outcome is Outcome.HELD and row.generation == state.generation
         for row in state.coverage
     )
-
-
-def _matches(answer: Answer, item: Filter) -> bool:
-    """Whether a stitched entity matches a filter that was given beside its ticker."""
-    match item:
-        case BySource(value):
-            return value == answer.key.provider
-        case ByState(value):
-            return value == answer.state.value
-        case ByTags(values):
-            tags = {f"ticker={answer.key.ticker}"}
-            tags |= {f"{name}={value}" for name, value in answer.key.params}
-            tags.add(f"from={format_instant(answer.asked.start)}")
-            tags.add(f"to={format_instant(answer.asked.end)}")
-            return set(values) <= tags
-        case ByUpdatedAtRange(start, end):
-            bounds = parse_range(start, end, now_ms=answer.updated_at + 1)
-            since = bounds.start_ms
-            return (since is None or since <= answer.updated_at) and (
-                answer.updated_at < bounds.end_ms
-            )
-    return False

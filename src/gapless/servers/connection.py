@@ -12,7 +12,7 @@ import structlog
 
 from gapless.errors import GaplessError, LineTooLong, Overloaded
 from gapless.hub.answers import Answer
-from gapless.hub.hub import Listing
+from gapless.hub.entities import Listing
 from gapless.protocol.codec import LineSplitter, looks_like_http
 from gapless.protocol.messages import (
     KIND_INVALID_JSON,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gapless.hub.answers import Answer
-from gapless.hub.hub import Listing
+from gapless.hub.entities import Listing
 from gapless.protocol.messages import (
     KIND_PROVIDER_REQUEST,
     Entity,

@@ -1,0 +1,178 @@
+"""Collecting an interval from upstream: one request, or chunks that are held to one basis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gapless.domain.blocks import Run, encode
+from gapless.domain.comparing import Basis, Comparison, Same, comparable, compare
+from gapless.domain.coverage import Coverage, Outcome
+from gapless.domain.intervals import Interval
+from gapless.domain.series import SeriesKey
+from gapless.errors import UpstreamUnavailable
+from gapless.hub.bars import Bar
+from gapless.hub.hot import HotSeries
+from gapless.hub.upstream import Tally, Upstream
+from gapless.providers.base import Fetched, Provisional, Record, Traits
+from gapless.store.base import Replacement
+
+# How often a fetch in chunks begins anew because upstream changed its basis between two of them.
+_MOST_RESTARTS = 2
+
+
+@dataclass(slots=True)
+class Collected:
+    """What was fetched so far, for disjoint intervals: records, what may change, what it is."""
+
+    intervals: list[Interval] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    provisional: list[Provisional] = field(default_factory=list)
+    meta: Mapping[str, Any] | None = None
+
+    def add(self, interval: Interval, fetched: Fetched) -> None:
+        """Take the part of an answer that lies in `interval`, which is new."""
+        self.intervals.append(interval)
+        self.records.extend(r for r in fetched.records if interval.start <= r.time < interval.end)
+        for span in fetched.provisional:
+            start, end = max(span.start, interval.start), min(span.end, interval.end)
+            if start < end:
+                self.provisional.append(Provisional(start, end, span.refresh_after))
+        if fetched.meta is not None:
+            self.meta = fetched.meta
+
+    def replacement(self, interval: Interval, now: int) -> Replacement:
+        """Return what is stored for `interval`: its records and what is known by them."""
+        times = [r for r in self.records if interval.start <= r.time < interval.end]
+        run = Run.of((record.time, encode(record.row)) for record in sorted(times, key=_time))
+        coverage: list[Coverage] = []
+        provisional = sorted(
+            span for span in self.provisional if span.start < interval.end > interval.start
+        )
+        at = interval.start
+        for span in provisional:
+            start, end = max(span.start, interval.start), min(span.end, interval.end)
+            if start >= end:
+                continue
+            if at < start:
+                coverage.append(_row(at, start, run, now, None))
+            coverage.append(_row(start, end, run, now, span.refresh_after))
+            at = end
+        if at < interval.end:
+            coverage.append(_row(at, interval.end, run, now, None))
+        return Replacement(interval, run, tuple(coverage))
+
+
+class Collector:
+    """Asks one provider for intervals of its series."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._provider = upstream.provider
+
+    async def ask(
+        self, key: SeriesKey, interval: Interval, entry: HotSeries, purpose: str, tally: Tally
+    ) -> Fetched:
+        """Fetch once; `purpose` (gap, probe, restatement) is for logs, metrics and tests."""
+        return await self._upstream.ask(key, interval, entry.state.meta, purpose, tally)
+
+    def verdict(self, bar: Bar, records: Iterable[Record], basis: Basis) -> Comparison:
+        """Compare a held bar with its fresh copy among `records` (stitching rule 11)."""
+        fresh = next((record for record in records if record.time == bar.time), None)
+        return compare(
+            bar.row,
+            None if fresh is None else as_mapping(fresh.row),
+            basis,
+            self._provider.info.tolerance,
+        )
+
+    async def collect(
+        self,
+        key: SeriesKey,
+        interval: Interval,
+        entry: HotSeries,
+        traits: Traits,
+        tally: Tally,
+        purpose: str = "gap",
+    ) -> Collected:
+        """Fetch an interval, in chunks where one request cannot span it.
+
+        Chunks overlap by one final bar, which must agree, or all begins anew: the chunks of one
+        plan are of one basis (stitching rule 13).
+        """
+        span = traits.max_span
+        if span is None or interval.length <= span:
+            collected = Collected()
+            collected.add(interval, await self.ask(key, interval, entry, purpose, tally))
+            return collected
+        for _ in range(_MOST_RESTARTS + 1):
+            chunks = await self._chunks(key, interval, entry, span, tally, purpose)
+            if chunks is not None:
+                return chunks
+        raise UpstreamUnavailable(
+            f"{self._provider.info.name} changed {key.text} again and again while it was fetched "
+            "in parts; nothing was stored, try again later"
+        )
+
+    async def _chunks(
+        self,
+        key: SeriesKey,
+        interval: Interval,
+        entry: HotSeries,
+        span: int,
+        tally: Tally,
+        purpose: str,
+    ) -> Collected | None:
+        """Fetch an interval in chunks; `None` where two of them do not fit."""
+        basis = self._provider.info.basis if self._provider.info.revises else None
+        traits = self._provider.traits(key)
+        collected = Collected()
+        anchor: Bar | None = None
+        at = interval.start
+        while at < interval.end:
+            overlaps = anchor is not None and anchor.time >= at - span // 2
+            start = anchor.time if anchor is not None and overlaps else at
+            end = min(interval.end, start + span)
+            fetched = await self.ask(key, Interval(start, end), entry, purpose, tally)
+            if anchor is not None and basis is not None:
+                records: Sequence[Record] = fetched.records
+                if not overlaps:
+                    there = Interval(anchor.time, anchor.time + traits.bar)
+                    records = (await self.ask(key, there, entry, "probe", tally)).records
+                if not isinstance(self.verdict(anchor, records, basis), Same):
+                    return None
+            collected.add(Interval(at, end), fetched)
+            anchor = _last_final(fetched, basis) or anchor
+            at = end
+        return collected
+
+
+def _last_final(fetched: Fetched, basis: Basis | None) -> Bar | None:
+    """Return the last bar of an answer that is final and can be compared."""
+    if basis is None:
+        return None
+    for record in reversed(fetched.records):
+        if any(span.start <= record.time < span.end for span in fetched.provisional):
+            continue
+        row = as_mapping(record.row)
+        if comparable(row, basis):
+            return Bar(record.time, row)
+    return None
+
+
+def as_mapping(row: Any) -> Mapping[str, Any]:
+    """Return a record as a mapping, whether it is one or a struct."""
+    if isinstance(row, Mapping):
+        return row
+    return {name: getattr(row, name) for name in row.__struct_fields__}
+
+
+def _row(start: int, end: int, run: Run, now: int, refresh_after: int | None) -> Coverage:
+    i, j = run.bounds(Interval(start, end))
+    outcome = Outcome.HELD if j > i else Outcome.EMPTY
+    return Coverage(start, end, outcome, now, refresh_after)
+
+
+def _time(record: Record) -> int:
+    return record.time

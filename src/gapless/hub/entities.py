@@ -1,0 +1,187 @@
+"""Entities by id, by filter and page by page: what is stored, and views of what is held.
+
+Nothing here goes upstream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gapless.clock import Clock
+from gapless.domain.intervals import Interval
+from gapless.domain.planning import plan
+from gapless.domain.series import parse_view_id
+from gapless.errors import InvalidQuery, NotFound
+from gapless.hub.answers import Answer, compose
+from gapless.hub.holdings import Holdings
+from gapless.hub.ranges import present, reach
+from gapless.protocol.messages import (
+    ById,
+    BySource,
+    ByState,
+    ByTags,
+    ByUpdatedAtRange,
+    ByUrl,
+    Filter,
+)
+from gapless.protocol.times import format_instant, parse_range
+from gapless.providers.base import Provider
+from gapless.store.base import EntityFilter, StoredEntity
+
+
+@dataclass(frozen=True, slots=True)
+class ListingLimits:
+    """How much one listing holds: entities asked for, unasked, and bytes."""
+
+    most: int = 1_000
+    default: int = 100
+    max_bytes: int = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Stored entities and views; `next_offset`: where to go on after a page that was cut short."""
+
+    entities: Sequence[StoredEntity | Answer]
+    next_offset: int | None = None
+
+
+class Entities:
+    """Finds entities in the store, and makes views of what is held."""
+
+    def __init__(self, holdings: Holdings, clock: Clock, limits: ListingLimits) -> None:
+        self._holdings = holdings
+        self._store = holdings.store
+        self._clock = clock
+        self._limits = limits
+
+    async def stored(self, provider: Provider, id: str) -> Listing | None:
+        """Return the stored entity, or the view, of this id.
+
+        `None`: it is neither and not spelled as a view's. Raises `NotFound` for a view that is
+        not wholly held.
+        """
+        name = provider.info.name
+        found = await self._store.entities(EntityFilter(ids=(id,), source=name), 1)
+        if found:
+            return Listing(found)
+        if parse_view_id(id) is None:
+            return None
+        view = await self.view(provider, id)
+        if view is None:
+            raise NotFound(
+                f"{id!r} is not wholly held; search {name} for its ticker and range instead"
+            )
+        return Listing([view])
+
+    async def many(self, provider: Provider, ids: Sequence[str]) -> Listing:
+        """Return those of these entities that are stored, in the order asked."""
+        if len(ids) > self._limits.most:
+            raise InvalidQuery(
+                f"{len(ids):,} ids are more than the {self._limits.most:,} of one request"
+            )
+        wanted = EntityFilter(ids=tuple(ids), source=provider.info.name)
+        stored = {one.id: one for one in await self._store.entities(wanted, len(ids) or 1)}
+        found: list[StoredEntity | Answer] = []
+        for id in ids:
+            entity = stored.get(id) or await self.view(provider, id)
+            if entity is not None:
+                found.append(entity)
+        if not found:
+            raise NotFound(f"none of the {len(ids)} entities is stored")
+        return Listing(found)
+
+    async def view(self, provider: Provider, id: str) -> Answer | None:
+        """Answer a view by its id from what is wholly held (stitching rule 20)."""
+        parts = parse_view_id(id)
+        if parts is None or parts.source != provider.info.name:
+            return None
+        now = self._clock.now_ms()
+        try:
+            key = provider.key(parts.ticker, dict(parts.params))
+            bounds = parse_range(parts.start, parts.end, now_ms=now)
+        except InvalidQuery:
+            return None
+        if bounds.start_ms is None or bounds.end_ms > present(now):
+            return None
+        asked = Interval(bounds.start_ms, bounds.end_ms)
+        entry = await self._holdings.load(key, asked)
+        # At the beginning of time nothing is due: what is held is held, if only as stale.
+        wanted = plan(
+            asked,
+            entry.state.coverage,
+            entry.state.generation,
+            reach(provider, key, now),
+            -1,
+        )
+        if wanted.gaps or wanted.unserved or wanted.rescale:
+            return None
+        return compose(entry, wanted, now)
+
+    async def filtered(
+        self, provider: Provider, filters: Sequence[Filter], limit: int | None
+    ) -> Listing:
+        """Filter what is stored; nothing goes upstream."""
+        ids: tuple[str, ...] | None = None
+        tags: list[str] = []
+        state: str | None = None
+        source: str | None = None
+        updated: tuple[str | None, str | None] = (None, None)
+        for item in filters:
+            match item:
+                case ById(value):
+                    ids = (value,) if ids is None or value in ids else ()
+                case BySource(value):
+                    source = value
+                case ByState(value):
+                    state = value
+                case ByTags(values):
+                    tags.extend(values)
+                case ByUrl(value):
+                    tags.append(f"url={value}")
+                case ByUpdatedAtRange(start, end):
+                    bounds = parse_range(start, end, now_ms=self._clock.now_ms())
+                    since = None if bounds.start_ms is None else format_instant(bounds.start_ms)
+                    updated = (since, format_instant(bounds.end_ms))
+                case _:
+                    pass
+        wanted = EntityFilter(ids, provider.info.name, source, state, tuple(tags), updated)
+        return await self.listed(wanted, limit, 0)
+
+    async def listed(self, wanted: EntityFilter, limit: int | None, offset: int) -> Listing:
+        """Return a page of what is stored; `limit` `None` leaves its length to the hub."""
+        most = self._limits.default if limit is None else limit
+        most = min(most, self._limits.most)
+        if most == 0:
+            return Listing(())
+        found = await self._store.entities(wanted, most + 1, offset, self._limits.max_bytes)
+        page = found[:most]
+        cut_short = len(found) > most or await self._more(wanted, offset + len(page), page)
+        return Listing(page, offset + len(page) if cut_short else None)
+
+    async def _more(self, wanted: EntityFilter, offset: int, page: Sequence[StoredEntity]) -> bool:
+        """Whether entities follow a page that may have been cut at its size."""
+        return bool(page) and bool(await self._store.entities(wanted, 1, offset, 1))
+
+
+def matches(answer: Answer, item: Filter) -> bool:
+    """Whether a stitched entity matches a filter that was given beside its ticker."""
+    match item:
+        case BySource(value):
+            return value == answer.key.provider
+        case ByState(value):
+            return value == answer.state.value
+        case ByTags(values):
+            tags = {f"ticker={answer.key.ticker}"}
+            tags |= {f"{name}={value}" for name, value in answer.key.params}
+            tags.add(f"from={format_instant(answer.asked.start)}")
+            tags.add(f"to={format_instant(answer.asked.end)}")
+            return set(values) <= tags
+        case ByUpdatedAtRange(start, end):
+            bounds = parse_range(start, end, now_ms=answer.updated_at + 1)
+            since = bounds.start_ms
+            return (since is None or since <= answer.updated_at) and (
+                answer.updated_at < bounds.end_ms
+            )
+    return False

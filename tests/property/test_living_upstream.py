@@ -51,6 +51,8 @@ MARKET = Market(
         coin("BTC-USD", first_trade=date(2024, 1, 2)),
     ],
     prices=RandomWalk(7),
+    # One host is behind the other: by less than bars take to be final.
+    edge_lags_s=(0.0, 600.0),
 )
 FAULTS = {
     "429": faults.too_many_requests("Edge: Too Many Requests"),
@@ -193,6 +195,12 @@ class LivingUpstream(RuleBasedStateMachine):
         self.world.clock.now_s += BREAKER_S
         self.faulty = False
 
+    @rule(disagreeing=st.booleans())
+    def hosts_disagree(self, disagreeing: bool) -> None:
+        """Have the hosts answer in turn, one of them behind; or no longer."""
+        self.world.sim.alternate_edges = disagreeing
+        self.truth.disagreeing |= disagreeing
+
     @rule()
     def restart(self) -> None:
         self.runner.run(self.world.restart())
@@ -240,7 +248,7 @@ class LivingUpstream(RuleBasedStateMachine):
         if isinstance(again[0], Answer) and again[0].state == "ready":
             assert again[0].requests == 0, "asked again at once, it asks nothing upstream"
 
-    @precondition(lambda self: not self.faulty)
+    @precondition(lambda self: not self.faulty and not self.world.sim.alternate_edges)
     @rule(length=st.integers(1, 30))
     def ask_fresh_hub(self, length: int) -> None:
         """A hub on an empty database answers what the oracle says: the oracle is no fiction."""

@@ -53,12 +53,20 @@ class Truth:
     market: Market
     happenings: list[Happening]
     ledger: Ledger
-    edges: tuple[int, ...] = (0,)
+    disagreeing: bool = False
+    """Whether, now or before, the hosts took turns in answering."""
 
-    def now(self, key: SeriesKey, start: int, end: int, now: int) -> dict[int, dict[str, Any]]:
-        """Return upstream's records in a range at an instant, by milliseconds."""
+    @property
+    def lag(self) -> int:
+        """Milliseconds by which an answer of upstream may be behind."""
+        return round(1000 * self.market.edge_lags_s[-1]) if self.disagreeing else 0
+
+    def now(
+        self, key: SeriesKey, start: int, end: int, now: int, edge: int = 0
+    ) -> dict[int, dict[str, Any]]:
+        """Return a host's records in a range at an instant, by milliseconds."""
         bars = self.market.bars(
-            key.ticker, key.param("interval", "1d"), start / 1000, end / 1000, now / 1000
+            key.ticker, key.param("interval", "1d"), start / 1000, end / 1000, now / 1000, edge
         )
         return {int(bar.t) * 1000: record(bar) for bar in bars}
 
@@ -87,23 +95,23 @@ class Truth:
             self._one_generation(key, answer, held)
             return
         truth = self.now(key, *answer.asked, now)
+        behind = self.now(key, *answer.asked, now, 1) if self.disagreeing else truth
         for time in sorted({*held, *truth}):
             if time in missing:
                 continue
             kept = self.ledger.last(key, time)
             if kept is None:
                 # Nothing was ever stored here: it is known by a tail that is not due.
-                assert time in truth
                 assert time not in held
                 self._after_tail(key, time, now)
                 continue
             if time in marked:
                 self._rescaled(held.get(time), truth.get(time))
                 continue
-            self._as_served(key, time, held.get(time), kept, served)
-            self._one_basis(key, time, kept, now, asked if answer.requests else [])
-            if held.get(time) != truth.get(time):
-                self._excused(key, time, kept, now, asked, held.get(time), truth.get(time))
+            view = self._as_served(key, time, held.get(time), kept, served)
+            self._one_basis(key, time, view, now, asked if answer.requests else [])
+            if held.get(time) not in (truth.get(time), behind.get(time)):
+                self._excused(key, time, kept, view, now, asked, held.get(time), truth.get(time))
 
     def _partition(self, answer: Answer) -> None:
         parts = [
@@ -127,37 +135,40 @@ class Truth:
         mine: dict[str, Any] | None,
         kept: Kept,
         served: set[float],
-    ) -> None:
-        """A record is what upstream said at one of the instants of the fetch that stored it."""
+    ) -> int:
+        """Return as of when the record is: one of the instants of the fetch that stored it."""
         # Seconds as upstream's clock has them: the ledger's milliseconds are rounded.
         instants = [at for at in served if kept.planned - 1 <= at * 1000 <= kept.stored + 1] or [
             kept.stored / 1000
         ]
-        said = [
-            self.market.bars(
-                key.ticker,
-                key.param("interval", "1d"),
-                time / 1000,
-                time / 1000 + 1,
-                at,
-                edge,
-            )
-            for at in instants
-            for edge in self.edges
-        ]
-        versions = [record(bars[0]) if bars else None for bars in said]
-        assert mine in versions, f"{_at(time)}: {mine} was never served: {versions}"
+        views: list[float] = []
+        for at in instants:
+            for edge in (0, 1) if self.disagreeing else (0,):
+                bars = self.market.bars(
+                    key.ticker,
+                    key.param("interval", "1d"),
+                    time / 1000,
+                    time / 1000 + 1,
+                    at,
+                    edge,
+                )
+                if mine == (record(bars[0]) if bars else None):
+                    views.append(1000 * self.market.seen_by(edge, at))
+        assert views, f"{_at(time)}: {mine} was never served between {instants}"
+        return round(max(views))
 
     def _one_basis(
-        self, key: SeriesKey, time: int, kept: Kept, now: int, asked: list[Asked]
+        self, key: SeriesKey, time: int, view: int, now: int, asked: list[Asked]
     ) -> None:
         """No change of basis since the record was stored may have gone unnoticed too long."""
-        for change in self._basis_changes(key, time, kept.stored, now):
+        for change in self._basis_changes(key, time, view, now - self.lag):
             compared = self.ledger.compared.get(key, 0)
             answered = [one for one in asked if one.error is None]
             if not self._servable(key, time, now):
                 continue
-            assert change > compared, f"{_at(time)}: compared at {_at(compared)}, changed before"
+            assert change > compared - self.lag, (
+                f"{_at(time)}: compared at {_at(compared)}, changed before"
+            )
             assert not answered, f"{_at(time)}: fetched beside a basis from before {_at(change)}"
             assert now - compared <= TTL_MS or not self._closed(key, compared, now), (
                 f"{_at(time)}: basis last checked at {_at(compared)}, now {_at(now)}"
@@ -168,13 +179,14 @@ class Truth:
         key: SeriesKey,
         time: int,
         kept: Kept,
+        view: int,
         now: int,
         asked: list[Asked],
         mine: dict[str, Any] | None,
         true: dict[str, Any] | None,
     ) -> None:
         """A record that differs from upstream now is excused by a rule, or the answer is wrong."""
-        if self._basis_changes(key, time, kept.stored, now):
+        if self._basis_changes(key, time, view, now):
             return
         row = next((one for one in kept.coverage if one.start <= time < one.end), None)
         assert row is not None
@@ -188,7 +200,7 @@ class Truth:
             for one in self.happenings
             if isinstance(one, Restatement)
             and one.symbol == key.ticker
-            and kept.planned <= one.seen_s * 1000 <= now
+            and view < one.seen_s * 1000 <= now
             and self._day_in_bar(key, one.day, time)
         ]
         revised += [
@@ -199,10 +211,12 @@ class Truth:
             and one.day is not None
             and self._day_in_bar(key, one.day, time)
             for edge in (one.from_s, one.heals_s or math.inf)
-            if kept.planned <= edge * 1000 <= now
+            if view < edge * 1000 <= now
         ]
         assert revised, f"{_at(time)}: {mine} is not {true}, and nothing explains it"
-        if servable and not _nearly(mine, true) and (mine is None or mine["close"] is not None):
+        told = max(revised) <= now - self.lag
+        priced = mine is None or mine["close"] is not None
+        if servable and told and priced and not _nearly(mine, true):
             # A bar without prices beside a gap is passed over when bars are compared.
             anew = [
                 one

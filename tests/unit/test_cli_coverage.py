@@ -110,7 +110,7 @@ def test_the_table_has_a_bar_and_what_it_cannot_show() -> None:
     assert lines[1].startswith("2025-01-01 xxxxx")
     assert lines[1].endswith("~~~~~ 2025-04-11")
     assert len(lines[1]) == 80
-    remarks = " ".join(lines[2:4])
+    remarks = " ".join(lines[2:5])
     assert "2 gaps, longest 2025-01-11..2025-01-31" in remarks
     assert "14 records on an older basis" in remarks
     assert "provisional until 2025-04-11 00:15" in remarks

@@ -196,7 +196,8 @@ def record(shown: View) -> dict[str, Any]:
 def show(views: Sequence[View], path: Path, now: int, console: Console, blocks: bool) -> None:
     """Print a bar for each series, with what there is to say of it, and what the bars mean."""
     if not views:
-        console.print(f"{path} holds nothing yet: what is asked of a hub on it will be kept there")
+        text = f"{path} holds nothing yet: what is asked of a hub on it will be kept there"
+        console.print(text, soft_wrap=True)
         return
     width = min(console.width, _WIDEST)
     seen: set[Shade] = set()

@@ -287,8 +287,8 @@ def _within_sessions(chart: Chart, interval: str, hours: Hours) -> list[Bar]:
 
 
 def _snapshot(bar: Bar, last_trade: int | None) -> bool:
-    """Whether a row is nothing but the last price at the time of the last trade."""
-    if bar.volume or bar.null or not bar.open == bar.high == bar.low == bar.close:
+    """Whether a row is nothing but the last price, or no price, at the time of the last trade."""
+    if bar.volume or not bar.open == bar.high == bar.low == bar.close:
         return False
     return last_trade is None or abs(bar.timestamp - last_trade) < _NEAR_S
 

@@ -111,6 +111,19 @@ def insert(rows: Iterable[Coverage], fresh: Sequence[Coverage]) -> list[Coverage
     return result
 
 
+def unverified(rows: Iterable[Coverage], generation: int, until: int) -> list[Coverage]:
+    """Return the rows with what is held and ends by `until` marked (stitching rule 12)."""
+    return [
+        replace(row, mark=Mark.UNVERIFIED)
+        if row.end <= until
+        and row.generation == generation
+        and row.outcome is Outcome.HELD
+        and row.mark is None
+        else row
+        for row in rows
+    ]
+
+
 def within(rows: Iterable[Coverage], asked: Interval) -> list[Coverage]:
     """Return the rows that overlap `asked`, whole."""
     return [row for row in rows if row.start < asked.end and asked.start < row.end]

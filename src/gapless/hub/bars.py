@@ -52,7 +52,7 @@ class HeldBars:
         before = Interval(gap.start - reach, gap.start)
         after = Interval(gap.end, gap.end + reach)
         entry = await self._holdings.load(entry.state.key, Interval(before.start, after.end))
-        first = self._served_from(traits, now)
+        first = self.served_from(traits, now)
         near = [
             bar
             for bars in (
@@ -81,7 +81,7 @@ class HeldBars:
         outside: Interval | None = None,
     ) -> Bar | None:
         """Return the oldest final bar that upstream still serves."""
-        first = self._served_from(traits, now)
+        first = self.served_from(traits, now)
         for row in entry.state.coverage:
             if (
                 row.generation != entry.state.generation
@@ -104,7 +104,7 @@ class HeldBars:
 
     def along(self, entry: HotSeries, gap: Interval, traits: Traits, now: int) -> Interval:
         """Return the gap together with what is held and served but cannot be compared."""
-        first = self._served_from(traits, now)
+        first = self.served_from(traits, now)
         held = [
             row.interval.intersection(Interval(first, now))
             for row in entry.state.coverage
@@ -121,7 +121,7 @@ class HeldBars:
         self, entry: HotSeries, bar: Bar, gaps: Sequence[Interval], traits: Traits, now: int
     ) -> Interval:
         """Return the held stretch around a bar that upstream still serves, without the gaps."""
-        first = self._served_from(traits, now)
+        first = self.served_from(traits, now)
         state = entry.state
         held = union(
             row.interval
@@ -144,7 +144,8 @@ class HeldBars:
                 if comparable(parsed, basis):
                     yield Bar(time, parsed)
 
-    def _served_from(self, traits: Traits, now: int) -> int:
+    def served_from(self, traits: Traits, now: int) -> int:
+        """Return how far back upstream serves."""
         return (
             self._provider.info.data_start if traits.look_back is None else now - traits.look_back
         )

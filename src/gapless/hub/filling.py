@@ -72,7 +72,13 @@ class Filler:
             for block in entry.state.blocks
         )
         return await self._commit(
-            entry, collected, [wide], now, compared=True, unheld=not held and wide == gap
+            entry,
+            collected,
+            [wide],
+            now,
+            compared=True,
+            unheld=not held and wide == gap,
+            unverified_until=self._bars.served_from(traits, now) if held else None,
         )
 
     async def verify(self, key: SeriesKey, oldest: Bar, tally: Tally) -> Filled:
@@ -269,6 +275,7 @@ class Filler:
         *,
         compared: bool = False,
         unheld: bool = False,
+        unverified_until: int | None = None,
     ) -> Filled:
         """Store the fetched intervals in one transaction (stitching rule 6)."""
         state = entry.state
@@ -297,6 +304,7 @@ class Filler:
                 compared_at=now if anew and (held or fills) else None,
                 meta=collected.meta,
                 at=now,
+                unverified_until=unverified_until,
             )
         )
         return Filled(tuple(intervals), change is not None)

@@ -71,7 +71,8 @@ class Change:
     `generation` is the one planned under. `unheld`: it was planned on no held record, so nothing
     was compared; if by now there are records that it would leave beside its own, the change is
     refused. `basis_change` begins a new generation with the records of this change. `compared_at`
-    moves `basis_checked_at`.
+    moves `basis_checked_at`. Held coverage that ends by `unverified_until` is marked as such:
+    upstream no longer serves it, and nothing was held that tells its basis.
     """
 
     key: SeriesKey
@@ -82,6 +83,7 @@ class Change:
     compared_at: int | None = None
     meta: Mapping[str, Any] | None = None
     at: int = 0
+    unverified_until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

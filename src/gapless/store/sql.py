@@ -268,7 +268,8 @@ def _decoding(what: str) -> Iterator[None]:
     except (ValueError, TypeError, AttributeError) as error:
         raise DatabaseDamaged(
             f"{what} of the database cannot be read: {error}; "
-            "run 'gapless db check' and, if it agrees, forget the series with 'gapless cache prune'"
+            "run 'gapless db check', then restore a copy of the file or move it away and start anew: "
+            "what it held is fetched again"
         ) from error
 
 
@@ -302,6 +303,11 @@ def _apply(connection: Connection, change: Change, limit: int) -> Snapshot:
     for replacement in change.replacements:
         state, added = _replace(connection, state, replacement, change.at, limit)
         fresh.update(added)
+    if change.unverified_until is not None:
+        marked = known.unverified(state.coverage, state.generation, change.unverified_until)
+        assert state.number is not None
+        _write_coverage(connection, state.number, state.coverage, marked)
+        state = replace(state, coverage=tuple(marked))
     held = {block.number for block in state.blocks}
     return Snapshot(state, {number: run for number, run in fresh.items() if number in held})
 

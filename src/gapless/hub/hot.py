@@ -69,16 +69,33 @@ class HotRun:
         self._escaped, self._offsets = escape(text), array("q", moved)
 
 
+class Validity:
+    """Whether a series in memory is still what the store shows.
+
+    An object of its own, so that what was made of a series can ask without keeping it in memory.
+    """
+
+    __slots__ = ("current",)
+
+    def __init__(self) -> None:
+        self.current = True
+
+
 class HotSeries:
     """A series in memory; `current` turns false when the store has moved on or it was let go."""
 
-    __slots__ = ("current", "runs", "size", "state")
+    __slots__ = ("runs", "size", "state", "validity")
 
     def __init__(self, state: SeriesState) -> None:
         self.state = state
         self.runs: dict[int, HotRun] = {}
-        self.current = True
+        self.validity = Validity()
         self.size = 0
+
+    @property
+    def current(self) -> bool:
+        """Whether it is still what the store shows."""
+        return self.validity.current
 
     def lacking(self, interval: Interval) -> list[int]:
         """Return the numbers of the blocks over `interval` whose runs are not in memory."""
@@ -190,7 +207,7 @@ class HotTier:
     def _remove(self, key: SeriesKey) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
-            entry.current = False
+            entry.validity.current = False
             self.size -= entry.size
 
     def _weigh(self, entry: HotSeries) -> None:

@@ -59,6 +59,11 @@ class LineSplitter:
         unread = len(self._chunk) - self._pos + sum(map(len, self._waiting))
         return unread + len(self._partial)
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is held: the next byte fed begins a line."""
+        return self._pos >= len(self._chunk) and not self._waiting and not self._partial
+
     def feed(self, data: bytes) -> None:
         """Add received bytes; after an overrun they are dropped."""
         if self.overrun or not data:

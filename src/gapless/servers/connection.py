@@ -150,8 +150,28 @@ class Connection(asyncio.Protocol):
                 # A browser was made to talk to this port: nothing of it may run.
                 self.abort()
                 return
-        self._splitter.feed(data)
-        self._go_on()
+        if not self._at_rest(data) or not self._reply_from_memory(data):
+            self._splitter.feed(data)
+            self._go_on()
+
+    def _at_rest(self, data: bytes) -> bool:
+        """Whether nothing is under way and `data` is one whole line: the common case by far."""
+        return (
+            self._queue is None
+            and not self._in_flight
+            and not self._paused
+            and not self._ended
+            and self._splitter.empty
+            and data.find(b"\n") == len(data) - 1
+        )
+
+    def _reply_from_memory(self, line: bytes) -> bool:
+        """Answer a line that is memorised; leave any other."""
+        parts = self._server.memos.reply(line[:-1], self._server.clock.now_ms())
+        if parts is None:
+            return False
+        self._transport.writelines(parts)
+        return True
 
     def eof_received(self) -> bool:
         """Answer what was asked, then close: the client may have only stopped sending."""

@@ -11,8 +11,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from gapless.hub.answers import Answer
-from gapless.hub.hot import HotSeries
-from gapless.servers.wire import Frame
+from gapless.hub.hot import Validity
+from gapless.servers.wire import ID_HEAD, Frame
 
 # A request id that can be echoed without being looked at any closer, at the head of its line.
 _HEAD = re.compile(
@@ -28,7 +28,7 @@ class Memo:
     body: bytes
     stitch: bytes
     fresh_until: int | None
-    entry: HotSeries
+    validity: Validity
 
 
 class Memos:
@@ -39,26 +39,27 @@ class Memos:
         self._size = 0
         self._memos: OrderedDict[bytes, Memo] = OrderedDict()
 
-    def split(self, line: bytes) -> tuple[bytes, bytes] | None:
-        """Take a line apart into its id and the rest; `None` where it does not begin so."""
+    def reply(self, line: bytes, now_ms: int) -> list[bytes] | None:
+        """Return the parts of the answer to a line, if it is memorised and still holds."""
         match = _HEAD.match(line)
         if match is None:
             return None
-        return match[1], line[match.end() :]
-
-    def get(self, rest: bytes, now_ms: int) -> Memo | None:
-        """Return the memo of a line's rest, if it still holds."""
+        rest = line[match.end() :]
         memo = self._memos.get(rest)
         if memo is None:
             return None
-        if memo.entry.current and (memo.fresh_until is None or now_ms < memo.fresh_until):
+        if memo.validity.current and (memo.fresh_until is None or now_ms < memo.fresh_until):
             self._memos.move_to_end(rest)
-            return memo
+            return [ID_HEAD, match[1], memo.body, b"%d" % now_ms, memo.stitch]
         self._drop(rest)
         return None
 
-    def put(self, rest: bytes, answer: Answer, frame: Frame, now_ms: int) -> None:
-        """Keep an answer, if it may be given again."""
+    def put(self, line: bytes, answer: Answer, frame: Frame, now_ms: int) -> None:
+        """Keep the answer to a line, if it may be given again."""
+        match = _HEAD.match(line)
+        if match is None:
+            return
+        rest = line[match.end() :]
         until = answer.fresh_until
         if len(rest) > _LONGEST_KEY or (until is not None and until <= now_ms):
             return
@@ -67,7 +68,7 @@ class Memos:
             return
         if rest in self._memos:
             self._drop(rest)
-        self._memos[rest] = Memo(body, frame.stitch, until, answer.entry)
+        self._memos[rest] = Memo(body, frame.stitch, until, answer.entry.validity)
         self._size += len(body) + len(rest)
         while self._size > self._limit:
             self._drop(next(iter(self._memos)))

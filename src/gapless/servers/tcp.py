@@ -38,7 +38,7 @@ from gapless.protocol.messages import (
 )
 from gapless.servers.connection import Connection, Outcome
 from gapless.servers.memo import Memos
-from gapless.servers.wire import ID_HEAD, encode_listing, frame
+from gapless.servers.wire import encode_listing, frame
 
 _log = structlog.get_logger("gapless.tcp")
 
@@ -108,11 +108,9 @@ class TcpServer:
     def at_once(self, line: bytes) -> list[bytes] | Outcome | Rejected | tuple[Envelope, Query]:
         """Answer a line without waiting, or return what has to be worked on."""
         now = self.clock.now_ms()
-        split = self.memos.split(line)
-        if split is not None:
-            memo = self.memos.get(split[1], now)
-            if memo is not None:
-                return [ID_HEAD, split[0], memo.body, b"%d" % now, memo.stitch]
+        memorised = self.memos.reply(line, now)
+        if memorised is not None:
+            return memorised
         envelope = decode_envelope(line)
         if isinstance(envelope, Rejected):
             return envelope
@@ -125,8 +123,7 @@ class TcpServer:
                 if answer is None:
                     return envelope, query
                 framed = frame(answer, query.request_kind, envelope.data_as_array)
-                if split is not None:
-                    self.memos.put(split[1], answer, framed, now)
+                self.memos.put(line, answer, framed, now)
                 return framed.parts(envelope.request_id, now)
             return [self._simple(envelope, query, now)]
         except GaplessError as error:

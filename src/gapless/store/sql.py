@@ -268,8 +268,8 @@ def _decoding(what: str) -> Iterator[None]:
     except (ValueError, TypeError, AttributeError) as error:
         raise DatabaseDamaged(
             f"{what} of the database cannot be read: {error}; "
-            "run 'gapless db check', then restore a copy of the file or move it away and start anew: "
-            "what it held is fetched again"
+            "run 'gapless db check', then restore a copy of the file, or move it away and start "
+            "anew: what it held is fetched again"
         ) from error
 
 

@@ -71,9 +71,19 @@ class Truth:
         return {int(bar.t) * 1000: record(bar) for bar in bars}
 
     def check(
-        self, key: SeriesKey, answer: Answer, now: int, asked: list[Asked], served: set[float]
+        self,
+        key: SeriesKey,
+        answer: Answer,
+        now: int,
+        asked: list[Asked],
+        served: set[float],
+        alone: bool = True,
     ) -> None:
-        """Hold the answer against upstream; `served`: when upstream answered, in seconds."""
+        """Hold the answer against upstream.
+
+        `served`: when upstream answered, in seconds. `alone`: no other request is under way, so
+        that what was asked upstream is stored by now.
+        """
         told = json.loads(answer.text())
         times = [one["timestamp"] * 1000 for one in told]
         assert times == sorted(set(times)), "records ascend, one a time"
@@ -111,7 +121,8 @@ class Truth:
             view = self._as_served(key, time, held.get(time), kept, served)
             self._one_basis(key, time, view, now, asked if answer.requests else [])
             if held.get(time) not in (truth.get(time), behind.get(time)):
-                self._excused(key, time, kept, view, now, asked, held.get(time), truth.get(time))
+                stored = asked if alone else []
+                self._excused(key, time, kept, view, now, stored, held.get(time), truth.get(time))
 
     def _partition(self, answer: Answer) -> None:
         parts = [

@@ -56,40 +56,49 @@ class Server:
     port: int
 
 
-async def start(database: Path) -> Server:
-    """Run `gapless serve` until it says that it is ready."""
+async def launch(database: Path) -> asyncio.subprocess.Process:
+    """Begin a `gapless serve`."""
     config = database.with_name("settings.toml")
     config.write_text(SETTINGS)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GAPLESS_")}
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gapless", "serve", "--tcp", "127.0.0.1:0"),
         *("--db", str(database), "--config", str(config)),
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=environment,
     )
+
+
+async def ready(process: asyncio.subprocess.Process) -> int:
+    """Wait until a hub says that it is ready; return its port."""
     assert process.stderr is not None
     said = b""
     async with asyncio.timeout(PATIENCE_S):
-        while not said.startswith(b"gapless "):
+        while b" ready tcp=" not in said:
             said = await process.stderr.readline()
             assert said, "the hub ended before it was ready"
     (address,) = (word for word in said.decode().split() if word.startswith("tcp="))
-    return Server(process, int(address.rpartition(":")[2]))
+    return int(address.rpartition(":")[2])
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Kill a hub, if it is there yet, and see it gone."""
+    if process.returncode is None:
+        process.kill()
+    async with asyncio.timeout(PATIENCE_S):
+        # Reading to the end lets its pipe be closed.
+        await process.communicate()
 
 
 @asynccontextmanager
 async def running(database: Path) -> AsyncIterator[Server]:
     """Run `gapless serve` for the length of the block, which may kill it."""
-    server = await start(database)
+    process = await launch(database)
     try:
-        yield server
+        yield Server(process, await ready(process))
     finally:
-        if server.process.returncode is None:
-            server.process.kill()
-        async with asyncio.timeout(PATIENCE_S):
-            # Reading to the end lets its pipe be closed.
-            await server.process.communicate()
+        await end(process)
 
 
 def some_range(rng: random.Random, oracle: SampleOracle) -> tuple[str, Interval]:
@@ -99,30 +108,39 @@ def some_range(rng: random.Random, oracle: SampleOracle) -> tuple[str, Interval]
     return rng.choice(oracle.tickers), Interval(at, min(END, at + days * DAY_MS))
 
 
-async def ask_on(wire: Wire, rng: random.Random, oracle: SampleOracle, life: Life) -> None:
+async def ask_on(
+    wire: Wire,
+    rng: random.Random,
+    oracle: SampleOracle,
+    life: Life,
+    enough: int,
+    reached: asyncio.Event,
+) -> None:
     """Ask for one range after the other; note each that is acknowledged."""
     while True:
         ticker, span = some_range(rng, oracle)
         answer = await wire.ask(search("sample", ticker, *map(format_instant, span)))
         assert records(answer) == oracle.rows(ticker, span)
         life.told[ticker, span] = answer["result"][0]["etag"]
+        if len(life.told) >= enough:
+            reached.set()
 
 
 async def ask_until_killed(
     server: Server, rng: random.Random, oracle: SampleOracle, life: Life
 ) -> None:
     """Let clients ask; kill the hub after some answers and a little more."""
-    enough = len(life.told) + rng.randrange(0, 12)
+    enough = len(life.told) + rng.randrange(1, 12)
+    reached = asyncio.Event()
     async with AsyncExitStack() as stack:
         wires = [
             await stack.enter_async_context(await connect(server.port)) for _ in range(CLIENTS)
         ]
-        asking = [asyncio.create_task(ask_on(wire, rng, oracle, life)) for wire in wires]
+        asking = [
+            asyncio.create_task(ask_on(wire, rng, oracle, life, enough, reached)) for wire in wires
+        ]
         async with asyncio.timeout(PATIENCE_S):
-            while len(life.told) < enough:
-                await asyncio.sleep(0)
-                if any(task.done() for task in asking):
-                    break
+            await reached.wait()
         # Not a wait for anything: the moment is what is random.
         await asyncio.sleep(rng.random() * 0.02)
         server.process.kill()
@@ -195,10 +213,10 @@ async def test_a_hub_killed_while_it_makes_its_database_can_start_again(
         folder = tmp_path / str(number)
         folder.mkdir()
         path = folder / "hub.db"
-        starting = asyncio.create_task(start(path))
-        # The moment is what is random.
-        await asyncio.wait([starting], timeout=rng.uniform(0.3, 1.2))
-        starting.cancel()
+        process = await launch(path)
+        # Not a wait for anything: the moment is what is random.
+        await asyncio.sleep(rng.uniform(0.2, 1.0))
+        await end(process)
         async with running(path) as server, await connect(server.port) as wire:
             await wire.ping()
         assert not await asyncio.to_thread(check, path)
@@ -251,7 +269,7 @@ async def go_on(path: Path, done: int) -> Any:
 async def test_a_kill_at_each_write_boundary_leaves_whole_changes(
     tmp_path: Path, pages: int
 ) -> None:
-    """Wherever a write is cut off, each change is there wholly or not at all, acknowledged ones are."""
+    """Wherever a write is cut off, each change is there wholly or not at all, and is if told."""
     command = (sys.executable, str(TESTS / "support" / "killer.py"), str(tmp_path), str(pages))
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -264,7 +282,7 @@ async def test_a_kill_at_each_write_boundary_leaves_whole_changes(
     last = int(said)
     assert last > 10 * len(killer.CHANGES)
     reference = tmp_path / "reference.db"
-    stages = [await look(reference)]
+    stages = [await look(tmp_path / "template.db")]
     for done in range(len(killer.CHANGES)):
         store = await asyncio.to_thread(open_store, reference, killer.BLOCK_RECORDS)
         await store.apply(killer.CHANGES[done])

@@ -73,6 +73,11 @@ def reasons(answer: Answer) -> list[tuple[str, str]]:
     return [(spans([one.interval])[0], one.reason) for one in answer.why]
 
 
+def why(answer: Answer, span: str) -> str:
+    """Return what an answer says of one interval."""
+    return "; ".join(one.message for one in answer.why if spans([one.interval]) == [span])
+
+
 def parts(answer: Answer) -> dict[str, list[str]]:
     """Return the three parts of the asked range that are not empty (stitching rule 14)."""
     named = {"cached": answer.cached, "fetched": answer.fetched, "missing": answer.missing}

@@ -18,6 +18,11 @@ from gapless.domain.series import SeriesKey
 from gapless.errors import GaplessError, OutOfWindow
 from gapless.hub.hot import HotRun, HotSeries
 
+_ON_AN_OLD_BASIS = "held on a basis from before a split or dividend; it could not be fetched anew"
+_ON_ANOTHER_BASIS = (
+    "held on another basis than the rest, which could not be fetched anew; the two are not mixed"
+)
+
 
 class State(StrEnum):
     """How good an answer is (stitching rule 15)."""
@@ -121,8 +126,8 @@ def compose(
     missing = subtract([asked], known)
     if missing == [asked] and not asked.empty:
         raise _sole_failure(plan, failures)
-    why.extend(_explained(missing, failures, plan))
-    why.extend(_explained(stale, failures, plan))
+    why.extend(_explained(missing, failures, plan, _ON_ANOTHER_BASIS))
+    why.extend(_explained(stale, failures, plan, _ON_AN_OLD_BASIS))
     rows = [row for row in rows if row.generation == generation]
     why.extend(_marks(rows, asked))
     if unverified is not None:
@@ -192,8 +197,13 @@ def _sole_failure(plan: Plan, failures: Sequence[Failure]) -> GaplessError:
     )
 
 
-def _explained(parts: Iterable[Interval], failures: Sequence[Failure], plan: Plan) -> list[Reason]:
-    """Return the reasons of what is missing or stale, range by range."""
+def _explained(
+    parts: Iterable[Interval], failures: Sequence[Failure], plan: Plan, otherwise: str
+) -> list[Reason]:
+    """Return the reasons of what is missing or stale, range by range.
+
+    `otherwise` is said of what has not failed by itself.
+    """
     result: list[Reason] = []
     for part in parts:
         left = [part]
@@ -205,13 +215,7 @@ def _explained(parts: Iterable[Interval], failures: Sequence[Failure], plan: Pla
         for hit in intersect(left, plan.unserved):
             result.append(Reason(hit, "out_of_window", "upstream no longer serves that far back"))
         for hit in subtract(left, plan.unserved):
-            result.append(
-                Reason(
-                    hit,
-                    "upstream_unavailable",
-                    "held on a basis from before a split or dividend; it could not be fetched anew",
-                )
-            )
+            result.append(Reason(hit, "upstream_unavailable", otherwise))
     return result
 
 

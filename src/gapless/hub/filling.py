@@ -107,8 +107,10 @@ class Filler:
                     (time, encode(rescale(parsed, basis, ratio)))
                     for time, parsed in held_rows(entry, part, row.generation)
                 )
+                # What nothing could vouch for may lack an earlier ratio: it stays so.
+                mark = row.mark if row.mark is Mark.UNVERIFIED else Mark.RESCALED
                 coverage = Coverage(
-                    *part, row.outcome, row.fetched_at, None, state.generation, Mark.RESCALED
+                    *part, row.outcome, row.fetched_at, None, state.generation, mark
                 )
                 replacements.append(Replacement(part, run, (coverage,)))
         _log.info("records that upstream no longer serves are rescaled", series=key.text)

@@ -63,8 +63,11 @@ class HotRun:
     def _prepare(self) -> None:
         text, offsets = self.run.text, self.run.offsets
         edges = list(offsets)
-        escapes = (b'"', b"\\") if b"\\" in text else (b'"',)
-        shifts = (sum(text.count(one, i, j) for one in escapes) for i, j in pairwise(edges))
+        count = text.count
+        shifts = [count(b'"', i, j) for i, j in pairwise(edges)]
+        if b"\\" in text:
+            backslashes = (count(b"\\", i, j) for i, j in pairwise(edges))
+            shifts = list(map(add, shifts, backslashes))
         moved = map(add, edges, accumulate(shifts, initial=0))
         self._escaped, self._offsets = escape(text), array("q", moved)
 

@@ -10,7 +10,7 @@ import structlog
 from gapless.clock import Clock
 from gapless.domain.coverage import Outcome
 from gapless.domain.intervals import Interval, intersect, subtract
-from gapless.domain.planning import Plan, plan
+from gapless.domain.planning import Plan, Reach, plan
 from gapless.domain.series import SeriesKey
 from gapless.errors import (
     GaplessError,
@@ -193,9 +193,26 @@ class Hub:
             return self._dated(provider, answer, search, now)
         raise InternalError(f"{search.key.text} could not be planned to an end; the log has why")
 
-    async def warm(self) -> None:
-        """Prepare what the first request would otherwise pay for: statements and connections."""
-        await self._store.warm()
+    async def warm(self) -> Answer | None:
+        """Prepare what the first request would otherwise pay for: statements, connections, code.
+
+        Rehearses on a block of any series that is held and returns the answer, `None` where
+        nothing is held. Nothing is asked upstream, and nothing stays in memory.
+        """
+        key = await self._store.warm()
+        if key is None:
+            return None
+        entry = await self.holdings.load(key)
+        blocks = entry.state.blocks
+        if not blocks:
+            return None
+        asked = blocks[0].interval
+        entry = await self.holdings.load(key, asked)
+        whole = Reach(asked.start, asked.end, asked.start)
+        # At the beginning of time nothing is due.
+        wanted = plan(asked, entry.state.coverage, blocks[0].generation, whole, -1)
+        self.hot.drop(key)
+        return compose(entry, wanted, self.clock.now_ms())
 
     async def prune(self, before: int) -> tuple[int, int]:
         """Forget what was fetched before that instant; return (series touched, records gone)."""

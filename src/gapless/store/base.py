@@ -130,8 +130,8 @@ class Figures:
 class Store(Protocol):
     """A store. Reads see one snapshot each; changes are one transaction each."""
 
-    async def warm(self) -> None:
-        """Prepare what the first read would otherwise pay for."""
+    async def warm(self) -> SeriesKey | None:
+        """Prepare what the first read would otherwise pay for; return any series there is."""
         ...
 
     async def read(self, key: SeriesKey, load: Interval | None = None) -> Snapshot:

@@ -119,9 +119,12 @@ class SqlStore:
         self._write_thread = ThreadPoolExecutor(1, "gapless-writer")
         self._read_threads = ThreadPoolExecutor(_READERS, "gapless-reader")
 
-    async def warm(self) -> None:
-        """Compile the statements of a read and open its connection, so that no request has to."""
-        await self._reading(_warm)
+    async def warm(self) -> SeriesKey | None:
+        """Compile the statements of a read and open its connection, so that no request has to.
+
+        Returns any series there is, to rehearse with.
+        """
+        return await self._reading(_warm)
 
     async def read(self, key: SeriesKey, load: Interval | None = None) -> Snapshot:
         """Return the series and the runs of the blocks that overlap `load`."""
@@ -203,10 +206,15 @@ class SqlStore:
         return await asyncio.get_running_loop().run_in_executor(threads, go)
 
 
-def _warm(connection: Connection) -> None:
+def _warm(connection: Connection) -> SeriesKey | None:
     _snapshot(connection, SeriesKey("", ""), None)
     _blocks(connection, -1, _NOTHING)
     _runs(connection, [-1])
+    found = connection.execute(select(schema.series).limit(1)).one_or_none()
+    if found is None:
+        return None
+    with _decoding(f"series {found.number}"):
+        return rows.key_of(found.provider, found.ticker, found.params)
 
 
 def _state(connection: Connection, key: SeriesKey) -> SeriesState:

@@ -253,10 +253,10 @@ class LivingUpstream(RuleBasedStateMachine):
     def ask_twice(self, length: int) -> None:
         now = self.world.clock.now_ms() // 1000 * 1000
         wanted = self._request(now - self._span(length), now)
-        self._ask([wanted])
-        again = self._ask([wanted])
-        if isinstance(again[0], Answer) and again[0].state == "ready":
-            assert again[0].requests == 0, "asked again at once, it asks nothing upstream"
+        first, again = self._ask([wanted])[0], self._ask([wanted])[0]
+        if isinstance(first, Answer) and first.state == "ready":
+            assert isinstance(again, Answer)
+            assert again.requests == 0, "asked again at once, it asks nothing upstream"
 
     @precondition(lambda self: not self.faulty and not self.world.sim.alternate_edges)
     @rule(length=st.integers(1, 30))

@@ -186,13 +186,25 @@ async def test_too_many_failures_open_the_breaker_for_all() -> None:
     provider.clock.advance(60.0)
     provider.replies = [GOOD]
     provider.go.clear()
-    trial = asyncio.ensure_future(ask(one))
+    trial, beside = asyncio.ensure_future(ask(one)), asyncio.ensure_future(ask(one))
     await asyncio.sleep(0)
-    with pytest.raises(ProviderError, match="left alone"):
-        await ask(one)
+    assert len(provider.calls) == 6, "one tries, the other waits for it"
     provider.go.set()
     assert await trial == GOOD
-    assert await ask(one) == GOOD
+    assert await beside == GOOD
+
+
+async def test_who_waits_for_a_trial_that_fails_is_refused() -> None:
+    """A trial that fails opens the breaker again, for those who waited for it too."""
+    provider = ScriptProvider(UpstreamUnavailable("down", retry_after_s=99.0))
+    one = upstream(provider)
+    for _ in range(5):
+        with pytest.raises(UpstreamUnavailable):
+            await ask(one)
+    provider.clock.advance(60.0)
+    outcomes = await asyncio.gather(*(ask(one) for _ in range(3)), return_exceptions=True)
+    assert len(provider.calls) == 6
+    assert all(isinstance(error, ProviderError) for error in outcomes)
 
 
 async def test_too_often_stops_all_for_as_long_as_it_says() -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +90,7 @@ class Upstream:
         self._limits = limits
         self._observe = observe
         self._random = random.Random(seed)
+        self._trial: asyncio.Event | None = None
         self._unknown: OrderedDict[SeriesKey, tuple[float, UnknownTicker]] = OrderedDict()
 
     def refusal(self, key: SeriesKey) -> UnknownTicker | None:
@@ -120,10 +122,11 @@ class Upstream:
         started = self._clock.monotonic()
         attempt = 0
         while True:
-            await self._turn(started)
+            trial = await self._turn(started)
             attempt += 1
             try:
-                fetched = await self._attempt(key, interval, meta, purpose, tally)
+                with self._trying(trial):
+                    fetched = await self._attempt(key, interval, meta, purpose, tally)
             except ProviderError as error:
                 self.last_error = error
                 pause = self._pause(error, attempt, started)
@@ -140,8 +143,14 @@ class Upstream:
                 self.last_error = None
                 return fetched
 
-    async def _turn(self, started: float) -> None:
-        """Wait for a turn of the budget, or raise `RateLimited` where none comes in time."""
+    async def _turn(self, started: float) -> bool:
+        """Wait for a turn of the budget; return whether it is the breaker's trial.
+
+        Raises `RateLimited` where no turn comes in time. Who finds a trial under way waits for
+        it: if that succeeds, all may go on.
+        """
+        while self._trial is not None:
+            await self._trial.wait()
         now = self._clock.monotonic()
         self._refuse_blocked(now)
         left = started + self._limits.deadline - now
@@ -153,6 +162,8 @@ class Upstream:
                 retry_after_s=round(wait, 1),
             )
         trial = self.breaker.enter()
+        if trial:
+            self._trial = asyncio.Event()
         wait = self.bucket.take(now)
         if wait > 0:
             try:
@@ -160,11 +171,29 @@ class Upstream:
             except BaseException:
                 if trial:
                     self.breaker.abandoned()
+                    self._end_trial()
                 raise
             if not trial:
                 # It may have opened for all while this one stood in the queue.
                 self._refuse_blocked(self._clock.monotonic())
-                self.breaker.enter()
+                trial = self.breaker.enter()
+                if trial:
+                    self._trial = asyncio.Event()
+        return trial
+
+    @contextmanager
+    def _trying(self, trial: bool) -> Iterator[None]:
+        """Let those who wait for a trial go on when it is over, however it ended."""
+        try:
+            yield
+        finally:
+            if trial:
+                self._end_trial()
+
+    def _end_trial(self) -> None:
+        if self._trial is not None:
+            self._trial.set()
+            self._trial = None
 
     def _refuse_blocked(self, now: float) -> None:
         blocked = self.breaker.blocked_for(now)

@@ -1,0 +1,200 @@
+"""Finality along days: which hour has a bar fetched again, and which answers from what is held.
+
+Scenes for stitching rule 3. Sessions of AAA are 13:30 to 20:00 UTC in summer; 11 June 2025 is a
+Wednesday. A daily bar is final 24 hours after its session's close.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gapless.simulator.quirks import Quirks
+from support.scenes import Scene, ms, parts, said, scene, seconds, told
+
+START = "2025-06-02"
+PRE_OPEN = "2025-06-11T13:00"
+
+
+async def held_until(world: Scene, due: str, interval: str = "1d", start: str = START) -> None:
+    """Ask up to now a second before `due`: all is held; and at `due`: it is not any more."""
+    world.at(due)
+    world.wait(-1)
+    answer = await world.ask(start, interval=interval)
+    assert world.upstream == []
+    assert answer.state == "ready"
+    assert answer.refresh_after == ms(due), said(answer.refresh_after or 0)
+    assert [*parts(answer)] == ["cached"], "the tail covers up to now"
+    world.at(due)
+
+
+async def all_true(world: Scene, interval: str = "1d", start: str = START) -> None:
+    """Ask up to now and hold the answer against upstream."""
+    answer = await world.ask(start, interval=interval)
+    assert answer.state == "ready"
+    assert told(answer) == world.truth(start, interval=interval)
+
+
+@pytest.mark.parametrize("quirks", [Quirks(), Quirks(live_duplicate=True, live_past_period2=True)])
+async def test_a_day_of_a_forming_bar(tmp_path: Path, quirks: Quirks) -> None:
+    """From before the open until the next day's: each time it is due, exactly one request."""
+    async with scene(tmp_path, PRE_OPEN, quirks=quirks) as world:
+        await all_true(world)
+        assert world.upstream == ["gap 2025-06-02..2025-06-11T13:00"]
+
+        # The next thing that can happen is the open. Tuesday is not final, Monday is the seam.
+        await held_until(world, "2025-06-11T13:30")
+        world.wait(60)
+        await all_true(world)
+        assert world.upstream == ["gap 2025-06-09T13:30..2025-06-11T13:31"]
+
+        # While the session is open, a quarter of an hour at a time.
+        await held_until(world, "2025-06-11T13:46")
+        await all_true(world)
+        assert world.upstream == ["gap 2025-06-09T13:30..2025-06-11T13:46"]
+
+        # Nobody asked for hours: that alone makes no request.
+        world.at("2025-06-11T19:59")
+        await all_true(world)
+        assert world.upstream == ["gap 2025-06-09T13:30..2025-06-11T19:59"]
+
+        # Late trades come in for half an hour; Tuesday has become final at the close.
+        await held_until(world, "2025-06-11T20:14")
+        await all_true(world)
+        assert world.upstream == ["gap 2025-06-09T13:30..2025-06-11T20:14"]
+        await held_until(world, "2025-06-11T20:29")
+        await all_true(world)
+        assert world.upstream == ["gap 2025-06-10T13:30..2025-06-11T20:29"]
+        await held_until(world, "2025-06-11T20:44")
+        await all_true(world)
+        assert world.upstream == ["gap 2025-06-10T13:30..2025-06-11T20:44"]
+
+        # Then nothing before the next open.
+        await held_until(world, "2025-06-12T13:30")
+        world.wait(1)
+        await all_true(world)
+        assert world.upstream == ["gap 2025-06-10T13:30..2025-06-12T13:30:01"]
+
+
+async def test_a_forming_bar_stays_as_it_was_until_it_is_due(tmp_path: Path) -> None:
+    """What is not due is answered as it was fetched, and says until when."""
+    async with scene(tmp_path, "2025-06-11T15:00") as world:
+        before = await world.ask(START)
+        assert told(before) == world.truth(START)
+        world.wait(899)
+        again = await world.ask(START)
+        assert world.upstream == []
+        assert told(again) == told(before) != world.truth(START)
+        assert again.refresh_after == before.refresh_after == ms("2025-06-11T15:15")
+        world.wait(1)
+        # A full hit until a moment ago, by the same words.
+        assert world.hub.held(world.request(START)) is None
+        await all_true(world)
+        assert world.upstream == ["gap 2025-06-09T13:30..2025-06-11T15:15"]
+
+
+async def test_a_weekend_is_asked_for_once(tmp_path: Path) -> None:
+    """Friday is final on Saturday evening; after that nothing is due before Monday's open."""
+    async with scene(tmp_path, "2025-06-13T21:00") as world:
+        await all_true(world)
+        await held_until(world, "2025-06-14T20:00")
+        await all_true(world)
+        assert world.upstream == ["gap 2025-06-12T13:30..2025-06-14T20:00"]
+        for hour in ("2025-06-14T23:00", "2025-06-15T12:00", "2025-06-16T04:00"):
+            world.at(hour)
+            await all_true(world)
+            assert world.upstream == []
+        await held_until(world, "2025-06-16T13:30")
+        world.wait(60)
+        await all_true(world)
+        assert world.upstream == ["gap 2025-06-13T13:30..2025-06-16T13:31"]
+
+
+async def test_a_day_is_final_after_a_day(tmp_path: Path) -> None:
+    """One day, asked until its bar stands for good; then it is never asked for again."""
+    async with scene(tmp_path, "2025-06-11T21:00") as world:
+        day = ("2025-06-11", "2025-06-12")
+        await world.ask(*day)
+        assert world.upstream == ["gap 2025-06-11..2025-06-11T21:00"]
+        world.at("2025-06-12T14:00")
+        answer = await world.ask(*day)
+        # What is before midnight in New York was final from the beginning.
+        assert world.upstream == ["gap 2025-06-11T04:00..2025-06-12"]
+        assert answer.refresh_after == ms("2025-06-12T14:15")
+        world.at("2025-06-12T19:59:59")
+        answer = await world.ask(*day)
+        assert world.upstream == ["gap 2025-06-11T04:00..2025-06-12"]
+        assert answer.refresh_after == ms("2025-06-12T20:14:59")
+        world.at("2025-06-12T20:15")
+        answer = await world.ask(*day)
+        assert world.upstream == ["gap 2025-06-11T04:00..2025-06-12"]
+        assert answer.refresh_after is None
+        assert told(answer) == world.truth(*day)
+        world.at("2025-06-13T13:00")
+        await world.ask(*day)
+        assert world.upstream == []
+        # Only its basis is looked at, once in a while.
+        world.at("2025-07-13T13:00")
+        answer = await world.ask(*day)
+        assert world.upstream == ["probe 2025-06-11T13:30..2025-06-12T13:30"]
+        assert parts(answer) == {"cached": ["2025-06-11..2025-06-12"]}
+
+
+async def test_what_lies_ahead_is_neither_fetched_nor_missing(tmp_path: Path) -> None:
+    """A range that ends in the future ends now."""
+    async with scene(tmp_path, "2025-06-11T15:00") as world:
+        answer = await world.ask(START, "2025-07-01")
+        assert world.upstream == ["gap 2025-06-02..2025-06-11T15:00"]
+        assert parts(answer) == {"fetched": ["2025-06-02..2025-06-11T15:00"]}
+        world.wait(300)
+        answer = await world.ask(START, "2025-07-01")
+        assert parts(answer) == {"cached": ["2025-06-02..2025-06-11T15:05"]}
+        answer = await world.ask("2025-06-20", "2025-07-01")
+        assert (answer.state, told(answer), parts(answer)) == ("ready", [], {})
+
+
+async def test_a_tail_covers_only_what_is_asked_up_to_now(tmp_path: Path) -> None:
+    """A tail under another range's end is no tail: what came after it is a gap."""
+    async with scene(tmp_path, "2025-06-11T15:00") as world:
+        await world.ask(START, "2025-06-11")
+        answer = await world.ask(START)
+        assert world.upstream == ["gap 2025-06-09T13:30..2025-06-11T15:00"]
+        assert told(answer) == world.truth(START)
+
+
+@pytest.mark.parametrize("interval", ["15m", "1h"])
+async def test_an_intraday_bar_is_final_half_an_hour_after_it(
+    tmp_path: Path, interval: str
+) -> None:
+    """Due each minute while the session is open; what is over for half an hour is not fetched."""
+    bar_s = {"15m": 900, "1h": 3600}[interval]
+    async with scene(tmp_path, "2025-06-11T16:45") as world:
+        await all_true(world, interval)
+        await held_until(world, "2025-06-11T16:46", interval)
+        await all_true(world, interval)
+        # The seam is the last bar that has been over for half an hour.
+        ended = seconds("2025-06-11T16:46") - 1800
+        opened = seconds("2025-06-11T13:30")
+        seam = opened + ((ended - opened) // bar_s - 1) * bar_s
+        assert world.upstream == [f"gap {said(round(seam * 1000))}..2025-06-11T16:46"]
+        # After the close: once the last bars are final, and then not before the next open.
+        world.at("2025-06-11T21:00")
+        await all_true(world, interval)
+        assert len(world.upstream) == 1
+        await held_until(world, "2025-06-12T13:30", interval)
+
+
+@pytest.mark.parametrize("interval", ["1wk", "1mo"])
+async def test_a_longer_bar_is_final_when_its_period_is(tmp_path: Path, interval: str) -> None:
+    """The bar of a period under way is provisional, the one before it is not once settled."""
+    async with scene(
+        tmp_path, "2025-06-11T15:00", quirks=Quirks(live_in_period="included")
+    ) as world:
+        await all_true(world, interval, "2025-01-01")
+        await held_until(world, "2025-06-11T15:15", interval, "2025-01-01")
+        await all_true(world, interval, "2025-01-01")
+        assert len(world.upstream) == 1
+        answer = await world.ask("2025-01-01", "2025-06-01", interval)
+        assert world.upstream == []
+        assert answer.refresh_after is None

@@ -148,11 +148,12 @@ class Overloaded(RequestError):
 
 
 class ProviderError(GaplessError):
-    """The provider failed; `reason` says how."""
+    """The provider failed; `reason` says how, `requests` how many it had sent upstream by then."""
 
     code = "provider_request_failed"
     default_reason = "upstream_unavailable"
     retryable: ClassVar[bool] = False
+    requests: int = 1
 
 
 class RateLimited(ProviderError):

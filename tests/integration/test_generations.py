@@ -210,6 +210,19 @@ async def test_bars_that_nothing_can_vouch_for_are_kept_and_marked(tmp_path: Pat
         assert told(old) == told(held)
 
 
+async def test_a_full_hit_that_nothing_can_vouch_for_is_marked(tmp_path: Path) -> None:
+    """Nothing is fetched, and nothing can be probed: the answer does not pass for verified."""
+    async with scene(tmp_path, "2025-06-08T12:00") as world:
+        world.market.add(Split("AAA", date(2025, 8, 5), 3))
+        held = await world.ask("2025-06-02", "2025-06-07", "15m")
+        world.at("2025-08-15T12:00")
+        for _ in range(2):
+            old = await world.ask("2025-06-02", "2025-06-07", "15m")
+            assert world.upstream == []
+            assert reasons(old) == [("2025-06-02..2025-06-07", "unverified")]
+            assert told(old) == told(held)
+
+
 async def test_what_nothing_vouches_for_stays_marked_after_a_later_split(tmp_path: Path) -> None:
     """The later split's ratio is not all that is between those bars and today."""
     async with scene(tmp_path, "2025-06-08T12:00") as world:

@@ -6,6 +6,7 @@ The rules of stitching 6 and 9 to 13. Everything here works on one series under 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -21,7 +22,7 @@ from gapless.domain.comparing import (
     compare,
     rescale,
 )
-from gapless.domain.coverage import Coverage, Mark, Outcome
+from gapless.domain.coverage import Coverage, Mark, Outcome, unverified
 from gapless.domain.intervals import Interval, hull, intersect, subtract, union
 from gapless.domain.series import SeriesKey
 from gapless.hub.bars import Bar, HeldBars, held_rows
@@ -30,7 +31,7 @@ from gapless.hub.flights import Filled
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
 from gapless.hub.upstream import Tally, Upstream
-from gapless.store.base import Change, Replacement
+from gapless.store.base import Change, Replacement, Superseded
 
 _log = structlog.get_logger("gapless.filling")
 
@@ -118,6 +119,22 @@ class Filler:
             Change(key, state.generation, tuple(replacements), at=self._clock.now_ms())
         )
         return Filled()
+
+    async def disown(self, key: SeriesKey) -> bool:
+        """Mark what is held and not served any more as vouched for by nothing (rule 12).
+
+        Returns whether there was anything that is not marked yet.
+        """
+        now = self._clock.now_ms()
+        entry = await self._holdings.load(key)
+        state = entry.state
+        until = self._bars.served_from(self._provider.traits(key), now)
+        if tuple(unverified(state.coverage, state.generation, until)) == state.coverage:
+            return False
+        with suppress(Superseded):
+            change = Change(key, state.generation, (), at=now, unverified_until=until)
+            await self._holdings.apply(change)
+        return True
 
     async def oldest(self, key: SeriesKey, now: int) -> Bar | None:
         """Return the bar on which every later change of basis shows; `None`: there is none."""

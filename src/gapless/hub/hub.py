@@ -330,7 +330,7 @@ class Hub:
             del self._probe_after[key]
         oldest = await filler.oldest(key, now)
         if oldest is None:
-            return False
+            return await filler.disown(key)
         lease = Interval(oldest.time, oldest.time + 1)
         flights = self.flights.overlapping(key, [lease])
         if not flights:

@@ -219,7 +219,7 @@ class Upstream:
             fetched = await self._fetch(key, interval, now, meta)
             _verify(fetched, interval, self.provider.info.name)
         except ProviderError as error:
-            self._count(key, interval, purpose, tally, 1, error)
+            self._count(key, interval, purpose, tally, error.requests, error)
             self._failed(key, error)
             raise
         except GaplessError as error:
@@ -263,6 +263,9 @@ class Upstream:
         requests: int,
         error: GaplessError | None,
     ) -> None:
+        for _ in range(requests - 1):
+            # What the provider sent besides is paid for by those who come next.
+            self.bucket.take(self._clock.monotonic())
         tally.requests += requests
         self.requests += requests
         self._observe(Asked(key, interval, purpose, error))

@@ -226,9 +226,22 @@ class YahooProvider:
         cannot be reached, upstream asks for a crumb, or the first answer of a series reveals a
         time zone in which its weeks or months were asked from the wrong day.
         """
+        call = _Call(self._hosts.current(), may_move=True)
+        try:
+            return await self._fetch(call, key, interval, now_ms, meta)
+        except ProviderError as error:
+            error.requests = max(1, call.requests)
+            raise
+
+    async def _fetch(
+        self,
+        call: _Call,
+        key: SeriesKey,
+        interval: Interval,
+        now_ms: int,
+        meta: Mapping[str, Any],
+    ) -> Fetched:
         name = key.param("interval", _DEFAULT_INTERVAL)
-        host = self._hosts.current()
-        call = _Call(host, may_move=True)
         asked = yahoo_sessions.request_range(name, interval, zone_named(meta.get("tz")))
         chart = await self._chart(call, key.ticker, name, asked, now_ms)
         if chart is not None:

@@ -17,13 +17,18 @@ from gapless.protocol.codec import LineSplitter, looks_like_http
 from gapless.protocol.messages import (
     KIND_INVALID_JSON,
     Envelope,
+    GetAllEntities,
+    GetEntities,
     ProviderRequest,
     Query,
     Rejected,
+    SearchEntities,
+    Ticker,
     decode_envelope,
     encode_error,
     encode_rejected,
 )
+from gapless.store.base import StoredEntity
 
 if TYPE_CHECKING:
     from gapless.servers.tcp import TcpServer
@@ -32,6 +37,8 @@ _log = structlog.get_logger("gapless.tcp")
 
 # Answers are handed to the transport in batches of about this size.
 _BATCH_BYTES = 1 << 20
+# Listings are read from the database as they are, unlike ranges, which share their bytes.
+_MOST_LISTINGS = 2
 # After an overlong line what still comes in is thrown away for at most this long.
 _DISCARD_S = 1.0
 # Dead peers are found after 120 + 4 × 60 s.
@@ -65,15 +72,16 @@ class Connection(asyncio.Protocol):
         "_eof",
         "_first",
         "_in_flight",
+        "_listings",
         "_loose",
         "_paused",
         "_queue",
-        "_queued_bytes",
         "_refused",
         "_server",
         "_slow",
         "_splitter",
         "_transport",
+        "_waiting_bytes",
     )
 
     def __init__(self, server: TcpServer) -> None:
@@ -84,9 +92,10 @@ class Connection(asyncio.Protocol):
         self._first: bytes | None = b""
         # Slots of answers that wait for an earlier one; made when the first request has to wait.
         self._queue: deque[list[Reply]] | None = None
-        self._queued_bytes = 0
+        self._waiting_bytes = 0
         self._loose: list[Reply] | None = None
         self._in_flight = 0
+        self._listings = 0
         # The client does not keep up with its answers.
         self._paused = False
         # It has stopped sending.
@@ -243,11 +252,13 @@ class Connection(asyncio.Protocol):
     def _has_room(self) -> bool:
         """Whether another request is taken: so many wait at most, and so many bytes of answers."""
         limits = self._server.limits
-        if self._in_flight >= limits.max_in_flight:
+        if (
+            self._in_flight >= limits.max_in_flight
+            or self._listings >= _MOST_LISTINGS
+            or self._waiting_bytes >= limits.max_unsent_bytes
+        ):
             return False
-        return self._queue is None or (
-            len(self._queue) < limits.max_in_flight and self._queued_bytes < limits.max_unsent_bytes
-        )
+        return self._queue is None or len(self._queue) < limits.max_in_flight
 
     def _accept(self, reply: list[bytes] | Outcome | Rejected | tuple[Envelope, Query]) -> None:
         """Put an answer in its place, or start the work on it."""
@@ -258,16 +269,18 @@ class Connection(asyncio.Protocol):
             if envelope.ordered:
                 self._slots().append(slot)
             self._in_flight += 1
+            listing = _lists(query)
+            self._listings += listing
             loop = asyncio.get_running_loop()
             task = loop.create_task(self._server.work(envelope, query))
-            task.add_done_callback(lambda done: self._done(done, slot, envelope.ordered))
+            task.add_done_callback(lambda done: self._done(done, slot, envelope.ordered, listing))
             return
-        if isinstance(reply, Outcome) and not reply.envelope.ordered:
-            self._loosely().append(reply)
+        ready = self._rejection(reply) if isinstance(reply, Rejected) else reply
+        if isinstance(ready, Outcome) and not ready.envelope.ordered:
+            self._loosely().append(ready)
         else:
-            ready = self._rejection(reply) if isinstance(reply, Rejected) else reply
             self._slots().append([ready])
-            self._queued_bytes += _size(ready)
+        self._waiting_bytes += _size(ready)
         self._flush()
 
     def _rejection(self, rejected: Rejected) -> bytes:
@@ -283,14 +296,19 @@ class Connection(asyncio.Protocol):
             self._loose = []
         return self._loose
 
-    def _done(self, task: asyncio.Task[Outcome], slot: list[Reply], ordered: bool) -> None:
+    def _done(
+        self, task: asyncio.Task[Outcome], slot: list[Reply], ordered: bool, listing: bool
+    ) -> None:
         self._in_flight -= 1
+        self._listings -= listing
         if task.cancelled() or self._closing:
             return
+        outcome = task.result()
         if ordered:
-            slot.append(task.result())
+            slot.append(outcome)
         else:
-            self._loosely().append(task.result())
+            self._loosely().append(outcome)
+        self._waiting_bytes += _size(outcome)
         self._flush()
         self._go_on()
 
@@ -300,15 +318,14 @@ class Connection(asyncio.Protocol):
             if self._loose:
                 self._write(self._loose.pop(0))
             elif self._queue and self._queue[0]:
-                reply = self._queue.popleft()[0]
-                self._queued_bytes -= _size(reply)
-                self._write(reply)
+                self._write(self._queue.popleft()[0])
             else:
                 break
         if not self._queue:
             self._queue = None
 
     def _write(self, reply: Reply) -> None:
+        self._waiting_bytes -= _size(reply)
         # Held answers are encoded only now, so that what waits here costs next to nothing.
         if isinstance(reply, Outcome):
             self._transport.writelines(self._server.encode(reply))
@@ -342,7 +359,9 @@ class Connection(asyncio.Protocol):
         self._refused = True
         # Until the requests before it are answered nothing needs to come in.
         self._transport.pause_reading()
-        self._slots().append([self._error_line(error)])
+        line = self._error_line(error)
+        self._slots().append([line])
+        self._waiting_bytes += _size(line)
         self._flush()
         self._close_if_done()
 
@@ -392,8 +411,19 @@ def _unordered(line: bytes) -> bool:
     return isinstance(envelope, Envelope) and not envelope.ordered
 
 
+def _lists(query: ProviderRequest) -> bool:
+    """Whether the answer may be a list of what is stored."""
+    request = query.request
+    if isinstance(request, SearchEntities):
+        return not any(isinstance(item, Ticker) for item in request.query)
+    return isinstance(request, GetAllEntities | GetEntities)
+
+
 def _size(reply: Reply) -> int:
-    """Return the bytes that a waiting answer holds; what is not encoded yet counts as none."""
+    """Return the bytes that only a waiting answer holds; a range's are the memory tier's."""
     if isinstance(reply, Outcome):
-        return 0
+        result = reply.result
+        if not isinstance(result, Listing):
+            return 0
+        return sum(len(one.data) for one in result.entities if isinstance(one, StoredEntity))
     return len(reply) if isinstance(reply, bytes) else sum(map(len, reply))

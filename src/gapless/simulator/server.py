@@ -310,6 +310,8 @@ async def _send(writer: asyncio.StreamWriter, found: Answer, *, keep: bool) -> N
 async def _drip(writer: asyncio.StreamWriter, found: Answer, fault: Fault, *, keep: bool) -> None:
     writer.write(_head(found.status, found.headers, len(found.body), keep=keep))
     for start in range(0, len(found.body), fault.chunk):
+        if writer.is_closing():
+            raise ConnectionResetError("the client has hung up")
         writer.write(found.body[start : start + fault.chunk])
         await writer.drain()
         await asyncio.sleep(fault.pause_s)

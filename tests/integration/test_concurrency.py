@@ -163,10 +163,13 @@ async def test_who_goes_away_cancels_nothing(tmp_path: Path) -> None:
         for wire in (*goes, stays):
             await wire.send(line_of(search("steady", "ABC", *JANUARY), request_id=1))
         await waiting(at, "ABC", 21)
-        for wire in goes:
+        for wire in goes[:10]:
+            wire.reset()
+        for wire in goes[10:]:
             wire.writer.transport.abort()
         async with at.client() as other, asyncio.timeout(PATIENCE_S):
-            while len(at.server.connections) > 2:
+            # Those that only ended may wait for their answers yet, as far as the hub can know.
+            while len(at.server.connections) > 2 + 10:
                 await other.ping()
         gate.open.set()
         assert records(await stays.answer()) == steady.rows("ABC", *JANUARY)

@@ -7,8 +7,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from gapless.protocol.times import format_instant, parse_instant
 from gapless.store.sql import SqlStore
 from gapless.store.sqlite import check, open_read_only, open_store
 from support import killer
+from support.hubs import Server, end, launch, running
 from support.oracle import EVERYTHING, SampleOracle
 from support.wire import PATIENCE_S, Wire, connect, records, search
 
@@ -30,8 +30,6 @@ CLIENTS = 4
 # So many kills a database; then another begins, for a full one is written to no more.
 KILLS_OF_ONE = 20
 SETTINGS = """
-[yahoo]
-enabled = false
 [sample]
 rate = 100000
 burst = 100000
@@ -46,59 +44,6 @@ class Life:
 
     path: Path
     told: dict[tuple[str, Interval], str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Server:
-    """A running `gapless serve`."""
-
-    process: asyncio.subprocess.Process
-    port: int
-
-
-async def launch(database: Path) -> asyncio.subprocess.Process:
-    """Begin a `gapless serve`."""
-    config = database.with_name("settings.toml")
-    config.write_text(SETTINGS)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("GAPLESS_")}
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gapless", "serve", "--tcp", "127.0.0.1:0"),
-        *("--db", str(database), "--config", str(config)),
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=environment,
-    )
-
-
-async def ready(process: asyncio.subprocess.Process) -> int:
-    """Wait until a hub says that it is ready; return its port."""
-    assert process.stderr is not None
-    said = b""
-    async with asyncio.timeout(PATIENCE_S):
-        while b" ready tcp=" not in said:
-            said = await process.stderr.readline()
-            assert said, "the hub ended before it was ready"
-    (address,) = (word for word in said.decode().split() if word.startswith("tcp="))
-    return int(address.rpartition(":")[2])
-
-
-async def end(process: asyncio.subprocess.Process) -> None:
-    """Kill a hub, if it is there yet, and see it gone."""
-    if process.returncode is None:
-        process.kill()
-    async with asyncio.timeout(PATIENCE_S):
-        # Reading to the end lets its pipe be closed.
-        await process.communicate()
-
-
-@asynccontextmanager
-async def running(database: Path) -> AsyncIterator[Server]:
-    """Run `gapless serve` for the length of the block, which may kill it."""
-    process = await launch(database)
-    try:
-        yield Server(process, await ready(process))
-    finally:
-        await end(process)
 
 
 def some_range(rng: random.Random, oracle: SampleOracle) -> tuple[str, Interval]:
@@ -193,11 +138,11 @@ async def test_a_hub_killed_at_random_has_what_it_acknowledged(
         folder.mkdir()
         life = Life(folder / "hub.db")
         for _ in range(min(KILLS_OF_ONE, kills - number)):
-            async with running(life.path) as server:
+            async with running(life.path, SETTINGS) as server:
                 await ask_again(server, rng, oracle, life)
                 await ask_until_killed(server, rng, oracle, life)
             await hold_to_the_truth(life, oracle)
-        async with running(life.path) as server:
+        async with running(life.path, SETTINGS) as server:
             await ask_again(server, rng, oracle, life)
         assert life.told
 
@@ -213,11 +158,11 @@ async def test_a_hub_killed_while_it_makes_its_database_can_start_again(
         folder = tmp_path / str(number)
         folder.mkdir()
         path = folder / "hub.db"
-        process = await launch(path)
+        process = await launch(path, SETTINGS)
         # Not a wait for anything: the moment is what is random.
         await asyncio.sleep(rng.uniform(0.2, 1.0))
         await end(process)
-        async with running(path) as server, await connect(server.port) as wire:
+        async with running(path, SETTINGS) as server, await connect(server.port) as wire:
             await wire.ping()
         assert not await asyncio.to_thread(check, path)
 
@@ -274,7 +219,7 @@ async def test_a_kill_at_each_write_boundary_leaves_whole_changes(
     process = await asyncio.create_subprocess_exec(
         *command,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])},
     )
     async with asyncio.timeout(4 * PATIENCE_S):
         said, _ = await process.communicate()

@@ -13,7 +13,18 @@ import pytest
 
 from gapless.servers.tcp import TcpLimits
 from support.providers import Gate, SteadyProvider
-from support.wire import PATIENCE_S, Door, Wire, connect, door, line_of, read, records, search
+from support.wire import (
+    PATIENCE_S,
+    Door,
+    Wire,
+    connect,
+    door,
+    line_of,
+    read,
+    records,
+    request,
+    search,
+)
 
 JANUARY = ("2021-01-01", "2021-02-01")
 PING = {"type": "Ping"}
@@ -234,15 +245,6 @@ async def test_what_only_begins_like_http_is_answered(tmp_path: Path) -> None:
                 await wire.ping()
 
 
-async def test_http_later_on_is_an_error_like_any_other(tmp_path: Path) -> None:
-    """Only the first bytes of a connection tell HTTP."""
-    async with slow_door(tmp_path) as (at, _, _), at.client() as wire:
-        await wire.ping()
-        await wire.send(b"GET / HTTP/1.1\r\n")
-        assert (await wire.answer())["error"]["code"] == "invalid_json"
-        await wire.ping()
-
-
 # Ends
 
 
@@ -365,7 +367,7 @@ async def test_a_client_that_does_not_read_is_closed(tmp_path: Path) -> None:
                     await other.ping()
                     for one in at.server.connections:
                         unsent = one._transport.get_write_buffer_size()
-                        most = max(most, unsent + one._queued_bytes)
+                        most = max(most, unsent + one._waiting_bytes)
             await asyncio.gather(sending, return_exceptions=True)
             assert at.logged("info") == ["closed a client that does not read"]
             await other.ping()
@@ -390,10 +392,10 @@ async def test_what_waits_behind_a_slow_request_is_bounded(tmp_path: Path) -> No
         async with asyncio.timeout(PATIENCE_S):
             while own._transport.is_reading():
                 await other.ping()
-        assert 2 * MIB <= own._queued_bytes < 2 * MIB + 200_000
+        assert 2 * MIB <= own._waiting_bytes < 2 * MIB + 200_000
         gate.open.set()
         assert await ids(wire, 1 + count) == ["slow", *range(count)]
-        assert own._queued_bytes == 0
+        assert own._waiting_bytes == 0
 
 
 async def test_the_number_of_answers_that_wait_is_bounded(tmp_path: Path) -> None:
@@ -414,6 +416,35 @@ async def test_the_number_of_answers_that_wait_is_bounded(tmp_path: Path) -> Non
             assert len(own._queue) == 16
         gate.open.set()
         assert await ids(wire, 1 + count) == ["slow", *range(count)]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_listings_nobody_reads_are_few(tmp_path: Path, ordered: bool) -> None:
+    """Listings are made as far as they can be sent, not for as many requests as came."""
+    limits = TcpLimits(max_unsent_bytes=MIB, slow_reader_s=0.3)
+    async with slow_door(tmp_path, limits, padding=20_000) as (at, _, _):
+        loop = asyncio.get_running_loop()
+        line = line_of(request("steady", "GetAllEntities"), ordered=ordered)
+        async with unread(at.port) as sock, at.client() as other:
+            await other.ping()
+            at.server.went.clear()
+            await loop.sock_sendall(sock, line * 200)
+            most = 0
+            async with asyncio.timeout(PATIENCE_S):
+                while not at.server.went.is_set():
+                    await other.ping()
+                    for one in at.server.connections:
+                        unsent = one._transport.get_write_buffer_size()
+                        most = max(most, unsent + one._waiting_bytes)
+    assert MIB < most < MIB + 4 * 31 * 20_100
+
+
+async def test_many_listings_in_one_go_are_all_answered(tmp_path: Path) -> None:
+    """A client that reads gets all the listings it asked for, in order, and what is behind them."""
+    async with slow_door(tmp_path) as (at, _, _), at.client() as wire:
+        listings = [line_of(request("steady", "GetAllEntities"), request_id=i) for i in range(50)]
+        await wire.send(b"".join(listings) + ask("HELD", "last"))
+        assert await ids(wire, 51) == [*range(50), "last"]
 
 
 async def test_a_reader_that_is_only_slow_gets_everything(tmp_path: Path) -> None:
@@ -454,9 +485,7 @@ async def test_a_client_that_resets_harms_nobody(tmp_path: Path) -> None:
         for i in range(20):
             wire = await connect(at.port)
             await wire.send(ask("SLOW", i) + ask("HELD", i) + ask(f"T{i}", i))
-            sock: socket.socket = wire.writer.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            wire.writer.transport.abort()
+            wire.reset()
         await within(gate.arrived.wait())
         async with at.client() as other:
             await other.ping()

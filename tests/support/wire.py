@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -182,6 +184,12 @@ class Wire:
         answer = await self.answer()
         assert answer["request_id"] == request_id
         return answer
+
+    def reset(self) -> None:
+        """Break the connection off, as a client that crashes does."""
+        sock: socket.socket = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     async def ping(self) -> None:
         """See that the other side is well."""

@@ -130,7 +130,9 @@ class HeldBars:
         )
         for part in subtract(intersect(held, [Interval(first, now)]), gaps):
             if part.start <= bar.time < part.end:
-                return Interval(part.start, _to_present(entry, part.end, now))
+                end = _to_present(entry, part.end, now)
+                ahead = [gap.start for gap in gaps if gap.start >= part.end]
+                return Interval(part.start, min([end, *ahead]))
         return Interval(bar.time, min(now, bar.time + traits.bar))
 
     def _final_bars(self, entry: HotSeries, interval: Interval, basis: Basis) -> Iterable[Bar]:

@@ -9,7 +9,7 @@ from typing import Any
 from gapless.domain.blocks import Run, encode
 from gapless.domain.comparing import Basis, Comparison, Same, comparable, compare
 from gapless.domain.coverage import Coverage, Outcome
-from gapless.domain.intervals import Interval
+from gapless.domain.intervals import Interval, subtract
 from gapless.domain.series import SeriesKey
 from gapless.errors import UpstreamUnavailable
 from gapless.hub.bars import Bar
@@ -41,6 +41,11 @@ class Collected:
                 self.provisional.append(Provisional(start, end, span.refresh_after))
         if fetched.meta is not None:
             self.meta = fetched.meta
+
+    def take(self, other: Collected) -> None:
+        """Take what `other` has of intervals that are not collected yet."""
+        for part in subtract(other.intervals, self.intervals):
+            self.add(part, Fetched(other.records, tuple(other.provisional), other.meta))
 
     def replacement(self, interval: Interval, now: int) -> Replacement:
         """Return what is stored for `interval`: its records and what is known by them."""

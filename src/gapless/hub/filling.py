@@ -253,9 +253,7 @@ class Filler:
                 # The bar farthest from the gap tells whether the restatement ends within.
                 settled = isinstance(verdict, Same)
                 break
-            collected.intervals.append(piece)
-            collected.records.extend(fetched.records)
-            collected.provisional.extend(fetched.provisional)
+            collected.take(fetched)
             restated.append(piece)
             edge = piece.start if backwards else piece.end
             step *= 2

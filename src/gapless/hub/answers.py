@@ -89,6 +89,13 @@ class Answer:
         return sum(part.j - part.i for part in self.slices)
 
     @property
+    def size(self) -> int:
+        """How many bytes the text of its records has."""
+        return sum(
+            part.run.run.offsets[part.j] - part.run.run.offsets[part.i] for part in self.slices
+        )
+
+    @property
     def etag(self) -> str:
         """16 hex digits over the records (stitching rule 18)."""
         return etag(sum(part.run.run.sum(part.i, part.j) for part in self.slices))

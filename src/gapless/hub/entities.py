@@ -12,10 +12,10 @@ from gapless.clock import Clock
 from gapless.domain.intervals import Interval
 from gapless.domain.planning import plan
 from gapless.domain.series import parse_view_id
-from gapless.errors import InvalidQuery, NotFound
+from gapless.errors import InvalidQuery, NotFound, TooLarge
 from gapless.hub.answers import Answer, compose
 from gapless.hub.holdings import Holdings
-from gapless.hub.ranges import present, reach
+from gapless.hub.ranges import present, reach, series_key, shortened
 from gapless.protocol.messages import (
     ById,
     BySource,
@@ -71,7 +71,8 @@ class Entities:
         view = await self.view(provider, id)
         if view is None:
             raise NotFound(
-                f"{id!r} is not wholly held; search {name} for its ticker and range instead"
+                f"{shortened(id)} is not wholly held; "
+                f"search {name} for its ticker and range instead"
             )
         return Listing([view])
 
@@ -82,12 +83,23 @@ class Entities:
                 f"{len(ids):,} ids are more than the {self._limits.most:,} of one request"
             )
         wanted = EntityFilter(ids=tuple(ids), source=provider.info.name)
-        stored = {one.id: one for one in await self._store.entities(wanted, len(ids) or 1)}
+        most = self._limits.max_bytes
+        # What the store cuts off for its size is found as a view, and counted.
+        rows = await self._store.entities(wanted, len(ids) or 1, max_bytes=most)
+        stored = {one.id: one for one in rows}
         found: list[StoredEntity | Answer] = []
+        size = 0
         for id in ids:
             entity = stored.get(id) or await self.view(provider, id)
-            if entity is not None:
-                found.append(entity)
+            if entity is None:
+                continue
+            found.append(entity)
+            size += entity.size if isinstance(entity, Answer) else len(entity.data)
+            if size > most:
+                raise TooLarge(
+                    f"these {len(ids):,} entities have more than the {most:,} "
+                    "bytes that one listing may have (limits.max_listing_bytes); ask for fewer"
+                )
         if not found:
             raise NotFound(f"none of the {len(ids)} entities is stored")
         return Listing(found)
@@ -99,7 +111,7 @@ class Entities:
             return None
         now = self._clock.now_ms()
         try:
-            key = provider.key(parts.ticker, dict(parts.params))
+            key = series_key(provider, parts.ticker, dict(parts.params))
             bounds = parse_range(parts.start, parts.end, now_ms=now)
         except InvalidQuery:
             return None

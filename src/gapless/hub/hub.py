@@ -27,7 +27,14 @@ from gapless.hub.filling import Filler
 from gapless.hub.flights import Filled, Flight, Flights
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries, HotTier
-from gapless.hub.ranges import RangeSearch, default_range, present, range_search, reach
+from gapless.hub.ranges import (
+    RangeSearch,
+    default_range,
+    present,
+    range_search,
+    reach,
+    series_key,
+)
 from gapless.hub.upstream import Asked, Limits, Tally, Upstream
 from gapless.protocol.messages import (
     GetAllEntities,
@@ -431,7 +438,7 @@ class Hub:
         if found is not None:
             return found
         asked = default_range(provider.info, self.clock.now_ms())
-        search = RangeSearch(provider.key(id, {}), asked, absolute=False)
+        search = RangeSearch(series_key(provider, id, {}), asked, absolute=False)
         return await self._range(provider, search, strict)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gapless.domain.intervals import Interval
@@ -20,6 +20,8 @@ from gapless.providers.base import DAY_MS, Provider, ProviderInfo
 
 _DEFAULT_WINDOW_MS = 30 * DAY_MS
 _SECOND_MS = 1_000
+_LONGEST_NAME = 100
+_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,28 @@ def range_search(provider: Provider, filters: Sequence[Filter], now: int) -> Ran
             named = "a date range" if dates is not None else f"parameter {next(iter(params))!r}"
             raise InvalidQuery(f"{named} needs a ticker; add ticker=… to the search")
         return None
-    key = provider.key(ticker.value, params)
+    key = series_key(provider, ticker.value, params)
     asked, absolute = _asked(provider.info, dates, now)
     return RangeSearch(key, asked, absolute, tuple(others))
+
+
+def series_key(provider: Provider, ticker: str, params: Mapping[str, str]) -> SeriesKey:
+    """Return the canonical key; raise `InvalidQuery` for what cannot be a ticker or parameter.
+
+    Keys are remembered and echoed, so that their length is bounded before any provider sees them.
+    """
+    for what, text in (("ticker", ticker), *params.items()):
+        if len(text) > _LONGEST_NAME:
+            raise InvalidQuery(
+                f"{what} {shortened(text)} has {len(text):,} characters; "
+                f"{_LONGEST_NAME} are the most"
+            )
+    return provider.key(ticker, params)
+
+
+def shortened(text: str) -> str:
+    """Return a client's text as it is quoted in an error: never much longer than a line."""
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}…"
 
 
 def default_range(info: ProviderInfo, now: int) -> Interval:

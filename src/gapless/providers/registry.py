@@ -23,7 +23,8 @@ class Registry:
         provider = self._providers.get(name)
         if provider is None:
             raise ProviderNotFound(
-                f"there is no provider {name!r}; there are: {', '.join(self.names()) or 'none'}"
+                f"there is no provider {name[:60]!r}; "
+                f"there are: {', '.join(self.names()) or 'none'}"
             )
         return provider
 

@@ -9,14 +9,12 @@ import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
 from gapless import __version__
 from gapless.clock import Clock, SystemClock
-from gapless.config import Settings, parse_address
-from gapless.errors import ConfigError
+from gapless.config import Settings, database_path, parse_address
 from gapless.hub.hub import Hub, Options
 from gapless.hub.upstream import Asked, Limits
 from gapless.providers.base import Pace, Provider
@@ -61,7 +59,7 @@ async def running_hub(
     """
     clock = clock or SystemClock()
     limits = settings.limits
-    path = _database_path(settings)
+    path = database_path(settings.db)
     raise_file_limit(limits.max_connections)
     async with AsyncExitStack() as stack:
         lock = FileLock(path)
@@ -185,18 +183,6 @@ def raise_file_limit(connections: int) -> None:
         wanted = min(wanted, hard)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _database_path(settings: Settings) -> Path:
-    if "://" in settings.db:
-        scheme, _, rest = settings.db.partition("://")
-        if scheme != "sqlite":
-            raise ConfigError(
-                f"db = {scheme}://… is not part of this version, which keeps its data in SQLite; "
-                "name a file with --db"
-            )
-        return Path("/" + rest.lstrip("/"))
-    return Path(settings.db)
 
 
 __all__ = ["RunningHub", "hub_options", "providers", "running_hub", "tune_malloc"]

@@ -38,7 +38,8 @@ above those rooms needs to know which library raised them.
 
 from __future__ import annotations
 
-from typing import ClassVar
+import copy
+from typing import ClassVar, Self
 
 
 class GaplessError(Exception):
@@ -63,6 +64,13 @@ class GaplessError(Exception):
         self.message = message
         self.reason = reason if reason is not None else self.default_reason
         self.retry_after_s = retry_after_s
+
+    def again(self) -> Self:
+        """Return the error anew, to be kept or raised once more.
+
+        A raised error holds its traceback, and with it all that was in use where it was raised.
+        """
+        return copy.copy(self)
 
 
 class RequestError(GaplessError):

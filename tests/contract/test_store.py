@@ -23,6 +23,9 @@ from gapless.store.base import EntityFilter, SeriesState, Snapshot, Store, Super
 from gapless.store.sqlite import open_store
 from support.series import KEY, change, entity, fill, filled, run, text
 
+# The second and the fourth of January 2025.
+SECOND, FOURTH = 1_735_776_000_000, 1_735_948_800_000
+
 ALL = Interval(-(10**15), 10**15)
 MSFT = SeriesKey.of("sample", "MSFT", {"interval": "1h"})
 BLOCK_RECORDS = 6
@@ -263,15 +266,15 @@ async def test_a_block_is_an_entity(store: Store) -> None:
     assert (found.state, found.last_error, found.updated_at) == (
         "ready",
         "",
-        "1970-01-01T00:00:05Z",
+        "1970-01-01T00:00:05.000Z",
     )
 
 
 ENTITIES = [
-    entity("a", "x", '["kind=note","b"]', updated_at="2025-01-01T00:00:00Z"),
-    entity("b", "x", '["kind=Note"]', state="stale", updated_at="2025-01-02T00:00:00Z"),
-    entity("c", "y", '["kind=note","50%_off"]', updated_at="2025-01-03T00:00:00Z"),
-    entity("d", "y", r'["a \"quoted\" tag","b"]', updated_at="2025-01-04T00:00:00Z"),
+    entity("a", "x", '["kind=note","b"]', updated_at="2025-01-01T00:00:00.000Z"),
+    entity("b", "x", '["kind=Note"]', state="stale", updated_at="2025-01-02T00:00:00.000Z"),
+    entity("c", "y", '["kind=note","50%_off"]', updated_at="2025-01-03T00:00:00.000Z"),
+    entity("d", "y", r'["a \"quoted\" tag","b"]', updated_at="2025-01-04T00:00:00.000Z"),
 ]
 
 WANTED: list[tuple[EntityFilter, str]] = [
@@ -288,8 +291,8 @@ WANTED: list[tuple[EntityFilter, str]] = [
     (EntityFilter(tags=("50%_off",)), "c"),
     (EntityFilter(tags=("%",)), ""),
     (EntityFilter(tags=('a "quoted" tag',)), "d"),
-    (EntityFilter(updated=("2025-01-02T00:00:00Z", "2025-01-04T00:00:00Z")), "bc"),
-    (EntityFilter(updated=(None, "2025-01-02T00:00:00Z")), "a"),
+    (EntityFilter(updated=(SECOND, FOURTH)), "bc"),
+    (EntityFilter(updated=(None, SECOND)), "a"),
 ]
 
 
@@ -347,7 +350,7 @@ async def test_deleting_a_range(store: Store) -> None:
     assert spans(found.state) == [(0, 15, "held"), (25, 100, "held")]
     assert held(found) == {10: text(10), 30: text(30)}
     shown = await store.entities(EntityFilter(), 10)
-    assert {one.updated_at for one in shown} == {"1970-01-01T00:00:05Z"}
+    assert {one.updated_at for one in shown} == {"1970-01-01T00:00:05.000Z"}
     assert await store.delete(KEY, Interval(15, 15)) == 0
     assert await store.delete(KEY) == 2
     assert await store.read(KEY, ALL) == Snapshot(SeriesState(KEY), {})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from gapless.domain.coverage import Coverage
-from gapless.domain.intervals import Interval
+from gapless.domain.intervals import Interval, subtract
 from gapless.domain.planning import Plan, Reach, fresh_until, plan, tail
 from support.series import EMPTY, OUT, cover
 
@@ -146,6 +146,11 @@ def test_plan(case: Case) -> None:
         gaps=tuple(Interval(*span) for span in case.gaps),
         unserved=tuple(Interval(*span) for span in case.unserved),
         rescale=tuple(Interval(*span) for span in case.rescale),
+        beyond=tuple(
+            subtract(
+                [Interval(*case.asked)], [Interval(case.reach.data_start, case.reach.data_end)]
+            )
+        ),
     )
 
 

@@ -71,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"gapless: {printable(str(error))}\ntry: gapless --help", file=sys.stderr)
         return Exit.USAGE
     except GaplessError as error:
-        print(f"gapless: {printable(masked(error.message))}", file=sys.stderr)
+        # A message may point at a word in a line below it.
+        lines = masked(error.message).split("\n")
+        print("gapless: " + "\n".join(map(printable, lines)), file=sys.stderr)
         if error.retry_after_s is not None:
             print(f"gapless: try again in {error.retry_after_s:g} s", file=sys.stderr)
         return exit_code(error)

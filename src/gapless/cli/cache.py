@@ -86,8 +86,9 @@ def prune(
     """Forget what was fetched before an instant.
 
     It goes by when data was fetched, not by which days it is about, and is for good: what
-    is asked for again is fetched again. A hub that is running on the database does it and
-    goes on serving; without one the database is opened for it.
+    is asked for again is fetched again. What was fetched within a week of each other and
+    lies side by side is one piece, as old as its oldest part. A hub that is running on the
+    database does it and goes on serving; without one the database is opened for it.
 
     Parameters
     ----------

@@ -17,8 +17,8 @@ from cyclopts import Parameter
 
 from gapless import __version__
 from gapless.client.control import Control, NotListening
-from gapless.config import Settings, load_settings
-from gapless.errors import ConfigError, GaplessError, StoreError
+from gapless.config import Settings, database_path, load_settings
+from gapless.errors import GaplessError, StoreError
 
 if TYPE_CHECKING:
     from gapless.store.sql import SqlStore
@@ -52,19 +52,6 @@ class DatabaseFlags:
 
 
 DEFAULT_DATABASE = DatabaseFlags()
-
-
-def database_path(db: str) -> Path:
-    """Return the file that the setting `db` names; raise `ConfigError` where it is none."""
-    scheme, separator, rest = db.partition("://")
-    if not separator:
-        return Path(db)
-    if scheme == "sqlite":
-        return Path("/" + rest.lstrip("/"))
-    raise ConfigError(
-        f"db = {scheme}://… is not part of this version, which keeps its data in SQLite; "
-        "name a file with --db"
-    )
 
 
 def running(path: Path) -> Control | None:

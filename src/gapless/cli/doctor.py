@@ -25,12 +25,12 @@ from rich.table import Table
 from rich.text import Text
 
 from gapless import __version__
-from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, database_path
+from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags
 from gapless.cli.wording import console_on, size_text
 from gapless.client.connection import connect
 from gapless.client.control import Control
 from gapless.clock import SystemClock
-from gapless.config import Settings, parse_address
+from gapless.config import Settings, database_path, parse_address
 from gapless.domain.intervals import Interval
 from gapless.errors import GaplessError
 from gapless.observability import masked, printable

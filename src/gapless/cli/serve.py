@@ -75,7 +75,10 @@ def refuse_unbuilt(settings: Settings, origins: Origins) -> None:
             f"version {__version__} has no authentication yet: leave out auth "
             f"({origins['auth']}); the hub then listens on this machine only"
         )
-    if origins["http"].kind != "default" and settings.http != "off":
+    # The default may stand in a file, where "gapless config show" may have put it.
+    origin = origins["http"].kind
+    asked = origin in ("environment", "flag") or settings.http != Settings().http
+    if asked and settings.http != "off":
         raise ConfigError(
             f"version {__version__} has no HTTP server yet: leave out http "
             f"({origins['http']}), or say off"

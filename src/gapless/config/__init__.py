@@ -3,7 +3,7 @@
 Only `app` and `cli` read them; everything below is handed the values it needs.
 """
 
-from gapless.config.addresses import Address, parse_address
+from gapless.config.addresses import Address, database_path, parse_address
 from gapless.config.loading import (
     Origin,
     Origins,
@@ -35,6 +35,7 @@ __all__ = [
     "SampleSettings",
     "Settings",
     "YahooSettings",
+    "database_path",
     "load_settings",
     "options",
     "parse_address",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -73,3 +74,19 @@ def check_not_empty(text: str) -> None:
     """Raise `ConfigError` if there is nothing in `text`."""
     if not text.strip():
         raise ConfigError("it is empty")
+
+
+def database_path(db: str) -> Path:
+    """Return the file that the setting `db` names, links resolved: one file has one lock.
+
+    Raises `ConfigError` for a database that is no file.
+    """
+    scheme, separator, rest = db.partition("://")
+    if not separator:
+        return Path(db).resolve()
+    if scheme == "sqlite":
+        return Path("/" + rest.lstrip("/")).resolve()
+    raise ConfigError(
+        f"db = {scheme}://… is not part of this version, which keeps its data in SQLite; "
+        "name a file with --db"
+    )

@@ -14,6 +14,9 @@ from gapless.domain.intervals import Interval
 # A range that ends within this of the instant it was asked at reached the present: bounds
 # relative to now are floored to the second (stitching rule 1).
 _PRESENT_MS = 1_000
+# Rows no further apart in age are told as one, with the older age: a series that grows day by
+# day has a row a week, and what is forgotten by age goes by no more than that.
+_ONE_AGE_MS = 7 * 86_400_000
 
 
 class Outcome(StrEnum):
@@ -67,9 +70,10 @@ class Coverage:
         return self.refresh_after is not None and self.refresh_after <= now
 
     def joins(self, later: Coverage) -> bool:
-        """Whether the two can be told as one row: touching, final, and alike in all but age."""
+        """Whether the two can be told as one row: touching, final, and alike but for some days."""
         return (
             self.end == later.start
+            and abs(self.fetched_at - later.fetched_at) <= _ONE_AGE_MS
             and self.final
             and later.final
             and self.outcome == later.outcome

@@ -26,6 +26,8 @@ class Reach:
 class Plan:
     """How an asked range is answered. `cached`, `gaps`, `unserved` and `rescale` partition it.
 
+    `beyond` is the part of `cached` where the provider has nothing, whatever the ticker.
+
     `cached`: known and fresh. `gaps`: to be fetched. `unserved`: neither held nor served any
     more. `rescale`: held on an older basis and not served any more (stitching rule 12).
     """
@@ -35,6 +37,7 @@ class Plan:
     gaps: tuple[Interval, ...]
     unserved: tuple[Interval, ...] = ()
     rescale: tuple[Interval, ...] = ()
+    beyond: tuple[Interval, ...] = ()
 
 
 def tail(coverage: Sequence[Coverage], generation: int, now: int) -> Interval | None:
@@ -77,7 +80,8 @@ def plan(
         fresh.append(after)
     # What is due but not served any more is as good as it will ever get.
     fresh.extend(subtract(due, served))
-    known = union(fresh, subtract([asked], exists))
+    beyond = subtract([asked], exists)
+    known = union(fresh, beyond)
     lacking = subtract([asked], known)
     gaps = intersect(join(intersect(lacking, served), join_distance), [asked])
     lost = subtract(lacking, served)
@@ -88,6 +92,7 @@ def plan(
         gaps=tuple(gaps),
         unserved=tuple(subtract(subtract(lost, rescale), gaps)),
         rescale=tuple(rescale),
+        beyond=tuple(beyond),
     )
 
 

@@ -131,7 +131,8 @@ def compose(
     if plan.gaps or plan.rescale or plan.unserved:
         generation, known, stale = _best_generation(rows, plan, state.generation)
     missing = subtract([asked], known)
-    if missing == [asked] and not asked.empty:
+    # What no ticker has is no answer about this one.
+    if missing and missing == subtract([asked], plan.beyond):
         raise _sole_failure(plan, failures)
     why.extend(_explained(missing, failures, plan, _ON_ANOTHER_BASIS))
     why.extend(_explained(stale, failures, plan, _ON_AN_OLD_BASIS))
@@ -197,7 +198,7 @@ def _length(intervals: Iterable[Interval]) -> int:
 def _sole_failure(plan: Plan, failures: Sequence[Failure]) -> GaplessError:
     """Return the error of an answer of which nothing is there."""
     if failures:
-        return failures[0].error
+        return failures[0].error.again()
     return OutOfWindow(
         "upstream no longer serves any of the asked range, and none of it is held; "
         "ask for a later one, or for a longer interval"

@@ -5,17 +5,19 @@ Nothing here goes upstream.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from gapless.clock import Clock
+from gapless.domain.coverage import within
 from gapless.domain.intervals import Interval
 from gapless.domain.planning import plan
 from gapless.domain.series import parse_view_id
 from gapless.errors import InvalidQuery, NotFound, TooLarge
-from gapless.hub.answers import Answer, compose
+from gapless.hub.answers import Answer, Reason, State, compose
 from gapless.hub.holdings import Holdings
-from gapless.hub.ranges import present, reach, series_key, shortened
+from gapless.hub.hot import HotSeries
+from gapless.hub.ranges import RangeSearch, present, reach, series_key, shortened
 from gapless.protocol.messages import (
     ById,
     BySource,
@@ -25,18 +27,19 @@ from gapless.protocol.messages import (
     ByUrl,
     Filter,
 )
-from gapless.protocol.times import format_instant, parse_range
+from gapless.protocol.times import RangeBounds, format_instant, parse_range
 from gapless.providers.base import Provider
 from gapless.store.base import EntityFilter, StoredEntity
 
 
 @dataclass(frozen=True, slots=True)
 class ListingLimits:
-    """How much one listing holds: entities asked for, unasked, and bytes."""
+    """How much one listing holds: entities asked for, unasked, and bytes; records of a view."""
 
     most: int = 1_000
     default: int = 100
     max_bytes: int = 4 << 20
+    max_records: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,18 @@ class Listing:
 class Entities:
     """Finds entities in the store, and makes views of what is held."""
 
-    def __init__(self, holdings: Holdings, clock: Clock, limits: ListingLimits) -> None:
+    def __init__(
+        self,
+        holdings: Holdings,
+        clock: Clock,
+        limits: ListingLimits,
+        basis_due: Callable[[Provider, HotSeries, Interval, int], bool],
+    ) -> None:
         self._holdings = holdings
         self._store = holdings.store
         self._clock = clock
         self._limits = limits
+        self._basis_due = basis_due
 
     async def stored(self, provider: Provider, id: str) -> Listing | None:
         """Return the stored entity, or the view, of this id.
@@ -66,8 +76,13 @@ class Entities:
         found = await self._store.entities(EntityFilter(ids=(id,), source=name), 1)
         if found:
             return Listing(found)
-        if parse_view_id(id) is None:
+        parts = parse_view_id(id)
+        if parts is None:
             return None
+        if parts.source != name:
+            raise NotFound(
+                f"{shortened(id)} is an id of provider {parts.source[:60]!r}, not of {name}"
+            )
         view = await self.view(provider, id)
         if view is None:
             raise NotFound(
@@ -129,7 +144,28 @@ class Entities:
         )
         if wanted.gaps or wanted.unserved or wanted.rescale:
             return None
-        return compose(entry, wanted, now)
+        answer = compose(entry, wanted, now)
+        if answer.count > self._limits.max_records:
+            raise TooLarge(
+                f"{shortened(id)} has {answer.count:,} records, more than the "
+                f"{self._limits.max_records:,} one answer may have; ask for a part of its range"
+            )
+        return self._aged(provider, answer, now)
+
+    def _aged(self, provider: Provider, answer: Answer, now: int) -> Answer:
+        """Say of a view what a search would have fetched anew: it is told as it is held."""
+        state = answer.entry.state
+        old = [
+            row.interval.intersection(answer.asked)
+            for row in within(state.coverage, answer.asked)
+            if row.generation == state.generation and row.due(now)
+        ]
+        if self._basis_due(provider, answer.entry, answer.asked, now):
+            old = [answer.asked]
+        why = [Reason(one, "stale", "due to be fetched again; search for it anew") for one in old]
+        if not why:
+            return answer
+        return replace(answer, state=State.STALE, why=(*answer.why, *why))
 
     async def filtered(
         self, provider: Provider, filters: Sequence[Filter], limit: int | None
@@ -139,7 +175,7 @@ class Entities:
         tags: list[str] = []
         state: str | None = None
         source: str | None = None
-        updated: tuple[str | None, str | None] = (None, None)
+        updated: tuple[int | None, int | None] = (None, None)
         for item in filters:
             match item:
                 case ById(value):
@@ -153,13 +189,13 @@ class Entities:
                 case ByUrl(value):
                     tags.append(f"url={value}")
                 case ByUpdatedAtRange(start, end):
-                    bounds = parse_range(start, end, now_ms=self._clock.now_ms())
-                    since = None if bounds.start_ms is None else format_instant(bounds.start_ms)
-                    updated = (since, format_instant(bounds.end_ms))
+                    bounds = _updated(start, end, self._clock.now_ms())
+                    updated = (bounds.start_ms, bounds.end_ms)
                 case _:
                     pass
         wanted = EntityFilter(ids, provider.info.name, source, state, tuple(tags), updated)
-        return await self.listed(wanted, limit, 0)
+        # A search has no offset to go on with, so none is offered.
+        return replace(await self.listed(wanted, limit, 0), next_offset=None)
 
     async def listed(self, wanted: EntityFilter, limit: int | None, offset: int) -> Listing:
         """Return a page of what is stored; `limit` `None` leaves its length to the hub."""
@@ -177,7 +213,17 @@ class Entities:
         return bool(page) and bool(await self._store.entities(wanted, 1, offset, 1))
 
 
-def matches(answer: Answer, item: Filter) -> bool:
+def may_match(search: RangeSearch) -> bool:
+    """Whether a stitched entity can match at all what was given beside its ticker."""
+    return all(
+        item.value == search.key.provider
+        if isinstance(item, BySource)
+        else not isinstance(item, ById | ByUrl)
+        for item in search.others
+    )
+
+
+def matches(answer: Answer, item: Filter, now: int) -> bool:
     """Whether a stitched entity matches a filter that was given beside its ticker."""
     match item:
         case BySource(value):
@@ -191,9 +237,14 @@ def matches(answer: Answer, item: Filter) -> bool:
             tags.add(f"to={format_instant(answer.asked.end)}")
             return set(values) <= tags
         case ByUpdatedAtRange(start, end):
-            bounds = parse_range(start, end, now_ms=answer.updated_at + 1)
+            bounds = _updated(start, end, now)
             since = bounds.start_ms
             return (since is None or since <= answer.updated_at) and (
                 answer.updated_at < bounds.end_ms
             )
     return False
+
+
+def _updated(start: str, end: str, now: int) -> RangeBounds:
+    """Read the bounds of an update time; up to now includes the second that is running."""
+    return parse_range(start, end, now_ms=now - now % 1_000 + 1_000)

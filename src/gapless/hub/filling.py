@@ -30,6 +30,7 @@ from gapless.hub.collecting import Collected, Collector, as_mapping
 from gapless.hub.flights import Filled
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
+from gapless.hub.ranges import present
 from gapless.hub.upstream import Tally, Upstream
 from gapless.store.base import Change, Replacement, Superseded
 
@@ -46,12 +47,18 @@ class Filler:
         self._bars = HeldBars(holdings, upstream.provider)
         self._clock = clock
 
-    async def fill(self, key: SeriesKey, gap: Interval, tally: Tally) -> Filled:
+    async def fill(
+        self, key: SeriesKey, gap: Interval, tally: Tally, to_present: bool = False
+    ) -> Filled:
         """Fetch a gap and store it; raise what upstream or the store raised, storing nothing.
 
+        `to_present`: the gap ends where the request saw the present. It may have waited since,
+        and what is fetched now is known up to now: a tail stays one (stitching rule 3).
         Raises `Superseded` where the series moved on meanwhile: then plan again.
         """
         now = self._clock.now_ms()
+        if to_present and self._provider.info.data_end is None:
+            gap = Interval(gap.start, max(gap.end, present(now)))
         entry = await self._holdings.load(key)
         traits = self._provider.traits(key)
         basis = self._provider.info.basis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 
@@ -22,7 +23,7 @@ from gapless.errors import (
     UpstreamUnavailable,
 )
 from gapless.hub.answers import Answer, Failure, compose
-from gapless.hub.entities import Entities, Listing, ListingLimits, matches
+from gapless.hub.entities import Entities, Listing, ListingLimits, matches, may_match
 from gapless.hub.filling import Filler
 from gapless.hub.flights import Filled, Flight, Flights
 from gapless.hub.holdings import Holdings
@@ -109,7 +110,9 @@ class Hub:
                 self.options.max_entities,
                 self.options.default_entities,
                 self.options.max_listing_bytes,
+                self.options.max_records,
             ),
+            self._basis_due,
         )
         self.flights = Flights()
         self._store = store
@@ -161,6 +164,8 @@ class Hub:
                 search = range_search(provider, query, self.clock.now_ms())
                 if search is None:
                     return await self.entities.filtered(provider, query, limit)
+                if limit == 0 or not may_match(search):
+                    return Listing(())
                 return await self._range(provider, search, strict)
             case GetEntity(id):
                 return await self._by_id(provider, id, strict)
@@ -198,7 +203,8 @@ class Hub:
             )
             self._check_size(answer)
             return self._dated(provider, answer, search, now)
-        raise InternalError(f"{search.key.text} could not be planned to an end; the log has why")
+        _log.error("no end of planning", series=search.key.text, asked=search.asked, course=course)
+        raise InternalError(f"{search.key.text} could not be planned to an end; the log has more")
 
     async def warm(self) -> Answer | None:
         """Prepare what the first request would otherwise pay for: statements, connections, code.
@@ -299,11 +305,12 @@ class Hub:
             gaps = gaps[:1]
         flights = self.flights.overlapping(key, gaps)
         for gap in self.flights.unleased(key, gaps):
+            to_present = gap.end >= present(now)
             flight = self.flights.launch(
                 key,
                 gap,
-                lambda interval, tally: _settled(filler.fill(key, interval, tally)),
-                reaches_present=gap.end >= present(now),
+                partial(_fill, filler, key, to_present),
+                reaches_present=to_present,
             )
             course.tallies.append(flight.tally)
             flights.append(flight)
@@ -321,6 +328,7 @@ class Hub:
                 continue
             if isinstance(outcome, StoreError | InternalError):
                 # What upstream said is not stored: no answer would be true.
+                _log.error("nothing could be stored", error=outcome.message)
                 raise outcome
             lost = intersect(gaps, [flight.interval])
             course.failures.extend(Failure(part, outcome) for part in lost)
@@ -354,9 +362,17 @@ class Hub:
                 raise outcome
             else:
                 pause = max(self.options.retry_probe_s, outcome.retry_after_s or 0.0)
-                self._probe_after[key] = (self.clock.monotonic() + pause, outcome)
+                self._put_off(key, pause, outcome.again())
                 course.unverified = outcome
         return True
+
+    def _put_off(self, key: SeriesKey, pause: float, error: GaplessError) -> None:
+        """Remember that a probe failed and when it is worth another; forget what is over."""
+        now = self.clock.monotonic()
+        over = [one for one, (until, _) in self._probe_after.items() if until <= now]
+        for one in over:
+            del self._probe_after[one]
+        self._probe_after[key] = (now + pause, error)
 
     def _give_up(self, course: _Course, wanted: Plan, search: RangeSearch) -> None:
         """Answer with what is held of one basis: upstream will not settle on one (rule 13)."""
@@ -428,7 +444,8 @@ class Hub:
             raise ProviderError(
                 f"the answer would be partial: {first.message}", reason=first.reason
             )
-        if search.others and not all(matches(answer, item) for item in search.others):
+        now = self.clock.now_ms()
+        if not all(matches(answer, item, now) for item in search.others):
             return Listing(())
         return answer
 
@@ -440,6 +457,12 @@ class Hub:
         asked = default_range(provider.info, self.clock.now_ms())
         search = RangeSearch(series_key(provider, id, {}), asked, absolute=False)
         return await self._range(provider, search, strict)
+
+
+async def _fill(
+    filler: Filler, key: SeriesKey, to_present: bool, gap: Interval, tally: Tally
+) -> Filled:
+    return await _settled(filler.fill(key, gap, tally, to_present))
 
 
 async def _settled(work: object) -> Filled:

@@ -10,6 +10,8 @@ from gapless.domain.planning import Reach
 from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery
 from gapless.protocol.messages import (
+    ByTags,
+    ByUpdatedAtRange,
     DateRange,
     Filter,
     Param,
@@ -21,6 +23,8 @@ from gapless.providers.base import DAY_MS, Provider, ProviderInfo
 _DEFAULT_WINDOW_MS = 30 * DAY_MS
 _SECOND_MS = 1_000
 _LONGEST_NAME = 100
+_LONGEST_FILTER = 1_000
+_MOST_FILTERS = 100
 _SHOWN = 60
 
 
@@ -43,6 +47,8 @@ def range_search(provider: Provider, filters: Sequence[Filter], now: int) -> Ran
 
     Raises `InvalidQuery` for a bad range, ticker or parameter, or one that is given twice.
     """
+    if len(filters) > _MOST_FILTERS:
+        raise InvalidQuery(f"{len(filters):,} filters are too many; {_MOST_FILTERS} are the most")
     ticker: Ticker | None = None
     dates: DateRange | None = None
     params: dict[str, str] = {}
@@ -61,6 +67,7 @@ def range_search(provider: Provider, filters: Sequence[Filter], now: int) -> Ran
                 raise InvalidQuery(f"the parameter {item.name!r} is given twice")
             params[item.name.lower()] = item.value
         else:
+            _bounded(item)
             others.append(item)
     if ticker is None:
         if dates is not None or params:
@@ -111,6 +118,25 @@ def reach(provider: Provider, key: SeriesKey, now: int) -> Reach:
         data_end=present(now) if info.data_end is None else info.data_end,
         served_from=info.data_start if look_back is None else present(now) - look_back,
     )
+
+
+def _bounded(item: Filter) -> None:
+    """Refuse a filter that would cost the database more than any entity is worth."""
+    texts = (
+        item.values
+        if isinstance(item, ByTags)
+        else (item.start, item.end)
+        if isinstance(item, ByUpdatedAtRange)
+        else (getattr(item, "value", ""),)
+    )
+    if len(texts) > _MOST_FILTERS:
+        raise InvalidQuery(f"{len(texts):,} tags are too many; {_MOST_FILTERS} are the most")
+    for text in texts:
+        if len(text) > _LONGEST_FILTER:
+            raise InvalidQuery(
+                f"{shortened(text)} has {len(text):,} characters; a filter has "
+                f"{_LONGEST_FILTER} at the most"
+            )
 
 
 def _asked(info: ProviderInfo, dates: DateRange | None, now: int) -> tuple[Interval, bool]:

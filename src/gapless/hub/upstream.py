@@ -118,7 +118,7 @@ class Upstream:
         """
         refused = self.refusal(key)
         if refused is not None:
-            raise refused
+            raise refused.again()
         started = self._clock.monotonic()
         attempt = 0
         while True:
@@ -128,7 +128,7 @@ class Upstream:
                 with self._trying(trial):
                     fetched = await self._attempt(key, interval, meta, purpose, tally)
             except ProviderError as error:
-                self.last_error = error
+                self.last_error = error.again()
                 pause = self._pause(error, attempt, started)
                 if pause is None:
                     raise
@@ -274,7 +274,7 @@ class Upstream:
         """Tell the breaker, which only the failures of upstream as a whole concern."""
         now = self._clock.monotonic()
         if isinstance(error, UnknownTicker):
-            self._unknown[key] = (now + self._limits.unknown_ticker, error)
+            self._unknown[key] = (now + self._limits.unknown_ticker, error.again())
             if len(self._unknown) > _MOST_UNKNOWN:
                 self._unknown.popitem(last=False)
         if isinstance(error, RateLimited):

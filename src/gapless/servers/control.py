@@ -11,7 +11,7 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import structlog
@@ -25,11 +25,15 @@ _log = structlog.get_logger("gapless.control")
 _LONGEST_PATH = 100
 
 
+# The year 9999, about: no instant lies beyond, and no database counts so far.
+_MOST_MS = 253_402_300_800_000
+
+
 class Command(msgspec.Struct, forbid_unknown_fields=True):
     """One line to the hub: what to do, and up to which instant (milliseconds UTC)."""
 
     command: str
-    before_ms: int | None = None
+    before_ms: Annotated[int, msgspec.Meta(ge=-_MOST_MS, le=_MOST_MS)] | None = None
 
 
 def socket_path(database: Path) -> Path:
@@ -84,6 +88,10 @@ class ControlServer:
             return {"ok": True, "result": await self._do(line)}
         except GaplessError as error:
             return {"ok": False, "error": {"code": error.code, "message": error.message}}
+        except Exception:
+            _log.exception("a command failed in a way it should not")
+            message = "the hub failed in a way it should not; its log has more"
+            return {"ok": False, "error": {"code": "internal", "message": message}}
 
     async def _do(self, line: bytes) -> dict[str, int]:
         try:

@@ -14,7 +14,7 @@ import structlog
 
 from gapless import __version__
 from gapless.clock import Clock
-from gapless.errors import GaplessError, InternalError
+from gapless.errors import GaplessError, InternalError, InvalidQuery
 from gapless.hub.answers import Answer
 from gapless.hub.hub import Hub
 from gapless.protocol.language import parse_line
@@ -47,6 +47,8 @@ from gapless.servers.wire import encode_listing, frame
 _log = structlog.get_logger("gapless.tcp")
 
 
+# A query line is read letter by letter while everybody waits.
+_LONGEST_QUERY = 16_384
 # A range search that no provider answers.
 _REHEARSAL = encode_envelope(
     Envelope(
@@ -139,6 +141,11 @@ class TcpServer:
         query = envelope.query
         try:
             if isinstance(query, Line):
+                if len(query.line) > _LONGEST_QUERY:
+                    raise InvalidQuery(
+                        f"a query line has {_LONGEST_QUERY:,} characters at the most, not "
+                        f"{len(query.line):,}; send the request as JSON"
+                    )
                 query = parse_line(query.line, now_ms=now)
             if isinstance(query, ProviderRequest):
                 answer = self.hub.held(query)

@@ -106,7 +106,8 @@ class StoredEntity:
 class EntityFilter:
     """Which stored entities are meant; what is `None` or empty does not narrow.
 
-    `tags` must all match. `updated` is a pair of RFC 3339 bounds, half open.
+    `tags` must all match. `updated` is a pair of bounds in milliseconds UTC,
+    half open.
     """
 
     ids: tuple[str, ...] | None = None
@@ -114,7 +115,7 @@ class EntityFilter:
     also_source: str | None = None
     state: str | None = None
     tags: tuple[str, ...] = ()
-    updated: tuple[str | None, str | None] = (None, None)
+    updated: tuple[int | None, int | None] = (None, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,11 +104,17 @@ def block_values(
         "refresh_after": "" if refresh is None else format_instant(refresh),
         "state": "ready",
         "last_error": "",
-        "updated_at": format_instant(at),
+        "updated_at": sortable(at),
         "tags": tags_text(key, piece.interval),
         "offsets": piece.run.index(),
         "data": "[" + piece.run.text.decode("ascii") + "]",
     }
+
+
+def sortable(ms: int) -> str:
+    """Return an instant in RFC 3339 so that texts sort as the instants do: always three digits."""
+    whole, milliseconds = divmod(ms, 1_000)
+    return f"{format_instant(whole * 1_000)[:-1]}.{milliseconds:03d}Z"
 
 
 def span_text(interval: Interval) -> str:

@@ -425,9 +425,9 @@ def _entities(
         conditions.append(_e.tags.contains(needle, autoescape=True))
     since, until = wanted.updated
     if since is not None:
-        conditions.append(_e.updated_at >= since)
+        conditions.append(_e.updated_at >= rows.sortable(since))
     if until is not None:
-        conditions.append(_e.updated_at < until)
+        conditions.append(_e.updated_at < rows.sortable(until))
     statement = (
         select(*_ENTITY_COLUMNS, _e.number, _e.offsets)
         .where(and_(True, *conditions))

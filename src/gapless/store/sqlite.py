@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
 from gapless.errors import (
@@ -143,7 +143,7 @@ def translate(path: Path, error: Foreign) -> GaplessError:
     if primary == sqlite3.SQLITE_FULL:
         return DiskFull(f"no room to write to {path} ({said}); nothing was stored, reads go on")
     if primary == sqlite3.SQLITE_IOERR:
-        return DiskFull(f"writing to {path} failed ({said}); nothing was stored, reads go on")
+        return DiskFull(f"reading or writing {path} failed ({said}); nothing was stored by it")
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return _damaged(path, said)
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -190,7 +190,8 @@ def _engine(path: Path, role: Literal["write", "read"]) -> Engine:
     """
     writes = role == "write"
     engine = create_engine(
-        f"sqlite:///{path}",
+        # Not pasted into a URL: a path may well have a `?` or a `%` in it.
+        URL.create("sqlite", database=str(path)),
         connect_args={"timeout": _BUSY_S, "check_same_thread": False},
         poolclass=QueuePool,
         pool_size=1 if writes else 3,

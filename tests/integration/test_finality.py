@@ -6,10 +6,16 @@ Wednesday. A daily bar is final 24 hours after its session's close.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from gapless.hub.answers import Answer
+from gapless.hub.entities import Listing
+from gapless.protocol.messages import GetEntity, ProviderRequest
+from gapless.protocol.times import format_instant
+from gapless.simulator.faults import server_error
 from gapless.simulator.quirks import Quirks
 from support.scenes import Scene, ms, parts, said, scene, seconds, told
 
@@ -198,3 +204,33 @@ async def test_a_longer_bar_is_final_when_its_period_is(tmp_path: Path, interval
         answer = await world.ask("2025-01-01", "2025-06-01", interval)
         assert world.upstream == []
         assert answer.refresh_after is None
+
+
+async def test_a_view_of_what_is_due_is_stale(tmp_path: Path) -> None:
+    """A view is told as it is held, and never passes for what a search would bring."""
+    async with scene(tmp_path, "2025-06-11T15:00") as world:
+        answer = await world.ask(START, "2025-06-11T15:00")
+        id = f"{answer.key.text}:{format_instant(answer.asked.start)}"
+        id += f"..{format_instant(answer.asked.end)}"
+        by_id = ProviderRequest("yahoo_finance", GetEntity(id))
+        for at, state in (("2025-06-11T15:10", "ready"), ("2025-06-12T15:00", "stale")):
+            world.at(at)
+            world.asked.clear()
+            listing = await world.hub.answer(by_id)
+            assert isinstance(listing, Listing)
+            (view,) = listing.entities
+            assert isinstance(view, Answer)
+            assert world.upstream == []
+            assert (view.state, told(view)) == (state, told(answer))
+
+
+async def test_a_tail_that_had_to_wait_is_a_tail(tmp_path: Path) -> None:
+    """Two ask a cold series at once; the second waits, and what it then brings is up to now."""
+    async with scene(tmp_path, "2025-06-11T15:00") as world:
+        world.sim.faults.fail_next(server_error(502), 2)
+        early, late = world.request("2024-01-01", "2024-06-01"), world.request(START)
+        await asyncio.gather(world.hub.answer(early), world.hub.answer(late))
+        world.wait(5)
+        answer = await world.ask(START)
+        assert world.upstream == []
+        assert answer.state == "ready"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from gapless.app import running_hub
 from gapless.config import LimitSettings, Settings, YahooSettings
 from gapless.errors import (
     BadPluginReply,
+    DatabaseInUse,
     OutOfWindow,
     ProviderError,
     RateLimited,
@@ -41,6 +43,16 @@ ENTITY_KEYS = [
 JANUARY = ("2021-01-01", "2021-02-01")
 JANUARY_PAIR = ["2021-01-01T00:00:00Z", "2021-02-01T00:00:00Z"]
 PING = {"type": "Ping"}
+
+
+def files(folder: Path) -> set[str]:
+    """Return the names of what lies in a folder."""
+    return {file.name for file in folder.iterdir()}
+
+
+def sample_only(db: Path) -> Settings:
+    """Return the settings of a hub without Yahoo."""
+    return Settings(db=str(db), tcp="127.0.0.1:0", yahoo=YahooSettings(enabled=False))
 
 
 def settings(folder: Path, **limits: Any) -> Settings:
@@ -498,3 +510,44 @@ async def test_limits_of_the_settings_are_announced_and_kept(tmp_path: Path) -> 
     assert limits["max_records"] == 10
     assert answer["error"]["code"] == "too_large"
     assert "10" in answer["error"]["message"]
+
+
+async def test_a_ticker_that_nobody_has_is_an_error_at_the_edge_of_the_data_too(
+    tmp_path: Path,
+) -> None:
+    """That there is nothing before the provider's first day says nothing about the ticker."""
+    settings = sample_only(tmp_path / "a.db")
+    async with running_hub(settings) as hub, await connect(hub.port) as wire:
+        answer = await wire.ask(search("sample", "NOPE", "1990-01-01", "2010-01-01"))
+        assert answer["error"]["reason"] == "unknown_ticker"
+
+
+async def test_what_was_fetched_just_now_is_among_what_was_updated_lately(tmp_path: Path) -> None:
+    """Bounds up to now take in the second that is running, beside a ticker and without one."""
+    settings = sample_only(tmp_path / "a.db")
+    async with running_hub(settings) as hub, await connect(hub.port) as wire:
+        for end in ("", "now"):
+            lately = {"ByUpdatedAtRange": {"start": "-1h", "end": end}}
+            dates = {"DateRange": {"start": "2010-01-01", "end": "2010-02-01"}}
+            asked = [{"Ticker": "IBM"}, dates, lately]
+            answer = await wire.ask(request("sample", "SearchEntities", query=asked))
+            assert len(answer["result"]) == 1
+            answer = await wire.ask(request("sample", "SearchEntities", query=[lately]))
+            assert len(answer["result"]) == 1
+
+
+@pytest.mark.parametrize("name", ["a?b.db", "a%20b.db", "a#b.db"])
+async def test_a_database_lies_in_the_file_that_was_named(tmp_path: Path, name: str) -> None:
+    """A path is no URL; and a link to a file that is open leads to the same lock."""
+    (tmp_path / "link.db").symlink_to(tmp_path / name)
+    settings = sample_only(tmp_path / name)
+    async with running_hub(settings):
+        assert (tmp_path / name).exists()
+        with pytest.raises(DatabaseInUse):
+            async with running_hub(replace(settings, db=str(tmp_path / "link.db"))):
+                pass
+    assert {file.removeprefix(name) for file in files(tmp_path)} == {
+        "",
+        ".lock",
+        "link.db",
+    }

@@ -31,6 +31,7 @@ def ranged(start: str, end: str) -> bytes:
     return asking(search("steady", "ABC", start, end))
 
 
+BAD_QUERY = ("invalid_query", "ProviderRequest")
 ERRORS: list[tuple[bytes, str, str]] = [
     (b"nonsense", "invalid_json", "InvalidJson"),
     (b"{", "invalid_json", "InvalidJson"),
@@ -118,6 +119,11 @@ ERRORS: list[tuple[bytes, str, str]] = [
         "invalid_query",
         "ProviderRequest",
     ),
+    (searching({"Ticker": "A" * 101}), "invalid_query", "ProviderRequest"),
+    (searching({"ByTags": ["t"] * 101}), "invalid_query", "ProviderRequest"),
+    (searching({"ByState": "s" * 1_001}), "invalid_query", "ProviderRequest"),
+    (searching(*[{"ByState": "ready"}] * 101), "invalid_query", "ProviderRequest"),
+    (asking({"type": "Line", "payload": {"line": "a=b " * 5_000}}), *BAD_QUERY),
     (asking({"type": "Line", "payload": {"line": ""}}), "invalid_query", "ProviderRequest"),
     (
         asking({"type": "Line", "payload": {"line": "provider steady search"}}),

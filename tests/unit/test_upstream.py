@@ -283,3 +283,17 @@ async def test_what_breaks_the_contract_is_refused(
     assert tally.requests == 1, name
     assert seen[0].error is not None
     assert await ask(one) == GOOD
+
+
+async def test_a_remembered_refusal_does_not_grow() -> None:
+    """Each who asks gets an error of its own: one that is raised again keeps every frame."""
+    provider = ScriptProvider(UnknownTicker("no such ticker"))
+    one = upstream(provider)
+    errors = []
+    for _ in range(3):
+        with pytest.raises(UnknownTicker) as caught:
+            await ask(one)
+        errors.append(caught.value)
+    assert len(provider.calls) == 1
+    assert len({id(error) for error in errors}) == 3
+    assert [error.message for error in errors] == ["no such ticker"] * 3

@@ -46,6 +46,7 @@ def test_the_demo_holds() -> None:
     assert "\x1b" not in ran.stdout
     assert "✗" not in ran.stdout
     assert f"{STEPS} of {STEPS} steps held" in ran.stdout
+    assert "20 answers of 1,009 records · 1 upstream request in all" in ran.stdout
     assert "$ gapless query provider sample search ticker=AAPL" in ran.stdout
     assert all(len(line) <= 80 for line in ran.stdout.splitlines())
 

@@ -152,7 +152,9 @@ def test_version(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     ("argv", "code", "said"),
     [
         (["nope"], Exit.USAGE, "Unknown command"),
-        (["query"], Exit.USAGE, "LINE"),
+        (["query"], Exit.USAGE, "try: gapless query --help"),
+        (["db", "check", "x"], Exit.USAGE, "takes no argument 'x'; see: gapless db check --help"),
+        (["query", "providers", "-O", "a.xlsx"], Exit.USAGE, ".parquet; for another name give -o"),
         (["query", "providers", "-o", "xml"], Exit.USAGE, "parquet"),
         (["query", "providers", "--tcp", "nowhere"], Exit.USAGE, "HOST:PORT"),
         (["query", "providers", "--timeout", "0"], Exit.USAGE, "--timeout"),
@@ -287,6 +289,14 @@ def test_query_warns_of_an_incomplete_answer(capfdbinary: pytest.CaptureFixture[
             Exit.RATE_LIMITED,
         ),
         ({"code": "provider_not_found", "message": "no"}, Exit.FAILURE),
+        (
+            {
+                "code": "provider_request_failed",
+                "message": "no",
+                "reason": "upstream_unavailable",
+            },
+            Exit.FAILURE,
+        ),
     ],
 )
 def test_query_that_fails(
@@ -298,7 +308,34 @@ def test_query_that_fails(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("gapless: no\n")
-    assert ("try again in 7.5 s" in err) == ("retry_after_s" in error)
+    assert ("try again in 8 s" in err) == ("retry_after_s" in error)
+    assert err.endswith("gapless doctor\n") == (error.get("reason") == "upstream_unavailable")
+
+
+def test_interrupted_query(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C while a hub is silent ends in a new line and exit 130."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    asker = threading.get_ident()
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def interrupt() -> None:
+                sock, _ = listener.accept()
+                with sock:
+                    sock.recv(1)
+                    signal.pthread_kill(asker, signal.SIGINT)
+                    ended.wait(10)
+
+            ended = threading.Event()
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            port = listener.getsockname()[1]
+            assert main(["query", "x", "--tcp", f"127.0.0.1:{port}"]) == Exit.INTERRUPTED
+            ended.set()
+            thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr() == ("", "\n")
 
 
 def test_query_without_a_hub(capsys: pytest.CaptureFixture[str]) -> None:
@@ -374,6 +411,10 @@ def test_choice_of_format() -> None:
     assert choose_format("arrow", None, terminal=False) == "arrow"
     with pytest.raises(UsageError, match="-O FILE"):
         choose_format("arrow", None, terminal=True)
+    assert choose_format("json", Path("x.xlsx"), terminal=True) == "json"
+    for name in ("x.xlsx", "x"):
+        with pytest.raises(UsageError, match=r"\.json, .*\.parquet"):
+            choose_format(None, Path(name), terminal=False)
 
 
 def test_rows_in_every_format() -> None:
@@ -401,16 +442,52 @@ def test_no_records(format: output.Format) -> None:
 
 
 def test_table() -> None:
-    """A table shows the first rows, times readable, the count, and nothing that steers."""
+    """A long table shows both its ends, days readable, the count, and nothing that steers."""
     records = [{"timestamp": 86_400 * day, "note": "[red]\x1b[2J"} for day in range(1234)]
     stream = io.StringIO()
     output.print_table({"result": [{**ENTITY, "data": records}]}, stream)
     text = stream.getvalue()
-    assert "1970-01-20 00:00" in text
-    assert "1970-01-21" not in text
-    assert "1,234 rows, 1,214 not shown" in text
-    assert "[red]\\x1b[2J" in text
+    assert "1970-01-10  [red]\\x1b[2J" in text
+    assert "1970-01-11" not in text
+    assert text.splitlines()[11].strip() == "..."
+    assert len(text.splitlines()) == 23
+    assert text.endswith("\n1,234 rows, 1,214 not shown; all of them: -O FILE\n")
     assert "\x1b" not in text
+    stream = io.StringIO()
+    output.print_table({"result": [{**ENTITY, "data": records[:24]}]}, stream)
+    assert len(stream.getvalue().splitlines()) == 26
+    stream = io.StringIO()
+    output.print_table({"result": [{**ENTITY, "data": records[:30]}]}, stream, whole=True)
+    assert stream.getvalue().endswith("1970-01-30  [red]\\x1b[2J\n30 rows\n")
+
+
+def test_table_of_prices() -> None:
+    """A record is one line of 80 columns, its prices to four places, and no number is cut."""
+    record: dict[str, Any] = {"timestamp": 1_756_992_600}
+    names = ("open", "high", "low", "close", "adjclose")
+    record |= dict.fromkeys(names, 238.12345678901) | {"volume": 123_456_789}
+    stream = io.StringIO()
+    output.print_table({"result": [{**ENTITY, "data": [record]}]}, stream)
+    _, row, _ = stream.getvalue().splitlines()
+    assert row == "2025-09-04 13:30" + "  238.1235" * 5 + "  123456789".rjust(len(row) - 66)
+    assert len(row) <= 80
+    wide = {f"column{number}": 10**17 + number for number in range(9)} | {"tiny": 0.0000123456}
+    stream = io.StringIO()
+    output.print_table({"result": [{**ENTITY, "data": [wide]}]}, stream)
+    row = stream.getvalue().splitlines()[1]
+    assert row.split() == [*(str(10**17 + number) for number in range(9)), "1.235e-05"]
+
+
+def test_table_of_several_entities() -> None:
+    """Several entities with records are a line each, and nothing is said twice."""
+    answer = {**ANSWER, "result": [ENTITY, {**ENTITY, "id": "sample:IBM", "data": RECORDS[:1]}]}
+    stream = io.StringIO()
+    output.print_table(answer, stream)
+    lines = stream.getvalue().splitlines()
+    assert lines[0].split() == ["id", "records", "state"]
+    assert lines[2].split() == ["sample:IBM", "1", "ready"]
+    assert lines[3] == "2 entities, 3 records; all of them: -O FILE"
+    assert [*output.summaries(answer)] == []
 
 
 def test_summary() -> None:
@@ -429,6 +506,7 @@ def test_output_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     with answering(ANSWER) as (tcp, _):
         assert main(["query", "x", "--tcp", tcp, "-O", str(file)]) == Exit.OK
     assert pl.read_parquet(file).to_dicts() == RECORDS
+    assert capsys.readouterr() == ("", f"2 records to {file}\n")
     assert list(tmp_path.glob(".*")) == []
     with answering(ANSWER) as (tcp, _):
         missing = tmp_path / "none" / "x.csv"

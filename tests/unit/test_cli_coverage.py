@@ -155,7 +155,9 @@ def test_series_are_chosen_by_ticker_in_any_case() -> None:
     with pytest.raises(NotFound, match="of sample it holds AAPL, IBM"):
         chosen([STATE, other], path, "sample", "XYZ")
     with pytest.raises(NotFound, match="holds nothing of nope"):
-        chosen([], path, "nope", None)
+        chosen([], path, "nope", None, [STATE, other])
+    with pytest.raises(NotFound, match=r"did you mean: gapless coverage sample IBM\?"):
+        chosen([], path, "ibm", None, [STATE, other])
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,9 @@ def coverage(
     now = SystemClock().now_ms()
     first, last = bounds(start, end, now)
     path = flags.path()
-    found = chosen(read(path, lambda store: store.all_series(provider)), path, provider, ticker)
+    held = read(path, lambda store: store.all_series(provider))
+    elsewhere = [] if held else read(path, lambda store: store.all_series(None))
+    found = chosen(held, path, provider, ticker, elsewhere)
     views = [view(state, now, first, last) for state in found]
     if output == "json":
         told = [record(one) for one in views]
@@ -131,9 +133,16 @@ def bounds(start: str | None, end: str | None, now: int) -> tuple[int | None, in
 
 
 def chosen(
-    found: Sequence[SeriesState], path: Path, provider: str | None, ticker: str | None
+    found: Sequence[SeriesState],
+    path: Path,
+    provider: str | None,
+    ticker: str | None,
+    elsewhere: Sequence[SeriesState] = (),
 ) -> list[SeriesState]:
-    """Return the series of that ticker; raise `NotFound` where something is asked and none is."""
+    """Return the series of that ticker; raise `NotFound` where something is asked and none is.
+
+    `elsewhere` is what other providers hold: the provider may be a ticker of theirs.
+    """
     result = [
         state for state in found if ticker is None or state.key.ticker.lower() == ticker.lower()
     ]
@@ -141,7 +150,19 @@ def chosen(
         return result
     asked = " ".join(name for name in (provider, ticker) if name is not None)
     others = ", ".join(sorted({state.key.ticker for state in found})[:20])
-    hint = f"of {provider} it holds {others}" if others else "gapless coverage lists all series"
+    meant = sorted(
+        {
+            f"gapless coverage {state.key.provider} {state.key.ticker}"
+            for state in elsewhere
+            if state.key.ticker.lower() == provider.lower()
+        }
+    )
+    if others:
+        hint = f"of {provider} it holds {others}"
+    elif meant:
+        hint = f"did you mean: {printable(' or '.join(meant))}?"
+    else:
+        hint = "gapless coverage lists all series"
     raise NotFound(f"{path} holds nothing of {printable(asked)}; {hint}")
 
 

@@ -13,14 +13,19 @@ from typing import Any, Literal, TextIO
 
 import msgspec
 
+from gapless.cli.wording import count_text, takes_blocks
 from gapless.errors import GaplessError
 from gapless.observability import printable
 
 Format = Literal["table", "json", "ndjson", "csv", "arrow", "parquet"]
 BINARY: frozenset[Format] = frozenset({"arrow", "parquet"})
-HEAD_ROWS = 20
+# A longer table shows this many rows of its beginning, and of its end.
+EDGE_ROWS = 10
+MOST_ROWS = 24
+# Text is folded into no fewer columns of the terminal than this.
+_LEAST_TEXT = 8
 
-_SUFFIXES: Mapping[str, Format] = {
+SUFFIXES: Mapping[str, Format] = {
     ".txt": "table",
     ".json": "json",
     ".ndjson": "ndjson",
@@ -34,7 +39,7 @@ _SUFFIXES: Mapping[str, Format] = {
 
 def format_of_suffix(suffix: str) -> Format | None:
     """Return the format that a file name's ending, such as `.csv`, asks for."""
-    return _SUFFIXES.get(suffix.lower())
+    return SUFFIXES.get(suffix.lower())
 
 
 def rows_of(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -73,30 +78,71 @@ def render(answer: Mapping[str, Any], format: Format) -> bytes:
     return _columnar(rows, format)
 
 
-def print_table(answer: Mapping[str, Any], stream: TextIO) -> None:
-    """Print the first rows for a person, then how many there are."""
+def print_table(answer: Mapping[str, Any], stream: TextIO, *, whole: bool = False) -> None:
+    """Print the rows for a person, then how many there are.
+
+    Unless it is to be `whole`, a long table has a hole in its middle, and several entities with
+    records are a row each. A number is never cut short: a table too wide for its terminal is
+    wrapped by that.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    rows = rows_of(answer)
-    columns = _columns(rows[:HEAD_ROWS])
+    overview = [] if whole else _overview(answer)
+    rows = overview or rows_of(answer)
+    cut = not whole and len(rows) > MOST_ROWS
+    shown = rows[:EDGE_ROWS] + rows[-EDGE_ROWS:] if cut else rows
+    columns = _columns(shown)
+    days = all(_is_day(row.get("timestamp")) for row in rows)
     console = Console(file=stream, highlight=False)
     if rows:
         table = Table(box=None, pad_edge=False, header_style="bold")
+        needed = 0
         for column in columns:
-            numeric = any(_is_number(column, row.get(column)) for row in rows[:HEAD_ROWS])
-            table.add_column(Text(printable(column)), justify="right" if numeric else "left")
-        for row in rows[:HEAD_ROWS]:
-            table.add_row(*(Text(_cell(column, row.get(column))) for column in columns))
+            cells = [_cell(column, row.get(column), days) for row in shown]
+            numeric = any(_is_number(column, row.get(column)) for row in shown)
+            rigid = numeric or column == "timestamp"
+            least = max(map(len, [printable(column), *cells])) if rigid else _LEAST_TEXT
+            needed += least + 2
+            table.add_column(
+                Text(printable(column)),
+                justify="right" if numeric else "left",
+                no_wrap=rigid,
+                min_width=least if rigid else None,
+                overflow="fold",
+            )
+        for number, row in enumerate(shown):
+            if cut and number == EDGE_ROWS:
+                table.add_row("…" if takes_blocks(stream) else "...")
+            table.add_row(*(Text(_cell(column, row.get(column), days)) for column in columns))
+        console.width = max(console.width, needed)
         console.print(table)
-    left = len(rows) - HEAD_ROWS
-    count = f"{len(rows):,} row{'' if len(rows) == 1 else 's'}"
-    console.print(Text(f"{count}, {left:,} not shown" if left > 0 else count), style="dim")
+    said = [count_text(len(rows), "row")]
+    if overview:
+        entities = "1 entity" if len(rows) == 1 else f"{len(rows):,} entities"
+        said = [entities, size_of(answer)]
+    if cut:
+        said.append(f"{len(rows) - len(shown):,} not shown")
+    hint = "; all of them: -O FILE" if cut or overview else ""
+    console.print(Text(", ".join(said) + hint), style="dim")
+
+
+def size_of(answer: Mapping[str, Any]) -> str:
+    """Return how many records, or rows of another kind, an answer has, in words."""
+    result = answer.get("result")
+    items = result if isinstance(result, list) else []
+    told = bool(items) and all(_is_entity(item) and _records(item) is not None for item in items)
+    return count_text(len(rows_of(answer)), "record" if told else "row")
 
 
 def summaries(answer: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each entity: its id, its state, and what was cached, fetched, missing."""
+    """Yield a line for each entity: its id, its state, and what was cached, fetched, missing.
+
+    None where the table has a row for each.
+    """
+    if _overview(answer):
+        return
     result = answer.get("result")
     for entity in result if isinstance(result, list) else []:
         if not _is_entity(entity):
@@ -127,6 +173,24 @@ def warnings(answer: Mapping[str, Any]) -> Iterator[str]:
             yield printable(f"{entity['id']} may be out of date{because}")
     if answer.get("next_offset") is not None:
         yield f"there is more; go on with offset={answer['next_offset']}"
+
+
+def _overview(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each of several entities with records; nothing for other answers."""
+    result = answer.get("result")
+    if not isinstance(result, list) or len(result) < 2 or not all(map(_is_entity, result)):
+        return []
+    records = [_records(entity) for entity in result]
+    if all(found is None for found in records):
+        return []
+    return [
+        {
+            "id": entity["id"],
+            "records": None if found is None else len(found),
+            "state": entity.get("state"),
+        }
+        for entity, found in zip(result, records, strict=True)
+    ]
 
 
 def _missing(answer: Mapping[str, Any]) -> str:
@@ -208,13 +272,24 @@ def _is_number(column: str, value: object) -> bool:
     return isinstance(value, int | float) and column != "timestamp"
 
 
-def _cell(column: str, value: object) -> str:
+def _is_day(value: object) -> bool:
+    """Whether an instant begins a day; what is no instant does not speak against it."""
+    return not isinstance(value, int | float) or value % 86_400 == 0
+
+
+def _cell(column: str, value: object, days: bool) -> str:
+    """Return a value as a person reads it; `days`: instants are told without their time."""
     if value is None:
         return ""
     if column == "timestamp" and isinstance(value, int | float):
         try:
-            return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M}"
+            at = datetime.fromtimestamp(value, UTC)
         except (ValueError, OverflowError, OSError):
             return str(value)
+        return f"{at:%Y-%m-%d}" if days else f"{at:%Y-%m-%d %H:%M}"
+    if isinstance(value, float):
+        # What four places would all but wipe out keeps four digits.
+        tiny = 0 < abs(value) < 0.001
+        return f"{value:.4g}" if tiny else f"{value:.4f}".rstrip("0").rstrip(".")
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return printable(text)

@@ -16,6 +16,7 @@ from gapless.cli.exits import UsageError
 from gapless.client.connection import connect
 from gapless.config import Address, parse_address
 from gapless.errors import ConfigError, GaplessError
+from gapless.observability import printable
 
 DEFAULT_TCP = "127.0.0.1:7000"
 
@@ -38,7 +39,7 @@ def query(
     """Ask a running hub and print its answer.
 
     The line is in the query language, such as "providers" or
-    "provider sample search ticker=AAPL date=2025-01-01..2025-02-01". An answer that is partial
+    "provider sample search ticker=AAPL date=2010-01-01..2011-01-01". An answer that is partial
     or stale is printed all the same, with a warning on stderr.
 
     Parameters
@@ -53,7 +54,7 @@ def query(
     token
         Access token. Better put it into `GAPLESS_TOKEN`: arguments can be seen by others.
     output
-        Default: what the name of the output file says; else `table` on a
+        Default: what the ending of the output file says; without a file `table` on a
         terminal, `json` elsewhere.
     output_file
         Write there instead of to stdout; the file is replaced when the answer is complete.
@@ -74,6 +75,9 @@ def query(
         for text in outputs.summaries(answer):
             print(text, file=sys.stderr)
     write(answer, format, output_file)
+    if output_file is not None:
+        count = outputs.size_of(answer)
+        print(f"{count} to {printable(str(output_file))}", file=sys.stderr)
     for text in outputs.warnings(answer):
         print(f"gapless: warning: {text}", file=sys.stderr)
 
@@ -99,11 +103,19 @@ def hub_address(tcp: str | None, environ: Mapping[str, str]) -> Address:
 def choose_format(
     output: outputs.Format | None, output_file: Path | None, *, terminal: bool
 ) -> outputs.Format:
-    """Return the format to print in; raise `UsageError` for bytes that would fill a terminal."""
+    """Return the format to print in.
+
+    Raises `UsageError` where a file's ending names none, and for bytes that would fill a terminal.
+    """
     if output is None and output_file is not None:
         output = outputs.format_of_suffix(output_file.suffix)
+        if output is None:
+            raise UsageError(
+                f"{printable(str(output_file))}: which format is that? The endings are "
+                f"{', '.join(outputs.SUFFIXES)}; for another name give -o FORMAT too"
+            )
     if output is None:
-        return "table" if terminal and output_file is None else "json"
+        return "table" if terminal else "json"
     if output in outputs.BINARY and terminal and output_file is None:
         raise UsageError(
             f"{output} is not for a terminal: write it to a file with -O FILE, or pipe it on"
@@ -137,7 +149,7 @@ def _replace(path: Path, answer: Mapping[str, Any], format: outputs.Format) -> N
         try:
             if format == "table":
                 with target.open("w", encoding="utf-8") as stream:
-                    outputs.print_table(answer, stream)
+                    outputs.print_table(answer, stream, whole=True)
             else:
                 target.write_bytes(outputs.render(answer, format))
             if ordinary:

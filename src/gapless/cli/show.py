@@ -6,7 +6,7 @@ Apart from what is played, so that the tour reads as what it claims.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -101,18 +101,37 @@ class Show:
         for row in rows:
             self._line(Text(row, style="cyan"))
 
-    def reply(self, reply: Reply, prefix: str = "") -> None:
+    def reply(self, reply: Reply) -> None:
         """Show an answer's bar, what was cached, fetched and missing, and what it took."""
+        self._bar(reply)
+        self._said(
+            count_text(len(reply.records), "record"),
+            count_text(reply.requests, "upstream request"),
+            reply.took_s,
+        )
+
+    def replies(self, replies: Sequence[Reply]) -> None:
+        """Show answers to one question, asked by many at once, as one; remember all of them."""
+        requests = sum(reply.requests for reply in replies)
+        # Of those, the one that went upstream shows where the records are from.
+        first = max(replies, key=lambda reply: reply.requests)
+        self._bar(first)
+        self._said(
+            f"{count_text(len(replies), 'answer')} of {count_text(len(first.records), 'record')}",
+            f"{count_text(requests, 'upstream request')} in all",
+            max(reply.took_s for reply in replies),
+        )
+        self.count(len(replies), requests)
+
+    def _bar(self, reply: Reply) -> None:
         parts: list[tuple[Shade, Interval]] = []
         for shade, spans in zip(_SHADES, (reply.cached, reply.fetched, reply.missing), strict=True):
             parts.extend((shade, span) for span in spans)
         line, _ = ranged_bar(parts, reply.asked, self._width - len(_INDENT), self.blocks)
         self._line(line)
-        said = [
-            prefix + count_text(len(reply.records), "record"),
-            count_text(reply.requests, "upstream request"),
-            f"{reply.took_s * 1000:.1f} ms",
-        ]
+
+    def _said(self, records: str, requests: str, took_s: float) -> None:
+        said = [records, requests, f"{took_s * 1000:.1f} ms"]
         self._line(Text((" · " if self.blocks else ", ").join(said), style="dim"))
 
     def prices(self, before: Reply, after: Reply) -> None:

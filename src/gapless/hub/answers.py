@@ -125,12 +125,12 @@ def compose(
     state = entry.state
     generation = state.generation
     rows = within(state.coverage, asked)
-    known = union(plan.cached, plan.rescale)
+    known = list(plan.cached)
     why: list[Reason] = []
     stale: list[Interval] = []
     if plan.gaps or plan.rescale or plan.unserved:
         generation, known, stale = _best_generation(rows, plan, state.generation)
-    missing = subtract([asked], known)
+    missing = [] if plan.cached == (asked,) else subtract([asked], known)
     # What no ticker has is no answer about this one.
     if missing and missing == subtract([asked], plan.beyond):
         raise _sole_failure(plan, failures)
@@ -140,7 +140,12 @@ def compose(
     why.extend(_marks(rows, asked))
     if unverified is not None:
         why.append(Reason(asked, unverified.reason or unverified.code, _unverified(unverified)))
-    brought = intersect(subtract(intersect(fetched, [asked]), missing), known)
+    if fetched:
+        brought = intersect(subtract(intersect(fetched, [asked]), missing), known)
+        cached = tuple(subtract(subtract([asked], brought), missing))
+    else:
+        brought = []
+        cached = (asked,) if plan.cached == (asked,) else tuple(subtract([asked], missing))
     last_error = failures[0].error.message if failures else ""
     if unverified is not None:
         last_error = unverified.message
@@ -150,7 +155,7 @@ def compose(
         asked=asked,
         slices=_slices(entry, asked, generation),
         state=_state(missing, bool(stale) or unverified is not None),
-        cached=tuple(subtract(subtract([asked], brought), missing)),
+        cached=cached,
         fetched=tuple(brought),
         missing=tuple(missing),
         why=tuple(sorted(why, key=lambda one: one.interval)),

@@ -10,7 +10,8 @@ import pytest
 from gapless.domain.blocks import Block, Run, encode
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
-from gapless.hub.hot import HotRun, HotTier, escape
+from gapless.hub.hot import HotRun, HotTier
+from gapless.protocol.messages import escape_text
 from gapless.store.base import SeriesState, Snapshot
 from support.series import run, text
 
@@ -51,7 +52,7 @@ def test_escaped_slices() -> None:
             fresh, used = HotRun(whole), HotRun(whole)
             used.escaped(0, 1)
             used.escaped(0, 1)
-            expected = escape(whole.joined(i, j)) if i < j else b""
+            expected = escape_text(whole.joined(i, j)) if i < j else b""
             assert fresh.escaped(i, j) == used.escaped(i, j) == expected
             quoted = b'"[' + expected + b']"'
             assert msgspec.json.decode(msgspec.json.decode(quoted)) == NASTY[i:j]
@@ -169,4 +170,4 @@ def test_a_change_keeps_the_runs_that_are_still_its_blocks() -> None:
     assert entry.current
     assert set(entry.runs) == {1, 3}
     assert entry.runs[1] is old.runs[1]
-    assert entry.runs[3].escaped(0, 1) == escape(text(12))
+    assert entry.runs[3].escaped(0, 1) == escape_text(text(12))

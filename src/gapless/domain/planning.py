@@ -39,6 +39,11 @@ class Plan:
     rescale: tuple[Interval, ...] = ()
     beyond: tuple[Interval, ...] = ()
 
+    @property
+    def complete(self) -> bool:
+        """Whether all of it is answered from the store as it is."""
+        return not (self.gaps or self.unserved or self.rescale)
+
 
 def tail(coverage: Sequence[Coverage], generation: int, now: int) -> Interval | None:
     """Return what counts as covered after a provisional tail that is not due (stitching rule 3)."""

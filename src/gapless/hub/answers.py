@@ -128,7 +128,7 @@ def compose(
     known = list(plan.cached)
     why: list[Reason] = []
     stale: list[Interval] = []
-    if plan.gaps or plan.rescale or plan.unserved:
+    if not plan.complete:
         generation, known, stale = _best_generation(rows, plan, state.generation)
     missing = [] if plan.cached == (asked,) else subtract([asked], known)
     # What no ticker has is no answer about this one.

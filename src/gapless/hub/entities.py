@@ -142,7 +142,7 @@ class Entities:
             reach(provider, key, now),
             -1,
         )
-        if wanted.gaps or wanted.unserved or wanted.rescale:
+        if not wanted.complete:
             return None
         answer = compose(entry, wanted, now)
         if answer.count > self._limits.max_records:

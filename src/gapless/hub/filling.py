@@ -251,15 +251,15 @@ class Filler:
                 for time, row in held_rows(entry, piece, entry.state.generation)
                 if comparable(row, basis)
             ]
-            for held in bars if backwards else reversed(bars):
+            if bars:
+                # The bar farthest from the gap tells whether the restatement ends within.
+                held = bars[0] if backwards else bars[-1]
                 verdict = compare(
                     held.row, fresh.get(held.time), basis, self._provider.info.tolerance
                 )
                 if isinstance(verdict, BasisChange):
                     return await self._commit(entry, Collected(), [], now, verdict)
-                # The bar farthest from the gap tells whether the restatement ends within.
                 settled = isinstance(verdict, Same)
-                break
             collected.take(fetched)
             restated.append(piece)
             edge = piece.start if backwards else piece.end

@@ -15,16 +15,12 @@ from operator import add
 from gapless.domain.blocks import Run
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
+from gapless.protocol.messages import escape_text
 from gapless.store.base import SeriesState, Snapshot
 
 # What the objects around a series and around a run take, measured with tracemalloc.
 _SERIES_BYTES = 2_500
 _RUN_BYTES = 600
-
-
-def escape(text: bytes) -> bytes:
-    """Return ASCII JSON text as it stands inside a JSON string."""
-    return text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
 
 
 class HotRun:
@@ -55,7 +51,7 @@ class HotRun:
         if self._escaped is None or self._offsets is None:
             if not self._used:
                 self._used = True
-                return escape(self.run.joined(i, j))
+                return escape_text(self.run.joined(i, j))
             self._prepare()
             assert self._escaped is not None and self._offsets is not None
         return self._escaped[self._offsets[i] : self._offsets[j] - 1]
@@ -69,7 +65,7 @@ class HotRun:
             backslashes = (count(b"\\", i, j) for i, j in pairwise(edges))
             shifts = list(map(add, shifts, backslashes))
         moved = map(add, edges, accumulate(shifts, initial=0))
-        self._escaped, self._offsets = escape(text), array("q", moved)
+        self._escaped, self._offsets = escape_text(text), array("q", moved)
 
 
 class Validity:

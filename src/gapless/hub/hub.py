@@ -147,7 +147,7 @@ class Hub:
         if entry is None:
             return None
         wanted = self._plan(provider, entry, search, now)
-        if wanted.gaps or wanted.unserved or wanted.rescale or entry.lacking(search.asked):
+        if not wanted.complete or entry.lacking(search.asked):
             return None
         if self._basis_due(provider, entry, search.asked, now):
             return None

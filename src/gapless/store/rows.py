@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
 import msgspec
 
-from gapless.domain.blocks import Block, Piece, etag
+from gapless.domain.blocks import Block, Piece, Run, etag
 from gapless.domain.comparing import Ratio
 from gapless.domain.coverage import Coverage, Mark, Outcome, within
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
+from gapless.errors import DatabaseDamaged
 from gapless.protocol.times import format_instant
 from gapless.store import schema
 from gapless.store.base import SeriesState, StoredEntity
@@ -181,3 +183,22 @@ def _check(intervals: Sequence[Interval]) -> None:
 def _meta(text: str) -> Mapping[str, Any]:
     meta: dict[str, Any] = msgspec.json.decode(text)
     return meta
+
+
+def run_of(number: int, text: bytes, offsets: bytes) -> Run:
+    """Return the run of a block; raise `DatabaseDamaged` where its checksum does not fit."""
+    with decoding(f"block {number}"):
+        return Run.load(text[1:-1], offsets)
+
+
+@contextmanager
+def decoding(what: str) -> Iterator[None]:
+    """Name what in the database says something that was never written to it."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DatabaseDamaged(
+            f"{what} of the database cannot be read: {error}; "
+            "run 'gapless db check', then restore a copy of the file, or move it away and start "
+            "anew: what it held is fetched again"
+        ) from error

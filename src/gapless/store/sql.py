@@ -7,15 +7,13 @@ asynchronous driver: one writer thread, a few readers beside it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import astuple, replace
 from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Engine,
     LargeBinary,
@@ -36,8 +34,8 @@ from gapless.domain.blocks import EMPTY, Block, Run, relayout
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval, covers
 from gapless.domain.series import SeriesKey
-from gapless.errors import DatabaseDamaged, GaplessError
-from gapless.store import rows, schema
+from gapless.errors import GaplessError
+from gapless.store import listing, rows, schema
 from gapless.store.base import (
     Change,
     EntityFilter,
@@ -69,7 +67,6 @@ _BLOCK_COLUMNS = (
     _e.first_ms,
     _e.last_ms,
 )
-_ENTITY_COLUMNS = tuple(_e[name] for name in StoredEntity.__dataclass_fields__)
 
 # A block's text as bytes: it is ASCII, and as text the driver would decode it first.
 _TEXT = cast(_e.data, LargeBinary)
@@ -145,7 +142,7 @@ class SqlStore:
     ) -> Sequence[StoredEntity]:
         """Return stored entities ordered by id; at least one, if there is one."""
         return await self._reading(
-            lambda connection: _entities(connection, wanted, limit, offset, max_bytes)
+            lambda connection: listing.find(connection, wanted, limit, offset, max_bytes)
         )
 
     async def save_entities(self, entities: Iterable[StoredEntity]) -> None:
@@ -155,7 +152,7 @@ class SqlStore:
             for entity in entities
         ]
         if values:
-            await self._writing(lambda connection: _save_entities(connection, values))
+            await self._writing(lambda connection: listing.save(connection, values))
 
     async def all_series(self, provider: str | None = None) -> Sequence[SeriesState]:
         """Return every series by its key."""
@@ -213,7 +210,7 @@ def _warm(connection: Connection) -> SeriesKey | None:
     found = connection.execute(select(schema.series).limit(1)).one_or_none()
     if found is None:
         return None
-    with _decoding(f"series {found.number}"):
+    with rows.decoding(f"series {found.number}"):
         return rows.key_of(found.provider, found.ticker, found.params)
 
 
@@ -230,13 +227,13 @@ def _snapshot(connection: Connection, key: SeriesKey, load: Interval | None) -> 
         return Snapshot(SeriesState(key), {})
     series = found[0]
     blocks = _blocks(connection, series.number, load or _NOTHING)
-    with _decoding(f"series {series.number}"):
+    with rows.decoding(f"series {series.number}"):
         spans = [row for row in found if row.coverage_start_ms is not None]
         state = rows.series_of(series, rows.coverages_of(spans), rows.blocks_of(blocks))
     return Snapshot(
         state,
         {
-            row.number: _run_of(row.number, row.text, row.offsets)
+            row.number: rows.run_of(row.number, row.text, row.offsets)
             for row in blocks
             if row.text is not None
         },
@@ -252,7 +249,7 @@ def _blocks(connection: Connection, number: int, load: Interval) -> Sequence[Any
 def _full(connection: Connection, row: Any) -> SeriesState:
     spans = connection.execute(_SELECT_COVERAGE, {"series": row.number}).all()
     blocks = _blocks(connection, row.number, _NOTHING)
-    with _decoding(f"series {row.number}"):
+    with rows.decoding(f"series {row.number}"):
         return rows.series_of(row, rows.coverages_of(spans), rows.blocks_of(blocks))
 
 
@@ -260,25 +257,7 @@ def _runs(connection: Connection, numbers: Sequence[int]) -> dict[int, Run]:
     if not numbers:
         return {}
     found = connection.execute(_SELECT_RUNS, {"numbers": list(numbers)})
-    return {row.number: _run_of(row.number, row.text, row.offsets) for row in found}
-
-
-def _run_of(number: int, text: bytes, offsets: bytes) -> Run:
-    with _decoding(f"block {number}"):
-        return Run.load(text[1:-1], offsets)
-
-
-@contextmanager
-def _decoding(what: str) -> Iterator[None]:
-    """Name what in the database says something that was never written to it."""
-    try:
-        yield
-    except (ValueError, TypeError, AttributeError) as error:
-        raise DatabaseDamaged(
-            f"{what} of the database cannot be read: {error}; "
-            "run 'gapless db check', then restore a copy of the file, or move it away and start "
-            "anew: what it held is fetched again"
-        ) from error
+    return {row.number: rows.run_of(row.number, row.text, row.offsets) for row in found}
 
 
 def _apply(connection: Connection, change: Change, limit: int) -> Snapshot:
@@ -402,60 +381,6 @@ def _write_coverage(
     come = [rows.coverage_values(number, row) for row in after if row not in old]
     if come:
         connection.execute(insert(schema.coverage), come)
-
-
-def _entities(
-    connection: Connection,
-    wanted: EntityFilter,
-    limit: int,
-    offset: int,
-    max_bytes: int | None,
-) -> list[StoredEntity]:
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.ids is not None:
-        conditions.append(_e.id.in_(wanted.ids))
-    for source in (wanted.source, wanted.also_source):
-        if source is not None:
-            conditions.append(_e.source == source)
-    if wanted.state is not None:
-        conditions.append(_e.state == wanted.state)
-    for tag in wanted.tags:
-        # Tags are a JSON array of strings as msgspec writes it, so a whole tag is quoted.
-        needle = msgspec.json.encode(tag).decode()
-        conditions.append(_e.tags.contains(needle, autoescape=True))
-    since, until = wanted.updated
-    if since is not None:
-        conditions.append(_e.updated_at >= rows.sortable(since))
-    if until is not None:
-        conditions.append(_e.updated_at < rows.sortable(until))
-    statement = (
-        select(*_ENTITY_COLUMNS, _e.number, _e.offsets)
-        .where(and_(True, *conditions))
-        .order_by(_e.id)
-        .limit(limit)
-        .offset(offset)
-    )
-    result: list[StoredEntity] = []
-    size = 0
-    for row in connection.execute(statement.execution_options(yield_per=16)):
-        size += len(row.data)
-        if max_bytes is not None and result and size > max_bytes:
-            break
-        if row.offsets is not None:
-            # Only for its checksum: a block is shown as it was stored or not at all.
-            _run_of(row.number, row.data.encode(), row.offsets)
-        result.append(rows.entity_of(row))
-    return result
-
-
-def _save_entities(connection: Connection, values: Sequence[Mapping[str, Any]]) -> None:
-    """Replace by id; an entity that is a block of a series is never overwritten from outside."""
-    fresh = {one["id"]: dict(one) for one in values}
-    connection.execute(delete(schema.entities).where(_e.id.in_(fresh), _e.series.is_(None)))
-    for taken in connection.execute(select(_e.id).where(_e.id.in_(fresh))).scalars().all():
-        del fresh[taken]
-    if fresh:
-        connection.execute(insert(schema.entities), list(fresh.values()))
 
 
 def _all_series(connection: Connection, provider: str | None) -> list[SeriesState]:

@@ -22,6 +22,7 @@ from gapless.providers.registry import Registry
 from gapless.providers.sample import SampleProvider
 from gapless.providers.yahoo import YahooProvider, YahooSettings
 from gapless.servers.control import ControlServer
+from gapless.servers.desk import Desk
 from gapless.servers.tcp import TcpLimits, TcpServer
 from gapless.store.sqlite import FileLock, open_store
 
@@ -77,17 +78,10 @@ async def running_hub(
             seed=seed,
         )
         stack.push_async_callback(hub.close, limits.shutdown_s / 2)
-        server = TcpServer(
+        desk = Desk(
             hub,
             clock,
-            TcpLimits(
-                max_line_bytes=limits.max_line_bytes,
-                max_unsent_bytes=limits.max_unsent_bytes,
-                slow_reader_s=limits.slow_reader_s,
-                max_connections=limits.max_connections,
-                max_in_flight=limits.max_in_flight,
-                memo_bytes=settings.cache.hot_bytes // 4,
-            ),
+            settings.cache.hot_bytes // 4,
             announced={
                 "max_line_bytes": limits.max_line_bytes,
                 "max_records": limits.max_records,
@@ -95,7 +89,17 @@ async def running_hub(
                 "max_connections": limits.max_connections,
             },
         )
-        await server.rehearse()
+        server = TcpServer(
+            desk,
+            TcpLimits(
+                max_line_bytes=limits.max_line_bytes,
+                max_unsent_bytes=limits.max_unsent_bytes,
+                slow_reader_s=limits.slow_reader_s,
+                max_connections=limits.max_connections,
+                max_in_flight=limits.max_in_flight,
+            ),
+        )
+        await desk.rehearse()
         control = ControlServer(hub)
         await control.open(path)
         stack.push_async_callback(control.close)

@@ -18,6 +18,7 @@ from gapless.errors import UpstreamRejected, UpstreamUnavailable
 from gapless.hub.hub import Options
 from gapless.hub.upstream import Limits
 from gapless.protocol.times import format_instant, parse_instant
+from gapless.servers.desk import Desk
 from gapless.servers.tcp import TcpServer
 from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market
@@ -111,7 +112,7 @@ async def test_a_provider_that_revises_is_asked_once_too(
     now = datetime(2025, 3, 5, 15, 0, tzinfo=UTC).timestamp()
     world = World(market, now, tmp_path, template)
     await world.open()
-    server = TcpServer(world.hub, world.clock)
+    server = TcpServer(Desk(world.hub, world.clock))
     try:
         _, port = await server.open("127.0.0.1", 0)
         start, end = (parse_instant(text, now_ms=0) for text in ("2017-01-01", "2024-06-01"))

@@ -21,6 +21,7 @@ from gapless.hub.hub import Hub, Options
 from gapless.hub.upstream import Limits
 from gapless.providers.base import Provider
 from gapless.providers.registry import Registry
+from gapless.servers.desk import Desk
 from gapless.servers.tcp import TcpLimits, TcpServer
 from gapless.store.sqlite import open_store
 
@@ -35,7 +36,7 @@ class WatchedServer(TcpServer):
     """A server that tells when it is done with a connection."""
 
     def __init__(self, hub: Hub, limits: TcpLimits | None = None) -> None:
-        super().__init__(hub, hub.clock, limits)
+        super().__init__(Desk(hub, hub.clock), limits)
         self.went = asyncio.Event()
 
     def gone(self, connection: Any) -> None:

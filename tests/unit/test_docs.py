@@ -61,7 +61,7 @@ def setting_row(option: Option) -> str:
         default = f"`{str(option.default).lower()}`"
     elif option.unit == "bytes":
         mib = option.default / (1 << 20)
-        default = f"`{mib:g}MiB`"
+        default = f"`{mib:g}MiB`" if mib >= 1 else f"`{mib * 1024:g}KiB`"
     elif isinstance(option.default, float):
         default = f"`{option.default:g}`"
     else:

@@ -12,11 +12,13 @@ from gapless.config.loading import (
     shown_values,
 )
 from gapless.config.settings import (
+    ApiSettings,
     CacheSettings,
     FetchSettings,
     LimitSettings,
     LogSettings,
     Option,
+    PluginSettings,
     SampleSettings,
     Settings,
     YahooSettings,
@@ -25,6 +27,7 @@ from gapless.config.settings import (
 
 __all__ = [
     "Address",
+    "ApiSettings",
     "CacheSettings",
     "FetchSettings",
     "LimitSettings",
@@ -32,6 +35,7 @@ __all__ = [
     "Option",
     "Origin",
     "Origins",
+    "PluginSettings",
     "SampleSettings",
     "Settings",
     "YahooSettings",

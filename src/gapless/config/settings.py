@@ -139,6 +139,56 @@ class FetchSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings:
+    """The HTTP server."""
+
+    hosts: str = _setting(
+        "",
+        "names, separated by commas, by which requests may address the server besides "
+        "localhost, loopback addresses and the address it listens on",
+    )
+    receive_s: float = _setting(
+        10.0, "how long a request may take to arrive", unit="seconds", least=0.001
+    )
+    max_head_bytes: int = _setting(
+        64 * KIB, "request line and headers together", unit="bytes", least=KIB
+    )
+    max_body_bytes: int = _setting(16 * MIB, "largest request body", unit="bytes", least=KIB)
+    max_connections: int = _setting(2_000, "connections open at once", least=1)
+    max_streams: int = _setting(
+        4, "large answers that are put together at once; more of them wait", least=1
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginSettings:
+    """Providers that are loaded while the hub runs, each in a process of its own."""
+
+    load_s: float = _setting(
+        10.0, "how long a plugin may take to be imported", unit="seconds", least=0.001
+    )
+    deadline_s: float = _setting(
+        20.0, "how long one of its calls may take", unit="seconds", least=0.001
+    )
+    kill_after_s: float = _setting(
+        2.0, "its process is killed so long after a missed deadline", unit="seconds", least=0
+    )
+    max_reply_bytes: int = _setting(256 * MIB, "largest reply of a call", unit="bytes", least=KIB)
+    memory_bytes: int = _setting(
+        4096 * MIB,
+        "address space of its process; polars needs 1024MiB",
+        unit="bytes",
+        least=64 * MIB,
+    )
+    max_crashes: int = _setting(
+        5, "crashes within a minute after which a plugin is disabled", least=1
+    )
+    entry_points: bool = _setting(
+        True, "whether providers of installed packages (gapless.providers) are loaded"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class YahooSettings:
     """The Yahoo Finance provider."""
 
@@ -221,6 +271,8 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     fetch: FetchSettings = field(default_factory=FetchSettings)
+    api: ApiSettings = field(default_factory=ApiSettings)
+    plugins: PluginSettings = field(default_factory=PluginSettings)
     yahoo: YahooSettings = field(default_factory=YahooSettings)
     sample: SampleSettings = field(default_factory=SampleSettings)
     log: LogSettings = field(default_factory=LogSettings)

@@ -110,6 +110,11 @@ class Run:
         row: dict[str, Any] = msgspec.json.decode(self.record(i))
         return row
 
+    def at(self, time: int) -> dict[str, Any] | None:
+        """Return the record of this instant, parsed; `None`: there is none."""
+        i = bisect_left(self.times, time)
+        return self.row(i) if i < len(self) and self.times[i] == time else None
+
     def records(self) -> Iterable[tuple[int, bytes]]:
         """Yield (milliseconds, JSON text) of each record."""
         for i in range(len(self)):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gapless.domain.blocks import Run, encode
+from gapless.domain.blocks import Run
 from gapless.domain.comparing import Basis, Comparison, Same, comparable, compare
 from gapless.domain.coverage import Coverage, Outcome
 from gapless.domain.intervals import Interval, subtract
@@ -14,8 +14,8 @@ from gapless.domain.series import SeriesKey
 from gapless.errors import UpstreamUnavailable
 from gapless.hub.bars import Bar
 from gapless.hub.hot import HotSeries
-from gapless.hub.upstream import Tally, Upstream
-from gapless.providers.base import Fetched, Provisional, Record, Traits
+from gapless.hub.upstream import Brought, Tally, Upstream
+from gapless.providers.base import Provisional, Traits
 from gapless.store.base import Replacement
 
 # How often a fetch in chunks begins anew because upstream changed its basis between two of them.
@@ -24,33 +24,41 @@ _MOST_RESTARTS = 2
 
 @dataclass(slots=True)
 class Collected:
-    """What was fetched so far, for disjoint intervals: records, what may change, what it is."""
+    """What was fetched so far: a run for each of disjoint intervals, and what may still change."""
 
     intervals: list[Interval] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
     provisional: list[Provisional] = field(default_factory=list)
     meta: Mapping[str, Any] | None = None
 
-    def add(self, interval: Interval, fetched: Fetched) -> None:
+    def add(self, interval: Interval, brought: Brought) -> None:
         """Take the part of an answer that lies in `interval`, which is new."""
         self.intervals.append(interval)
-        self.records.extend(r for r in fetched.records if interval.start <= r.time < interval.end)
-        for span in fetched.provisional:
+        self.runs.append(brought.run.cut(interval))
+        for span in brought.provisional:
             start, end = max(span.start, interval.start), min(span.end, interval.end)
             if start < end:
                 self.provisional.append(Provisional(start, end, span.refresh_after))
-        if fetched.meta is not None:
-            self.meta = fetched.meta
+        if brought.meta is not None:
+            self.meta = brought.meta
 
     def take(self, other: Collected) -> None:
         """Take what `other` has of intervals that are not collected yet."""
         for part in subtract(other.intervals, self.intervals):
-            self.add(part, Fetched(other.records, tuple(other.provisional), other.meta))
+            self.add(part, Brought(other.run(part), tuple(other.provisional), other.meta))
+
+    def run(self, interval: Interval) -> Run:
+        """Return the records of `interval`."""
+        pairs = sorted(zip(self.intervals, self.runs, strict=True), key=lambda pair: pair[0])
+        return Run.concat([run.cut(interval) for _, run in pairs])
+
+    def at(self, time: int) -> Mapping[str, Any] | None:
+        """Return the record of this instant; `None`: there is none."""
+        return next((row for run in self.runs if (row := run.at(time)) is not None), None)
 
     def replacement(self, interval: Interval, now: int) -> Replacement:
         """Return what is stored for `interval`: its records and what is known by them."""
-        times = [r for r in self.records if interval.start <= r.time < interval.end]
-        run = Run.of((record.time, encode(record.row)) for record in sorted(times, key=_time))
+        run = self.run(interval)
         coverage: list[Coverage] = []
         provisional = sorted(
             span for span in self.provisional if span.start < interval.end > interval.start
@@ -78,19 +86,13 @@ class Collector:
 
     async def ask(
         self, key: SeriesKey, interval: Interval, entry: HotSeries, purpose: str, tally: Tally
-    ) -> Fetched:
+    ) -> Brought:
         """Fetch once; `purpose` (gap, probe, restatement) is for logs, metrics and tests."""
         return await self._upstream.ask(key, interval, entry.state.meta, purpose, tally)
 
-    def verdict(self, bar: Bar, records: Iterable[Record], basis: Basis) -> Comparison:
-        """Compare a held bar with its fresh copy among `records` (stitching rule 11)."""
-        fresh = next((record for record in records if record.time == bar.time), None)
-        return compare(
-            bar.row,
-            None if fresh is None else as_mapping(fresh.row),
-            basis,
-            self._provider.info.tolerance,
-        )
+    def verdict(self, bar: Bar, fresh: Mapping[str, Any] | None, basis: Basis) -> Comparison:
+        """Compare a held bar with its fresh copy, if there is one (stitching rule 11)."""
+        return compare(bar.row, fresh, basis, self._provider.info.tolerance)
 
     async def collect(
         self,
@@ -139,45 +141,36 @@ class Collector:
             overlaps = anchor is not None and anchor.time >= at - span // 2
             start = anchor.time if anchor is not None and overlaps else at
             end = min(interval.end, start + span)
-            fetched = await self.ask(key, Interval(start, end), entry, purpose, tally)
+            brought = await self.ask(key, Interval(start, end), entry, purpose, tally)
             if anchor is not None and basis is not None:
-                records: Sequence[Record] = fetched.records
+                again = brought
                 if not overlaps:
                     there = Interval(anchor.time, anchor.time + traits.bar)
-                    records = (await self.ask(key, there, entry, "probe", tally)).records
-                if not isinstance(self.verdict(anchor, records, basis), Same):
+                    again = await self.ask(key, there, entry, "probe", tally)
+                if not isinstance(self.verdict(anchor, again.run.at(anchor.time), basis), Same):
                     return None
-            collected.add(Interval(at, end), fetched)
-            anchor = _last_final(fetched, basis) or anchor
+            collected.add(Interval(at, end), brought)
+            anchor = _last_final(brought, basis) or anchor
             at = end
         return collected
 
 
-def _last_final(fetched: Fetched, basis: Basis | None) -> Bar | None:
+def _last_final(brought: Brought, basis: Basis | None) -> Bar | None:
     """Return the last bar of an answer that is final and can be compared."""
     if basis is None:
         return None
-    for record in reversed(fetched.records):
-        if any(span.start <= record.time < span.end for span in fetched.provisional):
+    run = brought.run
+    for i in reversed(range(len(run))):
+        time = run.times[i]
+        if any(span.start <= time < span.end for span in brought.provisional):
             continue
-        row = as_mapping(record.row)
+        row = run.row(i)
         if comparable(row, basis):
-            return Bar(record.time, row)
+            return Bar(time, row)
     return None
-
-
-def as_mapping(row: Any) -> Mapping[str, Any]:
-    """Return a record as a mapping, whether it is one or a struct."""
-    if isinstance(row, Mapping):
-        return row
-    return {name: getattr(row, name) for name in row.__struct_fields__}
 
 
 def _row(start: int, end: int, run: Run, now: int, refresh_after: int | None) -> Coverage:
     i, j = run.bounds(Interval(start, end))
     outcome = Outcome.HELD if j > i else Outcome.EMPTY
     return Coverage(start, end, outcome, now, refresh_after)
-
-
-def _time(record: Record) -> int:
-    return record.time

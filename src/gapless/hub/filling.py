@@ -19,14 +19,13 @@ from gapless.domain.comparing import (
     Restatement,
     Same,
     comparable,
-    compare,
     rescale,
 )
 from gapless.domain.coverage import Coverage, Mark, Outcome, unverified
 from gapless.domain.intervals import Interval, hull, intersect, subtract, union
 from gapless.domain.series import SeriesKey
 from gapless.hub.bars import Bar, HeldBars, held_rows
-from gapless.hub.collecting import Collected, Collector, as_mapping
+from gapless.hub.collecting import Collected, Collector
 from gapless.hub.flights import Filled
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
@@ -161,7 +160,7 @@ class Filler:
         after = min(now, seam.time + traits.bar)
         wide = Interval(min(gap.start, seam.time), max(gap.end, after))
         collected = await self._collector.collect(entry.state.key, wide, entry, traits, tally)
-        verdict = self._collector.verdict(seam, collected.records, basis)
+        verdict = self._collector.verdict(seam, collected.at(seam.time), basis)
         if isinstance(verdict, BasisChange):
             return await self._commit(entry, collected, [gap], now, verdict)
         return await self._conclude(
@@ -245,7 +244,6 @@ class Filler:
                 break
             fetched = await self._collector.collect(key, piece, entry, traits, tally, "restatement")
             entry = await self._bars.same(entry, piece)
-            fresh = {record.time: as_mapping(record.row) for record in fetched.records}
             bars = [
                 Bar(time, row)
                 for time, row in held_rows(entry, piece, entry.state.generation)
@@ -254,9 +252,7 @@ class Filler:
             if bars:
                 # The bar farthest from the gap tells whether the restatement ends within.
                 held = bars[0] if backwards else bars[-1]
-                verdict = compare(
-                    held.row, fresh.get(held.time), basis, self._provider.info.tolerance
-                )
+                verdict = self._collector.verdict(held, fetched.at(held.time), basis)
                 if isinstance(verdict, BasisChange):
                     return await self._commit(entry, Collected(), [], now, verdict)
                 settled = isinstance(verdict, Same)
@@ -282,10 +278,10 @@ class Filler:
         key = entry.state.key
         traits = self._provider.traits(key)
         there = Interval(bar.time, min(self._clock.now_ms(), bar.time + traits.bar))
-        fetched = await self._collector.ask(key, there, entry, "probe", tally)
+        brought = await self._collector.ask(key, there, entry, "probe", tally)
         for part in subtract([there], collected.intervals):
-            collected.add(part, fetched)
-        return self._collector.verdict(bar, fetched.records, basis)
+            collected.add(part, brought)
+        return self._collector.verdict(bar, brought.run.at(bar.time), basis)
 
     # Storing
 
@@ -303,11 +299,8 @@ class Filler:
     ) -> Filled:
         """Store the fetched intervals in one transaction (stitching rule 6)."""
         state = entry.state
-        fills = any(
-            interval.start <= record.time < interval.end
-            for record in collected.records
-            for interval in intervals
-        )
+        replacements = tuple(collected.replacement(interval, now) for interval in intervals)
+        fills = any(len(replacement.run) for replacement in replacements)
         anew = compared or change is not None
         held = any(block.generation == state.generation for block in state.blocks)
         if change is not None:
@@ -322,7 +315,7 @@ class Filler:
             Change(
                 key=state.key,
                 generation=state.generation,
-                replacements=tuple(collected.replacement(interval, now) for interval in intervals),
+                replacements=replacements,
                 unheld=unheld,
                 basis_change=None if change is None else change.ratio,
                 compared_at=now if anew and (held or fills) else None,

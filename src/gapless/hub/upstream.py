@@ -12,11 +12,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
+from operator import lt
 from typing import Any
 
 import structlog
 
 from gapless.clock import Clock
+from gapless.domain.blocks import Run
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import (
@@ -29,7 +32,7 @@ from gapless.errors import (
     UpstreamUnavailable,
 )
 from gapless.hub.pacing import Breaker, Bucket, back_off
-from gapless.providers.base import Fetched, Provider
+from gapless.providers.base import Fetched, Provider, Provisional
 
 _log = structlog.get_logger("gapless.upstream")
 
@@ -58,6 +61,15 @@ class Asked:
     interval: Interval
     purpose: str
     error: GaplessError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What one request brought: records as they are stored, and what may still change of them."""
+
+    run: Run
+    provisional: tuple[Provisional, ...] = ()
+    meta: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -111,7 +123,7 @@ class Upstream:
         meta: Mapping[str, Any],
         purpose: str,
         tally: Tally,
-    ) -> Fetched:
+    ) -> Brought:
         """Fetch once, with retries within the deadline; raise the `ProviderError` that is left.
 
         The deadline is one for all: waiting for turns, tries and the pauses between them.
@@ -126,7 +138,7 @@ class Upstream:
             attempt += 1
             try:
                 with self._trying(trial):
-                    fetched = await self._attempt(key, interval, meta, purpose, tally)
+                    brought = await self._attempt(key, interval, meta, purpose, tally)
             except ProviderError as error:
                 self.last_error = error.again()
                 pause = self._pause(error, attempt, started)
@@ -141,7 +153,7 @@ class Upstream:
                 await self._clock.sleep(pause)
             else:
                 self.last_error = None
-                return fetched
+                return brought
 
     async def _turn(self, started: float) -> bool:
         """Wait for a turn of the budget; return whether it is the breaker's trial.
@@ -213,11 +225,12 @@ class Upstream:
         meta: Mapping[str, Any],
         purpose: str,
         tally: Tally,
-    ) -> Fetched:
+    ) -> Brought:
         now = self._clock.now_ms()
         try:
             fetched = await self._fetch(key, interval, now, meta)
-            _verify(fetched, interval, self.provider.info.name)
+            brought = Brought(fetched.run(), fetched.provisional, fetched.meta)
+            _verify(brought, interval, self.provider.info.name)
         except ProviderError as error:
             self._count(key, interval, purpose, tally, error.requests, error)
             self._failed(key, error)
@@ -240,7 +253,7 @@ class Upstream:
             raise
         self._count(key, interval, purpose, tally, fetched.requests, None)
         self.breaker.succeeded()
-        return fetched
+        return brought
 
     async def _fetch(
         self, key: SeriesKey, interval: Interval, now: int, meta: Mapping[str, Any]
@@ -296,17 +309,14 @@ class Upstream:
         return pause if now + pause < started + self._limits.deadline else None
 
 
-def _verify(fetched: Fetched, interval: Interval, name: str) -> None:
+def _verify(brought: Brought, interval: Interval, name: str) -> None:
     """Refuse what breaks the provider contract, so that nothing malformed is ever stored."""
-    before = interval.start - 1
-    for record in fetched.records:
-        if record.time <= before or record.time >= interval.end:
-            raise BadPluginReply(
-                f"{name} returned records that do not ascend within the asked range"
-            )
-        before = record.time
+    times = brought.run.times
+    ascends = all(map(lt, times, islice(times, 1, None)))
+    if len(times) and not (ascends and interval.start <= times[0] and times[-1] < interval.end):
+        raise BadPluginReply(f"{name} returned records that do not ascend within the asked range")
     at = interval.start
-    for span in fetched.provisional:
+    for span in brought.provisional:
         if span.start < at or span.end > interval.end or span.start >= span.end:
             raise BadPluginReply(f"{name} returned provisional spans outside the asked range")
         at = span.end

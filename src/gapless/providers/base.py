@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from gapless.domain.blocks import Run, encode
 from gapless.domain.comparing import Basis, Tolerance
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery
+from gapless.protocol.messages import Entity, Request
 
 DAY_MS = 86_400_000
 
@@ -18,12 +20,13 @@ DAY_MS = 86_400_000
 class Param:
     """A parameter of a provider's series, such as `interval`.
 
-    `choices` are the canonical values, `aliases` other spellings of them (`60m` for `1h`).
+    `choices` are the canonical values (none: any text), `aliases` other spellings of them (`60m`
+    for `1h`).
     """
 
     name: str
     default: str
-    choices: tuple[str, ...]
+    choices: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     help: str = ""
 
@@ -47,6 +50,10 @@ class ProviderInfo:
     `data_start` and `data_end` bound all its data, milliseconds UTC, half open: outside of it
     nothing exists and nothing is asked; `data_end` `None` means the present. `revises` tells
     whether it rewrites its past (stitching rule 4); if so, `basis` names the columns to compare.
+
+    `entities`: it is an `EntityProvider`. `whole`: where a part of a range is missing, all of it is
+    asked for in one request. `deadline_s`: how long one request may take, where that is longer
+    than the hub allows by itself.
     """
 
     name: str
@@ -60,6 +67,9 @@ class ProviderInfo:
     revises: bool = False
     basis: Basis | None = None
     tolerance: Tolerance = Tolerance()
+    entities: bool = False
+    whole: bool = False
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +104,23 @@ class Provisional(NamedTuple):
 class Fetched:
     """What one upstream request returned for the asked interval.
 
-    `records` are sorted by time, one a time, none outside the asked interval. What no entry of
-    `provisional` covers is final. `meta` is what the provider wants to remember of the series
-    (such as its exchange's hours); it is handed back with the next call. `requests` is how many
-    requests it took upstream.
+    `records` are sorted by time, one a time, none outside the asked interval; a provider that has
+    their text already gives it as `ready` instead. What no entry of `provisional` covers is final.
+    `meta` is what the provider wants to remember of the series (such as its exchange's hours); it
+    is handed back with the next call. `requests` is how many requests it took upstream.
     """
 
-    records: Sequence[Record]
+    records: Sequence[Record] = ()
     provisional: tuple[Provisional, ...] = ()
     meta: Mapping[str, Any] | None = None
     requests: int = 1
+    ready: Run | None = None
+
+    def run(self) -> Run:
+        """Return the records as they are stored."""
+        if self.ready is not None:
+            return self.ready
+        return Run.of((record.time, encode(record.row)) for record in self.records)
 
 
 class Provider(Protocol):
@@ -141,6 +158,18 @@ class Provider(Protocol):
         ...
 
 
+class EntityProvider(Provider, Protocol):
+    """A provider that answers more than ranges itself; its `info.entities` says so."""
+
+    async def entities(self, request: Request, now_ms: int) -> Sequence[Entity]:
+        """Answer a search without a ticker, an unknown id or a report with whole entities.
+
+        They carry the provider's name as `source` and `data` that is a JSON array as text. None
+        is an answer too. Raises a `ProviderError`.
+        """
+        ...
+
+
 def canonical_params(info: ProviderInfo, params: Mapping[str, str]) -> dict[str, str]:
     """Return the parameters that are not at their default, aliases resolved.
 
@@ -156,7 +185,7 @@ def canonical_params(info: ProviderInfo, params: Mapping[str, str]) -> dict[str,
                 f"{info.name} has no parameter {name!r}; its parameters are: {listed}"
             )
         canonical = param.aliases.get(value, value)
-        if canonical not in param.choices:
+        if param.choices and canonical not in param.choices:
             raise InvalidQuery(
                 f"{info.name}: {param.name}={value} is not supported; "
                 f"choose one of: {', '.join(param.choices)}"

@@ -9,10 +9,29 @@ from gapless.providers.base import Provider
 
 
 class Registry:
-    """Providers by the name they declare."""
+    """Providers by the name they declare.
+
+    `built_in` are those it began with. `absent` tells of names that should be here and are not,
+    such as a remembered plugin that cannot be loaded: what is wrong with each, in a sentence.
+    """
 
     def __init__(self, providers: Iterable[Provider] = ()) -> None:
         self._providers = {provider.info.name: provider for provider in providers}
+        self.built_in = frozenset(self._providers)
+        self.absent: dict[str, str] = {}
+
+    def put(self, provider: Provider) -> Provider | None:
+        """Add a provider; return the one of the same name that it takes the place of."""
+        name = provider.info.name
+        before = self._providers.get(name)
+        self._providers[name] = provider
+        self.absent.pop(name, None)
+        return before
+
+    def remove(self, name: str) -> Provider | None:
+        """Take a provider out, and what is said of its absence; return it, if it was there."""
+        self.absent.pop(name, None)
+        return self._providers.pop(name, None)
 
     def names(self) -> list[str]:
         """Return the names, sorted."""
@@ -22,6 +41,8 @@ class Registry:
         """Return a provider, or raise `ProviderNotFound` naming those there are."""
         provider = self._providers.get(name)
         if provider is None:
+            if name in self.absent:
+                raise ProviderNotFound(f"provider {name!r} is not there: {self.absent[name]}")
             raise ProviderNotFound(
                 f"there is no provider {name[:60]!r}; "
                 f"there are: {', '.join(self.names()) or 'none'}"

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from gapless.errors import GaplessError, LineTooLong, Overloaded
-from gapless.hub.answers import Answer
 from gapless.hub.entities import Listing
 from gapless.protocol.codec import LineSplitter, looks_like_http
 from gapless.protocol.messages import (
@@ -28,6 +26,7 @@ from gapless.protocol.messages import (
     encode_error,
     encode_rejected,
 )
+from gapless.servers.desk import Outcome
 from gapless.store.base import StoredEntity
 
 if TYPE_CHECKING:
@@ -50,15 +49,6 @@ _KEEPALIVE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a request that could not be answered at once."""
-
-    envelope: Envelope
-    query: Query
-    result: Answer | Listing | GaplessError
-
-
 Reply = bytes | list[bytes] | Outcome
 
 
@@ -67,6 +57,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_closing",
+        "_desk",
         "_discarding",
         "_ended",
         "_eof",
@@ -86,6 +77,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: TcpServer) -> None:
         self._server = server
+        self._desk = server.desk
         self._splitter = LineSplitter(server.limits.max_line_bytes)
         self._transport: asyncio.Transport
         # The first bytes, until it is known that they are not HTTP's; `None` from then on.
@@ -176,7 +168,7 @@ class Connection(asyncio.Protocol):
 
     def _reply_from_memory(self, line: bytes) -> bool:
         """Answer a line that is memorised; leave any other."""
-        parts = self._server.memos.reply(line[:-1], self._server.clock.now_ms())
+        parts = self._desk.memos.reply(line[:-1], self._desk.clock.now_ms())
         if parts is None:
             return False
         self._transport.writelines(parts)
@@ -219,7 +211,7 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Answer lines until none is whole, too much is unsent, or too many are under way."""
-        server, splitter = self._server, self._splitter
+        desk, splitter = self._desk, self._splitter
         parts: list[bytes] = []
         size = 0
         while not self._paused and not self._closing and not self._discarding and self._has_room():
@@ -232,7 +224,7 @@ class Connection(asyncio.Protocol):
                 return
             if line is None:
                 break
-            reply = server.at_once(line)
+            reply = desk.at_once(line)
             if type(reply) is list and (not self._queue or _unordered(line)):
                 parts += reply
                 size += sum(map(len, reply))
@@ -272,7 +264,7 @@ class Connection(asyncio.Protocol):
             listing = _lists(query)
             self._listings += listing
             loop = asyncio.get_running_loop()
-            task = loop.create_task(self._server.work(envelope, query))
+            task = loop.create_task(self._desk.work(envelope, query))
             task.add_done_callback(lambda done: self._done(done, slot, envelope.ordered, listing))
             return
         ready = self._rejection(reply) if isinstance(reply, Rejected) else reply
@@ -284,7 +276,7 @@ class Connection(asyncio.Protocol):
         self._flush()
 
     def _rejection(self, rejected: Rejected) -> bytes:
-        return encode_rejected(rejected, ts_ms=self._server.clock.now_ms())
+        return encode_rejected(rejected, ts_ms=self._desk.clock.now_ms())
 
     def _slots(self) -> deque[list[Reply]]:
         if self._queue is None:
@@ -328,7 +320,7 @@ class Connection(asyncio.Protocol):
         self._waiting_bytes -= _size(reply)
         # Held answers are encoded only now, so that what waits here costs next to nothing.
         if isinstance(reply, Outcome):
-            self._transport.writelines(self._server.encode(reply))
+            self._transport.writelines(self._desk.encode(reply))
         elif isinstance(reply, list):
             self._transport.writelines(reply)
         else:
@@ -376,7 +368,7 @@ class Connection(asyncio.Protocol):
         asyncio.get_running_loop().call_later(_DISCARD_S, self._close)
 
     def _error_line(self, error: GaplessError) -> bytes:
-        now = self._server.clock.now_ms()
+        now = self._desk.clock.now_ms()
         return encode_error(b"null", kind=KIND_INVALID_JSON, error=error, ts_ms=now)
 
     def _close(self) -> None:

@@ -119,6 +119,15 @@ class EntityFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class RememberedPlugin:
+    """A plugin that comes back after a restart: its name, and how to load it, as JSON text."""
+
+    name: str
+    spec: str
+    loaded_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """What the store holds, counted."""
 
@@ -171,6 +180,18 @@ class Store(Protocol):
 
     async def prune(self, before: int) -> tuple[int, int]:
         """Forget coverage and records fetched before that instant; return (series, records)."""
+        ...
+
+    async def plugins(self) -> Sequence[RememberedPlugin]:
+        """Return the remembered plugins by name."""
+        ...
+
+    async def save_plugin(self, plugin: RememberedPlugin) -> None:
+        """Remember a plugin; one of the same name is replaced."""
+        ...
+
+    async def forget_plugin(self, name: str) -> bool:
+        """Forget a plugin; return whether it was remembered."""
         ...
 
     async def figures(self) -> Figures:

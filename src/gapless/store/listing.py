@@ -1,4 +1,4 @@
-"""Entities in SQL: found by filter page by page, and saved from outside.
+"""Entities and plugins in SQL: found by filter page by page, and saved from outside.
 
 Apart from the series, whose blocks are entities only on the wire.
 """
@@ -6,15 +6,16 @@ Apart from the series, whose blocks are entities only on the wire.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select
 
 from gapless.store import rows, schema
-from gapless.store.base import EntityFilter, StoredEntity
+from gapless.store.base import EntityFilter, RememberedPlugin, StoredEntity
 
-_e = schema.entities.c
+_e, _p = schema.entities.c, schema.plugins.c
 _ENTITY_COLUMNS = tuple(_e[name] for name in StoredEntity.__dataclass_fields__)
 
 
@@ -71,3 +72,20 @@ def save(connection: Connection, values: Sequence[Mapping[str, Any]]) -> None:
         del fresh[taken]
     if fresh:
         connection.execute(insert(schema.entities), list(fresh.values()))
+
+
+def plugins(connection: Connection) -> list[RememberedPlugin]:
+    """Return the remembered plugins by name."""
+    found = connection.execute(select(_p.name, _p.spec, _p.loaded_at)).all()
+    return sorted((RememberedPlugin(*row) for row in found), key=lambda plugin: plugin.name)
+
+
+def save_plugin(connection: Connection, plugin: RememberedPlugin) -> None:
+    """Replace by name."""
+    forget_plugin(connection, plugin.name)
+    connection.execute(insert(schema.plugins).values(asdict(plugin)))
+
+
+def forget_plugin(connection: Connection, name: str) -> bool:
+    """Remove by name; return whether it was there."""
+    return connection.execute(delete(schema.plugins).where(_p.name == name)).rowcount > 0

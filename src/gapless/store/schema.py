@@ -90,3 +90,11 @@ entities = Table(
     Index(None, "source", "id"),
     sqlite_autoincrement=True,
 )
+
+plugins = Table(
+    "plugins",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("spec", Text, nullable=False),
+    Column("loaded_at", Text, nullable=False),
+)

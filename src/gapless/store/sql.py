@@ -40,6 +40,7 @@ from gapless.store.base import (
     Change,
     EntityFilter,
     Figures,
+    RememberedPlugin,
     Replacement,
     SeriesState,
     Snapshot,
@@ -169,6 +170,18 @@ class SqlStore:
         return await self._writing(
             lambda connection: _prune(connection, before, self._block_records)
         )
+
+    async def plugins(self) -> Sequence[RememberedPlugin]:
+        """Return the remembered plugins by name."""
+        return await self._reading(listing.plugins)
+
+    async def save_plugin(self, plugin: RememberedPlugin) -> None:
+        """Remember a plugin; one of the same name is replaced."""
+        await self._writing(lambda connection: listing.save_plugin(connection, plugin))
+
+    async def forget_plugin(self, name: str) -> bool:
+        """Forget a plugin; return whether it was remembered."""
+        return await self._writing(lambda connection: listing.forget_plugin(connection, name))
 
     async def figures(self) -> Figures:
         """Count what is stored."""

@@ -66,4 +66,5 @@ def unblocked_loop() -> Iterator[BlockBuster]:
             # Nobody is served yet, or any more, while a hub opens and closes.
             function.can_block_in("gapless/app.py", "running_hub")
             function.can_block_in("gapless/servers/control.py", ("open", "close"))
+            function.can_block_in("gapless/servers/http/door.py", "open")
         yield watch

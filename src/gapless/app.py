@@ -6,8 +6,8 @@ import asyncio
 import ctypes
 import os
 import resource
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -16,6 +16,7 @@ from gapless import __version__
 from gapless.clock import Clock, SystemClock
 from gapless.config import Settings, database_path, parse_address
 from gapless.hub.hub import Hub, Options
+from gapless.hub.plugins import PluginLimits, Plugins
 from gapless.hub.upstream import Asked, Limits
 from gapless.providers.base import Pace, Provider
 from gapless.providers.registry import Registry
@@ -23,6 +24,7 @@ from gapless.providers.sample import SampleProvider
 from gapless.providers.yahoo import YahooProvider, YahooSettings
 from gapless.servers.control import ControlServer
 from gapless.servers.desk import Desk
+from gapless.servers.meter import Meter
 from gapless.servers.tcp import TcpLimits, TcpServer
 from gapless.store.sqlite import FileLock, open_store
 
@@ -31,19 +33,34 @@ _WARM_BYTES = 8 << 20
 _log = structlog.get_logger("gapless")
 
 
+class CannotListen(Exception):
+    """An address cannot be had: which setting names it, and what the system said."""
+
+    def __init__(self, setting: str, address: str, cause: OSError) -> None:
+        super().__init__(f"cannot listen on {address}: {cause}")
+        self.setting = setting
+        self.address = address
+        self.cause = cause
+
+
 @dataclass(frozen=True, slots=True)
 class RunningHub:
-    """A hub that takes requests; `tcp` is the `HOST:PORT` that is open."""
+    """A hub that takes requests; `tcp` and `http` are the addresses that are open.
+
+    `http` is the base URL, `None` where HTTP is off.
+    """
 
     hub: Hub
+    plugins: Plugins
     server: TcpServer
     host: str
     port: int
+    http: str | None
 
     @property
     def tcp(self) -> str:
         """The address as it is written."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return _written(self.host, self.port)
 
 
 @asynccontextmanager
@@ -56,12 +73,12 @@ async def running_hub(
 ) -> AsyncIterator[RunningHub]:
     """Run a hub by its settings until the block ends.
 
-    Raises a `GaplessError` that names what stands in the way, or the `OSError` of a port.
+    Raises a `GaplessError` that names what stands in the way, or `CannotListen`.
     """
     clock = clock or SystemClock()
     limits = settings.limits
     path = database_path(settings.db)
-    raise_file_limit(limits.max_connections)
+    raise_file_limit(limits.max_connections + settings.api.max_connections)
     async with AsyncExitStack() as stack:
         lock = FileLock(path)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -69,15 +86,19 @@ async def running_hub(
         stack.callback(lock.release)
         store = await asyncio.to_thread(open_store, path, settings.cache.block_records)
         stack.push_async_callback(store.close)
-        hub = Hub(
-            store,
-            Registry(providers(settings)),
-            clock,
-            hub_options(settings),
-            observe=observe,
-            seed=seed,
-        )
+        meter = Meter()
+
+        def count(asked: Asked) -> None:
+            meter.asked(asked)
+            observe(asked)
+
+        registry = Registry(providers(settings))
+        hub = Hub(store, registry, clock, hub_options(settings), observe=count, seed=seed)
         stack.push_async_callback(hub.close, limits.shutdown_s / 2)
+        plugins = Plugins(
+            store, registry, clock, plugin_limits(settings), base=settings.base.resolve()
+        )
+        stack.push_async_callback(plugins.close)
         desk = Desk(
             hub,
             clock,
@@ -88,6 +109,7 @@ async def running_hub(
                 "max_entities": limits.max_entities,
                 "max_connections": limits.max_connections,
             },
+            meter=meter,
         )
         server = TcpServer(
             desk,
@@ -103,12 +125,84 @@ async def running_hub(
         control = ControlServer(hub)
         await control.open(path)
         stack.push_async_callback(control.close)
+        await plugins.restore()
+        if settings.plugins.entry_points:
+            await plugins.find_entry_points()
+        if settings.http != "off":
+            desk.http = await _open_http(settings, hub, plugins, desk, server, stack)
         address = parse_address(settings.tcp)
-        host, port = await server.open(address.host, address.port)
+        with _listening("tcp", settings.tcp):
+            host, port = await server.open(address.host, address.port)
         stack.push_async_callback(server.close, limits.shutdown_s / 2)
-        _log.info("open", tcp=f"{host}:{port}", database=str(path))
-        yield RunningHub(hub, server, host, port)
+        _log.info("open", tcp=f"{host}:{port}", http=desk.http, database=str(path))
+        yield RunningHub(hub, plugins, server, host, port, desk.http)
         _log.info("stopping")
+
+
+async def _open_http(
+    settings: Settings,
+    hub: Hub,
+    plugins: Plugins,
+    desk: Desk,
+    tcp: TcpServer,
+    stack: AsyncExitStack,
+) -> str:
+    """Open the HTTP door; return its base URL."""
+    # Litestar takes longer to import than all else; a hub without HTTP need not.
+    from gapless.servers.http.data import DataLimits
+    from gapless.servers.http.door import HttpDoor, HttpLimits
+    from gapless.servers.http.receipt import ReceiptLimits
+
+    api, limits = settings.api, settings.limits
+    door = HttpDoor(
+        hub,
+        plugins,
+        desk,
+        desk.clock,
+        lambda: len(tcp.connections),
+        HttpLimits(
+            receipt=ReceiptLimits(
+                receive_s=api.receive_s,
+                slow_reader_s=limits.slow_reader_s,
+                max_head_bytes=api.max_head_bytes,
+                max_connections=api.max_connections,
+            ),
+            max_body_bytes=api.max_body_bytes,
+            data=DataLimits(memo_bytes=settings.cache.hot_bytes // 2, streams=api.max_streams),
+            hosts=tuple(api.hosts.split(",")),
+        ),
+    )
+    address = parse_address(settings.http)
+    stack.push_async_callback(door.close, limits.shutdown_s / 2)
+    with _listening("http", settings.http):
+        host, port = await door.open(address.host, address.port)
+    return f"http://{_written(host, port)}"
+
+
+@contextmanager
+def _listening(setting: str, address: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CannotListen(setting, address, error) from error
+
+
+def _written(host: str, port: int) -> str:
+    """Return an address as it is written, an IPv6 host in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def plugin_limits(settings: Settings) -> PluginLimits:
+    """Return what a plugin may take by these settings."""
+    plugins = settings.plugins
+    return PluginLimits(
+        load_s=plugins.load_s,
+        deadline_s=plugins.deadline_s,
+        kill_after_s=plugins.kill_after_s,
+        max_reply_bytes=plugins.max_reply_bytes,
+        memory_bytes=plugins.memory_bytes,
+        max_crashes=plugins.max_crashes,
+    )
 
 
 def providers(settings: Settings) -> list[Provider]:
@@ -189,4 +283,4 @@ def raise_file_limit(connections: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-__all__ = ["RunningHub", "hub_options", "providers", "running_hub", "tune_malloc"]
+__all__ = ["CannotListen", "RunningHub", "hub_options", "providers", "running_hub", "tune_malloc"]

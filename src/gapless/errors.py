@@ -23,6 +23,7 @@
     │   ├── PluginCrashed               plugin_crashed
     │   ├── PluginTimeout               plugin_timeout
     │   ├── PluginFailed                plugin_error
+    │   ├── PluginNotLoaded             plugin_error, with the plugin's own traceback
     │   └── BadPluginReply              bad_plugin_reply
     ├── StoreError                      internal: the database cannot do it
     │   ├── DatabaseInUse
@@ -159,7 +160,7 @@ class ProviderError(GaplessError):
     """The provider failed; `reason` says how, `requests` how many it had sent upstream by then."""
 
     code = "provider_request_failed"
-    default_reason = "upstream_unavailable"
+    default_reason: ClassVar[str | None] = "upstream_unavailable"
     retryable: ClassVar[bool] = False
     requests: int = 1
 
@@ -212,6 +213,17 @@ class PluginFailed(ProviderError):
     """The plugin raised."""
 
     default_reason = "plugin_error"
+
+
+class PluginNotLoaded(ProviderError):
+    """A plugin cannot be loaded; what ran before runs on. `traceback` is the plugin's own text."""
+
+    # On the wire it is the plugin's failure; read from there it is one.
+    default_reason = None
+
+    def __init__(self, message: str, *, traceback: str = "") -> None:
+        super().__init__(message, reason=PluginFailed.default_reason)
+        self.traceback = traceback
 
 
 class BadPluginReply(ProviderError):

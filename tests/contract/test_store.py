@@ -18,8 +18,16 @@ from gapless.domain.comparing import Ratio
 from gapless.domain.coverage import Outcome
 from gapless.domain.intervals import Interval, covers, subtract, union
 from gapless.domain.series import SeriesKey
+from gapless.errors import InvalidQuery
 from gapless.protocol.times import format_instant
-from gapless.store.base import EntityFilter, SeriesState, Snapshot, Store, Superseded
+from gapless.store.base import (
+    EntityFilter,
+    RememberedPlugin,
+    SeriesState,
+    Snapshot,
+    Store,
+    Superseded,
+)
 from gapless.store.sqlite import open_store
 from support.series import KEY, change, entity, fill, filled, run, text
 
@@ -336,10 +344,24 @@ async def test_blocks_and_saved_entities_do_not_collide(store: Store) -> None:
     name = f"{KEY.text}:{format_instant(0)}..{format_instant(1_000)}"
     await store.save_entities([entity(name)])
     await store.apply(change(fill(0, 1_000, [10])))
-    await store.save_entities([entity(name), entity("other")])
+    for source in ("notes", "sample"):
+        with pytest.raises(InvalidQuery, match="belongs to the held records of 'sample'"):
+            await store.save_entities([entity("other", source), entity(name, source)])
     found = await store.entities(EntityFilter(), 10)
-    assert [(one.id, one.source) for one in found] == [("other", "notes"), (name, "sample")]
+    assert [(one.id, one.source) for one in found] == [(name, "sample")]
     assert held(await store.read(KEY, ALL)) == {10: text(10)}
+
+
+async def test_an_id_belongs_to_one_source(store: Store) -> None:
+    """An entity of another source is not overwritten, and nothing of such a batch is stored."""
+    await store.save_entities([entity("a", "notes", data="[1]")])
+    with pytest.raises(InvalidQuery, match="the id 'a' belongs to provider 'notes'"):
+        await store.save_entities([entity("b", "files"), entity("a", "files", data="[2]")])
+    found = await store.entities(EntityFilter(), 10)
+    assert [(one.id, one.source, one.data) for one in found] == [("a", "notes", "[1]")]
+    await store.save_entities([entity("a", "notes", data="[3]"), entity("b", "files")])
+    found = await store.entities(EntityFilter(), 10)
+    assert [(one.id, one.data) for one in found] == [("a", "[3]"), ("b", "[]")]
 
 
 async def test_deleting_a_range(store: Store) -> None:
@@ -476,3 +498,19 @@ async def play(store: Store, done: list[Operation]) -> None:
         for row in found.state.coverage:
             some = any(row.start <= time < row.end for time in model)
             assert some <= (row.outcome is Outcome.HELD)
+
+
+async def test_plugins_are_remembered(store: Store) -> None:
+    """Plugins come back by name as they were saved; one of the same name is replaced."""
+    first = RememberedPlugin("prices", '{"file":"/a.py"}', "2025-01-01T00:00:00Z")
+    second = RememberedPlugin("news", '{"module":"é"}', "2025-01-02T00:00:00Z")
+    assert await store.plugins() == []
+    await store.save_plugin(first)
+    await store.save_plugin(second)
+    assert await store.plugins() == [second, first]
+    later = RememberedPlugin("prices", '{"file":"/b.py"}', "2025-01-03T00:00:00Z")
+    await store.save_plugin(later)
+    assert await store.plugins() == [second, later]
+    assert await store.forget_plugin("news")
+    assert not await store.forget_plugin("news")
+    assert await store.plugins() == [later]

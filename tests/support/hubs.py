@@ -29,7 +29,7 @@ async def launch(database: Path, settings: str = "") -> asyncio.subprocess.Proce
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GAPLESS_")}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gapless", "serve", "--tcp", "127.0.0.1:0"),
-        *("--db", str(database), "--config", str(config)),
+        *("--http", "off", "--db", str(database), "--config", str(config)),
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=environment,

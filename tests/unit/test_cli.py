@@ -22,6 +22,7 @@ import polars as pl
 import pytest
 
 from gapless import __version__
+from gapless.app import running_hub
 from gapless.cli import main, output
 from gapless.cli.exits import Exit, UsageError, exit_code
 from gapless.cli.query import choose_format, hub_address
@@ -160,7 +161,7 @@ def test_version(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["query", "providers", "--timeout", "0"], Exit.USAGE, "--timeout"),
         (["serve", "--nope"], Exit.USAGE, "--nope"),
         (["serve", "--db"], Exit.USAGE, "--db"),
-        (["serve", "--http", "127.0.0.1:0"], Exit.CONFIG, "no HTTP server yet"),
+        (["serve", "--http", "0.0.0.0:0"], Exit.CONFIG, "other machines"),
         (["serve", "--auth"], Exit.CONFIG, "no authentication yet"),
         (["--server", "--auth"], Exit.CONFIG, "no authentication yet"),
         (["--client"], Exit.CONFIG, "gapless query"),
@@ -519,6 +520,7 @@ class Open:
     """A hub that is open, as far as the command line sees it."""
 
     tcp: str
+    http: str | None = None
 
 
 @asynccontextmanager
@@ -540,7 +542,7 @@ async def test_ready_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert out == ""
     assert err.startswith(f"gapless {__version__} ready tcp=127.0.0.1:")
     assert ":0 " not in err
-    assert err.endswith(" db=postgresql://me:***@h/x\n")
+    assert err.endswith(" http=off db=postgresql://me:***@h/x\n")
 
 
 async def test_signal_ends_the_hub(capsys: pytest.CaptureFixture[str]) -> None:
@@ -559,12 +561,20 @@ async def test_signal_ends_the_hub(capsys: pytest.CaptureFixture[str]) -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-async def test_port_in_use() -> None:
-    """A port that another program has is named in one sentence."""
+@pytest.mark.parametrize("setting", ["tcp", "http"])
+async def test_port_in_use(tmp_path: Path, setting: str) -> None:
+    """A port that another program has is named in one sentence, and so is its flag."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        tcp = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(GaplessError, match=f"cannot listen on {tcp}: another program does"):
-            await serve_until(asyncio.Event(), Settings(tcp=tcp), listening)
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        free = "127.0.0.1:0"
+        settings = Settings(
+            db=str(tmp_path / "hub.db"),
+            tcp=address if setting == "tcp" else free,
+            http=address if setting == "http" else free,
+        )
+        said = f"cannot listen on {address}: another program does.* --{setting}$"
+        with pytest.raises(GaplessError, match=said):
+            await serve_until(asyncio.Event(), settings, running_hub)
 
 
 def test_module_as_a_program() -> None:

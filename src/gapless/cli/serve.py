@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import structlog
 from cyclopts import App, Parameter
@@ -21,6 +21,9 @@ from gapless.config import Origins, Settings, refuse_exposure
 from gapless.errors import ConfigError, GaplessError
 from gapless.observability import configure_logging, masked
 
+if TYPE_CHECKING:
+    from gapless.app import CannotListen
+
 
 class RunningHub(Protocol):
     """What the start-up line needs to know of a hub."""
@@ -28,6 +31,11 @@ class RunningHub(Protocol):
     @property
     def tcp(self) -> str:
         """The `HOST:PORT` that is open."""
+        ...
+
+    @property
+    def http(self) -> str | None:
+        """The base URL that is open; `None`: HTTP is off."""
         ...
 
 
@@ -45,7 +53,8 @@ def serve(flags: SettingFlags = NO_FLAGS) -> None:
 
     Settings come from defaults, the settings file, the environment (`GAPLESS_…`) and these
     flags, the later winning; "gapless config show" lists them all. Logs go to stderr, and so
-    does one line "gapless VERSION ready tcp=HOST:PORT db=PATH" as soon as requests are taken.
+    does one line "gapless VERSION ready tcp=HOST:PORT http=URL db=PATH" as soon as requests are
+    taken.
     """
     settings, origins = flags.load()
     refuse_unbuilt(settings, origins)
@@ -74,14 +83,6 @@ def refuse_unbuilt(settings: Settings, origins: Origins) -> None:
         raise ConfigError(
             f"version {__version__} has no authentication yet: leave out auth "
             f"({origins['auth']}); the hub then listens on this machine only"
-        )
-    # The default may stand in a file, where "gapless config show" may have put it.
-    origin = origins["http"].kind
-    asked = origin in ("environment", "flag") or settings.http != Settings().http
-    if asked and settings.http != "off":
-        raise ConfigError(
-            f"version {__version__} has no HTTP server yet: leave out http "
-            f"({origins['http']}), or say off"
         )
 
 
@@ -124,27 +125,32 @@ async def serve_until(stop: asyncio.Event, settings: Settings, running_hub: Open
     Raises a `GaplessError` of one sentence if it cannot start.
     """
     async with AsyncExitStack() as stack:
+        from gapless.app import CannotListen
+
         try:
             hub = await stack.enter_async_context(running_hub(settings))
+        except CannotListen as error:
+            raise _cannot_listen(error) from error
         except OSError as error:
-            raise _cannot_start(error, settings) from error
+            about = f": {error.filename}" if error.filename else ""
+            raise GaplessError(f"cannot start: {error.strerror or error}{about}") from error
         print(
-            f"gapless {__version__} ready tcp={hub.tcp} db={masked(settings.db)}",
+            f"gapless {__version__} ready tcp={hub.tcp} http={hub.http or 'off'} "
+            f"db={masked(settings.db)}",
             file=sys.stderr,
             flush=True,
         )
         await stop.wait()
 
 
-def _cannot_start(error: OSError, settings: Settings) -> GaplessError:
-    where = f"cannot listen on {settings.tcp}"
-    if error.errno == errno.EADDRINUSE:
+def _cannot_listen(failed: CannotListen) -> GaplessError:
+    where, flag, cause = f"cannot listen on {failed.address}", f"--{failed.setting}", failed.cause
+    if cause.errno == errno.EADDRINUSE:
         return GaplessError(
-            f"{where}: another program does; end it, or choose another port with --tcp"
+            f"{where}: another program does; end it, or choose another port with {flag}"
         )
-    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+    if cause.errno == errno.EADDRNOTAVAIL or isinstance(cause, socket.gaierror):
         return GaplessError(f"{where}: this machine has no such address")
-    if error.errno == errno.EACCES and error.filename is None:
-        return GaplessError(f"{where}: not allowed; choose a port from 1024 up with --tcp")
-    about = f": {error.filename}" if error.filename else ""
-    return GaplessError(f"cannot start: {error.strerror or error}{about}")
+    if cause.errno == errno.EACCES:
+        return GaplessError(f"{where}: not allowed; choose a port from 1024 up with {flag}")
+    return GaplessError(f"{where}: {cause.strerror or cause}")

@@ -12,6 +12,8 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, count
+from operator import add
 from typing import Any
 
 import msgspec
@@ -74,6 +76,18 @@ class Run:
             total = (total + xxhash.xxh3_64_intdigest(text)) & _MASK
             hashes.append(total)
         return cls(b",".join(texts), times, offsets, hashes)
+
+    @classmethod
+    def of_texts(cls, times: Sequence[int], texts: Sequence[bytes]) -> Run:
+        """Make the run that `of` would of the same pairs; many of them in a third of the time."""
+        ends = accumulate(map(len, texts), initial=0)
+        sums = accumulate(map(xxhash.xxh3_64_intdigest, texts), initial=0)
+        return cls(
+            b",".join(texts),
+            array("q", times),
+            array("q", map(add, ends, count())),
+            array("Q", [total & _MASK for total in sums]),
+        )
 
     def bounds(self, interval: Interval) -> tuple[int, int]:
         """Return the indices `[i, j)` of the records whose time lies in `interval`."""
@@ -176,6 +190,11 @@ def _checksum(text: bytes, packed: bytes | memoryview) -> int:
     digest = xxhash.xxh3_64(text)
     digest.update(packed)
     return digest.intdigest()
+
+
+def text_hash(text: bytes) -> int:
+    """Return the hash of one record's text (stitching rule 18)."""
+    return xxhash.xxh3_64_intdigest(text)
 
 
 def etag(total: int) -> str:
@@ -367,7 +386,11 @@ _encode = msgspec.json.Encoder().encode
 
 def encode(row: Mapping[str, Any] | msgspec.Struct) -> bytes:
     """Return a record's JSON text: ASCII, no spaces, shortest floats (stitching rule 17)."""
-    text = _encode(row)
+    return ascii_text(_encode(row))
+
+
+def ascii_text(text: bytes) -> bytes:
+    """Return JSON text with every character beyond ASCII spelled as JSON's escapes."""
     if text.isascii():
         return text
     return "".join(char if char < "\x80" else _escaped(char) for char in text.decode()).encode(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gapless.domain.coverage import Coverage, Outcome
 from gapless.domain.intervals import Interval, intersect, join, subtract, union
@@ -106,6 +106,15 @@ def plan(
         rescale=tuple(rescale),
         beyond=tuple(beyond),
     )
+
+
+def everything(plan: Plan, reach: Reach) -> Plan:
+    """Return the plan with all that upstream serves of its range to be fetched, held or not."""
+    served = Interval(max(reach.served_from, reach.data_start), reach.data_end)
+    gaps = union(intersect([plan.asked], [served]), plan.gaps)
+    cached = tuple(subtract(plan.cached, gaps))
+    rescale = tuple(subtract(plan.rescale, gaps))
+    return replace(plan, cached=cached, gaps=tuple(gaps), rescale=rescale)
 
 
 def fresh_until(asked: Interval, coverage: Sequence[Coverage], generation: int) -> int | None:

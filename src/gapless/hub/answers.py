@@ -7,7 +7,7 @@ are its arguments.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from gapless.domain.blocks import etag
@@ -62,7 +62,8 @@ class Failure:
 class Answer:
     """One stitched entity. Instants are milliseconds UTC.
 
-    `cached`, `fetched` and `missing` partition `asked`. `refresh_after` `None`: all of it is
+    `cached`, `fetched` and `missing` partition `asked`. One that is not `loaded` has no slices: its
+    records are to be read from the blocks of its `generation`. `refresh_after` `None`: all of it is
     final. `fresh_until`: until when the very same would be answered; `None`: until the series
     changes.
     """
@@ -82,6 +83,8 @@ class Answer:
     last_error: str
     fresh_until: int | None
     entry: HotSeries
+    generation: int
+    loaded: bool = True
 
     @property
     def count(self) -> int:
@@ -100,6 +103,16 @@ class Answer:
         """16 hex digits over the records (stitching rule 18)."""
         return etag(sum(part.run.run.sum(part.i, part.j) for part in self.slices))
 
+    @property
+    def brought(self) -> int:
+        """How many of its records were fetched for it."""
+        if not self.fetched:
+            return 0
+        bounds = [
+            (part.run.run.bounds(span), part) for part in self.slices for span in self.fetched
+        ]
+        return sum(max(0, min(j, part.j) - max(i, part.i)) for (i, j), part in bounds)
+
     def text(self) -> bytes:
         """Return the records as a JSON array."""
         parts = [part.run.run.joined(part.i, part.j) for part in self.slices]
@@ -115,11 +128,13 @@ def compose(
     failures: Sequence[Failure] = (),
     unverified: GaplessError | None = None,
     requests: int = 0,
+    loaded: bool = True,
 ) -> Answer:
     """Put an answer together from what is held; raise the failure where nothing of it is.
 
-    `plan` is the last one: what gaps it has left could not be filled. `fetched` was brought by
-    tasks meanwhile. `unverified` is why the basis could not be checked.
+    Unless it is `loaded` it has no slices. `plan` is the last one: what gaps it has left could
+    not be filled. `fetched` was brought by tasks meanwhile. `unverified` is why the basis could
+    not be checked.
     """
     asked = plan.asked
     state = entry.state
@@ -153,7 +168,7 @@ def compose(
     return Answer(
         key=state.key,
         asked=asked,
-        slices=_slices(entry, asked, generation),
+        slices=_slices(entry, asked, generation) if loaded else (),
         state=_state(missing, bool(stale) or unverified is not None),
         cached=cached,
         fetched=tuple(brought),
@@ -166,7 +181,22 @@ def compose(
         last_error=last_error,
         fresh_until=until,
         entry=entry,
+        generation=generation,
+        loaded=loaded,
     )
+
+
+def not_renewed(answer: Answer, failures: Sequence[Failure]) -> Answer:
+    """Say of an answer, all of which was to be fetched anew, what could not be."""
+    why = [
+        Reason(part, failure.error.reason or failure.error.code, failure.error.message)
+        for failure in failures
+        for part in subtract(intersect([answer.asked], [failure.interval]), answer.missing)
+    ]
+    if not why:
+        return answer
+    state = State.PARTIAL if answer.missing else State.STALE
+    return replace(answer, state=state, why=(*answer.why, *why))
 
 
 def _best_generation(

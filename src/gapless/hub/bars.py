@@ -175,3 +175,12 @@ def _to_present(entry: HotSeries, end: int, now: int) -> int:
 
 def _distance(time: int, gap: Interval) -> int:
     return gap.start - time if time < gap.start else time - gap.end
+
+
+def has_final(entry: HotSeries) -> bool:
+    """Whether anything that is held could serve as a comparison."""
+    state = entry.state
+    return any(
+        row.final and row.outcome is Outcome.HELD and row.generation == state.generation
+        for row in state.coverage
+    )

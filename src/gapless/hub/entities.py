@@ -1,6 +1,6 @@
 """Entities by id, by filter and page by page: what is stored, and views of what is held.
 
-Nothing here goes upstream.
+Nothing here goes upstream; what a provider answers with by itself is kept here.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from gapless.protocol.messages import (
     ByTags,
     ByUpdatedAtRange,
     ByUrl,
+    Entity,
     Filter,
 )
-from gapless.protocol.times import RangeBounds, format_instant, parse_range
+from gapless.protocol.times import RangeBounds, format_instant, parse_instant, parse_range
 from gapless.providers.base import Provider
-from gapless.store.base import EntityFilter, StoredEntity
+from gapless.store.base import EntityFilter, StoredEntity, sortable
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,23 @@ class Entities:
             return answer
         return replace(answer, state=State.STALE, why=(*answer.why, *why))
 
+    async def kept(self, found: Sequence[Entity], limit: int | None) -> Listing:
+        """Store entities that a provider answered with, and answer at most `limit` of them.
+
+        Raises `InvalidQuery` where an id belongs to something else; then none is stored.
+        """
+        entities = [_storable(entity) for entity in found]
+        await self._store.save_entities(entities)
+        page = entities if limit is None else entities[:limit]
+        size = sum(len(entity.data) for entity in page)
+        if size > self._limits.max_bytes and len(page) > 1:
+            raise TooLarge(
+                f"these {len(page):,} entities have {size:,} bytes, more than the "
+                f"{self._limits.max_bytes:,} that one listing may have (limits.max_listing_bytes); "
+                "they are stored: list them page by page, or ask for fewer"
+            )
+        return Listing(page)
+
     async def filtered(
         self, provider: Provider, filters: Sequence[Filter], limit: int | None
     ) -> Listing:
@@ -211,6 +229,24 @@ class Entities:
     async def _more(self, wanted: EntityFilter, offset: int, page: Sequence[StoredEntity]) -> bool:
         """Whether entities follow a page that may have been cut at its size."""
         return bool(page) and bool(await self._store.entities(wanted, 1, offset, 1))
+
+
+def _storable(entity: Entity) -> StoredEntity:
+    """Return an entity as it is stored: texts, and an update time that sorts as one."""
+    data = entity.data if isinstance(entity.data, str) else entity.data.decode()
+    updated = parse_instant(entity.updated_at, now_ms=0, what="updated_at")
+    return StoredEntity(
+        id=entity.id,
+        source=entity.source,
+        tags=entity.tags,
+        data=data,
+        etag=entity.etag,
+        fetched_at=entity.fetched_at,
+        refresh_after=entity.refresh_after,
+        state=entity.state,
+        last_error=entity.last_error,
+        updated_at=sortable(updated),
+    )
 
 
 def may_match(search: RangeSearch) -> bool:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import structlog
 
 from gapless.clock import Clock
-from gapless.domain.coverage import Outcome
-from gapless.domain.intervals import Interval, intersect, subtract
-from gapless.domain.planning import Plan, Reach, plan
+from gapless.domain.intervals import Interval, subtract
+from gapless.domain.planning import Plan, Reach, everything, plan
 from gapless.domain.series import SeriesKey
 from gapless.errors import (
     GaplessError,
     InternalError,
+    NotFound,
     ProviderError,
     StoreError,
     TooLarge,
     Unsupported,
-    UpstreamUnavailable,
 )
-from gapless.hub.answers import Answer, Failure, compose
+from gapless.hub.answers import Answer, compose, not_renewed
+from gapless.hub.bars import has_final
+from gapless.hub.course import Course
 from gapless.hub.entities import Entities, Listing, ListingLimits, matches, may_match
 from gapless.hub.filling import Filler
 from gapless.hub.flights import Filled, Flight, Flights
@@ -35,6 +38,7 @@ from gapless.hub.ranges import (
     range_search,
     reach,
     series_key,
+    shortened,
 )
 from gapless.hub.upstream import Asked, Limits, Tally, Upstream
 from gapless.protocol.messages import (
@@ -43,9 +47,10 @@ from gapless.protocol.messages import (
     GetEntity,
     GetReport,
     ProviderRequest,
+    Request,
     SearchEntities,
 )
-from gapless.providers.base import Provider
+from gapless.providers.base import EntityProvider, Provider
 from gapless.providers.registry import Registry
 from gapless.store.base import EntityFilter, Store, Superseded
 
@@ -69,21 +74,6 @@ class Options:
     default_entities: int = 100
     max_listing_bytes: int = 4 << 20
     retry_probe_s: float = 60
-
-
-@dataclass(slots=True)
-class _Course:
-    """What has happened to one range search so far."""
-
-    fetched: list[Interval] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    tallies: list[Tally] = field(default_factory=list)
-    bumps: int = 0
-    unverified: GaplessError | None = None
-
-    @property
-    def requests(self) -> int:
-        return sum(tally.requests for tally in self.tallies)
 
 
 class Hub:
@@ -112,7 +102,7 @@ class Hub:
                 self.options.max_listing_bytes,
                 self.options.max_records,
             ),
-            self._basis_due,
+            self.basis_due,
         )
         self.flights = Flights()
         self._store = store
@@ -146,10 +136,10 @@ class Hub:
         entry = self.hot.get(search.key)
         if entry is None:
             return None
-        wanted = self._plan(provider, entry, search, now)
+        wanted = self.plan(provider, entry, search, now)
         if not wanted.complete or entry.lacking(search.asked):
             return None
-        if self._basis_due(provider, entry, search.asked, now):
+        if self.basis_due(provider, entry, search.asked, now):
             return None
         self.hot.hits += 1
         answer = compose(entry, wanted, now)
@@ -162,6 +152,8 @@ class Hub:
         match request.request:
             case SearchEntities(query, limit):
                 search = range_search(provider, query, self.clock.now_ms())
+                if search is None and provider.info.entities:
+                    return await self._asked(provider, request.request, limit)
                 if search is None:
                     return await self.entities.filtered(provider, query, limit)
                 if limit == 0 or not may_match(search):
@@ -176,21 +168,48 @@ class Hub:
                     EntityFilter(source=provider.info.name), limit, offset or 0
                 )
             case GetReport():
+                if provider.info.entities:
+                    return await self._asked(provider, request.request)
                 raise Unsupported(
                     f"{provider.info.name} has no reports; ask it for a ticker with search"
                 )
 
-    async def search(self, search: RangeSearch) -> Answer:
-        """Answer a range search, going upstream for its gaps (stitching rules 5 to 16)."""
+    async def records(
+        self, request: ProviderRequest, strict: bool = False, most_loaded: int | None = None
+    ) -> Answer:
+        """Answer a search by ticker and range alone; see `search`."""
+        provider = self.registry.get(request.provider)
+        assert isinstance(request.request, SearchEntities)
+        search = range_search(provider, request.request.query, self.clock.now_ms())
+        assert search is not None and not search.others
+        return _complete(await self.search(search, most_loaded=most_loaded), strict)
+
+    async def search(
+        self, search: RangeSearch, *, anew: bool = False, most_loaded: int | None = None
+    ) -> Answer:
+        """Answer a range search, going upstream for its gaps (stitching rules 5 to 16).
+
+        `anew`: all that upstream serves of the range is fetched, held or not. `most_loaded`: an
+        answer of more records comes without its slices, to be read block by block; `None` has
+        it whole, or raises `TooLarge`.
+        """
         provider = self.registry.get(search.key.provider)
         now = self.clock.now_ms()
-        course = _Course()
+        course = Course()
+        at_hand = search.asked if most_loaded is None else Interval(0, 0)
         for _ in range(_MOST_ROUNDS):
-            entry = await self.holdings.load(search.key, search.asked)
-            wanted = self._plan(provider, entry, search, now)
+            entry = await self.holdings.load(search.key, at_hand)
+            wanted = self.plan(provider, entry, search, now)
+            if anew and not course.begun:
+                wanted = everything(wanted, reach(provider, search.key, now))
+            course.begun = True
             if course.bumps > self.options.max_bumps:
-                self._give_up(course, wanted, search)
+                course.give_up(wanted, search.key)
             elif await self._advance(provider, entry, wanted, search, now, course):
+                continue
+            if most_loaded is not None and entry.state.count(search.asked) <= most_loaded:
+                at_hand = search.asked
+                most_loaded = None
                 continue
             answer = compose(
                 entry,
@@ -200,8 +219,11 @@ class Hub:
                 failures=course.failures,
                 unverified=course.unverified,
                 requests=course.requests,
+                loaded=most_loaded is None,
             )
             self._check_size(answer)
+            if anew:
+                answer = not_renewed(answer, course.failures)
             return self._dated(provider, answer, search, now)
         _log.error("no end of planning", series=search.key.text, asked=search.asked, course=course)
         raise InternalError(f"{search.key.text} could not be planned to an end; the log has more")
@@ -251,8 +273,7 @@ class Hub:
     async def close(self, timeout: float = 5.0) -> None:
         """Let fetches under way end, or cancel them; nothing half-done is stored."""
         await self.flights.drain(timeout)
-        for provider in self.registry.all():
-            await provider.aclose()
+        await asyncio.gather(*(provider.aclose() for provider in self.registry.all()))
 
     # One round of a range search
 
@@ -263,13 +284,15 @@ class Hub:
         wanted: Plan,
         search: RangeSearch,
         now: int,
-        course: _Course,
+        course: Course,
     ) -> bool:
         """Bring the answer one step nearer; return whether to look and plan again."""
         key = search.key
         filler = Filler(self.holdings, self.upstream(provider), self.clock)
         gaps = subtract(wanted.gaps, (failure.interval for failure in course.failures))
         if gaps:
+            if provider.info.whole:
+                gaps = list(everything(wanted, reach(provider, key, now)).gaps)
             flights = self._take_off(provider, entry, filler, gaps, now, course)
             await self._land(flights, gaps, course)
             return True
@@ -281,7 +304,7 @@ class Hub:
             )
             await self._land([flight], list(wanted.rescale), course)
             return True
-        if course.unverified is None and self._basis_due(provider, entry, search.asked, now):
+        if course.unverified is None and self.basis_due(provider, entry, search.asked, now):
             return await self._verify(provider, filler, key, now, course)
         return False
 
@@ -292,13 +315,13 @@ class Hub:
         filler: Filler,
         gaps: Sequence[Interval],
         now: int,
-        course: _Course,
+        course: Course,
     ) -> list[Flight]:
         """Find or start the tasks that fill the gaps (stitching rule 7)."""
         key = entry.state.key
-        if provider.info.revises and not _has_final(entry):
-            # Tasks beside one another would have nothing to compare with: one after the other
-            # costs fewer requests.
+        if provider.info.whole or (provider.info.revises and not has_final(entry)):
+            # Tasks beside one another would have nothing to compare with, or fetch the same:
+            # one after the other costs fewer requests.
             under_way = list(self.flights.of(key))
             if under_way:
                 return under_way
@@ -317,24 +340,18 @@ class Hub:
         return flights or list(self.flights.of(key))
 
     async def _land(
-        self, flights: Sequence[Flight], gaps: Sequence[Interval], course: _Course
+        self, flights: Sequence[Flight], gaps: Sequence[Interval], course: Course
     ) -> None:
         """Wait for tasks and note what they brought to these gaps."""
         outcomes = await self.flights.wait(flights)
         for flight, outcome in zip(flights, outcomes, strict=True):
             if isinstance(outcome, Filled):
-                course.fetched.extend(outcome.intervals)
-                course.bumps += outcome.basis_changed
-                continue
-            if isinstance(outcome, StoreError | InternalError):
-                # What upstream said is not stored: no answer would be true.
-                _log.error("nothing could be stored", error=outcome.message)
-                raise outcome
-            lost = intersect(gaps, [flight.interval])
-            course.failures.extend(Failure(part, outcome) for part in lost)
+                course.brought(outcome)
+            else:
+                course.failed(flight.interval, gaps, outcome)
 
     async def _verify(
-        self, provider: Provider, filler: Filler, key: SeriesKey, now: int, course: _Course
+        self, provider: Provider, filler: Filler, key: SeriesKey, now: int, course: Course
     ) -> bool:
         """Check the basis by the oldest held bar before a full hit (stitching rule 10)."""
         later = self._probe_after.get(key)
@@ -356,8 +373,7 @@ class Hub:
             flights = [flight]
         for outcome in await self.flights.wait(flights):
             if isinstance(outcome, Filled):
-                course.fetched.extend(outcome.intervals)
-                course.bumps += outcome.basis_changed
+                course.brought(outcome)
             elif isinstance(outcome, StoreError | InternalError):
                 raise outcome
             else:
@@ -374,18 +390,10 @@ class Hub:
             del self._probe_after[one]
         self._probe_after[key] = (now + pause, error)
 
-    def _give_up(self, course: _Course, wanted: Plan, search: RangeSearch) -> None:
-        """Answer with what is held of one basis: upstream will not settle on one (rule 13)."""
-        error = UpstreamUnavailable(
-            f"{search.key.provider} served {search.key.ticker} on changing bases "
-            f"{course.bumps} times while this was answered; try again later"
-        )
-        course.failures.extend(Failure(gap, error) for gap in wanted.gaps)
-        course.unverified = error
-
     # What is known without asking
 
-    def _plan(self, provider: Provider, entry: HotSeries, search: RangeSearch, now: int) -> Plan:
+    def plan(self, provider: Provider, entry: HotSeries, search: RangeSearch, now: int) -> Plan:
+        """Decide what of a search is answered from what is held, and what would be fetched."""
         return plan(
             search.asked,
             entry.state.coverage,
@@ -395,7 +403,7 @@ class Hub:
             int(self.options.join_distance_s * 1000),
         )
 
-    def _basis_due(self, provider: Provider, entry: HotSeries, asked: Interval, now: int) -> bool:
+    def basis_due(self, provider: Provider, entry: HotSeries, asked: Interval, now: int) -> bool:
         """Whether a full hit must check the basis first: records, a day, a session (rule 10)."""
         info, state = provider.info, entry.state
         if not info.revises or state.basis_checked_at is None:
@@ -438,12 +446,7 @@ class Hub:
     async def _range(
         self, provider: Provider, search: RangeSearch, strict: bool
     ) -> Answer | Listing:
-        answer = await self.search(search)
-        if strict and answer.missing:
-            first = next(iter(answer.why))
-            raise ProviderError(
-                f"the answer would be partial: {first.message}", reason=first.reason
-            )
+        answer = _complete(await self.search(search), strict)
         now = self.clock.now_ms()
         if not all(matches(answer, item, now) for item in search.others):
             return Listing(())
@@ -454,9 +457,31 @@ class Hub:
         found = await self.entities.stored(provider, id)
         if found is not None:
             return found
+        if provider.info.entities:
+            listing = await self._asked(provider, GetEntity(id))
+            if not listing.entities:
+                raise NotFound(f"{provider.info.name} has no entity {shortened(id)}")
+            return listing
         asked = default_range(provider.info, self.clock.now_ms())
         search = RangeSearch(series_key(provider, id, {}), asked, absolute=False)
         return await self._range(provider, search, strict)
+
+    async def _asked(
+        self, provider: Provider, request: Request, limit: int | None = None
+    ) -> Listing:
+        """Hand a provider that answers itself a request as it is; keep what it answers with."""
+        if limit == 0:
+            return Listing(())
+        found = await self.upstream(provider).entities(cast("EntityProvider", provider), request)
+        return await self.entities.kept(found, limit)
+
+
+def _complete(answer: Answer, strict: bool) -> Answer:
+    """Return the answer; where it must be complete and is not, raise why."""
+    if strict and answer.missing:
+        first = next(iter(answer.why))
+        raise ProviderError(f"the answer would be partial: {first.message}", reason=first.reason)
+    return answer
 
 
 async def _fill(
@@ -472,12 +497,3 @@ async def _settled(work: object) -> Filled:
     except Superseded as overtaken:
         _log.info("overtaken, planning again", why=str(overtaken))
         return Filled()
-
-
-def _has_final(entry: HotSeries) -> bool:
-    """Whether anything held could serve as a comparison."""
-    state = entry.state
-    return any(
-        row.final and row.outcome is Outcome.HELD and row.generation == state.generation
-        for row in state.coverage
-    )

@@ -25,6 +25,11 @@ class Bucket:
         self._refill(now)
         return max(0.0, (1.0 - self._turns) / self.rate)
 
+    def turns(self, now: float) -> int:
+        """Return how many turns there are without waiting."""
+        self._refill(now)
+        return max(0, int(self._turns))
+
     def take(self, now: float) -> float:
         """Take the next turn; return the seconds to wait before using it."""
         wait = self.wait(now)

@@ -45,7 +45,8 @@ class RangeSearch:
 def range_search(provider: Provider, filters: Sequence[Filter], now: int) -> RangeSearch | None:
     """Read the filters of a search; `None` where they name no ticker.
 
-    Raises `InvalidQuery` for a bad range, ticker or parameter, or one that is given twice.
+    Raises `InvalidQuery` for a bad range, ticker or parameter, one that is given twice, and for a
+    range without a ticker, unless the provider reads such requests itself.
     """
     if len(filters) > _MOST_FILTERS:
         raise InvalidQuery(f"{len(filters):,} filters are too many; {_MOST_FILTERS} are the most")
@@ -70,7 +71,7 @@ def range_search(provider: Provider, filters: Sequence[Filter], now: int) -> Ran
             _bounded(item)
             others.append(item)
     if ticker is None:
-        if dates is not None or params:
+        if (dates is not None or params) and not provider.info.entities:
             named = "a date range" if dates is not None else f"parameter {next(iter(params))!r}"
             raise InvalidQuery(f"{named} needs a ticker; add ticker=… to the search")
         return None

@@ -1,7 +1,7 @@
 """One provider as the hub asks it: paced, retried within a deadline, behind a breaker.
 
-The only place from which a provider's `fetch` is called, so that everything asked upstream is
-counted and logged here.
+The only place from which a provider's `fetch` and `entities` are called, so that everything asked
+upstream is counted and logged here.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from operator import lt
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -32,14 +32,19 @@ from gapless.errors import (
     UpstreamUnavailable,
 )
 from gapless.hub.pacing import Breaker, Bucket, back_off
-from gapless.providers.base import Fetched, Provider, Provisional
+from gapless.protocol.messages import Entity, Request
+from gapless.providers.base import EntityProvider, Provider, Provisional
 
+T = TypeVar("T")
 _log = structlog.get_logger("gapless.upstream")
 
 # What a remembered refusal may cost in memory.
 _MOST_UNKNOWN = 10_000
 # An upstream that says "too often" without saying for how long is left alone for this long.
 _RATE_LIMITED_S = 60.0
+# A provider with a deadline of its own must be the one to say that it has passed.
+_MARGIN_S = 1.0
+_NO_RANGE = Interval(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request that went upstream, for logs, metrics and tests; `error` `None`: it answered."""
+    """One request that went upstream, for logs, metrics and tests; `error` `None`: it answered.
+
+    A request for entities has no ticker and an empty interval.
+    """
 
     key: SeriesKey
     interval: Interval
@@ -92,12 +100,17 @@ class Upstream:
     ) -> None:
         self.provider = provider
         pace = provider.info.pace
+        own = provider.info.deadline_s
+        self._patience = limits.deadline if own is None else max(limits.deadline, own + _MARGIN_S)
         self.bucket = Bucket(pace.rate, pace.burst, clock.monotonic())
         self.breaker = Breaker(
             limits.breaker_failures, limits.breaker_cooldown, limits.breaker_cooldown_most
         )
         self.requests = 0
         self.last_error: GaplessError | None = None
+        # When it last answered, and when it last failed; milliseconds UTC.
+        self.answered_at: int | None = None
+        self.failed_at: int | None = None
         self._clock = clock
         self._limits = limits
         self._observe = observe
@@ -131,6 +144,27 @@ class Upstream:
         refused = self.refusal(key)
         if refused is not None:
             raise refused.again()
+
+        async def once() -> Brought:
+            return await self._attempt(key, interval, meta, purpose, tally)
+
+        return await self._tried(once, key)
+
+    async def entities(self, provider: EntityProvider, request: Request) -> Sequence[Entity]:
+        """Hand the provider a request as it is, within its pace; raise the `ProviderError` left."""
+        key = SeriesKey(provider.info.name, "")
+
+        async def once() -> Sequence[Entity]:
+            now = self._clock.now_ms()
+            with self._accounted(key, _NO_RANGE, "entities", Tally()):
+                found = await self._in_time(provider.entities(request, now))
+            self._count(key, _NO_RANGE, "entities", Tally(), 1, None)
+            self.breaker.succeeded()
+            return found
+
+        return await self._tried(once, key)
+
+    async def _tried(self, once: Callable[[], Awaitable[T]], key: SeriesKey) -> T:
         started = self._clock.monotonic()
         attempt = 0
         while True:
@@ -138,7 +172,7 @@ class Upstream:
             attempt += 1
             try:
                 with self._trying(trial):
-                    brought = await self._attempt(key, interval, meta, purpose, tally)
+                    brought = await once()
             except ProviderError as error:
                 self.last_error = error.again()
                 pause = self._pause(error, attempt, started)
@@ -227,10 +261,21 @@ class Upstream:
         tally: Tally,
     ) -> Brought:
         now = self._clock.now_ms()
-        try:
-            fetched = await self._fetch(key, interval, now, meta)
+        with self._accounted(key, interval, purpose, tally):
+            fetched = await self._in_time(self.provider.fetch(key, interval, now, meta))
             brought = Brought(fetched.run(), fetched.provisional, fetched.meta)
             _verify(brought, interval, self.provider.info.name)
+        self._count(key, interval, purpose, tally, fetched.requests, None)
+        self.breaker.succeeded()
+        return brought
+
+    @contextmanager
+    def _accounted(
+        self, key: SeriesKey, interval: Interval, purpose: str, tally: Tally
+    ) -> Iterator[None]:
+        """Count what fails, tell the breaker, and put what no provider may raise into our words."""
+        try:
+            yield
         except ProviderError as error:
             self._count(key, interval, purpose, tally, error.requests, error)
             self._failed(key, error)
@@ -251,20 +296,15 @@ class Upstream:
         except BaseException:
             self.breaker.abandoned()
             raise
-        self._count(key, interval, purpose, tally, fetched.requests, None)
-        self.breaker.succeeded()
-        return brought
 
-    async def _fetch(
-        self, key: SeriesKey, interval: Interval, now: int, meta: Mapping[str, Any]
-    ) -> Fetched:
+    async def _in_time(self, work: Awaitable[T]) -> T:
         """Call the provider, which may hang: no lease is held for longer than the deadline."""
         try:
-            async with asyncio.timeout(self._limits.deadline):
-                return await self.provider.fetch(key, interval, now, meta)
+            async with asyncio.timeout(self._patience):
+                return await work
         except TimeoutError as error:
             raise UpstreamUnavailable(
-                f"{self.provider.info.name} did not answer within {self._limits.deadline:g} s"
+                f"{self.provider.info.name} did not answer within {self._patience:g} s"
             ) from error
 
     def _count(
@@ -281,6 +321,10 @@ class Upstream:
             self.bucket.take(self._clock.monotonic())
         tally.requests += requests
         self.requests += requests
+        if error is None:
+            self.answered_at = self._clock.now_ms()
+        else:
+            self.failed_at = self._clock.now_ms()
         self._observe(Asked(key, interval, purpose, error))
 
     def _failed(self, key: SeriesKey, error: ProviderError) -> None:

@@ -43,7 +43,7 @@ class Entity(Struct, frozen=True):
     id: str
     source: str
     tags: str
-    data: str | bytes
+    data: str
     etag: str
     fetched_at: str
     refresh_after: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from time import perf_counter
 
 import structlog
 
@@ -39,8 +40,10 @@ from gapless.protocol.messages import (
     encode_error,
     encode_ping,
     encode_provider_list,
+    encode_rejected,
 )
 from gapless.servers.memo import Memos
+from gapless.servers.meter import OK, Meter
 from gapless.servers.wire import encode_listing, frame
 
 _log = structlog.get_logger("gapless.desk")
@@ -80,9 +83,11 @@ class Desk:
         clock: Clock,
         memo_bytes: int = 64 << 20,
         announced: Mapping[str, int | float] | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.hub = hub
         self.clock = clock
+        self.meter = meter or Meter()
         self.memos = Memos(memo_bytes)
         self.http: str | None = None
         self._announced = dict(announced or {})
@@ -94,36 +99,59 @@ class Desk:
             frame(answer, SearchEntities.__name__, as_array=False).parts(b"null", 0)
         self.at_once(_REHEARSAL)
 
-    def at_once(self, line: bytes) -> list[bytes] | Outcome | Rejected | tuple[Envelope, Query]:
-        """Answer a line without waiting, or return what has to be worked on."""
+    def at_once(
+        self, line: bytes, door: str | None = "tcp"
+    ) -> list[bytes] | Outcome | Rejected | tuple[Envelope, Query]:
+        """Answer a line without waiting, or return what has to be worked on.
+
+        `door` is the one it came by, to be counted at; `None`: it is counted elsewhere.
+        """
         now = self.clock.now_ms()
         memorised = self.memos.reply(line, now)
         if memorised is not None:
             return memorised
+        started = perf_counter()
         envelope = decode_envelope(line)
         if isinstance(envelope, Rejected):
+            self._count(door, envelope.error, started)
             return envelope
         query = envelope.query
+        result: GaplessError | None = None
         try:
             if isinstance(query, Line):
-                if len(query.line) > _LONGEST_QUERY:
-                    raise InvalidQuery(
-                        f"a query line has {_LONGEST_QUERY:,} characters at the most, not "
-                        f"{len(query.line):,}; send the request as JSON"
-                    )
-                query = parse_line(query.line, now_ms=now)
-            if isinstance(query, ProviderRequest):
-                answer = self.hub.held(query)
-                if answer is None:
-                    return envelope, query
-                framed = frame(answer, query.request_kind, envelope.data_as_array)
-                self.memos.put(line, answer, framed, now)
-                return framed.parts(envelope.request_id, now)
-            return [self._simple(envelope, query, now)]
+                query = self._parsed(query, now)
+            if not isinstance(query, ProviderRequest):
+                return [self._simple(envelope, query, now)]
+            answer = self.hub.held(query)
+            if answer is None:
+                # What it comes to is counted when it is there.
+                door = None
+                return envelope, query
+            framed = frame(answer, query.request_kind, envelope.data_as_array)
+            self.memos.put(line, answer, framed, now)
+            self.meter.answer(answer)
+            return framed.parts(envelope.request_id, now)
         except GaplessError as error:
-            return Outcome(envelope, query, error)
+            result = error
         except Exception:
-            return Outcome(envelope, query, _fault())
+            result = _fault()
+        finally:
+            self._count(door, result, started)
+        return Outcome(envelope, query, result)
+
+    async def answer(self, line: bytes) -> tuple[bytes, GaplessError | None]:
+        """Answer a request that came by another door: its line, and what was wrong, if anything."""
+        reply = self.at_once(line, door=None)
+        if isinstance(reply, Rejected):
+            return encode_rejected(reply, ts_ms=self.clock.now_ms()), reply.error
+        if isinstance(reply, tuple):
+            envelope, query = reply
+            assert isinstance(query, ProviderRequest)
+            reply = await self.work(envelope, query, door=None)
+        if isinstance(reply, list):
+            return b"".join(reply), None
+        error = reply.result if isinstance(reply.result, GaplessError) else None
+        return b"".join(self.encode(reply)), error
 
     def encode(self, outcome: Outcome) -> list[bytes]:
         """Put an outcome into the bytes of its line."""
@@ -151,14 +179,35 @@ class Desk:
             encode_listing(request_id, provider, request_kind, result, envelope.data_as_array, now)
         ]
 
-    async def work(self, envelope: Envelope, query: ProviderRequest) -> Outcome:
+    async def work(
+        self, envelope: Envelope, query: ProviderRequest, door: str | None = "tcp"
+    ) -> Outcome:
         """Answer a request that needs the store or upstream; never raises."""
+        started = perf_counter()
+        result: Answer | Listing | GaplessError
         try:
-            return Outcome(envelope, query, await self.hub.answer(query, envelope.strict))
+            result = await self.hub.answer(query, envelope.strict)
         except GaplessError as error:
-            return Outcome(envelope, query, error)
+            result = error
         except Exception:
-            return Outcome(envelope, query, _fault())
+            result = _fault()
+        if isinstance(result, Answer):
+            self.meter.answer(result)
+        self._count(door, result if isinstance(result, GaplessError) else None, started)
+        return Outcome(envelope, query, result)
+
+    def _count(self, door: str | None, error: GaplessError | None, started: float) -> None:
+        if door is not None:
+            outcome = OK if error is None else error.code
+            self.meter.request(door, outcome, perf_counter() - started)
+
+    def _parsed(self, query: Line, now: int) -> Query:
+        if len(query.line) > _LONGEST_QUERY:
+            raise InvalidQuery(
+                f"a query line has {_LONGEST_QUERY:,} characters at the most, not "
+                f"{len(query.line):,}; send the request as JSON"
+            )
+        return parse_line(query.line, now_ms=now)
 
     def _simple(self, envelope: Envelope, query: Query, now: int) -> bytes:
         match query:

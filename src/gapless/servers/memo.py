@@ -23,10 +23,14 @@ _LONGEST_KEY = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Memo:
-    """A ready answer: what stands before and after its time, and until when it holds."""
+    """A ready answer: what stands before and after its time, and until when it holds.
+
+    `count` is how many records it has.
+    """
 
     body: bytes
     stitch: bytes
+    count: int
     fresh_until: int | None
     validity: Validity
 
@@ -35,6 +39,9 @@ class Memos:
     """Ready answers by what follows the id in the line, least recently used first."""
 
     def __init__(self, limit: int) -> None:
+        # How many answers were given from here, and how many records were in them.
+        self.hits = 0
+        self.points = 0
         self._limit = limit
         self._size = 0
         self._memos: OrderedDict[bytes, Memo] = OrderedDict()
@@ -50,6 +57,8 @@ class Memos:
             return None
         if memo.validity.current and (memo.fresh_until is None or now_ms < memo.fresh_until):
             self._memos.move_to_end(rest)
+            self.hits += 1
+            self.points += memo.count
             return [ID_HEAD, match[1], memo.body, b"%d" % now_ms, memo.stitch]
         self._drop(rest)
         return None
@@ -68,7 +77,9 @@ class Memos:
             return
         if rest in self._memos:
             self._drop(rest)
-        self._memos[rest] = Memo(body, frame.stitch, until, answer.entry.validity)
+        self._memos[rest] = Memo(
+            body, frame.stitch, answer.count, until, answer.entry.validity
+        )
         self._size += len(body) + len(rest)
         while self._size > self._limit:
             self._drop(next(iter(self._memos)))

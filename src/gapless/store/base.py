@@ -11,6 +11,7 @@ from gapless.domain.comparing import Ratio
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
+from gapless.protocol.times import format_instant
 
 
 class Superseded(Exception):
@@ -34,6 +35,18 @@ class SeriesState:
     meta: Mapping[str, Any] = field(default_factory=dict)
     coverage: tuple[Coverage, ...] = ()
     blocks: tuple[Block, ...] = ()
+
+    def count(self, interval: Interval, generation: int | None = None) -> int:
+        """Count the records of the blocks over `interval`, those beyond its edges included.
+
+        Of today's generation, unless another one is named.
+        """
+        generation = self.generation if generation is None else generation
+        return sum(
+            block.count
+            for block in self.blocks
+            if block.generation == generation and block.interval.overlaps(interval)
+        )
 
     def ratio_since(self, generation: int) -> Ratio:
         """Return what records of `generation` are multiplied by to stand on today's basis."""
@@ -102,6 +115,12 @@ class StoredEntity:
     updated_at: str
 
 
+def sortable(ms: int) -> str:
+    """Return an instant in RFC 3339 so that texts sort as the instants do: always three digits."""
+    whole, milliseconds = divmod(ms, 1_000)
+    return f"{format_instant(whole * 1_000)[:-1]}.{milliseconds:03d}Z"
+
+
 @dataclass(frozen=True, slots=True)
 class EntityFilter:
     """Which stored entities are meant; what is `None` or empty does not narrow.
@@ -116,6 +135,24 @@ class EntityFilter:
     state: str | None = None
     tags: tuple[str, ...] = ()
     updated: tuple[int | None, int | None] = (None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesSummary:
+    """A stored series in figures; instants are milliseconds UTC, `None` where nothing is known.
+
+    `start` and `end` bound its coverage, `fetched_at` is the age of the oldest part of it,
+    `updated_at` of the newest.
+    """
+
+    key: SeriesKey
+    generation: int
+    records: int
+    blocks: int
+    start: int | None
+    end: int | None
+    fetched_at: int | None
+    updated_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +204,21 @@ class Store(Protocol):
         ...
 
     async def save_entities(self, entities: Iterable[StoredEntity]) -> None:
-        """Store entities as they are; one of the same id is replaced."""
+        """Store entities as they are; one of the same id and source is replaced.
+
+        Raises `InvalidQuery` where an id belongs to another source or to a series; then none of
+        them is stored.
+        """
         ...
 
     async def all_series(self, provider: str | None = None) -> Sequence[SeriesState]:
         """Return every series by its key."""
+        ...
+
+    async def summaries(
+        self, provider: str | None, after: SeriesKey | None, limit: int
+    ) -> Sequence[SeriesSummary]:
+        """Return at most `limit` series that follow `after`, in an order of the store's own."""
         ...
 
     async def delete(self, key: SeriesKey, interval: Interval | None = None) -> int:

@@ -1,6 +1,6 @@
-"""Entities and plugins in SQL: found by filter page by page, and saved from outside.
+"""Lists in SQL: entities by filter, series in figures, plugins; page by page.
 
-Apart from the series, whose blocks are entities only on the wire.
+Apart from the work on one series, which reads and changes its blocks.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from dataclasses import asdict
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, tuple_
 
+from gapless.domain.series import SeriesKey
+from gapless.errors import InvalidQuery
 from gapless.store import rows, schema
-from gapless.store.base import EntityFilter, RememberedPlugin, StoredEntity
+from gapless.store.base import EntityFilter, RememberedPlugin, SeriesSummary, StoredEntity
 
+_s, _c = schema.series.c, schema.coverage.c
 _e, _p = schema.entities.c, schema.plugins.c
 _ENTITY_COLUMNS = tuple(_e[name] for name in StoredEntity.__dataclass_fields__)
 
@@ -65,13 +68,72 @@ def find(
 
 
 def save(connection: Connection, values: Sequence[Mapping[str, Any]]) -> None:
-    """Replace by id; an entity that is a block of a series is never overwritten from outside."""
+    """Replace by id what is of the same source; raise `InvalidQuery` where an id is another's."""
     fresh = {one["id"]: dict(one) for one in values}
-    connection.execute(delete(schema.entities).where(_e.id.in_(fresh), _e.series.is_(None)))
-    for taken in connection.execute(select(_e.id).where(_e.id.in_(fresh))).scalars().all():
-        del fresh[taken]
+    for row in connection.execute(select(_e.id, _e.source, _e.series).where(_e.id.in_(fresh))):
+        _check_owner(row, fresh[row.id]["source"])
+    connection.execute(delete(schema.entities).where(_e.id.in_(fresh)))
     if fresh:
         connection.execute(insert(schema.entities), list(fresh.values()))
+
+
+def _check_owner(row: Any, source: str) -> None:
+    """Ids are one name each over all providers, and a series' blocks are no business of others."""
+    if row.series is not None or row.source != source:
+        owner = "the held records of" if row.series is not None else "provider"
+        raise InvalidQuery(
+            f"the id {row.id[:200]!r} belongs to {owner} {row.source!r}, so that {source!r} "
+            "cannot have an entity of that id; nothing of this was stored"
+        )
+
+
+def summaries(
+    connection: Connection, provider: str | None, after: SeriesKey | None, limit: int
+) -> list[SeriesSummary]:
+    """Return at most `limit` series that follow `after`, ordered by provider, ticker, params."""
+    order = (_s.provider, _s.ticker, _s.params)
+    statement = select(_s.number, *order, _s.generation).order_by(*order).limit(limit)
+    if provider is not None:
+        statement = statement.where(_s.provider == provider)
+    if after is not None:
+        passed = (after.provider, after.ticker, rows.params_text(after))
+        statement = statement.where(tuple_(*order) > tuple_(*passed))
+    found = connection.execute(statement).all()
+    numbers = [row.number for row in found]
+    known = {
+        row.series: row
+        for row in connection.execute(
+            select(
+                _c.series,
+                func.min(_c.start_ms).label("start"),
+                func.max(_c.end_ms).label("end"),
+                func.min(_c.fetched_at_ms).label("fetched_at"),
+                func.max(_c.fetched_at_ms).label("updated_at"),
+            )
+            .where(_c.series.in_(numbers))
+            .group_by(_c.series)
+        )
+    }
+    held = {
+        row.series: (row.records, row.blocks)
+        for row in connection.execute(
+            select(_e.series, func.sum(_e.records).label("records"), func.count().label("blocks"))
+            .where(_e.series.in_(numbers))
+            .group_by(_e.series)
+        )
+    }
+    result: list[SeriesSummary] = []
+    for row in found:
+        with rows.decoding(f"series {row.number}"):
+            key = rows.key_of(row.provider, row.ticker, row.params)
+        span = known.get(row.number)
+        times = (
+            (None, None, None, None)
+            if span is None
+            else (span.start, span.end, span.fetched_at, span.updated_at)
+        )
+        result.append(SeriesSummary(key, row.generation, *held.get(row.number, (0, 0)), *times))
+    return result
 
 
 def plugins(connection: Connection) -> list[RememberedPlugin]:

@@ -18,6 +18,7 @@ from gapless.errors import DatabaseDamaged
 from gapless.protocol.times import format_instant
 from gapless.store import schema
 from gapless.store.base import SeriesState, StoredEntity
+from gapless.store.base import sortable as sortable
 
 # Named so that they can stand beside those of `series` in one row.
 COVERAGE_COLUMNS = tuple(column.label(f"coverage_{column.name}") for column in schema.coverage.c)
@@ -111,12 +112,6 @@ def block_values(
         "offsets": piece.run.index(),
         "data": "[" + piece.run.text.decode("ascii") + "]",
     }
-
-
-def sortable(ms: int) -> str:
-    """Return an instant in RFC 3339 so that texts sort as the instants do: always three digits."""
-    whole, milliseconds = divmod(ms, 1_000)
-    return f"{format_instant(whole * 1_000)[:-1]}.{milliseconds:03d}Z"
 
 
 def span_text(interval: Interval) -> str:

@@ -43,6 +43,7 @@ from gapless.store.base import (
     RememberedPlugin,
     Replacement,
     SeriesState,
+    SeriesSummary,
     Snapshot,
     StoredEntity,
     Superseded,
@@ -147,7 +148,7 @@ class SqlStore:
         )
 
     async def save_entities(self, entities: Iterable[StoredEntity]) -> None:
-        """Store entities as they are; one of the same id is replaced."""
+        """Store entities as they are; raise `InvalidQuery` where an id is another's."""
         values = [
             dict(zip(StoredEntity.__dataclass_fields__, astuple(entity), strict=True))
             for entity in entities
@@ -158,6 +159,14 @@ class SqlStore:
     async def all_series(self, provider: str | None = None) -> Sequence[SeriesState]:
         """Return every series by its key."""
         return await self._reading(lambda connection: _all_series(connection, provider))
+
+    async def summaries(
+        self, provider: str | None, after: SeriesKey | None, limit: int
+    ) -> Sequence[SeriesSummary]:
+        """Return at most `limit` series that follow `after`, in an order of the store's own."""
+        return await self._reading(
+            lambda connection: listing.summaries(connection, provider, after, limit)
+        )
 
     async def delete(self, key: SeriesKey, interval: Interval | None = None) -> int:
         """Forget a range of a series; return how many records went."""

@@ -1,0 +1,175 @@
+"""What operators ask of a hub: how its providers fare, what is held and why, fetching, forgetting.
+
+Apart from answering, which it uses and never changes the rules of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+
+from gapless.domain.coverage import Outcome, within
+from gapless.domain.intervals import Interval, intersect, subtract
+from gapless.domain.planning import Plan
+from gapless.domain.series import SeriesKey, parse_view_id
+from gapless.errors import GaplessError, NotFound
+from gapless.hub.answers import Answer
+from gapless.hub.entities import Listing
+from gapless.hub.hot import HotSeries
+from gapless.hub.hub import Hub
+from gapless.hub.ranges import RangeSearch, shortened
+from gapless.providers.base import Provider, ProviderInfo
+from gapless.store.base import EntityFilter, SeriesState, SeriesSummary, StoredEntity
+
+_log = structlog.get_logger("gapless.administration")
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStatus:
+    """How a provider fares. Instants are milliseconds UTC, `None`: never yet.
+
+    `blocked_s`: for how long its breaker keeps everybody from asking it; `turns`: how many
+    requests its pace lets go at once now.
+    """
+
+    info: ProviderInfo
+    built_in: bool
+    requests: int
+    answered_at: int | None
+    failed_at: int | None
+    error: GaplessError | None
+    blocked_s: float
+    turns: int
+
+
+Why = Literal["not_held", "due", "old_basis"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A part of a range that would be fetched, and why: `not_held`, `due` or `old_basis`."""
+
+    interval: Interval
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a range search would do now.
+
+    `probe`: whether a held bar would be compared first (stitching rule 10). `requests`: how many
+    requests go upstream at least.
+    """
+
+    search: RangeSearch
+    plan: Plan
+    gaps: tuple[Gap, ...]
+    probe: bool
+    requests: int
+
+
+class Administration:
+    """An operator's view of a hub."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def providers(self) -> list[ProviderStatus]:
+        """Return how each provider fares, by name."""
+        return [self._status(provider) for provider in self._hub.registry.all()]
+
+    async def series(
+        self, provider: str | None, after: SeriesKey | None, limit: int
+    ) -> Sequence[SeriesSummary]:
+        """Return a page of what is stored, in figures."""
+        return await self._hub.holdings.store.summaries(provider, after, limit)
+
+    async def state(self, key: SeriesKey) -> SeriesState:
+        """Return what is known of a series; `number` `None`: nothing."""
+        return (await self._hub.holdings.load(key)).state
+
+    async def explain(self, search: RangeSearch) -> Explanation:
+        """Plan a search without going upstream."""
+        provider = self._hub.registry.get(search.key.provider)
+        now = self._hub.clock.now_ms()
+        entry = await self._hub.holdings.load(search.key)
+        plan = self._hub.plan(provider, entry, search, now)
+        probe = plan.complete and self._hub.basis_due(provider, entry, search.asked, now)
+        span = provider.traits(search.key).max_span
+        requests = sum(1 if span is None else -(-gap.length // span) for gap in plan.gaps)
+        gaps = tuple(_reasons(entry, plan, now))
+        return Explanation(search, plan, gaps, probe, requests + probe)
+
+    async def refresh(self, search: RangeSearch) -> Answer:
+        """Fetch all that upstream serves of a range anew; return the answer without its records."""
+        return await self._hub.search(search, anew=True, most_loaded=0)
+
+    async def delete(self, key: SeriesKey, interval: Interval | None = None) -> int:
+        """Forget a range of a series (`None`: all of it); return how many records went."""
+        try:
+            gone = await self._hub.holdings.store.delete(key, interval)
+        finally:
+            # Whether it was made is not known for certain; the store tells at the next read.
+            self._hub.hot.drop(key)
+        _log.info("deleted", series=key.text, range=interval, records=gone)
+        return gone
+
+    async def entities(self, wanted: EntityFilter, limit: int, offset: int) -> Listing:
+        """Return a page of what is stored as entities, of all providers."""
+        return await self._hub.entities.listed(wanted, limit, offset)
+
+    async def entity(self, id: str) -> StoredEntity | Answer:
+        """Return the stored entity or the view of this id; raise `NotFound`."""
+        found = await self._hub.holdings.store.entities(EntityFilter(ids=(id,)), 1)
+        if found:
+            return found[0]
+        parts = parse_view_id(id)
+        if parts is not None and parts.source in self._hub.registry.names():
+            view = await self._hub.entities.view(self._hub.registry.get(parts.source), id)
+            if view is not None:
+                return view
+        raise NotFound(f"no entity {shortened(id)} is stored, and no range of that id is held")
+
+    async def save_entity(self, entity: StoredEntity) -> bool:
+        """Store an entity as it is; return whether it is new."""
+        store = self._hub.holdings.store
+        known = await store.entities(EntityFilter(ids=(entity.id,)), 1)
+        await store.save_entities([entity])
+        return not known
+
+    def _status(self, provider: Provider) -> ProviderStatus:
+        upstream = self._hub.upstream(provider)
+        now = self._hub.clock.monotonic()
+        return ProviderStatus(
+            info=provider.info,
+            built_in=provider.info.name in self._hub.registry.built_in,
+            requests=upstream.requests,
+            answered_at=upstream.answered_at,
+            failed_at=upstream.failed_at,
+            error=upstream.last_error,
+            blocked_s=upstream.breaker.blocked_for(now),
+            turns=upstream.bucket.turns(now),
+        )
+
+
+def _reasons(entry: HotSeries, plan: Plan, now: int) -> Iterable[Gap]:
+    """Yield the gaps of a plan, cut where the reason changes, in order."""
+    state = entry.state
+    rows = [
+        row
+        for row in within(state.coverage, plan.asked)
+        if row.outcome is not Outcome.OUT_OF_WINDOW
+    ]
+    older = [row.interval for row in rows if row.generation != state.generation]
+    due = [row.interval for row in rows if row.generation == state.generation and row.due(now)]
+    reasons: dict[Why, list[Interval]] = {
+        "old_basis": intersect(plan.gaps, older),
+        "due": intersect(plan.gaps, due),
+    }
+    known = [*reasons["old_basis"], *reasons["due"]]
+    reasons["not_held"] = subtract(plan.gaps, known)
+    found = [Gap(part, why) for why, parts in reasons.items() for part in parts]
+    yield from sorted(found, key=lambda gap: gap.interval)

@@ -1,0 +1,225 @@
+"""DataFrames to plain columns: polars, pandas, and whatever else speaks Arrow.
+
+Apart because each library has its own words for the same things. None of them is imported here
+before a plugin has returned something of it; pandas does without pyarrow.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import Any
+
+from gapless.providers.plugins.values import (
+    PLAIN,
+    BadReply,
+    clean,
+    instant,
+    shown,
+    text_key,
+    type_name,
+)
+
+TIME = "timestamp"
+# The years 1 to 9999 in Unix seconds, and one more on either side that no range reaches.
+_FIRST_S, _LAST_S = -62_135_596_801, 253_402_300_800
+_DAY = r"^\d{4}-\d{2}-\d{2}$"
+_SECOND = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:[0-5]\dZ$"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The records of a frame that lie in the asked range, column by column.
+
+    `names` and `columns` are without the time; `times` are milliseconds UTC. `dropped` lay outside
+    of the range, the first of them at `stray`.
+    """
+
+    times: list[int]
+    names: tuple[str, ...]
+    columns: list[Sequence[Any]]
+    dropped: int
+    stray: int | None
+
+
+def table(value: Any, time_column: str, start: int, end: int) -> Table | None:
+    """Return what of a frame lies in `[start, end)`; `None` where the value is no frame.
+
+    Raises `BadReply` that names the column.
+    """
+    pandas: Any = sys.modules.get("pandas")
+    if pandas is not None and isinstance(value, pandas.DataFrame):
+        return _of_pandas(value, time_column, start, end)
+    polars: Any = sys.modules.get("polars")
+    if polars is not None and isinstance(value, polars.LazyFrame):
+        value = value.collect()
+    if hasattr(value, "__arrow_c_stream__") and not isinstance(value, type):
+        import polars as pl
+
+        if not isinstance(value, pl.DataFrame):
+            try:
+                value = pl.DataFrame(value)
+            except Exception as error:
+                raise BadReply(
+                    f"the {type_name(value)} cannot be read as a table: {error}"
+                ) from error
+        return _of_polars(pl, value, time_column, start, end)
+    return None
+
+
+# polars
+
+
+def _of_polars(pl: Any, frame: Any, time_column: str, start: int, end: int) -> Table:
+    if time_column not in frame.columns:
+        raise _no_time_column(time_column, frame.columns)
+    times = _polars_times(pl, frame.get_column(time_column))
+    if isinstance(times, list):
+        times = pl.Series(times, dtype=pl.Int64)
+    inside = (times >= start) & (times < end)
+    dropped, stray = 0, None
+    if not inside.all():
+        outside = times.filter(~inside)
+        dropped, stray = len(outside), outside[0]
+        frame, times = frame.filter(inside), times.filter(inside)
+    names = tuple(name for name in frame.columns if name not in (time_column, TIME))
+    columns = [_polars_values(pl, frame.get_column(name)) for name in names]
+    return Table(times.to_list(), names, columns, dropped, stray)
+
+
+def _polars_times(pl: Any, column: Any) -> Any:
+    """Return the times of a column in milliseconds, as a series or a list."""
+    kind = column.dtype
+    if column.null_count():
+        nulls = column.is_null().arg_max()
+        raise _no_instant(column.name, nulls, None)
+    if kind.is_signed_integer() and kind != pl.Int128:
+        return column.cast(pl.Int64).clip(_FIRST_S, _LAST_S) * 1000
+    if kind == pl.Datetime:
+        per_ms = {"ns": 1_000_000, "us": 1_000, "ms": 1}[kind.time_unit]
+        whole = column.cast(pl.Int64)
+        return whole if per_ms == 1 else whole // per_ms
+    if kind == pl.Date:
+        return column.cast(pl.Int64) * 86_400_000
+    if kind.is_float():
+        finite = column.is_finite()
+        if not finite.all():
+            row = (~finite).arg_max()
+            raise _no_instant(column.name, row, column[row])
+        whole = (column.cast(pl.Float64) * 1000).round(0, mode="half_to_even")
+        return whole.clip(_FIRST_S * 1000.0, _LAST_S * 1000.0).cast(pl.Int64)
+    if kind == pl.String:
+        quick = _polars_texts(pl, column)
+        if quick is not None:
+            return quick
+    return _instants(column.name, column.to_list())
+
+
+def _polars_texts(pl: Any, column: Any) -> Any:
+    """Read the two commonest spellings all at once; `None` where a text is none of them."""
+    try:
+        if column.str.contains(_DAY).all():
+            return column.str.to_date("%Y-%m-%d").cast(pl.Int64) * 86_400_000
+        if column.str.contains(_SECOND).all():
+            return column.str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="ms").cast(pl.Int64)
+    except pl.exceptions.PolarsError:
+        # One that does not exist; it is named where they are read one by one.
+        return None
+    return None
+
+
+def _polars_values(pl: Any, column: Any) -> Sequence[Any]:
+    kind = column.dtype
+    if kind.is_numeric() and not kind.is_decimal():
+        values: list[Any] = column.to_list()
+        return values
+    if kind in (pl.Boolean, pl.String, pl.Categorical, pl.Enum, pl.Null):
+        return list(column.to_list())
+    return _cleaned(column.name, column.to_list())
+
+
+# pandas
+
+
+def _of_pandas(frame: Any, time_column: str, start: int, end: int) -> Table:
+    for name in frame.columns:
+        text_key(name, "the frame")
+    labels = [str.__str__(name) for name in frame.columns]
+    twice = {name for name in labels if labels.count(name) > 1}
+    if twice:
+        raise BadReply(f"the frame has more than one column {min(twice)!r}")
+    if time_column in labels:
+        time = frame[time_column]
+    elif frame.index.name == time_column or hasattr(frame.index, "tz_localize"):
+        time = frame.index
+    else:
+        raise _no_time_column(time_column, labels)
+    times = _pandas_times(time_column, time)
+    names = tuple(name for name in labels if name not in (time_column, TIME))
+    columns = [_pandas_values(name, frame[name]) for name in names]
+    inside = [start <= ms < end for ms in times]
+    dropped = inside.count(False)
+    if not dropped:
+        return Table(times, names, columns, 0, None)
+    return Table(
+        list(compress(times, inside)),
+        names,
+        [list(compress(column, inside)) for column in columns],
+        dropped,
+        times[inside.index(False)],
+    )
+
+
+def _pandas_times(name: str, values: Any) -> list[int]:
+    kind = getattr(values.dtype, "kind", "O")
+    if kind == "M" and not values.isna().any():
+        if getattr(values.dtype, "tz", None) is not None:
+            localized = values.dt if hasattr(values, "dt") else values
+            values = localized.tz_convert(None)
+        plain = values.to_numpy().astype("datetime64[ms]").astype("int64")
+        return list(plain.tolist())
+    return _instants(name, values.tolist())
+
+
+def _pandas_values(name: str, values: Any) -> Sequence[Any]:
+    kind = values.dtype
+    if getattr(kind, "kind", "O") in "biuf" and type(kind).__module__.startswith("numpy"):
+        return list(values.tolist())
+    return _cleaned(name, values.tolist())
+
+
+# both
+
+
+def _instants(name: str, values: Sequence[Any]) -> list[int]:
+    times: list[int] = []
+    for row, value in enumerate(values):
+        ms = instant(value)
+        if ms is None:
+            raise _no_instant(name, row, value)
+        # What no range reaches may be beyond what a column holds, too.
+        times.append(min(max(ms, _FIRST_S * 1000), _LAST_S * 1000))
+    return times
+
+
+def _cleaned(name: str, values: Sequence[Any]) -> list[Any]:
+    return [
+        value if type(value) in PLAIN else clean(value, f"column {name!r}, row {row},")
+        for row, value in enumerate(values)
+    ]
+
+
+def _no_instant(name: str, row: int, value: Any) -> BadReply:
+    return BadReply(
+        f"column {name!r}, row {row}, is no time: {shown(value)}, a {type_name(value)}; "
+        "give Unix seconds, a datetime, a date or RFC 3339 text"
+    )
+
+
+def _no_time_column(name: str, columns: Sequence[str]) -> BadReply:
+    return BadReply(
+        f"the frame has no time column {name!r}; it has: {', '.join(columns[:20]) or 'none'}; "
+        "describe() may name another one as time_column"
+    )

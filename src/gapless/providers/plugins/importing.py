@@ -1,0 +1,205 @@
+"""Finding a plugin's class: its modules as they are on disk now, and words for what is wrong.
+
+Runs in the plugin's process, which is a fresh one for every load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    SourceFileLoader,
+)
+from pathlib import Path
+from types import FrameType, ModuleType, TracebackType
+from typing import Any
+
+_OURS = str(Path(__file__).parent)
+_MOST_LINES = 200
+
+
+class CannotLoad(Exception):
+    """There is no such module or class; the message says where it was looked for."""
+
+
+class FreshLoader(SourceFileLoader):
+    """Reads source files only, for what is compiled may be of an earlier version.
+
+    A file that was edited twice within a second and kept its size looks the same as before.
+    """
+
+    def path_stats(self, path: Any) -> Any:
+        """Know nothing of the file, so that nothing compiled is taken for its own."""
+        raise OSError(f"{path} is always read anew")
+
+
+class Folders:
+    """The folders that plugins are loaded from, put before all others on the import path."""
+
+    def __init__(self, folders: Sequence[str], inherited: Sequence[str]) -> None:
+        self.folders = list(folders)
+        # A folder may hold a whole environment, whose modules are better taken compiled.
+        self._others = [path for path in inherited if path and path not in folders]
+
+    def install(self) -> None:
+        """Let imports look here first."""
+        sys.dont_write_bytecode = True
+        sys.path[:0] = self.folders
+        sys.path_hooks.insert(0, self._hook)
+        for path in list(sys.path_importer_cache):
+            if self.contain(path):
+                del sys.path_importer_cache[path]
+
+    def contain(self, path: str) -> bool:
+        """Whether a file or folder is a plugin's rather than the environment's."""
+        mine = max((len(folder) for folder in self.folders if _within(path, folder)), default=-1)
+        other = max((len(folder) for folder in self._others if _within(path, folder)), default=-1)
+        return mine > other
+
+    def files(self) -> list[str]:
+        """Return the files of the modules that were loaded from here."""
+        found = {
+            path
+            for module in list(sys.modules.values())
+            if isinstance(path := getattr(module, "__file__", None), str) and self.contain(path)
+        }
+        return sorted(found)
+
+    def _hook(self, path: str) -> FileFinder:
+        if not self.contain(path):
+            raise ImportError(path=path)
+        return FileFinder(
+            path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (FreshLoader, SOURCE_SUFFIXES)
+        )
+
+
+def load_module(name: str, folders: Folders) -> ModuleType:
+    """Import a module by its dotted name; raise `CannotLoad` where there is none."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name + ".").startswith(error.name + "."):
+            raise
+        searched = ", ".join(folders.folders) or "no folder of its own"
+        raise CannotLoad(
+            f"there is no module {error.name!r} in {searched}, nor in the hub's environment; "
+            'put it there, say where it is with "project_base_dir", or give its path as "file"'
+        ) from None
+
+
+def load_file(path: str) -> ModuleType:
+    """Import a file as a module of its stem's name."""
+    stem = Path(path).stem
+    name = stem if stem.isidentifier() and stem not in sys.modules else f"plugin_{stem}"
+    loader = FreshLoader(name, path)
+    spec = ModuleSpec(name, loader, origin=path)
+    spec.has_location = True
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    loader.exec_module(module)
+    return module
+
+
+def find_class(module: ModuleType, name: str) -> type:
+    """Return the class; raise `CannotLoad` that lists those there are."""
+    found = getattr(module, name, None)
+    if isinstance(found, type):
+        return found
+    classes = sorted(
+        key
+        for key, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    )
+    what = "no class" if found is None else f"a {type(found).__name__}, but no class,"
+    raise CannotLoad(
+        f"module {module.__name__!r} has {what} {name!r}; "
+        f"its classes are: {', '.join(classes) or 'none'}"
+    )
+
+
+def sha256_of(path: str | None) -> str | None:
+    """Return the SHA-256 of a file; `None` where it cannot be read."""
+    if path is None:
+        return None
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def told(error: BaseException, folders: Folders) -> str:
+    """Say in a line what was raised, and where in the plugin."""
+    text = _text(error)
+    said = type(error).__name__ + (f": {text}" if text else "")
+    place = ""
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f"{error.filename}:{error.lineno}"
+    else:
+        for frame, line in _frames(error.__traceback__):
+            if folders.contain(frame.f_code.co_filename):
+                place = f"{frame.f_code.co_filename}:{line}"
+    return f"{said} ({_short(place, folders)})" if place else said
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return the traceback as Python prints it, without the frames that are ours."""
+    import traceback
+
+    shown = traceback.TracebackException.from_exception(error)
+    parts: list[traceback.TracebackException | None] = [shown]
+    seen: set[int] = set()
+    while parts:
+        part = parts.pop()
+        if part is None or id(part) in seen:
+            continue
+        seen.add(id(part))
+        part.stack = traceback.StackSummary.from_list(
+            [frame for frame in part.stack if not _internal(frame.filename)]
+        )
+        parts += [part.__cause__, part.__context__]
+    lines = "".join(shown.format()).splitlines()
+    if len(lines) > _MOST_LINES:
+        lines = [*lines[:20], "  …", *lines[20 - _MOST_LINES :]]
+    return "\n".join(lines)
+
+
+def _frames(traceback: TracebackType | None) -> list[tuple[FrameType, int]]:
+    found = []
+    while traceback is not None:
+        found.append((traceback.tb_frame, traceback.tb_lineno))
+        traceback = traceback.tb_next
+    return found
+
+
+def _text(error: BaseException) -> str:
+    try:
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
+    except Exception:
+        return ""
+    text = " ".join(text.split())
+    return text if len(text) <= 500 else f"{text[:500]}…"
+
+
+def _short(place: str, folders: Folders) -> str:
+    fitting = [folder for folder in folders.folders if _within(place, folder)]
+    return place[len(min(fitting, key=len)) :].lstrip("/") if fitting else place
+
+
+def _internal(filename: str) -> bool:
+    return (
+        _within(filename, _OURS)
+        or filename.startswith("<frozen importlib")
+        or (filename == "<string>")
+    )
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -1,0 +1,146 @@
+"""The documented routes put together: Litestar with its errors, limits and OpenAPI in our terms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from litestar import Litestar, Request, Response, Router
+from litestar.connection import ASGIConnection
+from litestar.exceptions import HTTPException, NotFoundException, ValidationException
+from litestar.handlers import BaseRouteHandler
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.spec import License
+from litestar.params import QueryParameter
+from litestar.types import ExceptionHandlersMap
+
+from gapless import __version__
+from gapless.errors import GaplessError, InternalError, InvalidQuery, LineTooLong, NotFound
+from gapless.servers.http import problems
+from gapless.servers.http.asking import query_of
+from gapless.servers.http.gate import OUTCOME
+from gapless.servers.http.routes.responses import ANY_KEYS
+
+_log = structlog.get_logger("gapless.http")
+
+# How Litestar says that a connection ended within a body.
+_CLIENT_LEFT = "client disconnected prematurely"
+
+_DESCRIPTION = """\
+Histories from the hub's own database; what it does not hold is fetched, and only that.
+
+An answer says which part was `cached`, `fetched` and `missing`. Errors are problem documents
+(RFC 9457) with the same `code` and `message` as on TCP.
+"""
+
+
+def application(handlers: Sequence[BaseRouteHandler], max_body_bytes: int) -> Litestar:
+    """Return the application with these handlers."""
+    return Litestar(
+        route_handlers=list(handlers),
+        openapi_config=OpenAPIConfig(
+            title="gapless",
+            version=__version__,
+            description=_DESCRIPTION,
+            license=License(name="AGPL-3.0-only", identifier="AGPL-3.0-only"),
+            use_handler_docstrings=True,
+            # Litestar would serve its own pages there, from a network.
+            openapi_router=Router(
+                "/schema", route_handlers=[], include_in_schema=False, before_request=_nothing_here
+            ),
+        ),
+        before_request=_only_known_keys,
+        exception_handlers=_handlers(),
+        request_max_body_size=max_body_bytes,
+        logging_config=None,
+        debug=False,
+    )
+
+
+def _handlers() -> ExceptionHandlersMap:
+    return {
+        GaplessError: _told,
+        ValidationException: _invalid,
+        HTTPException: _refused,
+        Exception: _fault,
+    }
+
+
+def _told(request: Request[Any, Any, Any], error: GaplessError) -> Response[bytes]:
+    return _response(request, error)
+
+
+def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
+    """Say which field of a body, a path or a query is wrong."""
+    extra = error.extra if isinstance(error.extra, list) else []
+    found = [
+        f"{item.get('key') or 'the body'}: {item.get('message')}"
+        for item in extra
+        if isinstance(item, dict)
+    ]
+    return _response(request, InvalidQuery("; ".join(found) or error.detail), error.status_code)
+
+
+def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    path = request.scope["path"][:100]
+    ours: GaplessError
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            ours = NotFound(f"there is nothing at {path}; see /docs for what there is")
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            ours = InvalidQuery(f"{request.method} is not allowed at {path}; see /docs")
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            ours = LineTooLong("the body is larger than api.max_body_bytes allows")
+        case status if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            ours = InvalidQuery(error.detail)
+        case _ if error.detail == _CLIENT_LEFT:
+            # No fault of the hub's, and nobody is there to be told.
+            return _response(request, InvalidQuery("the request was not whole"))
+        case _:
+            return _fault(request, error)
+    response = _response(request, ours, error.status_code)
+    for name, value in (error.headers or {}).items():
+        response.headers[name] = value
+    return response
+
+
+def _fault(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    _log.error("a request failed in a way it should not", exc_info=error)
+    return _response(
+        request, InternalError("the hub failed in a way it should not; its log has the details")
+    )
+
+
+def _response(
+    request: Request[Any, Any, Any], error: GaplessError, status: int | None = None
+) -> Response[bytes]:
+    problem = problems.problem_of(error, status)
+    request.scope["state"][OUTCOME] = error.code
+    return Response(
+        problems.encoded(problem),
+        status_code=problem.status,
+        media_type=problems.MEDIA_TYPE,
+        headers=dict(problems.headers_of(problem)),
+    )
+
+
+def _only_known_keys(request: Request[Any, Any, Any]) -> None:
+    """Refuse a key of the query that means nothing here: it may be a slip of the hand."""
+    handler = request.route_handler
+    if not request.scope["query_string"] or handler.opt.get(ANY_KEYS):
+        return
+    known = {
+        field.kwarg_definition.name or name
+        for name, field in handler.parsed_fn_signature.parameters.items()
+        if isinstance(field.kwarg_definition, QueryParameter)
+    }
+    for name in query_of(request.scope["query_string"]):
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise InvalidQuery(f"there is no key {name[:60]!r} here; the keys are: {listed}")
+
+
+def _nothing_here(request: ASGIConnection[Any, Any, Any, Any]) -> None:
+    raise NotFoundException

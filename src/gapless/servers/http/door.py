@@ -1,0 +1,100 @@
+"""The HTTP door put together: its routes, the data, the gate in front, the server around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from gapless.clock import Clock
+from gapless.hub.administration import Administration
+from gapless.hub.hub import Hub
+from gapless.hub.plugins import Plugins
+from gapless.servers.desk import Desk
+from gapless.servers.http.api import application
+from gapless.servers.http.data import Data, DataLimits
+from gapless.servers.http.gate import Gate
+from gapless.servers.http.hosts import Hosts
+from gapless.servers.http.metrics import Figures
+from gapless.servers.http.receipt import ReceiptLimits
+from gapless.servers.http.routes.entities import entity_routes
+from gapless.servers.http.routes.health import health_routes
+from gapless.servers.http.routes.manual import manual_routes
+from gapless.servers.http.routes.plugins import plugin_routes
+from gapless.servers.http.routes.providers import provider_routes
+from gapless.servers.http.routes.queries import query_routes
+from gapless.servers.http.routes.series import series_routes
+from gapless.servers.http.server import HttpServer
+
+_ENCODERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What HTTP clients may take; bytes, seconds and counts by name. `hosts`: further names."""
+
+    receipt: ReceiptLimits = field(default_factory=ReceiptLimits)
+    data: DataLimits = field(default_factory=DataLimits)
+    max_body_bytes: int = 16 << 20
+    hosts: tuple[str, ...] = ()
+
+
+class HttpDoor:
+    """The hub's HTTP door."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        plugins: Plugins,
+        desk: Desk,
+        clock: Clock,
+        tcp_connections: Callable[[], int],
+        limits: HttpLimits | None = None,
+    ) -> None:
+        self._hub = hub
+        self._plugins = plugins
+        self._desk = desk
+        self._clock = clock
+        self._tcp_connections = tcp_connections
+        self._limits = limits or HttpLimits()
+        self._executor = ThreadPoolExecutor(_ENCODERS, "gapless-encoder")
+        self._server: HttpServer | None = None
+
+    async def open(self, host: str, port: int) -> tuple[str, int]:
+        """Listen; return the address that is open, with the port that a 0 became."""
+        limits, desk = self._limits, self._desk
+        data = Data(self._hub, self._clock, self._executor, limits.data)
+        administration = Administration(self._hub)
+        registry, store = self._hub.registry, self._hub.holdings.store
+        figures = Figures(self._hub, desk.meter, desk.memos, self._connections, self._restarts)
+        app = application(
+            [
+                *query_routes(desk, data, desk.meter),
+                *provider_routes(registry, administration, self._disabled),
+                *plugin_routes(self._plugins),
+                *series_routes(administration, registry, self._clock),
+                *entity_routes(administration, self._clock),
+                *health_routes(store, figures.registered()),
+                *manual_routes(),
+            ],
+            limits.max_body_bytes,
+        )
+        gate = Gate(app, data, Hosts(host, limits.hosts), desk.meter)
+        self._server = HttpServer(gate, limits.receipt)
+        return await self._server.open(host, port)
+
+    async def close(self, timeout: float) -> None:
+        """Take no more requests, let those under way end, then hang up."""
+        if self._server is not None:
+            await self._server.close(timeout)
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _connections(self) -> Mapping[str, int]:
+        http = 0 if self._server is None else self._server.connections
+        return {"http": http, "tcp": self._tcp_connections()}
+
+    def _restarts(self) -> Mapping[str, int]:
+        return {one.name: one.restarts for one in self._plugins.status()}
+
+    def _disabled(self) -> frozenset[str]:
+        return frozenset(one.name for one in self._plugins.status() if one.state == "disabled")

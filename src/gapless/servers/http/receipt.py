@@ -1,0 +1,175 @@
+"""uvicorn's connection with what it lacks: deadlines for slow senders and readers, and limits.
+
+uvicorn takes headers of any size for any time, and waits for ever for a client that does not
+read. A timer is armed when a connection opens, and again only where a read leaves a request
+half-received: a request that comes in one piece costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gapless.errors import GaplessError, InvalidQuery, LineTooLong, Overloaded
+from gapless.servers.http import problems
+
+_log = structlog.get_logger("gapless.http")
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptLimits:
+    """What one connection may take; seconds, bytes and counts by name."""
+
+    receive_s: float = 10.0
+    slow_reader_s: float = 10.0
+    max_head_bytes: int = 64 << 10
+    max_connections: int = 2_000
+
+
+class ReceivingProtocol(HttpToolsProtocol):
+    """One HTTP connection; `limits` is set on a subclass by `protocol_class`."""
+
+    limits = ReceiptLimits()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._slow: asyncio.TimerHandle | None = None
+        # Bytes of a head that is not complete yet.
+        self._head = 0
+        self._receiving = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, or refuse a client too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.max_connections:
+            self._refuse(
+                Overloaded(
+                    f"{self.limits.max_connections:,} HTTP connections are open, and no more are "
+                    "taken (api.max_connections); close some, or try again later",
+                    retry_after_s=1,
+                )
+            )
+            return
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of the timers."""
+        self._disarm()
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes in; a request that is not whole by then has so long to become so."""
+        if self.transport.is_closing():
+            return
+        if not self._receiving:
+            self._head += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            self._disarm()
+            return
+        if not self._receiving and self._head > self.limits.max_head_bytes:
+            self._refuse(
+                LineTooLong(
+                    f"the request line and headers are longer than "
+                    f"{self.limits.max_head_bytes:,} bytes (api.max_head_bytes)"
+                ),
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            )
+        elif self._head or self._receiving:
+            if self._deadline is None:
+                self._arm()
+        else:
+            self._disarm()
+
+    def on_headers_complete(self) -> None:
+        """Note that the head is whole."""
+        self._head = 0
+        self._receiving = True
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that the request is whole."""
+        self._receiving = False
+        self._head = 0
+        self._disarm()
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """Hold the answer back, and watch whether the client reads at all."""
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """Go on with the answer."""
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
+        super().resume_writing()
+
+    def _arm(self) -> None:
+        self._deadline = self.loop.call_later(self.limits.receive_s, self._expired)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expired(self) -> None:
+        self._deadline = None
+        if self.transport.is_closing():
+            return
+        if self.cycle is not None and self.cycle.response_started:
+            # Its answer was given before its body had come; there is nothing more to say.
+            self.transport.close()
+            return
+        self._refuse(
+            InvalidQuery(
+                f"the request did not arrive within {self.limits.receive_s:g} s (api.receive_s)"
+            ),
+            HTTPStatus.REQUEST_TIMEOUT,
+        )
+
+    def _watch(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        self._slow = self.loop.call_later(self.limits.slow_reader_s, self._check, unsent)
+
+    def _check(self, unsent_then: int) -> None:
+        self._slow = None
+        if self.transport.is_closing():
+            return
+        unsent = self.transport.get_write_buffer_size()
+        if unsent < unsent_then:
+            self._watch()
+            return
+        _log.info("closed a client that does not read", unsent_bytes=unsent)
+        self.transport.abort()
+
+    def _refuse(self, error: GaplessError, status: int | None = None) -> None:
+        """Answer without the application, and hang up."""
+        self._disarm()
+        problem = problems.problem_of(error, status)
+        body = problems.encoded(problem)
+        headers = {
+            "content-type": problems.MEDIA_TYPE,
+            "content-length": len(body),
+            "connection": "close",
+            **problems.headers_of(problem),
+        }
+        lines = [f"HTTP/1.1 {problem.status} {problem.title}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode("ascii") + body)
+        self.transport.close()
+
+
+def protocol_class(limits: ReceiptLimits) -> type[ReceivingProtocol]:
+    """Return the connection class with these limits, as uvicorn wants it: a class."""
+    return type("LimitedProtocol", (ReceivingProtocol,), {"limits": limits})

@@ -1,0 +1,1 @@
+"""The documented routes, a file a subject; each makes its handlers of what it is handed."""

@@ -1,0 +1,41 @@
+"""Is it alive, is it ready, and its figures for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from litestar import Response, get
+from litestar.handlers import BaseRouteHandler
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from gapless import __version__
+from gapless.errors import GaplessError, Overloaded
+from gapless.servers.http.routes.responses import problems
+from gapless.servers.http.shapes import Health
+from gapless.store.base import Store
+
+
+def health_routes(store: Store, registry: CollectorRegistry) -> Sequence[BaseRouteHandler]:
+    """Return the routes; `registry` has what `/metrics` shows."""
+
+    @get("/healthz", tags=["health"], responses=problems())
+    async def healthz() -> Health:
+        """Tell that the process answers."""
+        return Health(True, __version__)
+
+    @get("/readyz", tags=["health"], responses=problems(503))
+    async def readyz() -> Health:
+        """Tell whether requests can be answered: the database is read for it."""
+        try:
+            await store.plugins()
+        except GaplessError as error:
+            raise Overloaded(f"the database does not answer: {error.message}") from error
+        return Health(True, __version__)
+
+    @get("/metrics", tags=["health"], media_type="text/plain", responses=problems())
+    async def metrics() -> Response[bytes]:
+        """Get the figures in the text format of Prometheus."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    return [healthz, readyz, metrics]

@@ -1,0 +1,46 @@
+"""The errors that routes may answer with, as OpenAPI tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from litestar.openapi.datastructures import ResponseSpec
+
+from gapless.servers.http.problems import MEDIA_TYPE, Problem
+
+# In a handler's `opt`: keys of the query that it does not declare are parameters of a provider.
+ANY_KEYS: Final = "gapless_any_keys"
+
+_ABOUT: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        400: "The request makes no sense: the message names what is wrong.",
+        403: "This host, site or token is not allowed to.",
+        404: "There is no such provider, ticker, series, entity or plugin.",
+        406: "None of the formats that the client takes is there.",
+        408: "The request did not arrive in time.",
+        409: "What is there already stands in the way.",
+        413: "The body is too large.",
+        415: "The body is not JSON.",
+        422: "The request was understood and cannot be done.",
+        500: "A fault of the hub's own; its log has the details.",
+        502: "The provider failed, and nothing is held that could be answered.",
+        503: "A limit is reached, or upstream wants to be left alone; try again.",
+        504: "The provider did not answer in time.",
+        507: "The disk is full.",
+    }
+)
+
+
+def problems(*statuses: int) -> Mapping[int, ResponseSpec]:
+    """Return the error responses of a route; every route may refuse its caller."""
+    return {
+        status: ResponseSpec(
+            Problem,
+            description=_ABOUT[status],
+            media_type=MEDIA_TYPE,
+            generate_examples=False,
+        )
+        for status in sorted({400, 403, *statuses})
+    }

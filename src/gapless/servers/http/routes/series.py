@@ -1,0 +1,143 @@
+"""What is held and why: series, coverage, plans; fetching anew and forgetting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+
+from litestar import Request, delete, get, post
+from litestar.handlers import BaseRouteHandler
+from litestar.params import FromPath, JSONBody, QueryParameter
+
+from gapless.clock import Clock
+from gapless.domain.series import SeriesKey
+from gapless.errors import InvalidQuery, NotFound
+from gapless.hub.administration import Administration
+from gapless.hub.ranges import RangeSearch, range_search, series_key
+from gapless.protocol.messages import DateRange, Filter, Param, Ticker
+from gapless.providers.registry import Registry
+from gapless.servers.http.asking import path_of, query_of
+from gapless.servers.http.routes.responses import ANY_KEYS, problems
+from gapless.servers.http.shapes import (
+    CoverageShape,
+    Deleted,
+    PlanShape,
+    RangeRequest,
+    Refreshed,
+    SeriesPage,
+    SeriesShape,
+    cursor_of,
+    key_of_cursor,
+)
+
+_MOST_SERIES: Final = 1_000
+_Provider = Annotated[str, QueryParameter(description="only of this provider", max_length=100)]
+_Limit = Annotated[int, QueryParameter(description="the most of one page", ge=1, le=_MOST_SERIES)]
+_Cursor = Annotated[str, QueryParameter(description="`next` of the page before")]
+_Bound = Annotated[str, QueryParameter(description="a bound of the range; both empty: all of it")]
+
+
+def series_routes(
+    administration: Administration, registry: Registry, clock: Clock
+) -> Sequence[BaseRouteHandler]:
+    """Return the routes."""
+
+    def search_of(provider: str, ticker: str, rest: Mapping[str, str]) -> RangeSearch:
+        """Return what a request means by a series and a range."""
+        params = dict(rest)
+        start, end = params.pop("start", ""), params.pop("end", "")
+        filters: list[Filter] = [Ticker(ticker)]
+        if start or end:
+            filters.append(DateRange(start, end))
+        filters.extend(Param(name, value) for name, value in params.items())
+        search = range_search(registry.get(provider), filters, clock.now_ms())
+        assert search is not None
+        return search
+
+    def search_of_body(body: RangeRequest) -> RangeSearch:
+        rest = {**body.params, "start": body.start or "", "end": body.end or ""}
+        if set(body.params) & {"start", "end"}:
+            raise InvalidQuery("params: start and end are keys of their own, not parameters")
+        return search_of(body.provider, body.ticker, rest)
+
+    async def held(key: SeriesKey) -> CoverageShape:
+        state = await administration.state(key)
+        if state.number is None:
+            raise NotFound(f"nothing of {key.text} is held; ask for its data first")
+        return CoverageShape.of(state)
+
+    @get("/v1/series", tags=["held"], responses=problems())
+    async def series(
+        provider: _Provider = "", limit: _Limit = 100, cursor: _Cursor = ""
+    ) -> SeriesPage:
+        """List what is held, a page at a time."""
+        after = key_of_cursor(cursor) if cursor else None
+        if cursor and after is None:
+            raise InvalidQuery("cursor: it is none of this hub's; take it from `next` of a page")
+        found = await administration.series(provider or None, after, limit + 1)
+        more = len(found) > limit
+        page = found[:limit]
+        return SeriesPage(
+            [SeriesShape.of(one) for one in page], cursor_of(page[-1].key) if more else None
+        )
+
+    @get(
+        "/v1/coverage/{provider:str}/{ticker:path}",
+        tags=["held"],
+        opt={ANY_KEYS: True},
+        responses=problems(404),
+    )
+    async def coverage(
+        request: Request[Any, Any, Any], provider: FromPath[str], ticker: FromPath[str]
+    ) -> CoverageShape:
+        """Tell what is known of a series: intervals, their outcome and age.
+
+        Keys of the query are parameters of the provider, such as `interval=1h`.
+        """
+        name, ticker = path_of(request.scope["raw_path"], "/v1/coverage/")
+        params = query_of(request.scope["query_string"])
+        return await held(series_key(registry.get(name), ticker, params))
+
+    @post("/v1/plan", tags=["held"], status_code=200, responses=problems(404, 413, 415))
+    async def plan(data: JSONBody[RangeRequest]) -> PlanShape:
+        """Tell what a request for a range would fetch, and why; nothing is fetched."""
+        return PlanShape.of(await administration.explain(search_of_body(data)))
+
+    @post(
+        "/v1/refresh",
+        tags=["held"],
+        status_code=200,
+        responses=problems(404, 413, 415, 422, 502, 503, 504, 507),
+    )
+    async def refresh(data: JSONBody[RangeRequest]) -> Refreshed:
+        """Fetch a range anew, held or not."""
+        return Refreshed.of(await administration.refresh(search_of_body(data)))
+
+    @delete(
+        "/v1/series/{provider:str}/{ticker:path}",
+        tags=["held"],
+        opt={ANY_KEYS: True},
+        status_code=200,
+        responses=problems(404, 507),
+    )
+    async def forget(
+        request: Request[Any, Any, Any],
+        provider: FromPath[str],
+        ticker: FromPath[str],
+        start: _Bound = "",
+        end: _Bound = "",
+    ) -> Deleted:
+        """Forget a range of a series, or all of it.
+
+        Further keys of the query are parameters of the provider, such as `interval=1h`.
+        """
+        name, ticker = path_of(request.scope["raw_path"], "/v1/series/")
+        rest = query_of(request.scope["query_string"])
+        search = search_of(name, ticker, rest)
+        if (await administration.state(search.key)).number is None:
+            raise NotFound(f"nothing of {search.key.text} is held")
+        whole = not (rest.get("start") or rest.get("end"))
+        interval = None if whole else search.asked
+        return Deleted(await administration.delete(search.key, interval))
+
+    return [series, coverage, plan, refresh, forget]

@@ -1,0 +1,98 @@
+"""uvicorn on the hub's own loop, beside TCP: opened on a socket of ours, closed when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+
+import structlog
+import uvicorn
+from litestar.types import ASGIApp
+
+from gapless.servers.http.receipt import ReceiptLimits, protocol_class
+
+_log = structlog.get_logger("gapless.http")
+
+# Pools of clients keep connections for about a minute; who closes first loses requests.
+_KEEP_ALIVE_S = 75
+_BACKLOG = 2_048
+
+
+class _Uvicorn(uvicorn.Server):
+    """A server that leaves signals to whoever runs the hub."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+class HttpServer:
+    """The hub's HTTP door: one ASGI application."""
+
+    def __init__(self, app: ASGIApp, limits: ReceiptLimits | None = None) -> None:
+        self._app = app
+        self._limits = limits or ReceiptLimits()
+        self._server: _Uvicorn | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return 0 if self._server is None else len(self._server.server_state.connections)
+
+    async def open(self, host: str, port: int) -> tuple[str, int]:
+        """Listen; return the address that is open, with the port that a 0 became.
+
+        Raises the `OSError` of an address that cannot be had.
+        """
+        loop = asyncio.get_running_loop()
+        # uvicorn would end the process where it cannot bind.
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setblocking(False)
+            sock.bind(address)
+            sock.listen(_BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+        config = uvicorn.Config(
+            self._app,
+            http=protocol_class(self._limits),
+            ws="none",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+        )
+        self._server = _Uvicorn(config)
+        self._task = loop.create_task(self._server.serve(sockets=[sock]), name="http")
+        while not self._server.started:
+            if self._task.done():
+                self._task.result()
+                raise OSError("the HTTP server ended while it was starting")
+            await asyncio.sleep(0.005)
+        name = sock.getsockname()
+        return name[0], name[1]
+
+    async def close(self, timeout: float) -> None:
+        """Take no more requests, let those under way end, then hang up."""
+        if self._server is None or self._task is None:
+            return
+        self._server.config.timeout_graceful_shutdown = max(1, round(timeout))
+        self._server.should_exit = True
+        _, pending = await asyncio.wait([self._task], timeout=timeout + 1)
+        if pending:
+            _log.warning("requests cut off at shutdown", connections=self.connections)
+            self._server.force_exit = True
+            self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task

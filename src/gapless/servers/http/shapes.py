@@ -1,0 +1,372 @@
+"""What the administrative routes take and return, as structs: their JSON, checked and documented.
+
+Instants are RFC 3339, ranges half open; the stitched answers themselves are the protocol's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gapless.domain.coverage import Coverage
+from gapless.domain.intervals import Interval
+from gapless.domain.series import SeriesKey
+from gapless.hub.administration import Explanation, ProviderStatus
+from gapless.hub.answers import Answer
+from gapless.hub.plugins import PluginStatus
+from gapless.protocol.messages import Entity, ErrorBody, Stitch
+from gapless.protocol.times import format_instant
+from gapless.providers.base import Param
+from gapless.servers.wire import stitch_of
+from gapless.store.base import SeriesState, SeriesSummary
+from gapless.store.rows import span_text
+
+Span = tuple[str, str]
+ShortText = Annotated[str, Meta(min_length=1, max_length=100)]
+Bound = Annotated[
+    str,
+    Meta(
+        max_length=100,
+        description="RFC 3339, YYYY-MM-DD, now, or a negative duration such as -30d",
+        examples=["2010-01-01", "-30d"],
+    ),
+]
+
+
+class ProviderNames(Struct, frozen=True):
+    """The names of the providers, sorted."""
+
+    ok: bool
+    providers: list[str]
+
+
+class ProviderPing(Struct, frozen=True):
+    """A provider that is there."""
+
+    ok: bool
+    provider: str
+
+
+class ParamShape(Struct, frozen=True):
+    """A parameter of a provider's series; no `choices`: any text."""
+
+    name: str
+    default: str
+    choices: list[str]
+    aliases: dict[str, str]
+    help: str
+
+    @classmethod
+    def of(cls, param: Param) -> ParamShape:
+        """Return how a parameter is shown."""
+        return cls(param.name, param.default, list(param.choices), dict(param.aliases), param.help)
+
+
+class Pacing(Struct, frozen=True):
+    """How often upstream may be asked: so many a second, so many at once, so many now."""
+
+    rate: float
+    burst: int
+    turns: int
+
+
+class BreakerShape(Struct, frozen=True):
+    """Whether everybody is kept from asking upstream, and for how long."""
+
+    open: bool
+    blocked_s: float
+
+
+class ProviderShape(Struct, frozen=True):
+    """A provider and how it fares.
+
+    `health`: `ok`, `failing` (its last request failed), `resting` (its breaker is open) or
+    `disabled` (a plugin that crashed too often).
+    """
+
+    name: str
+    title: str
+    health: Literal["ok", "failing", "resting", "disabled"]
+    built_in: bool
+    params: list[ParamShape]
+    columns: list[str]
+    revises: bool
+    data_start: str
+    data_end: str | None
+    pace: Pacing
+    breaker: BreakerShape
+    requests: int
+    last_fetch: str | None
+    last_failure: str | None
+    last_error: ErrorBody | None
+
+    @classmethod
+    def of(cls, status: ProviderStatus, disabled: bool) -> ProviderShape:
+        """Return how a provider is shown."""
+        info = status.info
+        blocked = status.blocked_s > 0
+        return cls(
+            name=info.name,
+            title=info.title,
+            health=(
+                "disabled"
+                if disabled
+                else "resting"
+                if blocked
+                else "failing"
+                if status.error is not None
+                else "ok"
+            ),
+            built_in=status.built_in,
+            params=[ParamShape.of(param) for param in info.params],
+            columns=list(info.columns),
+            revises=info.revises,
+            data_start=format_instant(info.data_start),
+            data_end=_instant(info.data_end),
+            pace=Pacing(info.pace.rate, info.pace.burst, status.turns),
+            breaker=BreakerShape(blocked, round(status.blocked_s, 1)),
+            requests=status.requests,
+            last_fetch=_instant(status.answered_at),
+            last_failure=_instant(status.failed_at),
+            last_error=None if status.error is None else ErrorBody.of(status.error),
+        )
+
+
+class Providers(Struct, frozen=True):
+    """The providers by name."""
+
+    providers: list[ProviderShape]
+
+
+class SeriesShape(Struct, frozen=True):
+    """A stored series in figures; `fetched_at` is the age of its oldest part."""
+
+    id: str
+    provider: str
+    ticker: str
+    params: dict[str, str]
+    generation: int
+    records: int
+    blocks: int
+    start: str | None
+    end: str | None
+    fetched_at: str | None
+    updated_at: str | None
+
+    @classmethod
+    def of(cls, summary: SeriesSummary) -> SeriesShape:
+        """Return how a series is shown."""
+        key = summary.key
+        return cls(
+            id=key.text,
+            provider=key.provider,
+            ticker=key.ticker,
+            params=dict(key.params),
+            generation=summary.generation,
+            records=summary.records,
+            blocks=summary.blocks,
+            start=_instant(summary.start),
+            end=_instant(summary.end),
+            fetched_at=_instant(summary.fetched_at),
+            updated_at=_instant(summary.updated_at),
+        )
+
+
+class SeriesPage(Struct, frozen=True):
+    """A page of what is stored; `next` is the cursor of the page after it."""
+
+    series: list[SeriesShape]
+    next: str | None
+
+
+class CoverageRow(Struct, frozen=True):
+    """What is known of an interval, and until when; no `refresh_after`: for good."""
+
+    start: str
+    end: str
+    outcome: Literal["held", "empty", "out_of_window"]
+    fetched_at: str
+    refresh_after: str | None
+    generation: int
+    mark: Literal["rescaled", "unverified"] | None
+
+    @classmethod
+    def of(cls, row: Coverage) -> CoverageRow:
+        """Return how a row of coverage is shown."""
+        return cls(
+            format_instant(row.start),
+            format_instant(row.end),
+            row.outcome.value,
+            format_instant(row.fetched_at),
+            _instant(row.refresh_after),
+            row.generation,
+            None if row.mark is None else row.mark.value,
+        )
+
+
+class CoverageShape(Struct, frozen=True):
+    """What is known of a series."""
+
+    id: str
+    generation: int
+    version: int
+    records: int
+    basis_checked_at: str | None
+    coverage: list[CoverageRow]
+
+    @classmethod
+    def of(cls, state: SeriesState) -> CoverageShape:
+        """Return how the coverage of a series is shown."""
+        return cls(
+            id=state.key.text,
+            generation=state.generation,
+            version=state.version,
+            records=sum(
+                block.count for block in state.blocks if block.generation == state.generation
+            ),
+            basis_checked_at=_instant(state.basis_checked_at),
+            coverage=[CoverageRow.of(row) for row in state.coverage],
+        )
+
+
+class RangeRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A series and a range of it; without bounds the last 30 days."""
+
+    provider: ShortText
+    ticker: ShortText
+    start: Bound | None = None
+    end: Bound | None = None
+    params: Annotated[dict[str, str], Meta(description="such as interval")] = {}
+
+
+class GapShape(Struct, frozen=True):
+    """A range that would be fetched, and why."""
+
+    start: str
+    end: str
+    why: Literal["not_held", "due", "old_basis"]
+
+
+class PlanShape(Struct, frozen=True):
+    """What a request for a range would do now; nothing was done.
+
+    `cached`, the gaps, `rescaled` and `unserved` partition the range: what is held and fresh, what
+    would be fetched, and what upstream does not serve any more and is held on an older basis or
+    not at all. `probe`: a held bar would be compared with upstream's first. `upstream_requests`
+    is how many requests that makes at least.
+    """
+
+    id: str
+    cached: list[Span]
+    gaps: list[GapShape]
+    rescaled: list[Span]
+    unserved: list[Span]
+    probe: bool
+    upstream_requests: int
+
+    @classmethod
+    def of(cls, explained: Explanation) -> PlanShape:
+        """Return how a plan is shown."""
+        plan = explained.plan
+        return cls(
+            id=f"{explained.search.key.text}:{span_text(plan.asked)}",
+            cached=_spans(plan.cached),
+            gaps=[
+                GapShape(
+                    format_instant(gap.interval.start), format_instant(gap.interval.end), gap.why
+                )
+                for gap in explained.gaps
+            ],
+            rescaled=_spans(plan.rescale),
+            unserved=_spans(plan.unserved),
+            probe=explained.probe,
+            upstream_requests=explained.requests,
+        )
+
+
+class Refreshed(Struct, frozen=True):
+    """What was fetched anew."""
+
+    id: str
+    stitch: Stitch
+
+    @classmethod
+    def of(cls, answer: Answer) -> Refreshed:
+        """Return how an answer without its records is shown."""
+        return cls(f"{answer.key.text}:{span_text(answer.asked)}", stitch_of(answer))
+
+
+class Deleted(Struct, frozen=True):
+    """How many records went."""
+
+    records: int
+
+
+class EntityPage(Struct, frozen=True):
+    """A page of stored entities; `next_offset`: where to go on."""
+
+    entities: list[Entity]
+    next_offset: int | None
+
+
+class EntityImport(Struct, frozen=True, forbid_unknown_fields=True):
+    """An entity to be stored as it is. `data` and `tags` are arrays, or their JSON text."""
+
+    source: ShortText
+    data: list[Any] | str
+    tags: list[str] | str = []
+    id: str | None = None
+    etag: Annotated[str, Meta(max_length=200)] = ""
+    fetched_at: Annotated[str, Meta(max_length=100)] = ""
+    refresh_after: Annotated[str, Meta(max_length=100)] = ""
+    updated_at: Annotated[str, Meta(max_length=100)] = ""
+    state: Literal["ready", "partial", "stale"] = "ready"
+    last_error: Annotated[str, Meta(max_length=10_000)] = ""
+
+
+class PluginLoaded(Struct, frozen=True):
+    """A plugin by the name under which it is asked."""
+
+    ok: bool
+    name: str
+
+
+class PluginPage(Struct, frozen=True):
+    """The plugins by name."""
+
+    plugins: list[PluginStatus]
+
+
+class Health(Struct, frozen=True):
+    """The hub answers."""
+
+    ok: bool
+    version: str
+
+
+def cursor_of(key: SeriesKey) -> str:
+    """Return the cursor of the page that follows a series."""
+    packed = msgspec.msgpack.encode((key.provider, key.ticker, key.params))
+    return packed.hex()
+
+
+def key_of_cursor(text: str) -> SeriesKey | None:
+    """Return the series that a cursor follows; `None` for what is no cursor."""
+    try:
+        parts = msgspec.msgpack.decode(
+            bytes.fromhex(text), type=tuple[str, str, tuple[tuple[str, str], ...]]
+        )
+    except (ValueError, msgspec.DecodeError):
+        return None
+    return SeriesKey(*parts)
+
+
+def _instant(ms: int | None) -> str | None:
+    return None if ms is None else format_instant(ms)
+
+
+def _spans(spans: Sequence[Interval]) -> list[Span]:
+    return [(format_instant(a), format_instant(b)) for a, b in spans]

@@ -1,0 +1,63 @@
+"""How an answer was put together, as headers: so that every format carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from gapless.domain.intervals import Interval
+from gapless.hub.answers import Answer
+from gapless.protocol.times import format_instant
+from gapless.store.rows import span_text
+
+# Proxies refuse headers that are much longer than this.
+_MOST_SPANS = 40
+_MOST_REASONS = 10
+_MOST_MESSAGE = 200
+
+
+def stitch_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
+    """Return the stitch of an answer; `cached`, `fetched` and `missing` partition its range.
+
+    A list of spans that is too long for a header ends with how many more there are.
+    """
+    headers = [
+        (b"gapless-range", span_text(answer.asked).encode()),
+        (b"gapless-state", answer.state.value.encode()),
+        (b"gapless-cached", _spans(answer.cached)),
+        (b"gapless-fetched", _spans(answer.fetched)),
+        (b"gapless-missing", _spans(answer.missing)),
+        (b"gapless-upstream-requests", b"%d" % answer.requests),
+        (b"gapless-fetched-at", format_instant(answer.fetched_at).encode()),
+    ]
+    if answer.why:
+        reasons = [
+            {
+                "from": format_instant(one.interval.start),
+                "to": format_instant(one.interval.end),
+                "reason": one.reason,
+                "message": one.message[:_MOST_MESSAGE],
+            }
+            for one in answer.why[:_MOST_REASONS]
+        ]
+        headers.append((b"gapless-why", _ascii(msgspec.json.encode(reasons))))
+    return headers
+
+
+def _spans(spans: Sequence[Interval]) -> bytes:
+    shown = [span_text(span) for span in spans[:_MOST_SPANS]]
+    if len(spans) > _MOST_SPANS:
+        shown.append(f"and {len(spans) - _MOST_SPANS} more")
+    return ", ".join(shown).encode()
+
+
+def _ascii(json: bytes) -> bytes:
+    """Return JSON without what a header cannot carry."""
+    text = json.decode()
+    if text.isascii():
+        return json
+    return "".join(
+        char if char < "\x7f" else f"\\u{ord(char):04x}" if ord(char) < 0x10000 else "?"
+        for char in text
+    ).encode()

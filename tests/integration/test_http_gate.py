@@ -1,0 +1,255 @@
+"""What HTTP refuses before it looks at it: hosts, sites, bodies, slow and greedy clients."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from gapless.providers.sample import SampleProvider
+from gapless.servers.http.data import DataLimits
+from gapless.servers.http.door import HttpLimits
+from gapless.servers.http.hosts import Hosts
+from gapless.servers.http.receipt import ReceiptLimits
+from support.providers import SteadyProvider
+from support.web import Web, web
+from support.wire import connections
+
+HOSTILE = [
+    "evil.example",
+    "evil.example:7070",
+    "127.0.0.1.evil.example",
+    "localhost.evil.example",
+    "evil.example#localhost",
+    "localhost@evil.example",
+    "evil.example/127.0.0.1",
+    "192.168.1.10",
+    "10.0.0.1:7070",
+    "0.0.0.0",
+    "[fd00::1]:7070",
+    "[::]",
+    "169.254.169.254",
+    "metadata.google.internal",
+    "localhost:7070:7070",
+    "localhost:port",
+    "127.1",
+    "2130706433",
+    "localhost, evil.example",
+    "",
+]
+FRIENDLY = ["localhost", "LOCALHOST:7070", "127.0.0.1", "127.0.0.1:1", "[::1]:7070", "127.8.8.8"]
+CHANGING = ("POST", "PUT", "DELETE", "PATCH")
+
+
+async def say(opened: Web, head: str, body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+    """Send a request as it is written, and return status, headers and body of the answer."""
+    async with await opened.wire() as wire:
+        await wire.send(head.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body)
+        return parsed(await wire.rest())
+
+
+def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Return status, headers and body of an answer."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return int(first.split()[1]), headers, body
+
+
+async def test_only_names_of_ours_are_served(tmp_path: Path) -> None:
+    """A name that was made to point here is refused on every route, before anything is done."""
+    async with web(tmp_path, SampleProvider()) as opened:
+        for host, path in product(HOSTILE, ("/providers", "/v1/data/sample/AAPL", "/docs")):
+            line = f"\nHost: {host}" if host else ""
+            status, headers, body = await say(
+                opened, f"GET {path} HTTP/1.1{line}\nConnection: close"
+            )
+            assert (status, json.loads(body)["code"]) == (403, "forbidden"), host
+            assert headers["content-type"] == "application/problem+json"
+        for host in FRIENDLY:
+            status, _, _ = await say(
+                opened, f"GET /healthz HTTP/1.1\nHost: {host}\nConnection: close"
+            )
+            assert status == 200, host
+
+
+def test_further_names_can_be_allowed() -> None:
+    """Those of the setting, with any port."""
+    hosts = Hosts("10.0.0.5", ("hub.example", " Other.Example ", ""))
+    for name in ("hub.example", "HUB.example:80", "other.example", "10.0.0.5:7070", "localhost."):
+        assert hosts.allows(name), name
+    assert not hosts.allows("example")
+    assert not hosts.allows(None)
+
+
+@pytest.mark.parametrize("method", CHANGING)
+async def test_other_sites_change_nothing(tmp_path: Path, method: str) -> None:
+    """A page of another site cannot make a browser send anything that changes something here."""
+    foreign = [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "https://localhost.evil.example"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "cross-site", "origin": "http://localhost"},
+    ]
+    async with web(tmp_path, SampleProvider()) as opened:
+        own = {"origin": opened.url, "sec-fetch-site": "same-origin"}
+        paths = ("/v1/query", "/plugins/load", "/v1/series/sample/AAPL", "/v1/entities/x")
+        for path, headers in product(paths, foreign):
+            response = await opened.client.request(method, path, headers=headers)
+            assert (response.status_code, response.json()["code"]) == (403, "forbidden")
+        for headers in ({}, own, {"sec-fetch-site": "none"}):
+            response = await opened.client.request(
+                method, "/v1/series/sample/NOPE", headers=headers
+            )
+            assert response.status_code in (404, 405)
+        # Reading is open to whoever may address the hub; answers carry no leave to be read.
+        seen = await opened.get("/providers", origin="http://evil.example")
+        assert not [name for name in seen.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""]
+)
+async def test_bodies_are_json(tmp_path: Path, kind: str) -> None:
+    """A form of another page, which needs nobody's leave, is no request of ours."""
+    async with web(tmp_path, SampleProvider()) as opened:
+        body = b'{"query": {"type": "ProviderList"}}'
+        for path in ("/v1/query", "/v1/plan", "/plugins/load"):
+            response = await opened.client.post(
+                path, content=body, headers={"content-type": kind} if kind else {}
+            )
+            assert response.status_code == 415
+        good = await opened.client.post(
+            "/v1/query",
+            content=body,
+            headers={"content-type": "application/json; charset=utf-8"},
+        )
+        assert good.json()["ok"]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_bodies_have_a_limit(tmp_path: Path, chunked: bool) -> None:
+    """More is refused, whether its length is told beforehand or not."""
+    async with web(tmp_path, SampleProvider(), limits=HttpLimits(max_body_bytes=5_000)) as opened:
+        body = b'{"query": {"type": "Line", "payload": {"line": "%b"}}}' % (b"x" * 6_000)
+
+        async def pieces() -> object:
+            for at in range(0, len(body), 1_000):
+                yield body[at : at + 1_000]
+
+        response = await opened.client.post(
+            "/v1/query",
+            content=pieces() if chunked else body,  # type: ignore[arg-type]
+            headers={"content-type": "application/json"},
+        )
+        assert (response.status_code, response.json()["code"]) == (413, "line_too_long")
+        await opened.get("/healthz")
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"GET /providers HT",
+        b"GET /providers HTTP/1.1\r\nHost: localhost\r\nX-",
+        b"POST /v1/query HTTP/1.1\r\nHost: localhost\r\ncontent-type: application/json\r\n"
+        b'Content-Length: 100\r\n\r\n{"query"',
+    ],
+)
+async def test_slow_senders_are_cut_off(tmp_path: Path, begun: bytes) -> None:
+    """Who has not sent a whole request in time is told so and closed; who keeps dripping, too."""
+    limits = HttpLimits(receipt=ReceiptLimits(receive_s=0.2))
+    async with web(tmp_path, SampleProvider(), limits=limits) as opened:
+        async with await opened.wire() as wire:
+            await wire.send(begun)
+            status, _, body = parsed(await wire.rest())
+            assert status == 408
+            assert "api.receive_s" in json.loads(body)["message"]
+        async with await opened.wire() as wire:
+            # Half a request after a whole one is no better.
+            await wire.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b"200" in await wire.line()
+        await opened.get("/healthz")
+
+
+async def test_heads_have_a_limit(tmp_path: Path) -> None:
+    """A head that does not end is not read on."""
+    limits = HttpLimits(receipt=ReceiptLimits(max_head_bytes=4_096))
+    async with web(tmp_path, SampleProvider(), limits=limits) as opened:
+        async with await opened.wire() as wire:
+            wire.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: b\r\n" * 10_000)
+            status, _, body = parsed(await wire.rest())
+            assert status == 431
+            assert "api.max_head_bytes" in json.loads(body)["message"]
+        long = "x" * 3_000
+        assert (await opened.client.get("/healthz", headers={"x-a": long})).status_code == 200
+
+
+async def test_connections_have_a_limit(tmp_path: Path) -> None:
+    """One too many is told to come again; a place that is free again is taken again."""
+    limits = HttpLimits(receipt=ReceiptLimits(max_connections=5))
+    async with web(tmp_path, SampleProvider(), limits=limits) as opened:
+        async with connections(opened.port, 5) as held:
+            for wire in held:
+                await wire.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert b"200" in await wire.line()
+            async with await opened.wire() as wire:
+                status, headers, body = parsed(await wire.rest())
+                assert (status, json.loads(body)["code"]) == (503, "overloaded")
+                assert headers["retry-after"] == "1"
+        async with asyncio.timeout(10):
+            while (await opened.client.get("/healthz")).status_code != 200:
+                await opened.client.aclose()
+
+
+async def test_who_does_not_read_is_closed(tmp_path: Path) -> None:
+    """And holds no more memory than what is on its way."""
+    steady = SteadyProvider("minutes", step=60_000, padding=500)
+    limits = HttpLimits(
+        receipt=ReceiptLimits(slow_reader_s=0.3),
+        data=DataLimits(most_loaded=1_000, piece_records=2_000),
+    )
+    async with web(tmp_path, steady, limits=limits) as opened:
+        path = "/v1/data/minutes/A?start=2020-01-01&end=2020-01-21"
+        await opened.get(path)
+        async with AsyncExitStack() as stack:
+            for _ in range(3):
+                wire = await stack.enter_async_context(await opened.wire())
+                wire.reader._transport.pause_reading()  # type: ignore[attr-defined]
+                await wire.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            async with asyncio.timeout(20):
+                while opened.logged("info").count("closed a client that does not read") < 1:
+                    await opened.get("/healthz")
+
+
+async def test_any_bytes_get_an_error_or_a_close(tmp_path: Path) -> None:
+    """Nonsense is answered or hung up on, and others are served."""
+    nonsense = [
+        b"\x00" * 100,
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\xff\xfe GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/query HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET //[ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b'{"query": {"type": "Ping"}}\n',
+        b"GET /v1/data/%zz/%zz?%zz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET /v1/data/sample/A\x01B HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    ]
+    async with web(tmp_path, SampleProvider()) as opened:
+        for data in nonsense:
+            async with await opened.wire() as wire:
+                await wire.send(data)
+                wire.writer.write_eof()
+                answer = await wire.rest()
+                assert not answer or answer.startswith(b"HTTP/1.1 4"), (data, answer)
+            await opened.get("/healthz")
+        opened.logged("warning")

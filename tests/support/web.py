@@ -1,0 +1,132 @@
+"""A hub behind its HTTP door, and a client as programs have one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from structlog.testing import capture_logs
+
+from gapless.clock import Clock, SystemClock
+from gapless.hub.hub import Hub, Options
+from gapless.hub.plugins import PluginLimits, Plugins
+from gapless.providers.base import Provider
+from gapless.providers.registry import Registry
+from gapless.servers.desk import Desk
+from gapless.servers.http.door import HttpDoor, HttpLimits
+from gapless.servers.meter import Meter
+from gapless.servers.tcp import TcpServer
+from gapless.store.sqlite import open_store
+from support.wire import PATIENCE_S, PATIENT, Wire, connect, nothing_unnoticed
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """A hub with both doors open; `client` asks the HTTP one, `logs` has what was logged."""
+
+    hub: Hub
+    plugins: Plugins
+    port: int
+    tcp_port: int
+    client: httpx.AsyncClient
+    logs: list[Any]
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def wire(self) -> Wire:
+        """Return a connection of plain bytes to the HTTP door."""
+        return await connect(self.port)
+
+    async def get(self, path: str, status: int = 200, **headers: str) -> httpx.Response:
+        """Ask for a path with headers (underscores for dashes), and expect a status."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        response = await self.client.get(path, headers=named)
+        assert response.status_code == status, (path, response.status_code, response.text[:500])
+        return response
+
+    async def send(
+        self, method: str, path: str, body: object = None, status: int = 200
+    ) -> dict[str, Any]:
+        """Send JSON, or nothing, and return the JSON of the answer, which has this status."""
+        response = await self.client.request(method, path, json=body)
+        assert response.status_code == status, (path, response.status_code, response.text[:500])
+        result: dict[str, Any] = response.json()
+        return result
+
+    def logged(self, level: str) -> list[str]:
+        """Return what was logged at this level, and forget it."""
+        found = [one["event"] for one in self.logs if one["log_level"] == level]
+        self.logs[:] = [one for one in self.logs if one["log_level"] != level]
+        return found
+
+
+@asynccontextmanager
+async def web(
+    folder: Path,
+    *providers: Provider,
+    limits: HttpLimits | None = None,
+    options: Options | None = None,
+    plugin_limits: PluginLimits | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[Web]:
+    """Run a hub with these providers on a database in `folder`, both doors open.
+
+    It may log no error but those that the test asks for.
+    """
+    clock = clock or SystemClock()
+    meter = Meter()
+    async with AsyncExitStack() as stack:
+        store = await asyncio.to_thread(open_store, folder / "web.db")
+        stack.push_async_callback(store.close)
+        logs = stack.enter_context(capture_logs())
+        stack.enter_context(nothing_unnoticed())
+        registry = Registry(providers)
+        hub = Hub(
+            store,
+            registry,
+            clock,
+            options or Options(upstream=PATIENT),
+            observe=meter.asked,
+            seed=0,
+        )
+        stack.push_async_callback(hub.close, 1.0)
+        plugins = Plugins(store, registry, clock, plugin_limits or PluginLimits(), base=folder)
+        stack.push_async_callback(plugins.close)
+        desk = Desk(hub, clock, meter=meter)
+        tcp = TcpServer(desk)
+        door = HttpDoor(hub, plugins, desk, clock, lambda: len(tcp.connections), limits)
+        stack.push_async_callback(door.close, 1.0)
+        host, port = await door.open("127.0.0.1", 0)
+        _, tcp_port = await tcp.open("127.0.0.1", 0)
+        stack.push_async_callback(tcp.close, 1.0)
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=PATIENCE_S)
+        )
+        client.headers.pop("accept-encoding")
+        opened = Web(hub, plugins, port, tcp_port, client, logs)
+        yield opened
+        assert not opened.logged("error")
+
+
+def stitch_of(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return the stitch in the headers of an answer as TCP tells it."""
+
+    def spans(name: str) -> list[list[str]]:
+        text = headers[f"gapless-{name}"]
+        return [span.split("..") for span in text.split(", ")] if text else []
+
+    return {
+        "cached": spans("cached"),
+        "fetched": spans("fetched"),
+        "missing": spans("missing"),
+        "upstream_requests": int(headers["gapless-upstream-requests"]),
+        "state": headers["gapless-state"],
+    }

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 BENCH = Path(__file__).resolve().parent
@@ -23,7 +23,32 @@ OUT = BENCH / "out"
 HUB = (sys.executable, "-m", "gapless", "serve")
 HOST = "127.0.0.1"
 ADDRESS = r"tcp=(?:tcp://)?127\.0\.0\.1:(?P<port>\d+)"
+BOTH_ADDRESSES = ADDRESS + r" http=http://127\.0\.0\.1:(?P<http>\d+)"
 START_SECONDS = 30.0
+#: One process, nothing logged, connections kept as long as they are used, files sent as they lie.
+NGINX = """\
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log stderr notice;
+events { worker_connections 2048; }
+http {
+    access_log off;
+    sendfile on;
+    tcp_nodelay on;
+    keepalive_requests 1000000000;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    types { application/json json; }
+    server {
+        listen %(address)s backlog=2048;
+        root %(root)s;
+    }
+}
+"""
 
 
 class NotMeasured(Exception):
@@ -46,12 +71,16 @@ class Cores:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server: what it is called, its process and where it listens."""
+    """A running server: what it is called, its process and where it listens.
+
+    `port` is that of line-JSON; `web` that of HTTP, 0 where it is off.
+    """
 
     name: str
     process: subprocess.Popen[bytes]
     host: str
     port: int
+    web: int = 0
 
     @property
     def pid(self) -> int:
@@ -135,6 +164,16 @@ def resident_bytes(pid: int) -> int:
     raise NotMeasured(f"/proc/{pid} says nothing of resident memory.")
 
 
+def peak_bytes(pid: int, *, anew: bool = False) -> int:
+    """The most resident memory in bytes the process had; `anew`: from now on, which it returns."""
+    if anew:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise NotMeasured(f"/proc/{pid}/status does not tell the peak of its memory.")
+
+
 @contextmanager
 def on_core(core: int) -> Iterator[None]:
     """Run the body on this core: what is started in it inherits the core."""
@@ -149,8 +188,8 @@ def on_core(core: int) -> Iterator[None]:
 def spawn(name: str, command: list[str], core: int, ready: str, port: int | None = None) -> Server:
     """Start a server on `core` and wait for the line of its output that matches `ready`.
 
-    Without `port`, the group `port` of that line says it. Raises NotMeasured, with the end of its
-    output, if the server ends or says nothing within 30 s.
+    Without `port`, the group `port` of that line says it; a group `http`, where HTTP listens.
+    Raises NotMeasured, with the end of its output, if the server ends or says nothing within 30 s.
     """
     OUT.mkdir(exist_ok=True)
     log = OUT / f"{name}.log"
@@ -171,7 +210,14 @@ def spawn(name: str, command: list[str], core: int, ready: str, port: int | None
         ended = process.poll() is not None
         said = log.read_text(errors="replace")
         if not ended and (found := re.search(ready, said)):
-            return Server(name, process, HOST, port if port is not None else int(found["port"]))
+            said_ports = found.groupdict()
+            return Server(
+                name,
+                process,
+                HOST,
+                int(said_ports["port"]) if port is None else port,
+                int(said_ports.get("http") or 0),
+            )
         if ended:
             tail = " / ".join(said.strip().splitlines()[-3:])
             raise NotMeasured(f"{name} ended with code {process.returncode} at its start: {tail}")
@@ -190,10 +236,15 @@ def start_gapless(
     name: str = "gapless",
     command: tuple[str, ...] = HUB,
     extra: tuple[str, ...] = (),
+    web: bool = False,
 ) -> Server:
-    """Start a hub on `db` and a free port: the one place that knows its command line."""
-    line = [*command, "--db", str(db), "--tcp", f"{HOST}:0", "--http", "off", *extra]
-    return spawn(name, line, core, ADDRESS)
+    """Start a hub on `db` and free ports: the one place that knows its command line.
+
+    `web`: HTTP too.
+    """
+    http = f"{HOST}:0" if web else "off"
+    line = [*command, "--db", str(db), "--tcp", f"{HOST}:0", "--http", http, *extra]
+    return spawn(name, line, core, BOTH_ADDRESSES if web else ADDRESS)
 
 
 def start_echo(size: int, core: int) -> Server:
@@ -204,14 +255,37 @@ def start_echo(size: int, core: int) -> Server:
 
 def start_redis(core: int) -> Server:
     """Start an empty Redis that writes nothing to disk, on a port that was free a moment ago."""
-    program = shutil.which("redis-server")
-    if program is None:
-        raise NotMeasured(
-            "redis-server is not installed: left out (Debian: `apt-get install redis-server`)."
-        )
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = int(probe.getsockname()[1])
+    program = program_of("redis-server", "redis-server")
+    port = free_port()
     command = [program, "--port", str(port), "--bind", HOST, "--save", ""]
     command += ["--appendonly", "no", "--dir", str(OUT)]
     return spawn("redis", command, core, "Ready to accept connections", port)
+
+
+def start_nginx(folder: Path, core: int) -> Server:
+    """Start an nginx of one process that serves the files in `folder`."""
+    program = program_of("nginx", "nginx-light")
+    port = free_port()
+    config = folder / "nginx.conf"
+    config.write_text(NGINX % {"address": f"{HOST}:{port}", "root": folder})
+    command = [program, "-p", str(folder), "-c", str(config), "-e", "stderr"]
+    # It says so when it listens already.
+    return replace(spawn("nginx", command, core, "event method", port), web=port)
+
+
+def program_of(name: str, package: str) -> str:
+    """The path of a program; raises NotMeasured, naming Debian's package, where there is none."""
+    # Daemons are not on the path of everybody who may run them.
+    found = shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
+    if found is None:
+        raise NotMeasured(
+            f"{name} is not installed: left out (Debian: `apt-get install {package}`)."
+        )
+    return found
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

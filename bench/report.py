@@ -44,7 +44,7 @@ def print_grid(to: Console, rows: list[Measured]) -> None:
     for records in dict.fromkeys(row.records for row in rows):
         chosen = [row for row in rows if row.records == records]
         plural = "record" if records == 1 else "records"
-        table = _table(to, f"{records:,} {plural}, {chosen[0].size:,} bytes an answer")
+        table = table_of(to, f"{records:,} {plural}, {chosen[0].size:,} bytes an answer")
         for heading in ("conn.", "in flight", "server"):
             table.add_column(heading, justify="left" if heading == "server" else "right")
         for heading in (
@@ -80,7 +80,7 @@ def print_grid(to: Console, rows: list[Measured]) -> None:
                 "" if row.of_redis is None else f"{row.of_redis:.2f}",
                 f"{row.per_second * row.cpu_us / 1e6:.0%}",
                 f"{row.load_busy:.0%}",
-                _marks(row),
+                marks(row.load_busy, row.disturbed, row.problems),
             )
         to.print(table)
     if any(row.load_busy > LOAD_BUSY for row in rows):
@@ -97,12 +97,14 @@ def print_grid(to: Console, rows: list[Measured]) -> None:
         )
 
 
-def _marks(row: Measured) -> str:
-    marks = ("L" if row.load_busy > LOAD_BUSY else "") + ("D" if row.disturbed > DISTURBED else "")
-    return marks + ("!" if row.problems else "")
+def marks(load_busy: float, disturbed: float, problems: int) -> str:
+    """The letters behind a line; README.md tells what they mean."""
+    found = ("L" if load_busy > LOAD_BUSY else "") + ("D" if disturbed > DISTURBED else "")
+    return found + ("!" if problems else "")
 
 
-def _table(to: Console, title: str) -> Table:
+def table_of(to: Console, title: str) -> Table:
+    """A table under a title."""
     # Not the table's own title: that is broken to the table's width.
     to.print()
     to.print(title, style="bold", highlight=False)
@@ -111,7 +113,7 @@ def _table(to: Console, title: str) -> Table:
 
 def print_scale(to: Console, scales: list[Scale]) -> None:
     """Print the comparison of few and many series."""
-    table = _table(to, "The same ten ranges of 252 records, 16 connections")
+    table = table_of(to, "The same ten ranges of 252 records, 16 connections")
     for heading in ("in flight", "series", "req/s", "CPU µs/req", "ratio"):
         table.add_column(heading, justify="right")
     for scale in scales:
@@ -127,7 +129,7 @@ def print_scale(to: Console, scales: list[Scale]) -> None:
 
 def print_restart(to: Console, restart: Restart) -> None:
     """Print what the first answer after a start costs."""
-    table = _table(to, f"First answer after a start, 252 records, {restart.times} starts")
+    table = table_of(to, f"First answer after a start, 252 records, {restart.times} starts")
     for heading in ("", "µs"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, value in (
@@ -143,7 +145,9 @@ def print_restart(to: Console, restart: Restart) -> None:
 
 def print_idle(to: Console, idle: list[Idle]) -> None:
     """Print the memory of idle connections."""
-    table = _table(to, f"Resident memory of one of {idle[0].connections:,} idle connections, bytes")
+    table = table_of(
+        to, f"Resident memory of one of {idle[0].connections:,} idle connections, bytes"
+    )
     table.add_column("server")
     table.add_column("never asked", justify="right")
     table.add_column("asked once", justify="right")
@@ -204,7 +208,7 @@ def targets(
 
 def print_targets(to: Console, found: list[Target]) -> None:
     """Print the summary."""
-    table = _table(to, "Targets")
+    table = table_of(to, "Targets")
     for heading in ("", "wanted", "measured", ""):
         table.add_column(heading)
     for target in found:

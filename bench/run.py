@@ -1,4 +1,4 @@
-"""`make bench`: what an answer costs, beside Redis and a bare uvloop echo.
+"""`make bench`: what an answer costs, beside Redis, nginx, and the least that could be done.
 
 README.md beside this explains the tables.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import resource
 import shlex
 import subprocess
@@ -16,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -26,43 +27,20 @@ import msgspec
 from rich.console import Console
 
 import report
+import report_http
+from frames import measure_frames
 from grid import SIZES, Measured, measure_grid, subjects
-from hub_only import Restart, Scale, compare_scales, first_answers
-from idle import Idle, fresh_servers, idle_memory
+from hub_only import compare_scales, first_answers
+from idle import fresh_servers, idle_memory
 from loading import Load, compile_load
-from processes import HUB, OUT, Cores, NotMeasured, Server, start_gapless
+from plugin_fetch import measure_fetches
+from plugin_loads import measure_loads
+from processes import HUB, OUT, Cores, NotMeasured, Server, program_of, start_gapless
 from questions import WrongAnswer
+from results import FULL, QUICK, Plan, Results, problems_of
+from web import measure_web
 
-PARTS = ("grid", "scale", "restart", "idle")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How long to measure: rounds and seconds of a cell, starts, idle connections."""
-
-    rounds: int
-    seconds: float
-    scale_rounds: int
-    starts: int
-    idle: int = 2000
-    few: int = 10
-    many: int = 100_000
-
-
-FULL = Plan(rounds=2, seconds=1.5, scale_rounds=5, starts=10)
-QUICK = Plan(rounds=1, seconds=0.3, scale_rounds=3, starts=5)
-
-
-@dataclass(slots=True)
-class Results:
-    """What has been measured so far, what could not be, and the wrong answers."""
-
-    grid: list[Measured] = field(default_factory=list)
-    scale: list[Scale] = field(default_factory=list)
-    restart: Restart | None = None
-    idle: list[Idle] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
+PARTS = ("grid", "scale", "restart", "idle", "http", "frames", "plugins")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +55,10 @@ class Bench:
     to: Console
     results: Results
 
-    def start(self, db: Path, name: str) -> Server:
-        """Start a hub on `db`, on the servers' core."""
+    def start(self, db: Path, name: str, web: bool = False) -> Server:
+        """Start a hub on `db`, on the servers' core; `web`: with HTTP."""
         core = self.load.cores.server
-        return start_gapless(db, core, name=name, command=self.command, extra=self.extra)
+        return start_gapless(db, core, name=name, command=self.command, extra=self.extra, web=web)
 
     def leave_out(self, why: str) -> None:
         """Say what is not measured, now and in the results; once."""
@@ -101,7 +79,14 @@ class Bench:
             if "grid" in parts:
                 self._part(partial(self._grid, hub))
         if hub is not None:
-            for name, part in (("scale", self._scale), ("restart", self._restart)):
+            for name, part in (
+                ("scale", self._scale),
+                ("restart", self._restart),
+                ("http", self._http),
+                ("frames", self._frames),
+                ("plugins", self._fetches),
+                ("plugins", self._loads),
+            ):
                 if name in parts:
                     self._part(part)
         if "idle" in parts:
@@ -163,6 +148,36 @@ class Bench:
         self.results.restart = restart
         report.print_restart(self.to, restart)
 
+    def _http(self) -> None:
+        plan, start = self.plan, partial(self.start, web=True)
+        self.results.web += measure_web(
+            start, self.load.cores, self.folder, plan.web_rounds, plan.web_seconds, self.leave_out
+        )
+        report_http.print_web(self.to, self.results.web)
+
+    def _frames(self) -> None:
+        plan, start = self.plan, partial(self.start, web=True)
+        frames = measure_frames(
+            start, self.load.cores, self.folder, plan.rows, plan.frame_rounds, self.leave_out
+        )
+        self.results.frames = frames
+        report_http.print_frames(self.to, frames)
+
+    def _fetches(self) -> None:
+        plan, start = self.plan, partial(self.start, web=True)
+        self.results.fetches += measure_fetches(
+            start, self.load, self.folder, plan.fetched, plan.fetch_rounds, 2 * plan.seconds
+        )
+        report_http.print_fetches(self.to, self.results.fetches)
+
+    def _loads(self) -> None:
+        plan, start = self.plan, partial(self.start, web=True)
+        loads, reloads = measure_loads(
+            start, self.load, self.folder, plan.load_rounds, 2 * plan.seconds, plan.reloads
+        )
+        self.results.loads, self.results.reloads = loads, reloads
+        report_http.print_loads(self.to, loads, reloads)
+
 
 def machine(cores: Cores) -> dict[str, Any]:
     """What the figures were measured on."""
@@ -171,11 +186,6 @@ def machine(cores: Cores) -> dict[str, Any]:
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
             break
-    try:
-        said = subprocess.run(["redis-server", "--version"], capture_output=True, text=True)
-        redis = said.stdout.split("v=")[1].split()[0]
-    except (OSError, IndexError):
-        redis = "absent"
     return {
         "cpu": model,
         "cores": os.cpu_count(),
@@ -184,31 +194,27 @@ def machine(cores: Cores) -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "uvloop": version("uvloop"),
-        "redis": redis,
+        "redis": version_of("redis-server", "--version", r"v=(\S+)"),
+        "nginx": version_of("nginx", "-v", r"nginx/(\S+)"),
+        "wrk": version_of("wrk", "-v", r"wrk (\S+)"),
     }
 
 
-def problems_of(results: Results) -> list[str]:
-    """Everything that came back other than it should have."""
-    found = list(results.wrong)
-    for row in results.grid:
-        if row.problems:
-            where = f"{row.records} records, {row.connections} connections, {row.depth} in flight"
-            found.append(
-                f"{row.server}, {where}: {row.problems} wrong or lost. {row.first_problem}"
-            )
-    for scale in results.scale:
-        if scale.problems:
-            found.append(
-                f"{scale.few} or {scale.many} series: {scale.problems}. {scale.first_problem}"
-            )
-    return found
+def version_of(program: str, flag: str, pattern: str) -> str:
+    """The version of a program by its own word, or "absent"."""
+    try:
+        path = program_of(program, program)
+    except NotMeasured:
+        return "absent"
+    said = subprocess.run([path, flag], capture_output=True, text=True, check=False)
+    found = re.search(pattern, said.stdout + said.stderr)
+    return found[1] if found else "unknown"
 
 
 def main() -> int:
     """Measure, print, write results.json; 1 if any answer was wrong or lost, else 0."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="about a minute, less exact")
+    parser.add_argument("--quick", action="store_true", help="a few minutes, less exact")
     parser.add_argument("--only", choices=PARTS, action="append", help="this part (repeatable)")
     parser.add_argument(
         "--hub", metavar="COMMAND", help="how to start the hub, without --db and --tcp"
@@ -227,8 +233,10 @@ def main() -> int:
         return 1
     about = machine(cores)
     to.print(
-        "{cpu}, {cores} cores; Python {python}, uvloop {uvloop}, Redis {redis}; servers on core "
-        "{server_core}, load generator on core {load_core}".format_map(about),
+        "{cpu}, {cores} cores; Python {python}, uvloop {uvloop}, Redis {redis}, nginx {nginx}, wrk "
+        "{wrk}; servers on core {server_core}, load generators on core {load_core}".format_map(
+            about
+        ),
         highlight=False,
     )
     if cores.server == cores.load:
@@ -246,6 +254,9 @@ def main() -> int:
         )
         bench.measure(tuple(asked.only or PARTS))
     found = report.targets(results.grid, results.scale, results.restart, results.idle)
+    found += report_http.targets_http(
+        results.web, results.frames, results.fetches, results.loads, results.reloads
+    )
     report.print_targets(to, found)
     problems = problems_of(results)
     for problem in problems:

@@ -1,14 +1,31 @@
--- What `wrk` asks, chosen by the words behind `--`, and one line of JSON with what it counted.
+-- What wrk asks, chosen by the words behind `--`, and one line of JSON with what it counted.
 --
---   get                      the URL as it is
---   post FILE                the file's bytes, as JSON
---   words FIRST              the URL with `@N@` in turn replaced by numbers from FIRST on
+--   get           the URL as it is
+--   post FILE     the URL, with the bytes of FILE as JSON
+--   words NUMBER  the URL with `@start@` and `@end@` replaced by times of day, no two pairs of them
+--                 alike; NUMBER says with which pair to begin
 
 local function read_file(path)
    local file = assert(io.open(path, "rb"))
    local text = file:read("*a")
    file:close()
    return text
+end
+
+local function clock(seconds)
+   return string.format(
+      "%02d:%02d:%02dZ",
+      math.floor(seconds / 3600), math.floor(seconds / 60) % 60, seconds % 60
+   )
+end
+
+local function words(number)
+   local before, between, after = wrk.format():match("^(.-)@start@(.-)@end@(.*)$")
+   return function()
+      local first, last = number % 86400, math.floor(number / 86400)
+      number = number + 1
+      return before .. clock(first) .. between .. clock(last) .. after
+   end
 end
 
 function init(args)
@@ -19,27 +36,6 @@ function init(args)
    elseif args[1] == "words" then
       request = words(tonumber(args[2]))
    end
-end
-
--- A range in words that were not used before: its first instant any second of a day, its end any
--- second of the next ones, which leaves the records in it the same.
-function words(number)
-   local before, after = wrk.format():match("^(.-)@start@(.*)$")
-   local between, rest = after:match("^(.-)@end@(.*)$")
-   return function()
-      local first, last = number % 86400, math.floor(number / 86400)
-      number = number + 1
-      return table.concat({
-         before, clock(first), between, clock(last), rest
-      })
-   end
-end
-
-function clock(seconds)
-   return string.format(
-      "%02d:%02d:%02dZ",
-      math.floor(seconds / 3600), math.floor(seconds / 60) % 60, seconds % 60
-   )
 end
 
 function done(summary, latency)

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -301,6 +302,40 @@ async def test_head_tells_what_get_would(tmp_path: Path) -> None:
             assert head.headers["etag"] == get.headers["etag"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [
+        ("0-9", 0, 10),
+        ("10-10", 10, 11),
+        ("100-", 100, None),
+        ("-7", -7, None),
+        ("5-999999", 5, None),
+    ],
+)
+@pytest.mark.parametrize("name", ["json", "csv", "parquet"])
+async def test_a_range_of_the_bytes(
+    tmp_path: Path, name: str, asked: str, first: int, last: int | None
+) -> None:
+    """Readers that look into a file by ranges find it whole, by a tag that holds for its bytes."""
+    async with web(tmp_path, SampleProvider()) as opened:
+        path = f"{AAPL}&format={name}"
+        whole = await opened.get(path)
+        size = len(whole.content)
+        assert whole.headers["accept-ranges"] == "bytes"
+        tag = whole.headers["etag"]
+        assert not tag.startswith("W/")
+        part = await opened.get(path, 206, range=f"bytes={asked}", if_range=tag)
+        assert part.content == whole.content[first:last]
+        begin, end, of = re.findall(r"\d+", part.headers["content-range"])
+        assert (int(end) - int(begin) + 1, int(of)) == (len(part.content), size)
+        other = await opened.get(path, range=f"bytes={asked}", if_range='"other"')
+        assert other.content == whole.content
+        beyond = await opened.get(path, 416, range=f"bytes={size}-")
+        assert beyond.headers["content-range"] == f"bytes */{size}"
+        for nonsense in ("bytes=-", "bytes=5-4-3", "rows=0-1", "bytes=0-1,5-6"):
+            assert (await opened.get(path, range=nonsense)).content == whole.content
+
+
 async def test_a_ready_answer_goes_with_its_series(tmp_path: Path) -> None:
     """What is kept ready is dropped when the series changes, is forgotten, or falls due."""
     clock = ManualClock(parse_instant("2020-02-01T12:00:00Z", now_ms=0))
@@ -339,6 +374,10 @@ async def test_a_large_answer_comes_in_pieces(tmp_path: Path, name: str) -> None
         part = await opened.get(f"{path}&format={name}&columns=value&limit=2000")
         values = [row["value"] for row in steady.rows("A", "2020-01-01", "2020-01-06")[:2000]]
         assert [row["value"] for row in READERS[name](part.content)] == values
+        head = await opened.client.head(f"{path}&format={name}")
+        assert int(head.headers["content-length"]) > 1_000
+        ending = await opened.get(f"{path}&format={name}", 206, range="bytes=-10")
+        assert response.content.endswith(ending.content)
         pressed = await opened.get(f"{path}&format={name}", accept_encoding="gzip")
         assert READERS[name](pressed.content) == steady.rows("A", "2020-01-01", "2020-01-06")
 

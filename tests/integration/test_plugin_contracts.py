@@ -165,6 +165,35 @@ async def test_what_has_no_ticker_goes_to_an_entity_plugin_unchanged(tmp_path: P
         assert (await wire.ask(nothing))["result"] == []
 
 
+async def test_a_failure_of_an_entity_call_has_its_reason(tmp_path: Path) -> None:
+    """It is counted, paced and retried as a range is."""
+    source = (
+        "class Failed(Exception): pass\n"
+        "class Provider:\n"
+        "    calls = 0\n"
+        "    def fetch_entities(self, request):\n"
+        "        self.calls += 1\n"
+        "        error = Failed(f'call {self.calls}')\n"
+        "        url = request['GetReport']['url']\n"
+        "        error.reason = url\n"
+        "        if url == 'upstream_unavailable' and self.calls == 2: return []\n"
+        "        raise error\n"
+    )
+    async with plugged(tmp_path) as hub, hub.client() as wire:
+        await hub.write("failing", source)
+        for reason, calls in (("upstream_unavailable", 2), ("upstream_rejected", 3), ("odd", 4)):
+            answer = await wire.ask(request("failing", "GetReport", url=reason))
+            assert hub.status("failing").calls == calls
+            if calls == 2:
+                assert answer["result"] == []
+                continue
+            expected = "plugin_error" if reason == "odd" else reason
+            assert answer["error"]["reason"] == expected
+            assert f"call {calls}" in answer["error"]["message"]
+        upstream = hub.door.hub.upstream(hub.provider("failing"))
+        assert upstream.requests == 4
+
+
 async def test_an_id_that_is_taken_is_refused(tmp_path: Path) -> None:
     """Ids are unique over all providers; nothing of such an answer is stored."""
     async with plugged(tmp_path) as hub, hub.client() as wire:

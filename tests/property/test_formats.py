@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped]  # has no types
+import pyarrow as pa  # has no types
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal

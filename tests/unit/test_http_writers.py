@@ -12,11 +12,11 @@ from typing import Any
 
 import duckdb
 import msgspec
-import pandas as pd  # type: ignore[import-untyped]  # has no types
+import pandas as pd  # has no types
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped]  # has no types
-import pyarrow.csv  # type: ignore[import-untyped]  # has no types
-import pyarrow.parquet  # type: ignore[import-untyped]  # has no types
+import pyarrow as pa  # has no types
+import pyarrow.csv  # has no types
+import pyarrow.parquet  # has no types
 import pytest
 from polars.testing import assert_frame_equal
 

@@ -36,8 +36,8 @@ REQUESTS: list[Request] = [
     Cancel(5),
 ]
 REPLIES: list[Reply] = [
-    Ready("a", {"bar": 60, "x": [None, 1.5]}, ["ranged"], 16, "/a.py", ["/a.py"], "0f"),
-    Ready(None, {}, [], 1, None, [], None),
+    Ready("a", {"bar": 60, "x": [None, 1.5]}, ["ranged"], 16, "/a.py", {"/a.py": (1, 2, 3)}, "0f"),
+    Ready(None, {}, [], 1, None, {}, None),
     NotLoaded("no", "Traceback"),
     Records(1, 5, 1, 2, -3),
     Entities(2),

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pandas as pd  # type: ignore[import-untyped]  # has no types
+import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import given

@@ -64,9 +64,10 @@ def serve(flags: SettingFlags = NO_FLAGS) -> None:
 
     import uvloop
 
-    from gapless.app import running_hub, tune_malloc
+    from gapless.app import running_hub, tune_malloc, tune_threads
 
     tune_malloc()
+    tune_threads()
     uvloop.run(serve_until_signal(settings, running_hub))
 
 

@@ -156,7 +156,7 @@ class ApiSettings:
     max_body_bytes: int = _setting(16 * MIB, "largest request body", unit="bytes", least=KIB)
     max_connections: int = _setting(2_000, "connections open at once", least=1)
     max_streams: int = _setting(
-        4, "large answers that are put together at once; more of them wait", least=1
+        8, "large answers under way at once; more of them wait", least=1
     )
 
 

@@ -190,6 +190,12 @@ class HotTier:
         for key in [*self._entries, *self._reading]:
             self.drop(key)
 
+    def forget(self, provider: str) -> None:
+        """Let all series of a provider go, and outdate every read of them."""
+        for key in [*self._entries, *self._reading]:
+            if key.provider == provider:
+                self.drop(key)
+
     def keys(self) -> Iterable[SeriesKey]:
         """Return the series in memory."""
         return self._entries.keys()

@@ -110,6 +110,8 @@ class Hub:
         self._seed = seed
         self._upstreams: dict[str, Upstream] = {}
         self._probe_after: dict[SeriesKey, tuple[float, GaplessError]] = {}
+        # Answers that are kept ready hang on the series in memory.
+        registry.replaced.append(self.hot.forget)
 
     def upstream(self, provider: Provider) -> Upstream:
         """Return the provider as it is asked, with its budget and breaker."""
@@ -169,7 +171,7 @@ class Hub:
                 )
             case GetReport():
                 if provider.info.entities:
-                    return await self._asked(provider, request.request)
+                    return await self._asked(provider, request.request, None)
                 raise Unsupported(
                     f"{provider.info.name} has no reports; ask it for a ticker with search"
                 )
@@ -458,7 +460,7 @@ class Hub:
         if found is not None:
             return found
         if provider.info.entities:
-            listing = await self._asked(provider, GetEntity(id))
+            listing = await self._asked(provider, GetEntity(id), None)
             if not listing.entities:
                 raise NotFound(f"{provider.info.name} has no entity {shortened(id)}")
             return listing
@@ -466,9 +468,7 @@ class Hub:
         search = RangeSearch(series_key(provider, id, {}), asked, absolute=False)
         return await self._range(provider, search, strict)
 
-    async def _asked(
-        self, provider: Provider, request: Request, limit: int | None = None
-    ) -> Listing:
+    async def _asked(self, provider: Provider, request: Request, limit: int | None) -> Listing:
         """Hand a provider that answers itself a request as it is; keep what it answers with."""
         if limit == 0:
             return Listing(())

@@ -5,6 +5,7 @@ Apart from the manager, because doors and commands speak them too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -75,14 +76,14 @@ def resolved(spec: PluginSpec, base: Path) -> PluginSpec:
     if spec.project_base_dir is not None:
         folder = Path(_path(spec.project_base_dir, "project_base_dir"))
     folder = _real(base / folder)
-    if not folder.is_dir():
+    if not _is(folder.is_dir):
         raise InvalidQuery(f"project_base_dir {shortened(str(folder))} is no folder")
     file = None
     if spec.file is not None:
         path = _real(folder / _path(spec.file, "file"))
         if path.suffix != ".py":
             raise InvalidQuery(f"file {shortened(str(path))} does not end in .py")
-        if not path.is_file():
+        if not _is(path.is_file):
             raise InvalidQuery(
                 f"there is no file {str(path)!r}; a path that is not absolute begins at "
                 f"{str(folder)!r}"
@@ -101,6 +102,14 @@ def _path(text: str, what: str) -> str:
     if not text or "\0" in text or len(text) > _LONGEST_PATH:
         raise InvalidQuery(f"{what} {shortened(text)} is no path")
     return text
+
+
+def _is(what: Callable[[], bool]) -> bool:
+    """Whether a path is that; one that the system cannot even look at is not."""
+    try:
+        return what()
+    except OSError:
+        return False
 
 
 def _real(path: Path) -> Path:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -21,6 +21,7 @@ import structlog
 from gapless.clock import Clock
 from gapless.errors import GaplessError, InvalidQuery, NotFound, PluginNotLoaded
 from gapless.hub.plugin_spec import PluginSpec, PluginStatus, resolved
+from gapless.hub.plugin_watch import changes
 from gapless.hub.ranges import shortened
 from gapless.protocol.times import format_instant
 from gapless.providers.plugins.contracts import PluginProvider, checked_alias
@@ -33,16 +34,6 @@ _log = structlog.get_logger("gapless.plugins")
 
 ENTRY_POINTS = "gapless.providers"
 _FOLDERS = ("", "provider", "providers")
-# An editor that saves a file touches it more than once.
-_SETTLING_MS = 100
-
-
-class Watch(Protocol):
-    """Yields once each time one of the files has changed."""
-
-    def __call__(self, files: Sequence[str]) -> AsyncIterator[None]:
-        """Begin to watch."""
-        ...
 
 
 @dataclass(slots=True)
@@ -76,14 +67,12 @@ class Plugins:
         clock: Clock,
         limits: PluginLimits | None = None,
         base: Path | None = None,
-        watch: Watch | None = None,
     ) -> None:
         self.limits = limits or PluginLimits()
         self._store = store
         self._registry = registry
         self._clock = clock
         self._base = base or Path()
-        self._watch = watch or file_changes
         self._plugins: dict[str, _Plugin] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -102,8 +91,9 @@ class Plugins:
         """Load a plugin again, from its files as they are now; raise `NotFound` for no plugin."""
         while True:
             plugin = self._known(name)
-            spec = msgspec.structs.replace(plugin.spec, name=name)
             try:
+                spec = msgspec.structs.replace(plugin.spec, name=name)
+                spec = await asyncio.to_thread(resolved, spec, self._base)
                 return await self._load(spec, plugin.remembered, instead_of=plugin)
             except _Overtaken:
                 continue
@@ -125,6 +115,11 @@ class Plugins:
     def status(self) -> list[PluginStatus]:
         """Return how each plugin is, by name."""
         return [self._status(name, plugin) for name, plugin in sorted(self._plugins.items())]
+
+    @property
+    def leaving(self) -> int:
+        """How many plugins have been replaced or unloaded and still have calls under way."""
+        return len(self._leaving)
 
     async def restore(self) -> None:
         """Load all remembered plugins beside one another; one that fails is named, and no more."""
@@ -318,9 +313,12 @@ class Plugins:
     async def _follow(self, name: str, plugin: _Plugin) -> None:
         """Load a plugin again each time one of its files changes, until it is replaced."""
         assert plugin.provider is not None
-        async for _ in self._watch(plugin.provider.loaded.files):
-            # What is loaded takes this task's place, which must not end what it waits for.
-            await asyncio.shield(self._background(self._reload_quietly(name)))
+        try:
+            async for _ in changes(plugin.provider.loaded.files):
+                # What is loaded takes this task's place, which must not end what it waits for.
+                await asyncio.shield(self._background(self._reload_quietly(name)))
+        except OSError as error:
+            _log.warning("a plugin's files cannot be watched", plugin=name, error=str(error))
 
     async def _reload_quietly(self, name: str) -> None:
         try:
@@ -349,25 +347,6 @@ class Plugins:
         lock = self._locks.setdefault(what, asyncio.Lock())
         async with lock:
             yield
-
-
-async def file_changes(files: Sequence[str]) -> AsyncIterator[None]:
-    """Yield each time that one of the files was changed, made or removed."""
-    # It brings machinery that a hub without such plugins need not have.
-    from watchfiles import awatch
-
-    mine = set(files)
-    folders = sorted({str(Path(file).parent) for file in files})
-    if not folders:
-        return
-    async for _ in awatch(
-        *folders,
-        watch_filter=lambda _, path: path in mine,
-        debounce=_SETTLING_MS,
-        step=_SETTLING_MS // 2,
-        recursive=False,
-    ):
-        yield None
 
 
 def _entry_points() -> list[tuple[str, str]]:

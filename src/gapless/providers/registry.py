@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from gapless.errors import ProviderNotFound
 from gapless.providers.base import Provider
@@ -13,12 +13,14 @@ class Registry:
 
     `built_in` are those it began with. `absent` tells of names that should be here and are not,
     such as a remembered plugin that cannot be loaded: what is wrong with each, in a sentence.
+    `replaced` are told the name of each provider that another has taken the place of, or none.
     """
 
     def __init__(self, providers: Iterable[Provider] = ()) -> None:
         self._providers = {provider.info.name: provider for provider in providers}
         self.built_in = frozenset(self._providers)
         self.absent: dict[str, str] = {}
+        self.replaced: list[Callable[[str], None]] = []
 
     def put(self, provider: Provider) -> Provider | None:
         """Add a provider; return the one of the same name that it takes the place of."""
@@ -26,12 +28,17 @@ class Registry:
         before = self._providers.get(name)
         self._providers[name] = provider
         self.absent.pop(name, None)
+        if before is not None:
+            self._tell(name)
         return before
 
     def remove(self, name: str) -> Provider | None:
         """Take a provider out, and what is said of its absence; return it, if it was there."""
         self.absent.pop(name, None)
-        return self._providers.pop(name, None)
+        before = self._providers.pop(name, None)
+        if before is not None:
+            self._tell(name)
+        return before
 
     def names(self) -> list[str]:
         """Return the names, sorted."""
@@ -52,3 +59,7 @@ class Registry:
     def all(self) -> list[Provider]:
         """Return the providers by name."""
         return [self._providers[name] for name in self.names()]
+
+    def _tell(self, name: str) -> None:
+        for listener in self.replaced:
+            listener(name)

@@ -25,11 +25,12 @@ def fork() -> Any:
 
 
 def orphan() -> Any:
-    """Leave a process behind that holds everything it was born with."""
-    if os.fork() == 0:
+    """Leave a process behind that holds everything it was born with; tell its number."""
+    pid = os.fork()
+    if pid == 0:
         os.setsid()
         time.sleep(3_600)
-    return None
+    return [{"timestamp": 1_704_067_200, "pid": pid}]
 
 
 def leak() -> Any:
@@ -113,13 +114,13 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "ORPHAN": orphan,
     "CLOSE": close_all,
     "SCRIBBLE": scribble,
-    "HUGE": lambda: [{"timestamp": 1_600_000_000, "x": "x" * (5 << 20)}],
+    "HUGE": lambda: [{"timestamp": 1_704_067_200, "x": "x" * (5 << 20)}],
     "NUMBER": lambda: 42,
     "TEXT": lambda: "[]",
     "ROWS": lambda: [1, 2],
     "NO_TIME": lambda: [{"close": 1}],
-    "OBJECT": lambda: [{"timestamp": 1_600_000_000, "x": object()}],
-    "SURROGATE": lambda: [{"timestamp": 1_600_000_000, "x": "\ud800"}],
+    "OBJECT": lambda: [{"timestamp": 1_704_067_200, "x": object()}],
+    "SURROGATE": lambda: [{"timestamp": 1_704_067_200, "x": "\ud800"}],
 }
 
 

@@ -84,12 +84,15 @@ _entity_rows = msgspec.msgpack.Decoder(list[_EntityRow])
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What is known of a plugin's code: its file, the SHA-256 of that, all files it consists of."""
+    """What is known of a plugin's code: its file, the SHA-256 of that, all files it consists of.
+
+    `files` has modification time, size and inode of each as it was read.
+    """
 
     contract: tuple[str, ...]
     file: str | None
     sha256: str | None
-    files: tuple[str, ...]
+    files: Mapping[str, tuple[int, ...]]
 
 
 class PluginProvider:
@@ -97,7 +100,7 @@ class PluginProvider:
 
     def __init__(self, supervisor: Supervisor, ready: Ready, info: ProviderInfo) -> None:
         self.supervisor = supervisor
-        self.loaded = Loaded(tuple(ready.contract), ready.file, ready.sha256, tuple(ready.files))
+        self.loaded = Loaded(tuple(ready.contract), ready.file, ready.sha256, ready.files)
         self.successor: PluginProvider | None = None
         self._info = info
         self._said = parse_description(ready.description)

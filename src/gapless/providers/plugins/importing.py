@@ -36,6 +36,14 @@ class FreshLoader(SourceFileLoader):
     A file that was edited twice within a second and kept its size looks the same as before.
     """
 
+    stamp: tuple[int, ...] = ()
+
+    def get_data(self, path: Any) -> bytes:
+        """Read the file, and note which version of it that is."""
+        stat = Path(path).stat()
+        self.stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        return super().get_data(path)
+
     def path_stats(self, path: Any) -> Any:
         """Know nothing of the file, so that nothing compiled is taken for its own."""
         raise OSError(f"{path} is always read anew")
@@ -64,14 +72,11 @@ class Folders:
         other = max((len(folder) for folder in self._others if _within(path, folder)), default=-1)
         return mine > other
 
-    def files(self) -> list[str]:
-        """Return the files of the modules that were loaded from here."""
-        found = {
-            path
-            for module in list(sys.modules.values())
-            if isinstance(path := getattr(module, "__file__", None), str) and self.contain(path)
-        }
-        return sorted(found)
+    def files(self) -> dict[str, tuple[int, ...]]:
+        """Return the files of the modules that were read from here, each as it was then."""
+        loaders = [getattr(module, "__loader__", None) for module in list(sys.modules.values())]
+        mine = [loader for loader in loaders if isinstance(loader, FreshLoader)]
+        return {str(loader.path): loader.stamp for loader in mine}
 
     def _hook(self, path: str) -> FileFinder:
         if not self.contain(path):

@@ -89,7 +89,8 @@ class Ready(Struct, frozen=True, tag=True):
     """The plugin is loaded: what its class says and has.
 
     `contract` names the methods of the contract that it has; `concurrency` how many calls it
-    takes at once. `files` are those of its modules that lie in its folders, `sha256` is of `file`.
+    takes at once. `files` are those of its modules that lie in its folders, each with modification
+    time (nanoseconds), size and inode as it was read; `sha256` is of `file`.
     """
 
     name: str | None
@@ -97,7 +98,7 @@ class Ready(Struct, frozen=True, tag=True):
     contract: list[str]
     concurrency: int
     file: str | None
-    files: list[str]
+    files: dict[str, tuple[int, ...]]
     sha256: str | None
 
 

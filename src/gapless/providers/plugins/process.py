@@ -36,7 +36,7 @@ _log = structlog.get_logger("gapless.plugins")
 
 # The plugin's own import path is set before anything of ours is imported.
 _BOOTSTRAP = (
-    "import sys; sys.path[:] = sys.argv[2:]; "
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1])['path']; "
     "from gapless.providers.plugins.runner import main; main(sys.argv[1])"
 )
 _GRACE_S = 0.5
@@ -74,8 +74,9 @@ class PluginProcess:
 
         Whatever goes wrong, no process is left over.
         """
-        ours, theirs = socket.socketpair()
+        ours: socket.socket | None = None
         try:
+            ours, theirs = socket.socketpair()
             with theirs:
                 await self._spawn(theirs)
             await self._connect(ours)
@@ -89,8 +90,9 @@ class PluginProcess:
             return self._ready.result()
         except BaseException as error:
             if self._link is None:
-                ours.close()
                 self._unlinked.set()
+                if ours is not None:
+                    ours.close()
             if not isinstance(error, PluginNotLoaded):
                 self.kill("was killed")
             await self.close()
@@ -99,8 +101,11 @@ class PluginProcess:
                     f"the plugin was not loaded within {load_s:g} s (plugins.load_s); "
                     "it may do less when it is imported and made"
                 ) from None
-            if isinstance(error, OSError):
-                raise PluginNotLoaded(f"no process could be started: {error}") from error
+            if isinstance(error, OSError | ValueError):
+                # Of the system, or a path that is no argument.
+                raise PluginNotLoaded(
+                    f"no process of {sys.executable} could be started: {error}"
+                ) from error
             raise
 
     async def _spawn(self, theirs: socket.socket) -> None:
@@ -112,7 +117,6 @@ class PluginProcess:
             lambda: _Pipes(self),
             *(sys.executable, "-I", "-S", "-c", _BOOTSTRAP),
             msgspec.json.encode(launch).decode(),
-            *launch.path,
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=(theirs.fileno(),),
             start_new_session=True,

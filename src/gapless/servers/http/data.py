@@ -11,7 +11,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,14 +20,14 @@ import xxhash
 from gapless.clock import Clock
 from gapless.domain.blocks import Run, etag
 from gapless.domain.intervals import Interval
-from gapless.errors import InvalidQuery
+from gapless.errors import InvalidQuery, Overloaded
 from gapless.hub.answers import Answer, State
 from gapless.hub.hub import Hub
 from gapless.servers.http import asking
 from gapless.servers.http.asking import DataRequest
 from gapless.servers.http.frames import Schema, merge, schema_of
 from gapless.servers.http.reading import Page, Piece, Reader
-from gapless.servers.http.replies import Asked, Replies, Reply
+from gapless.servers.http.replies import Asked, Replies, Reply, Tags
 from gapless.servers.http.stitching import stitch_headers
 from gapless.servers.http.writers import Writer, needs_schema, writer_for
 
@@ -35,7 +35,8 @@ T = TypeVar("T")
 
 # From this size on text is joined and pressed away from the loop.
 _LARGE_BYTES = 1 << 20
-_MOST_SCHEMAS = 100_000
+_MOST_SCHEMAS = 20_000
+_LONGEST_WAIT_S = 30.0
 _GZIP = {"level": 5, "wbits": 31}
 
 
@@ -63,7 +64,7 @@ class DataLimits:
     """
 
     memo_bytes: int = 128 << 20
-    streams: int = 4
+    streams: int = 8
     most_loaded: int = 50_000
     piece_records: int = 32_768
 
@@ -115,24 +116,26 @@ class Data:
         part = _Part(answer, Page(answer.count, answer.asked, False), runs)
         return self._keep(asked, part, self._whole(asked, request, part, answer.text()))
 
-    async def reply(self, asked: Asked, head_only: bool = False) -> Reply:
+    async def reply(self, asked: Asked, whole: bool = False) -> Reply:
         """Answer a request, going upstream for its gaps; raise what it fails with.
 
-        `head_only`: no body is made where that is work.
+        `whole`: a body in one piece is wanted, because its length or a range of it is asked for;
+        one that is too large for that comes in pieces all the same.
         """
         request = self.read(asked)
         part = await self._part(request, await self._answer(request))
         if part.runs is not None:
-            body = await self._body(request, part)
+            body: bytes | None = await self._body(request, part)
+        else:
+            body = await self._gathered(request, part) if whole else None
+        if body is not None:
             return self._keep(asked, part, self._whole(asked, request, part, body))
-        headers = self._headers(asked, request, part)
-        if head_only:
-            return Reply(200, headers, b"")
+        tags = _tags(request, part)
         return Reply(
             200,
-            headers,
+            self._headers(asked, request, part, tags),
             self._stream(asked, request, part),
-            _etag(request, part),
+            tags,
             *_points(part),
         )
 
@@ -182,11 +185,13 @@ class Data:
         return ("timestamp", *info.columns) if info.columns else ()
 
     def _whole(self, asked: Asked, request: DataRequest, part: _Part, body: bytes) -> Reply:
+        tags = _tags(request, part, body)
         headers = (
-            *self._headers(asked, request, part),
+            *self._headers(asked, request, part, tags),
+            (b"accept-ranges", b"bytes"),
             (b"content-length", b"%d" % len(body)),
         )
-        return Reply(200, headers, body, _etag(request, part), *_points(part))
+        return Reply(200, headers, body, tags, *_points(part))
 
     def _keep(self, asked: Asked, part: _Part, reply: Reply) -> Reply:
         """Keep a reply ready if the very same would be answered again."""
@@ -200,31 +205,69 @@ class Data:
     async def _stream(
         self, asked: Asked, request: DataRequest, part: _Part
     ) -> AsyncGenerator[bytes, None]:
-        """Yield the body: pieces are read and put into their format one ahead of the client."""
-        answer, interval = part.answer, part.page.interval
+        """Yield the body piece by piece; what took work and is not too large is kept ready."""
         kept: list[bytes] | None = [] if request.format.columnar else None
         size = 0
-        async with self._streams:
+        async with aclosing(self._pieces(request, part)) as pieces:
+            async for piece in pieces:
+                size += len(piece)
+                if kept is not None and size <= self._replies.most:
+                    kept.append(piece)
+                else:
+                    kept = None
+                yield piece
+        if kept is not None:
+            pieces_kept = kept
+            reply = await self._away(
+                lambda: self._whole(asked, request, part, b"".join(pieces_kept))
+            )
+            self._keep(asked, part, reply)
+
+    async def _gathered(self, request: DataRequest, part: _Part) -> bytes | None:
+        """Return the body in one piece; `None` where it is too large to be kept."""
+        found: list[bytes] = []
+        size = 0
+        async with aclosing(self._pieces(request, part)) as pieces:
+            async for piece in pieces:
+                size += len(piece)
+                if size > self._replies.most:
+                    return None
+                found.append(piece)
+        return await self._away(lambda: b"".join(found))
+
+    async def _pieces(self, request: DataRequest, part: _Part) -> AsyncGenerator[bytes, None]:
+        """Yield the body: pieces are read and put into their format one ahead of the client."""
+        answer, interval = part.answer, part.page.interval
+        async with self._turn():
             schema = await self._schema(request, answer, interval)
             writer = writer_for(request.format, schema, request.columns or None)
             press = zlib.compressobj(**_GZIP) if request.gzip else None  # type: ignore[arg-type]
             try:
-                async for body in self._bodies(answer, interval, writer):
-                    sent = await self._pressed(press, body)
-                    size += len(sent)
-                    if kept is not None and size <= self._replies.most:
-                        kept.append(sent)
-                    else:
-                        kept = None
-                    if sent:
-                        yield sent
+                async with aclosing(self._bodies(answer, interval, writer)) as bodies:
+                    async for body in bodies:
+                        if sent := await self._pressed(press, body):
+                            yield sent
                 if press is not None:
                     yield press.flush()
-                elif kept is not None:
-                    whole = await self._away(lambda: b"".join(kept))
-                    self._keep(asked, part, self._whole(asked, request, part, whole))
             finally:
                 writer.close()
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None, None]:
+        """Hold one of the places for large answers, each of which costs some memory."""
+        try:
+            async with asyncio.timeout(_LONGEST_WAIT_S):
+                await self._streams.acquire()
+        except TimeoutError:
+            raise Overloaded(
+                f"{self._limits.streams} large answers are under way (api.max_streams), and none "
+                f"of them has ended within {_LONGEST_WAIT_S:g} s; try again",
+                retry_after_s=_LONGEST_WAIT_S,
+            ) from None
+        try:
+            yield
+        finally:
+            self._streams.release()
 
     async def _bodies(
         self, answer: Answer, interval: Interval, writer: Writer
@@ -275,7 +318,7 @@ class Data:
     # Headers
 
     def _headers(
-        self, asked: Asked, request: DataRequest, part: _Part
+        self, asked: Asked, request: DataRequest, part: _Part, tags: Tags
     ) -> list[tuple[bytes, bytes]]:
         answer, page = part.answer, part.page
         headers = [
@@ -287,11 +330,10 @@ class Data:
         ]
         if request.gzip:
             headers.append((b"content-encoding", b"gzip"))
-        tag = _etag(request, part)
-        if tag is None:
-            headers.append((b"cache-control", b"no-store"))
+        if tags:
+            headers += [(b"etag", tags[0]), (b"cache-control", b"no-cache")]
         else:
-            headers += [(b"etag", tag), (b"cache-control", b"no-cache")]
+            headers.append((b"cache-control", b"no-store"))
         if page.more:
             cursor, link = asking.next_page(
                 asked[0], asked[1], page.interval.end, answer.asked.end, answer.generation
@@ -317,16 +359,17 @@ def _written(request: DataRequest, runs: Sequence[Run], known: Sequence[str]) ->
     return zlib.compress(body, **_GZIP) if request.gzip else body
 
 
-def _etag(request: DataRequest, part: _Part) -> bytes | None:
-    """Return the entity tag of what is sent; `None` where upstream may still change it.
+def _tags(request: DataRequest, part: _Part, body: bytes | None = None) -> Tags:
+    """Return the entity tags of what is sent, the one that is told first; none: it may change.
 
-    Of records in memory it is made of their own (stitching rule 18). Of others it is made of the
-    blocks that they lie in: the number of a block is never used twice, and what is in it never
-    changes. It is weak where the same records may come as other bytes.
+    Of records in memory a tag is made of their own (stitching rule 18). Of others it is made of
+    the blocks that they lie in: the number of a block is never used twice, and what is in it
+    never changes. Where the same records may come as other bytes that is a weak one; a body that
+    is there as a whole has a strong one besides, for ranges of it may be asked for.
     """
     answer, page = part.answer, part.page
     if answer.state is not State.READY or answer.refresh_after is not None:
-        return None
+        return ()
     if part.runs is not None:
         total = sum(run.sum(0, len(run)) for run in part.runs)
     else:
@@ -339,9 +382,15 @@ def _etag(request: DataRequest, part: _Part) -> bytes | None:
     form = request.format.value
     if request.columns:
         form += "-" + xxhash.xxh3_64_hexdigest(",".join(request.columns).encode())
-    weak = "W/" if request.gzip or not request.format.is_text else ""
-    encoding = "-gzip" if request.gzip else ""
-    return f'{weak}"{etag(total)}-{form}{encoding}"'.encode()
+    if request.gzip:
+        form += "-gzip"
+    tag = f'"{etag(total)}-{form}"'.encode()
+    if request.format.is_text and not request.gzip:
+        return (tag,)
+    weak = b"W/" + tag
+    if body is None:
+        return (weak,)
+    return f'"{xxhash.xxh3_64_hexdigest(body)}-{form}-bytes"'.encode(), weak
 
 
 def _points(part: _Part) -> tuple[int, int]:

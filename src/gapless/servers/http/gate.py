@@ -5,21 +5,19 @@ A bare ASGI application, because a framework costs more than a held answer does.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Mapping
 from time import perf_counter
 from typing import cast
 
 import structlog
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from gapless.errors import Forbidden, GaplessError, InvalidQuery
-from gapless.servers.http import problems
 from gapless.servers.http.asking import PATH
 from gapless.servers.http.data import Data
 from gapless.servers.http.hosts import SAFE_METHODS, Hosts, crosses_sites
-from gapless.servers.http.replies import Asked, Reply
+from gapless.servers.http.replies import Asked
+from gapless.servers.http.sending import send_problem, send_reply
 from gapless.servers.meter import OK, Meter
 
 _log = structlog.get_logger("gapless.http")
@@ -56,7 +54,7 @@ class Gate:
                 reply = self._data.at_once(asked_of(http, headers))
                 if reply is not None:
                     self._meter.points(reply.cached, reply.fetched)
-                    await send_reply(reply, headers, receive, send, started)
+                    await send_reply(reply, "GET", headers, receive, send, started)
                     return
             await self._app(scope, receive, send)
             outcome = http["state"].get(OUTCOME, OK)
@@ -106,103 +104,6 @@ def asked_of(scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Asked:
         headers.get(b"accept", b""),
         headers.get(b"accept-encoding", b""),
     )
-
-
-async def send_problem(error: GaplessError, send: Send, status: int | None = None) -> None:
-    """Answer with an error."""
-    problem = problems.problem_of(error, status)
-    body = problems.encoded(problem)
-    headers = [
-        (b"content-type", problems.MEDIA_TYPE.encode()),
-        (b"content-length", b"%d" % len(body)),
-        *((name.encode(), value.encode()) for name, value in problems.headers_of(problem).items()),
-    ]
-    await send(_start(problem.status, headers))
-    await send(_body(body))
-
-
-async def send_reply(
-    reply: Reply,
-    headers: Mapping[bytes, bytes],
-    receive: Receive,
-    send: Send,
-    started: float,
-) -> None:
-    """Answer with data, or say that the client has it already."""
-    body = reply.body
-    if reply.etag is not None and _has(headers.get(b"if-none-match"), reply.etag):
-        kept = [(name, value) for name, value in reply.headers if not _of_body(name)]
-        await send(_start(304, [*kept, _timing(started)]))
-        await send(_body(b""))
-        if not isinstance(body, bytes):
-            await body.aclose()
-        return
-    if isinstance(body, bytes):
-        await send(_start(reply.status, [*reply.headers, _timing(started)]))
-        await send(_body(body))
-        return
-    async with aclosing(body):
-        # What fails before anything is sent can still be told.
-        first = await anext(body, b"")
-        await send(_start(reply.status, [*reply.headers, _timing(started)]))
-        gone = _Departure(receive)
-        try:
-            await send(_body(first, more=True))
-            async for piece in body:
-                if gone.noticed:
-                    return
-                await send(_body(piece, more=True))
-        except GaplessError as error:
-            # Without its end the body is known to be cut short: the server hangs up.
-            _log.warning("an answer was broken off", error=error.message)
-            return
-        finally:
-            gone.close()
-        await send(_body(b""))
-
-
-class _Departure:
-    """Whether the client has gone: an answer is put together for somebody, or not at all."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._task = asyncio.ensure_future(_gone(receive))
-
-    @property
-    def noticed(self) -> bool:
-        return self._task.done()
-
-    def close(self) -> None:
-        self._task.cancel()
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def _start(status: int, headers: Sequence[tuple[bytes, bytes]]) -> Message:
-    return {"type": "http.response.start", "status": status, "headers": headers}
-
-
-def _body(body: bytes, more: bool = False) -> Message:
-    return {"type": "http.response.body", "body": body, "more_body": more}
-
-
-def _timing(started: float) -> tuple[bytes, bytes]:
-    return b"server-timing", b"total;dur=%.3f" % ((perf_counter() - started) * 1_000)
-
-
-def _of_body(name: bytes) -> bool:
-    return name.startswith(b"content-")
-
-
-def _has(if_none_match: bytes | None, tag: bytes) -> bool:
-    """Whether a client has what is tagged so (RFC 9110, 13.1.2: compared weakly)."""
-    if if_none_match is None:
-        return False
-    tag = tag.removeprefix(b"W/")
-    items = (item.strip().removeprefix(b"W/") for item in if_none_match.split(b","))
-    return any(item in (b"*", tag) for item in items)
 
 
 def _has_body(headers: Mapping[bytes, bytes]) -> bool:

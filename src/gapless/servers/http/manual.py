@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 Json = Mapping[str, Any]
 _REF = "#/components/schemas/"
 _NOTHING: Json = {}
+_QUOTED = re.compile("`([^`]+)`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,5 +207,8 @@ def _value(name: str, told: Json) -> object:
     return known.get(name, [] if told.get("type") == "array" else "…")
 
 
-def _paragraphs(text: str) -> list[str]:
-    return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
+def _paragraphs(text: str) -> list[Markup]:
+    """Return the paragraphs of a description as HTML, what stands in backticks as code."""
+    parts = (" ".join(part.split()) for part in text.split("\n\n") if part.strip())
+    # Escaped before any tag is added.
+    return [Markup(_QUOTED.sub(r"<code>\1</code>", str(escape(part)))) for part in parts]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from gapless.hub.hot import Validity
 
+Tags = tuple[bytes, ...]
 Headers = Sequence[tuple[bytes, bytes]]
 # Path, query, and the two headers that choose a form of answer.
 Asked = tuple[bytes, bytes, bytes, bytes]
@@ -21,14 +22,14 @@ Asked = tuple[bytes, bytes, bytes, bytes]
 class Reply:
     """A whole answer: status, headers, and a body in one piece or in several that come in turn.
 
-    `etag` is what a client may ask with again; `None` where the data may yet change. `records`
-    counts what was cached and what was fetched.
+    `tags` are the entity tags by which a client may say that it has it, the first the one that it
+    is told; none where the data may yet change. `cached` and `fetched` count its records.
     """
 
     status: int
     headers: Headers
     body: bytes | AsyncGenerator[bytes, None]
-    etag: bytes | None = None
+    tags: Tags = ()
     cached: int = 0
     fetched: int = 0
 

@@ -10,6 +10,7 @@ import msgspec
 from litestar import MediaType, Request, Response, get
 from litestar.handlers import BaseRouteHandler
 
+from gapless.servers.http.description import described
 from gapless.servers.http.manual import page
 
 _POLICY: Final = (
@@ -25,14 +26,14 @@ def manual_routes() -> Sequence[BaseRouteHandler]:
     @get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Get the description of all routes."""
-        document = msgspec.json.encode(request.app.openapi_schema.to_schema())
-        return Response(document, media_type="application/json")
+        document = described(request.app.openapi_schema.to_schema())
+        return Response(msgspec.json.encode(document), media_type="application/json")
 
     @get("/docs", include_in_schema=False, sync_to_thread=True)
     def docs(request: Request[Any, Any, Any]) -> Response[str]:
         """Show the description of all routes."""
         return Response(
-            page(request.app.openapi_schema.to_schema()),
+            page(described(request.app.openapi_schema.to_schema())),
             media_type=MediaType.HTML,
             headers={"content-security-policy": _POLICY, "x-content-type-options": "nosniff"},
         )

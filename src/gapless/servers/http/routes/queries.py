@@ -4,32 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from litestar import HttpMethod, Request, Response, post, route
-from litestar.datastructures import ResponseHeader
 from litestar.handlers import BaseRouteHandler
-from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.params import FromPath, QueryParameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gapless.servers.desk import Desk
 from gapless.servers.http.data import Data
-from gapless.servers.http.formats import Format
-from gapless.servers.http.gate import OUTCOME, asked_of, send_reply
+from gapless.servers.http.gate import OUTCOME, asked_of
 from gapless.servers.http.problems import status_of
 from gapless.servers.http.replies import Reply
 from gapless.servers.http.routes.responses import ANY_KEYS, problems
+from gapless.servers.http.sending import send_reply
 from gapless.servers.meter import Meter
-
-_FORMATS: Final = ", ".join(Format)
-_HEADERS: Final = (
-    ResponseHeader(name="Gapless-State", description="ready, partial or stale", value="ready"),
-    ResponseHeader(name="Gapless-Cached", description="ranges that were held", value=""),
-    ResponseHeader(name="Gapless-Fetched", description="ranges that were fetched", value=""),
-    ResponseHeader(name="Gapless-Missing", description="ranges that could not be had", value=""),
-    ResponseHeader(name="Gapless-Records", description="how many records follow", value="0"),
-)
 
 
 class Prepared(Response[bytes]):
@@ -44,7 +33,8 @@ class Prepared(Response[bytes]):
         """Return what sends it."""
 
         async def send_it(scope: Scope, receive: Receive, send: Send) -> None:
-            await send_reply(self._reply, dict(scope["headers"]), receive, send, self._started)
+            headers = dict(scope["headers"])
+            await send_reply(self._reply, request.method, headers, receive, send, self._started)
 
         return send_it
 
@@ -58,9 +48,7 @@ def query_routes(desk: Desk, data: Data, meter: Meter) -> Sequence[BaseRouteHand
         status_code=200,
         responses=problems(404, 413, 415, 422, 502, 503, 504, 507),
     )
-    async def query(
-        request: Request[Any, Any, Any], data: JSONBody[dict[str, Any]]
-    ) -> Response[bytes]:
+    async def query(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Ask as over TCP.
 
         The body is the JSON of a line: `{"request_id": 1, "query": {"type": "ProviderList"}}`.
@@ -81,7 +69,7 @@ def query_routes(desk: Desk, data: Data, meter: Meter) -> Sequence[BaseRouteHand
         http_method=[HttpMethod.GET, HttpMethod.HEAD],
         tags=["asking"],
         opt={ANY_KEYS: True},
-        responses={200: _formats(), **problems(404, 406, 422, 502, 503, 504, 507)},
+        responses=problems(404, 406, 422, 502, 503, 504, 507),
     )
     async def records(
         request: Request[Any, Any, Any],
@@ -90,9 +78,9 @@ def query_routes(desk: Desk, data: Data, meter: Meter) -> Sequence[BaseRouteHand
         start: _Start = "",
         end: _End = "",
         columns: _Columns = "",
-        strict: _Strict = False,
-        format: _Format = None,
-        limit: _Limit = None,
+        strict: _Strict = "",
+        format: _Format = "",
+        limit: _Limit = "",
         cursor: _Cursor = "",
     ) -> Response[bytes]:
         """Get the records of a series in bulk.
@@ -104,9 +92,8 @@ def query_routes(desk: Desk, data: Data, meter: Meter) -> Sequence[BaseRouteHand
         """
         started = perf_counter()
         headers = dict(request.scope["headers"])
-        reply = await data.reply(
-            asked_of(request.scope, headers), head_only=request.method == HttpMethod.HEAD
-        )
+        whole = request.method == HttpMethod.HEAD or b"range" in headers
+        reply = await data.reply(asked_of(request.scope, headers), whole)
         meter.points(reply.cached, reply.fetched)
         return Prepared(reply, started)
 
@@ -119,16 +106,7 @@ _Start = Annotated[
 ]
 _End = Annotated[str, QueryParameter(description="first instant that is not in it; empty: now")]
 _Columns = Annotated[str, QueryParameter(description="names with commas between them; empty: all")]
-_Strict = Annotated[bool, QueryParameter(description="a partial answer is an error")]
-_Format = Annotated[Format | None, QueryParameter(description=f"one of: {_FORMATS}")]
-_Limit = Annotated[int | None, QueryParameter(description="the most records of one answer", ge=1)]
+_Strict = Annotated[str, QueryParameter(description="true: a partial answer is an error")]
+_Format = Annotated[str, QueryParameter(description="one of the formats, by name")]
+_Limit = Annotated[str, QueryParameter(description="the most records of one answer")]
 _Cursor = Annotated[str, QueryParameter(description="from the link of the page before")]
-
-
-def _formats() -> ResponseSpec:
-    return ResponseSpec(
-        bytes,
-        description="The records, in one of the formats.",
-        media_type="application/json",
-        generate_examples=False,
-    )

@@ -1,0 +1,167 @@
+"""Answers onto the wire: problems, replies whole or in part or in pieces, and not again.
+
+What RFC 9110 says of conditional and of range requests is here, for every data route alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from http import HTTPStatus
+from time import perf_counter
+
+import structlog
+from litestar.types import Message, Receive, Send
+
+from gapless.errors import GaplessError
+from gapless.servers.http import problems
+from gapless.servers.http.replies import Reply, Tags
+
+_log = structlog.get_logger("gapless.http")
+
+_RANGE = re.compile(rb"bytes=([0-9]{0,18})-([0-9]{0,18})")
+
+
+async def send_problem(error: GaplessError, send: Send, status: int | None = None) -> None:
+    """Answer with an error."""
+    problem = problems.problem_of(error, status)
+    body = problems.encoded(problem)
+    headers = [
+        (b"content-type", problems.MEDIA_TYPE.encode()),
+        (b"content-length", b"%d" % len(body)),
+        *((name.encode(), value.encode()) for name, value in problems.headers_of(problem).items()),
+    ]
+    await send(_start(problem.status, headers))
+    await send(_body(body))
+
+
+async def send_reply(
+    reply: Reply,
+    method: str,
+    headers: Mapping[bytes, bytes],
+    receive: Receive,
+    send: Send,
+    started: float,
+) -> None:
+    """Answer with data: all of it, the part that is asked for, or that the client has it."""
+    body = reply.body
+    if reply.tags and _has(headers.get(b"if-none-match"), reply.tags):
+        kept = [(name, value) for name, value in reply.headers if not name.startswith(b"content-")]
+        await _send_whole(send, 304, [*kept, _timing(started)], b"")
+    elif isinstance(body, bytes):
+        status, head, body = _part(reply, body, method, headers)
+        await _send_whole(send, status, [*head, _timing(started)], body)
+    elif method == "HEAD":
+        await _send_whole(send, reply.status, [*reply.headers, _timing(started)], b"")
+    else:
+        await _send_pieces(reply, body, receive, send, started)
+        return
+    if not isinstance(body, bytes):
+        await body.aclose()
+
+
+async def _send_whole(
+    send: Send, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
+) -> None:
+    await send(_start(status, headers))
+    await send(_body(body))
+
+
+async def _send_pieces(
+    reply: Reply,
+    body: AsyncGenerator[bytes, None],
+    receive: Receive,
+    send: Send,
+    started: float,
+) -> None:
+    async with aclosing(body):
+        # What fails before anything is sent can still be told.
+        first = await anext(body, b"")
+        await send(_start(reply.status, [*reply.headers, _timing(started)]))
+        gone = _Departure(receive)
+        try:
+            await send(_body(first, more=True))
+            async for piece in body:
+                if gone.noticed:
+                    return
+                await send(_body(piece, more=True))
+        except GaplessError as error:
+            # Without its end the body is known to be cut short: the server hangs up.
+            _log.warning("an answer was broken off", error=error.message)
+            return
+        finally:
+            gone.close()
+        await send(_body(b""))
+
+
+def _part(
+    reply: Reply, body: bytes, method: str, headers: Mapping[bytes, bytes]
+) -> tuple[int, Sequence[tuple[bytes, bytes]], bytes]:
+    """Return status, headers and body of an answer, or of the range of it that is asked for.
+
+    One range (RFC 9110, 14.2); a client that asks for several gets the whole.
+    """
+    asked = headers.get(b"range")
+    only_if = headers.get(b"if-range")
+    if asked is None or method != "GET" or (only_if is not None and only_if not in reply.tags[:1]):
+        return reply.status, reply.headers, body
+    match = _RANGE.fullmatch(asked.strip())
+    if match is None or match[1] == match[2] == b"":
+        return reply.status, reply.headers, body
+    size = len(body)
+    if match[1]:
+        first, last = int(match[1]), min(int(match[2] or size), size - 1)
+    else:
+        first, last = max(0, size - int(match[2])), size - 1
+    kept = [(name, value) for name, value in reply.headers if name != b"content-length"]
+    if first > last:
+        kept += [(b"content-range", b"bytes */%d" % size), (b"content-length", b"0")]
+        return HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, kept, b""
+    part = body[first : last + 1]
+    kept += [
+        (b"content-range", b"bytes %d-%d/%d" % (first, last, size)),
+        (b"content-length", b"%d" % len(part)),
+    ]
+    return HTTPStatus.PARTIAL_CONTENT, kept, part
+
+
+class _Departure:
+    """Whether the client has gone: an answer is put together for somebody, or not at all."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._task = asyncio.ensure_future(_gone(receive))
+
+    @property
+    def noticed(self) -> bool:
+        return self._task.done()
+
+    def close(self) -> None:
+        self._task.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _start(status: int, headers: Sequence[tuple[bytes, bytes]]) -> Message:
+    return {"type": "http.response.start", "status": status, "headers": headers}
+
+
+def _body(body: bytes, more: bool = False) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+def _timing(started: float) -> tuple[bytes, bytes]:
+    return b"server-timing", b"total;dur=%.3f" % ((perf_counter() - started) * 1_000)
+
+
+def _has(if_none_match: bytes | None, tags: Tags) -> bool:
+    """Whether a client has what is tagged so (RFC 9110, 13.1.2: compared weakly)."""
+    if if_none_match is None:
+        return False
+    known = {tag.removeprefix(b"W/") for tag in tags}
+    items = [item.strip().removeprefix(b"W/") for item in if_none_match.split(b",")]
+    return b"*" in items or not known.isdisjoint(items)

@@ -96,8 +96,8 @@ class Administration:
         provider = self._hub.registry.get(search.key.provider)
         now = self._hub.clock.now_ms()
         entry = await self._hub.holdings.load(search.key)
-        plan = self._hub.plan(provider, entry, search, now)
-        probe = plan.complete and self._hub.basis_due(provider, entry, search.asked, now)
+        plan = self._hub.searcher.plan(provider, entry, search, now)
+        probe = plan.complete and self._hub.searcher.basis_due(provider, entry, search.asked, now)
         span = provider.traits(search.key).max_span
         requests = sum(1 if span is None else -(-gap.length // span) for gap in plan.gaps)
         gaps = tuple(_reasons(entry, plan, now))

@@ -7,6 +7,7 @@ asynchronous, so that a method may use `asyncio.run` and be as blocking as it li
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import os
 import socket
@@ -65,6 +66,7 @@ AT_ONCE = 16
 
 _ASYNC_FLAGS = 0x80 | 0x200  # coroutine, asynchronous generator
 _LONGEST_REQUEST = 64 << 20
+_NICE = 10
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
 _BUFFER_BYTES = 1 << 20
 
@@ -72,7 +74,7 @@ _BUFFER_BYTES = 1 << 20
 def main(argument: str) -> None:
     """Load the plugin that `argument` (a `Launch` as JSON) names, and serve it to the end."""
     launch = msgspec.json.decode(argument, type=Launch)
-    restrain(launch)
+    behind = restrain(launch)
     # Should it die of more than an exception, its last words are where.
     faulthandler.enable()
     channel = Channel(socket.socket(fileno=launch.socket))
@@ -86,7 +88,8 @@ def main(argument: str) -> None:
             encoding="utf-8", errors="backslashreplace", line_buffering=True
         )
     try:
-        plugin = Plugin(find_class(_module(launch, folders), launch.class_name), folders, launch)
+        cls = find_class(_module(launch, folders), launch.class_name)
+        plugin = Plugin(cls, folders, launch.max_reply_bytes, behind)
     except BaseException as error:
         fail(channel, error, folders)
     if plugin.asynchronous:
@@ -97,18 +100,21 @@ def main(argument: str) -> None:
         serve(channel, plugin)
 
 
-def restrain(launch: Launch) -> None:
-    """Stand back behind the hub: in priority, in memory, and in how long to live."""
+def restrain(launch: Launch) -> bool:
+    """Stand back behind the hub: in priority, in memory, and in how long to live.
+
+    Returns whether the priority is as low as it should be.
+    """
     import resource
 
     with suppress(OSError):
-        os.nice(10)
+        os.nice(_NICE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (launch.memory_bytes, launch.memory_bytes))
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not sys.platform.startswith("linux"):
-        return
+        return True
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500", "ascii")
     import ctypes
@@ -118,6 +124,21 @@ def restrain(launch: Launch) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
     if os.getppid() != launch.parent:
         os._exit(0)
+    return stand_back()
+
+
+def stand_back() -> bool:
+    """Give the process's session a low priority, too; return whether that is done.
+
+    A session of its own is a scheduling group of its own on most Linux systems, within which alone
+    a process's priority counts. Only a few such changes a second are allowed, so that it may have
+    to be tried again.
+    """
+    try:
+        Path("/proc/self/autogroup").write_text(str(_NICE), "ascii")
+    except OSError as error:
+        return error.errno != errno.EAGAIN
+    return True
 
 
 class Channel:
@@ -172,10 +193,10 @@ class Channel:
 class Plugin:
     """The user's class, and how its calls become answers."""
 
-    def __init__(self, cls: type, folders: Folders, launch: Launch) -> None:
+    def __init__(self, cls: type, folders: Folders, most_bytes: int, behind: bool) -> None:
         self.cls = cls
         self.folders = folders
-        self.most_bytes = launch.max_reply_bytes
+        self.most_bytes = most_bytes
         self.contract = [METHODS[name] for name in METHODS if callable(getattr(cls, name, None))]
         if not {"ranged", "entities"} & set(self.contract):
             public = [name for name in dir(cls) if not name.startswith("_")]
@@ -186,6 +207,7 @@ class Plugin:
         names = (*METHODS, "describe", "name")
         self.asynchronous = any(_is_async(getattr(cls, name, None)) for name in names)
         self.instance: Any = None
+        self._behind = behind
 
     def make(self) -> None:
         """Make the one instance."""
@@ -220,6 +242,7 @@ class Plugin:
 
     def begin(self, call: Call) -> Any:
         """Call the plugin; what comes back may have to be awaited."""
+        self._behind = self._behind or stand_back()
         match call:
             case Fetch(_, ticker, start, end, params):
                 return self.instance.fetch(ticker, instant_of(start), instant_of(end), **params)

@@ -1,0 +1,283 @@
+"""A range search to its end: look up, plan, fetch the gaps, look again.
+
+Apart from the hub, which knows what else can be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import structlog
+
+from gapless.clock import Clock
+from gapless.domain.intervals import Interval, subtract
+from gapless.domain.planning import Plan, everything, plan
+from gapless.domain.series import SeriesKey
+from gapless.errors import GaplessError, InternalError, StoreError, TooLarge
+from gapless.hub.answers import Answer, compose, not_renewed
+from gapless.hub.bars import has_final
+from gapless.hub.course import Course
+from gapless.hub.filling import Filler
+from gapless.hub.flights import Filled, Flight, Flights
+from gapless.hub.holdings import Holdings
+from gapless.hub.hot import HotSeries
+from gapless.hub.options import Options
+from gapless.hub.ranges import RangeSearch, present, reach
+from gapless.hub.upstream import Tally, Upstream
+from gapless.providers.base import Provider
+from gapless.providers.registry import Registry
+from gapless.store.base import Superseded
+
+_log = structlog.get_logger("gapless.hub")
+
+# Each round ends with something fetched, failed or overtaken; more is a fault of ours.
+_MOST_ROUNDS = 60
+
+
+class Searcher:
+    """Answers range searches from what is held, going upstream only for the gaps."""
+
+    def __init__(
+        self,
+        holdings: Holdings,
+        registry: Registry,
+        clock: Clock,
+        options: Options,
+        flights: Flights,
+        upstream: Callable[[Provider], Upstream],
+    ) -> None:
+        self._holdings = holdings
+        self._registry = registry
+        self._clock = clock
+        self._options = options
+        self._flights = flights
+        self._upstream = upstream
+        self._probe_after: dict[SeriesKey, tuple[float, GaplessError]] = {}
+
+    async def search(
+        self, search: RangeSearch, *, anew: bool = False, most_loaded: int | None = None
+    ) -> Answer:
+        """Answer a range search, going upstream for its gaps (stitching rules 5 to 16).
+
+        `anew`: all that upstream serves of the range is fetched, held or not. `most_loaded`: an
+        answer of more records comes without its slices, to be read block by block; `None` has
+        it whole, or raises `TooLarge`.
+        """
+        provider = self._registry.get(search.key.provider)
+        now = self._clock.now_ms()
+        course = Course()
+        at_hand = search.asked if most_loaded is None else Interval(0, 0)
+        for _ in range(_MOST_ROUNDS):
+            entry = await self._holdings.load(search.key, at_hand)
+            wanted = self.plan(provider, entry, search, now)
+            if anew and not course.begun:
+                wanted = everything(wanted, reach(provider, search.key, now))
+            course.begun = True
+            if course.bumps > self._options.max_bumps:
+                course.give_up(wanted, search.key)
+            elif await self._advance(provider, entry, wanted, search, now, course):
+                continue
+            if most_loaded is not None and entry.state.count(search.asked) <= most_loaded:
+                at_hand = search.asked
+                most_loaded = None
+                continue
+            answer = compose(
+                entry,
+                wanted,
+                now,
+                fetched=course.fetched,
+                failures=course.failures,
+                unverified=course.unverified,
+                requests=course.requests,
+                loaded=most_loaded is None,
+            )
+            self.check_size(answer)
+            if anew:
+                answer = not_renewed(answer, course.failures)
+            return self.dated(provider, answer, search, now)
+        _log.error("no end of planning", series=search.key.text, asked=search.asked, course=course)
+        raise InternalError(f"{search.key.text} could not be planned to an end; the log has more")
+
+    # One round of a range search
+
+    async def _advance(
+        self,
+        provider: Provider,
+        entry: HotSeries,
+        wanted: Plan,
+        search: RangeSearch,
+        now: int,
+        course: Course,
+    ) -> bool:
+        """Bring the answer one step nearer; return whether to look and plan again."""
+        key = search.key
+        filler = Filler(self._holdings, self._upstream(provider), self._clock)
+        gaps = subtract(wanted.gaps, (failure.interval for failure in course.failures))
+        if gaps:
+            if provider.info.whole:
+                gaps = list(everything(wanted, reach(provider, key, now)).gaps)
+            flights = self._take_off(provider, entry, filler, gaps, now, course)
+            await self._land(flights, gaps, course)
+            return True
+        if wanted.rescale and not course.failures:
+            flight = self._flights.launch(
+                key,
+                wanted.rescale[0],
+                lambda _, tally: _settled(filler.rescale(key, wanted.rescale)),
+            )
+            await self._land([flight], list(wanted.rescale), course)
+            return True
+        if course.unverified is None and self.basis_due(provider, entry, search.asked, now):
+            return await self._verify(provider, filler, key, now, course)
+        return False
+
+    def _take_off(
+        self,
+        provider: Provider,
+        entry: HotSeries,
+        filler: Filler,
+        gaps: Sequence[Interval],
+        now: int,
+        course: Course,
+    ) -> list[Flight]:
+        """Find or start the tasks that fill the gaps (stitching rule 7)."""
+        key = entry.state.key
+        if provider.info.whole or (provider.info.revises and not has_final(entry)):
+            # Tasks beside one another would have nothing to compare with, or fetch the same:
+            # one after the other costs fewer requests.
+            under_way = list(self._flights.of(key))
+            if under_way:
+                return under_way
+            gaps = gaps[:1]
+        flights = self._flights.overlapping(key, gaps)
+        for gap in self._flights.unleased(key, gaps):
+            to_present = gap.end >= present(now)
+            flight = self._flights.launch(
+                key,
+                gap,
+                partial(_fill, filler, key, to_present),
+                reaches_present=to_present,
+            )
+            course.tallies.append(flight.tally)
+            flights.append(flight)
+        return flights or list(self._flights.of(key))
+
+    async def _land(
+        self, flights: Sequence[Flight], gaps: Sequence[Interval], course: Course
+    ) -> None:
+        """Wait for tasks and note what they brought to these gaps."""
+        outcomes = await self._flights.wait(flights)
+        for flight, outcome in zip(flights, outcomes, strict=True):
+            if isinstance(outcome, Filled):
+                course.brought(outcome)
+            else:
+                course.failed(flight.interval, gaps, outcome)
+
+    async def _verify(
+        self, provider: Provider, filler: Filler, key: SeriesKey, now: int, course: Course
+    ) -> bool:
+        """Check the basis by the oldest held bar before a full hit (stitching rule 10)."""
+        later = self._probe_after.get(key)
+        if later is not None:
+            if self._clock.monotonic() < later[0]:
+                course.unverified = later[1]
+                return True
+            del self._probe_after[key]
+        oldest = await filler.oldest(key, now)
+        if oldest is None:
+            return await filler.disown(key)
+        lease = Interval(oldest.time, oldest.time + 1)
+        flights = self._flights.overlapping(key, [lease])
+        if not flights:
+            flight = self._flights.launch(
+                key, lease, lambda _, tally: _settled(filler.verify(key, oldest, tally))
+            )
+            course.tallies.append(flight.tally)
+            flights = [flight]
+        for outcome in await self._flights.wait(flights):
+            if isinstance(outcome, Filled):
+                course.brought(outcome)
+            elif isinstance(outcome, StoreError | InternalError):
+                raise outcome
+            else:
+                pause = max(self._options.retry_probe_s, outcome.retry_after_s or 0.0)
+                self._put_off(key, pause, outcome.again())
+                course.unverified = outcome
+        return True
+
+    def _put_off(self, key: SeriesKey, pause: float, error: GaplessError) -> None:
+        """Remember that a probe failed and when it is worth another; forget what is over."""
+        now = self._clock.monotonic()
+        over = [one for one, (until, _) in self._probe_after.items() if until <= now]
+        for one in over:
+            del self._probe_after[one]
+        self._probe_after[key] = (now + pause, error)
+
+    # What is known without asking
+
+    def plan(self, provider: Provider, entry: HotSeries, search: RangeSearch, now: int) -> Plan:
+        """Decide what of a search is answered from what is held, and what would be fetched."""
+        return plan(
+            search.asked,
+            entry.state.coverage,
+            entry.state.generation,
+            reach(provider, search.key, now),
+            now,
+            int(self._options.join_distance_s * 1000),
+        )
+
+    def basis_due(self, provider: Provider, entry: HotSeries, asked: Interval, now: int) -> bool:
+        """Whether a full hit must check the basis first: records, a day, a session (rule 10)."""
+        info, state = provider.info, entry.state
+        if not info.revises or state.basis_checked_at is None:
+            return False
+        if now - state.basis_checked_at <= self._options.basis_ttl_s * 1000:
+            return False
+        if not any(
+            block.generation == state.generation
+            and block.first < asked.end
+            and asked.start <= block.last
+            for block in state.blocks
+        ):
+            return False
+        return provider.session_closed(state.meta, state.basis_checked_at, now)
+
+    def dated(self, provider: Provider, answer: Answer, search: RangeSearch, now: int) -> Answer:
+        """Say until when the same words have the same answer; relative ones not at all."""
+        if not search.absolute or answer.state != "ready":
+            return replace(answer, fresh_until=now)
+        checked = answer.entry.state.basis_checked_at
+        if not provider.info.revises or checked is None:
+            return answer
+        due = checked + int(self._options.basis_ttl_s * 1000)
+        if due <= now:
+            # The check is past its time, but no session has closed since: ask again each time.
+            return replace(answer, fresh_until=now)
+        until = due if answer.fresh_until is None else min(due, answer.fresh_until)
+        return replace(answer, fresh_until=until)
+
+    def check_size(self, answer: Answer) -> None:
+        """Raise `TooLarge` for an answer of more records than one may have."""
+        if answer.count > self._options.max_records:
+            raise TooLarge(
+                f"the answer would have {answer.count:,} records, more than the "
+                f"{self._options.max_records:,} one answer may have; ask for a shorter range, "
+                "one after the other"
+            )
+
+
+async def _fill(
+    filler: Filler, key: SeriesKey, to_present: bool, gap: Interval, tally: Tally
+) -> Filled:
+    return await _settled(filler.fill(key, gap, tally, to_present))
+
+
+async def _settled(work: object) -> Filled:
+    """Await a piece of filling; one that was overtaken brings nothing, and is planned again."""
+    try:
+        return await work  # type: ignore[misc, no-any-return]  # a coroutine of Filler
+    except Superseded as overtaken:
+        _log.info("overtaken, planning again", why=str(overtaken))
+        return Filled()

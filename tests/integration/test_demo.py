@@ -23,7 +23,7 @@ from gapless.simulator.happenings import Restatement, Split
 from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market
 
-STEPS = 10
+STEPS = 12
 
 
 def run(**environ: str) -> subprocess.CompletedProcess[str]:

@@ -88,8 +88,21 @@ class Show:
         self.requests += requests
 
     def asked(self, line: str) -> None:
-        """Show a question as it is typed, broken where the terminal is too narrow for it."""
-        words = ["$", "gapless", "query", *line.split()]
+        """Show a question as it is typed."""
+        self.command("gapless", "query", *line.split())
+
+    def note(self, text: str) -> None:
+        """Show what else there is to an answer."""
+        self._line(Text(printable(text), style="dim"))
+
+    def code(self, text: str) -> None:
+        """Show lines of a program."""
+        for row in text.rstrip().splitlines():
+            self._line(Text(f"  {row}", style="dim"))
+
+    def command(self, *words: str) -> None:
+        """Show a command as it is typed, broken where the terminal is too narrow for it."""
+        words = ("$", *words)
         rows = [""]
         for word in words:
             # Room for the backslash that continues a line.

@@ -18,7 +18,7 @@ import msgspec
 from gapless.cli.serve import RunningHub
 from gapless.client.connection import error_of
 from gapless.clock import Clock
-from gapless.config import FetchSettings, Settings, YahooSettings
+from gapless.config import FetchSettings, PluginSettings, Settings, YahooSettings
 from gapless.domain.intervals import Interval
 from gapless.errors import GaplessError
 from gapless.protocol.times import parse_instant
@@ -130,20 +130,25 @@ class Stage:
         self, folder: Path, clock: DemoClock, open_hub: OpenHub, yahoo_url: Callable[[], str]
     ) -> None:
         self.clock = clock
-        self._folder = folder
+        self.folder = folder
         self._open_hub = open_hub
         self._yahoo_url = yahoo_url
 
     @asynccontextmanager
-    async def hub(self, database: str, deadline_s: float = 20.0) -> AsyncIterator[RunningHub]:
+    async def hub(
+        self, database: str, deadline_s: float = 20.0, http: str = "off"
+    ) -> AsyncIterator[RunningHub]:
         """Run a hub on a database of that name until the block ends.
 
-        `deadline_s` is how long it keeps trying an upstream that does not answer.
+        `deadline_s` is how long it keeps trying an upstream that does not answer. Plugins are
+        looked for in the folder of the databases.
         """
         settings = Settings(
-            db=str(self._folder / database),
+            db=str(self.folder / database),
             tcp="127.0.0.1:0",
-            http="off",
+            http=http,
+            base=self.folder,
+            plugins=PluginSettings(entry_points=False),
             fetch=FetchSettings(deadline_s=deadline_s),
             yahoo=YahooSettings(base_url=self._yahoo_url()),
         )

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from gapless.cli.show import Show
 from gapless.cli.stage import DemoClock, OpenHub, Reply, Stage, instant, session
+from gapless.cli.tour_own import own_tour
 from gapless.cli.wording import bounds_text
 from gapless.domain.intervals import Interval
 from gapless.errors import GaplessError
@@ -46,6 +47,7 @@ async def perform(
             try:
                 await sample_tour(show, stage)
                 await split_tour(show, stage, upstream)
+                await own_tour(show, stage)
             except (GaplessError, OSError, ValueError, LookupError) as error:
                 show.broke(error)
     show.closing()

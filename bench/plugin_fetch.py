@@ -23,7 +23,7 @@ from bars import MINUTE_S, START_S, bars
 from frames import load_plugin
 from hub_only import Start
 from loading import Load, Sample
-from processes import BENCH, Server, start_gapless
+from processes import BENCH, Cpu, Server, processes_under, settle, start_gapless
 from questions import (
     Files,
     Range,
@@ -67,7 +67,8 @@ class _Answer(msgspec.Struct, frozen=True):
 class Fetching:
     """Fetches of `records` records of one kind of provider: medians, in milliseconds.
 
-    `of_inside` is how often as long it takes as in the hub's own process, in the same round.
+    `of_inside` is how often as long it takes as in the hub's own process, in the same round;
+    `cpu_ms` is what the hub and the processes under it compute.
     `alone_us` and `beside_us`: the p99 of another client's held requests, without fetches and
     beside them; `fetches` is how many there were then.
     """
@@ -76,6 +77,7 @@ class Fetching:
     records: int
     ms: float
     slowest_ms: float
+    cpu_ms: float
     of_inside: float
     alone_us: float
     beside_us: float
@@ -92,6 +94,7 @@ class _Subject:
     held: Files
     tickers: Iterator[int]
     times: list[float]
+    cpu: list[float]
     alone: list[Sample]
     beside: list[Sample]
     fetches: int = 0
@@ -172,7 +175,7 @@ def _subjects(start: Start, core: int, folder: Path) -> Iterator[list[_Subject]]
             if kind == "plugin":
                 load_plugin(hub)
             files = held_files(hub, folder / hub.name)
-            found.append(_Subject(kind, hub, files, count(), [], [], []))
+            found.append(_Subject(kind, hub, files, count(), [], [], [], []))
         yield found
 
 
@@ -194,7 +197,9 @@ def measure_fetches(
             fetch(subject)
         for number in range(rounds):
             for subject in subjects if number % 2 == 0 else subjects[::-1]:
+                before = _cpu(subject.hub)
                 subject.times.append(fetch(subject))
+                subject.cpu.append((_cpu(subject.hub) - before) / 1e6)
                 check_bars(*lines.pop(), records)
         for number in range(max(1, rounds // 3)):
             for subject in subjects if number % 2 == 0 else subjects[::-1]:
@@ -216,6 +221,13 @@ def measure_fetches(
         return [_fetching(subject, subjects[-1].times, records) for subject in subjects]
 
 
+def _cpu(hub: Server) -> int:
+    """Nanoseconds that a hub and the processes under it have computed, once they are at rest."""
+    pids = [hub.pid, *processes_under(hub.pid)]
+    settle(hub.pid)
+    return sum(Cpu.of(pid).since(Cpu({}, 0)) for pid in pids)
+
+
 def _fetching(subject: _Subject, inside: list[float], records: int) -> Fetching:
     samples = subject.alone + subject.beside
     return Fetching(
@@ -223,6 +235,7 @@ def _fetching(subject: _Subject, inside: list[float], records: int) -> Fetching:
         records,
         ms=median(subject.times),
         slowest_ms=max(subject.times),
+        cpu_ms=median(subject.cpu),
         of_inside=median(a / b for a, b in zip(subject.times, inside, strict=True)),
         alone_us=median(s.p99_us for s in subject.alone),
         beside_us=median(s.p99_us for s in subject.beside),

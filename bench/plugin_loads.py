@@ -16,7 +16,7 @@ from frames import load_plugin
 from hub_only import Start
 from loading import Load, Sample
 from plugin_fetch import check_bars, fetched, held_files, while_loading
-from processes import Server, resident_bytes, settle
+from processes import Server, processes_under, resident_bytes, settle
 from questions import WrongAnswer
 from web import post
 
@@ -186,23 +186,7 @@ def _left(hub: Server, before: Left | None) -> Left:
     while True:
         settle(hub.pid)
         files = len(list(Path(f"/proc/{hub.pid}/fd").iterdir()))
-        now = Left(len(_under(hub.pid)), files, resident_bytes(hub.pid))
+        now = Left(len(processes_under(hub.pid)), files, resident_bytes(hub.pid))
         least = 1 if before is None else before.processes
         if now.processes <= least or time.monotonic() > deadline:
             return now
-
-
-def _under(pid: int) -> set[int]:
-    """The processes that a process has started, those that they have started, and so on."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:  # ended meanwhile
-                continue
-            parents[int(entry.name)] = int(fields[1])
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {pid}

@@ -151,6 +151,22 @@ def settle(pid: int, quiet: float = 0.02, longest: float = 3.0) -> Cpu:
         before = now
 
 
+def processes_under(pid: int) -> set[int]:
+    """The processes that a process has started, those that they have started, and so on."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # ended meanwhile
+                continue
+            parents[int(entry.name)] = int(fields[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
 def resident_bytes(pid: int) -> int:
     """The process's resident memory in bytes, from smaps_rollup or, without it, from status."""
     for name, key in (("smaps_rollup", "Rss:"), ("status", "VmRSS:")):

@@ -109,7 +109,7 @@ def print_fetches(to: Console, rows: list[Fetching]) -> None:
     """Print what a plugin's process costs a fetch, and others meanwhile."""
     table = table_of(to, f"A fetch of {rows[0].records:,} records, from the request to the answer")
     table.add_column("provider")
-    for heading in ("ms", "slowest", "× in the hub"):
+    for heading in ("ms", "slowest", "× in the hub", "CPU ms"):
         table.add_column(heading, justify="right")
     for heading in ("p99 µs of others, alone", "beside fetches", "slowest", "fetches"):
         table.add_column(heading, justify="right")
@@ -119,6 +119,7 @@ def print_fetches(to: Console, rows: list[Fetching]) -> None:
             f"{row.ms:,.0f}",
             f"{row.slowest_ms:,.0f}",
             f"{row.of_inside:.2f}",
+            f"{row.cpu_ms:,.0f}",
             f"{row.alone_us:,.0f}",
             f"{row.beside_us:,.0f}",
             f"{row.beside_max_us:,.0f}",
@@ -178,6 +179,7 @@ def targets_http(
     if fetches:
         plugin, inside = fetches
         got = f"{plugin.of_inside:.2f} ({plugin.ms:,.0f} and {inside.ms:,.0f} ms)"
+        got += f"; of CPU time {plugin.cpu_ms / inside.cpu_ms:.2f}"
         found.append(Target(name, wanted, got, plugin.of_inside <= PLUGIN_OF_INSIDE))
     else:
         found.append(Target(name, wanted, "", None))

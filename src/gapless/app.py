@@ -7,9 +7,10 @@ import ctypes
 import os
 import resource
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -29,10 +30,27 @@ from gapless.servers.meter import Meter
 from gapless.servers.tcp import TcpLimits, TcpServer
 from gapless.store.sqlite import FileLock, open_store
 
+if TYPE_CHECKING:
+    from gapless.servers.http.door import HttpDoor
+
 _WARM_BYTES = 8 << 20
 _SWITCH_S = 0.0005
+# How the time for a stop is shared out; what is left is for plugins and the database.
+_FOR_REQUESTS, _FOR_FETCHES = 0.4, 0.3
 
 _log = structlog.get_logger("gapless")
+
+
+class Door(Protocol):
+    """Where requests come in."""
+
+    async def open(self, host: str, port: int) -> tuple[str, int]:
+        """Listen; return the address that is open."""
+        ...
+
+    async def close(self, timeout: float) -> None:
+        """Take no more requests, finish those under way, then hang up."""
+        ...
 
 
 class CannotListen(Exception):
@@ -95,12 +113,13 @@ async def running_hub(
             observe(asked)
 
         registry = Registry(providers(settings))
-        hub = Hub(store, registry, clock, hub_options(settings), observe=count, seed=seed)
-        stack.push_async_callback(hub.close, limits.shutdown_s / 2)
         plugins = Plugins(
             store, registry, clock, plugin_limits(settings), base=settings.base.resolve()
         )
         stack.push_async_callback(plugins.close)
+        hub = Hub(store, registry, clock, hub_options(settings), observe=count, seed=seed)
+        # Fetches under way end before the plugins that they wait for.
+        stack.push_async_callback(hub.close, limits.shutdown_s * _FOR_FETCHES)
         desk = Desk(
             hub,
             clock,
@@ -130,33 +149,28 @@ async def running_hub(
         await plugins.restore()
         if settings.plugins.entry_points:
             await plugins.find_entry_points()
+        doors: list[Door] = [server]
+        stack.push_async_callback(_close_all, doors, limits.shutdown_s * _FOR_REQUESTS)
         if settings.http != "off":
-            desk.http = await _open_http(settings, hub, plugins, desk, server, stack)
-        address = parse_address(settings.tcp)
-        with _listening("tcp", settings.tcp):
-            host, port = await server.open(address.host, address.port)
-        stack.push_async_callback(server.close, limits.shutdown_s / 2)
+            door = _http_door(settings, hub, plugins, desk, server)
+            doors.append(door)
+            desk.http = f"http://{_written(*await _opened(door, 'http', settings.http))}"
+        host, port = await _opened(server, "tcp", settings.tcp)
         _log.info("open", tcp=f"{host}:{port}", http=desk.http, database=str(path))
         yield RunningHub(hub, plugins, server, host, port, desk.http)
         _log.info("stopping")
 
 
-async def _open_http(
-    settings: Settings,
-    hub: Hub,
-    plugins: Plugins,
-    desk: Desk,
-    tcp: TcpServer,
-    stack: AsyncExitStack,
-) -> str:
-    """Open the HTTP door; return its base URL."""
+def _http_door(
+    settings: Settings, hub: Hub, plugins: Plugins, desk: Desk, tcp: TcpServer
+) -> HttpDoor:
     # Litestar takes longer to import than all else; a hub without HTTP need not.
     from gapless.servers.http.data import DataLimits
     from gapless.servers.http.door import HttpDoor, HttpLimits
     from gapless.servers.http.receipt import ReceiptLimits
 
     api, limits = settings.api, settings.limits
-    door = HttpDoor(
+    return HttpDoor(
         hub,
         plugins,
         desk,
@@ -174,19 +188,19 @@ async def _open_http(
             hosts=tuple(api.hosts.split(",")),
         ),
     )
-    address = parse_address(settings.http)
-    stack.push_async_callback(door.close, limits.shutdown_s / 2)
-    with _listening("http", settings.http):
-        host, port = await door.open(address.host, address.port)
-    return f"http://{_written(host, port)}"
 
 
-@contextmanager
-def _listening(setting: str, address: str) -> Iterator[None]:
+async def _opened(door: Door, setting: str, text: str) -> tuple[str, int]:
+    """Open a door at the address of a setting; raise `CannotListen`."""
+    address = parse_address(text)
     try:
-        yield
+        return await door.open(address.host, address.port)
     except OSError as error:
-        raise CannotListen(setting, address, error) from error
+        raise CannotListen(setting, text, error) from error
+
+
+async def _close_all(doors: Sequence[Door], timeout: float) -> None:
+    await asyncio.gather(*(door.close(timeout) for door in doors))
 
 
 def _written(host: str, port: int) -> str:

@@ -89,6 +89,8 @@ async def web(
         logs = stack.enter_context(capture_logs())
         stack.enter_context(nothing_unnoticed())
         registry = Registry(providers)
+        plugins = Plugins(store, registry, clock, plugin_limits or PluginLimits(), base=folder)
+        stack.push_async_callback(plugins.close)
         hub = Hub(
             store,
             registry,
@@ -98,8 +100,6 @@ async def web(
             seed=0,
         )
         stack.push_async_callback(hub.close, 1.0)
-        plugins = Plugins(store, registry, clock, plugin_limits or PluginLimits(), base=folder)
-        stack.push_async_callback(plugins.close)
         desk = Desk(hub, clock, meter=meter)
         tcp = TcpServer(desk)
         door = HttpDoor(hub, plugins, desk, clock, lambda: len(tcp.connections), limits)

@@ -19,7 +19,13 @@ from gapless.clock import Clock
 from gapless.domain.blocks import Run
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
-from gapless.errors import BadPluginReply, InvalidQuery, PluginCrashed, PluginNotLoaded
+from gapless.errors import (
+    BadPluginReply,
+    InvalidQuery,
+    PluginCrashed,
+    PluginFailed,
+    PluginNotLoaded,
+)
 from gapless.observability import printable
 from gapless.protocol.messages import (
     PROVIDER_REASONS,
@@ -239,7 +245,7 @@ class PluginProvider:
         name = self._info.name
         if not isinstance(answer, Failure):
             return PluginCrashed(f"plugin {name} answered another question than was asked")
-        kind = PROVIDER_REASONS[answer.reason]
+        kind = PROVIDER_REASONS.get(answer.reason, PluginFailed)
         message = printable(answer.message)
         if answer.reason == "plugin_error":
             message = f"plugin {name} raised {message}"

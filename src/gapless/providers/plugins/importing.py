@@ -37,12 +37,17 @@ class FreshLoader(SourceFileLoader):
     """
 
     stamp: tuple[int, ...] = ()
+    sha256 = ""
 
     def get_data(self, path: Any) -> bytes:
-        """Read the file, and note which version of it that is."""
+        """Read a file, and note of the module's own which version of it that is."""
+        if path != self.path:
+            return super().get_data(path)
         stat = Path(path).stat()
+        data = super().get_data(path)
         self.stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        return super().get_data(path)
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        return data
 
     def path_stats(self, path: Any) -> Any:
         """Know nothing of the file, so that nothing compiled is taken for its own."""
@@ -130,19 +135,20 @@ def find_class(module: ModuleType, name: str) -> type:
     )
 
 
-def sha256_of(path: str | None) -> str | None:
-    """Return the SHA-256 of a file; `None` where it cannot be read."""
-    if path is None:
-        return None
+def sha256_of(module: ModuleType) -> str | None:
+    """Return the SHA-256 of a module's file, as it was read; `None` where it has none."""
+    loader = getattr(module, "__loader__", None)
+    if isinstance(loader, FreshLoader):
+        return loader.sha256
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError:
+        return hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
+    except (OSError, AttributeError):
         return None
 
 
 def told(error: BaseException, folders: Folders) -> str:
     """Say in a line what was raised, and where in the plugin."""
-    text = _text(error)
+    text = text_of(error)
     said = type(error).__name__ + (f": {text}" if text else "")
     place = ""
     if isinstance(error, SyntaxError) and error.filename:
@@ -184,7 +190,8 @@ def _frames(traceback: TracebackType | None) -> list[tuple[FrameType, int]]:
     return found
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """Return what an exception says, in one line that is not too long."""
     try:
         text = error.msg if isinstance(error, SyntaxError) else str(error)
     except Exception:

@@ -9,8 +9,10 @@ import asyncio
 import socket
 from typing import Any
 
+from gapless.providers.plugins.calls import Plugin, collected
+from gapless.providers.plugins.channel import Channel, leave
 from gapless.providers.plugins.messages import Call, Cancel, Failure
-from gapless.providers.plugins.runner import Channel, Plugin, collected, fail, leave
+from gapless.providers.plugins.runner import fail
 
 
 def serve_asynchronously(channel: Channel, plugin: Plugin) -> None:

@@ -31,6 +31,11 @@ class BadReply(Exception):
     """What the plugin returned is no answer; the message says what of it."""
 
 
+def encodable(text: str) -> str:
+    """Return text of which every character can be sent: lone surrogates are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def type_name(value: object) -> str:
     """Return the name of a value's type as its user writes it."""
     kind = type(value)

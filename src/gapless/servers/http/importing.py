@@ -11,8 +11,7 @@ from gapless.domain.blocks import encode, etag
 from gapless.errors import InvalidQuery
 from gapless.protocol.times import format_instant, parse_instant
 from gapless.servers.http.shapes import EntityImport
-from gapless.store.base import StoredEntity
-from gapless.store.rows import sortable
+from gapless.store.base import StoredEntity, sortable
 
 _LONGEST_ID = 1_000
 

@@ -184,6 +184,8 @@ def _http_door(
                 max_connections=api.max_connections,
             ),
             max_body_bytes=api.max_body_bytes,
+            max_line_bytes=limits.max_line_bytes,
+            max_unsent_bytes=api.max_unsent_bytes,
             data=DataLimits(memo_bytes=settings.cache.hot_bytes // 2, streams=api.max_streams),
             hosts=tuple(api.hosts.split(",")),
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -231,6 +232,24 @@ async def test_a_refresh_fetches_what_is_held(tmp_path: Path) -> None:
         assert [row["note"] for row in (await opened.get(path)).json()] == notes
 
 
+async def test_a_refresh_does_not_make_do_with_what_is_under_way(tmp_path: Path) -> None:
+    """What was asked for before the refresh may be older than it: it is fetched once more."""
+    steady = SteadyProvider()
+    async with web(tmp_path, steady) as opened:
+        gate = steady.hold("A")
+        path = "/v1/data/steady/A?start=2020-01-01&end=2020-02-01"
+        asking = asyncio.create_task(opened.get(path))
+        await gate.arrived.wait()
+        body = {"provider": "steady", "ticker": "A", "start": "2020-01-01", "end": "2020-02-01"}
+        refreshing = asyncio.create_task(opened.send("POST", "/v1/refresh", body))
+        await opened.get("/healthz")
+        gate.open.set()
+        await asking
+        done = await refreshing
+        assert done["stitch"]["upstream_requests"] == 1
+        assert len(steady.asked("A")) == 2
+
+
 async def test_a_range_is_forgotten_or_all(tmp_path: Path) -> None:
     """What was forgotten is fetched when it is next asked for, and nothing else."""
     steady = SteadyProvider()
@@ -314,6 +333,9 @@ async def test_entities_are_imported_listed_and_shown(tmp_path: Path) -> None:
             {**body, "source": ""},
         ):
             await opened.send("PUT", "/v1/entities/bad", bad, status=400)
+        await opened.send("PUT", f"/v1/entities/{view}", body, status=400)
+        for tags in (",".join("a" * 30), "a" * 50_000):
+            await opened.get(f"/v1/entities?tags={tags}", 400)
         await opened.get("/v1/entities/bad", 404)
 
 
@@ -336,10 +358,15 @@ async def test_figures(tmp_path: Path) -> None:
         await wire.ask(search("steady", "A", "2020-01-11", "2020-01-01"))
         steady.failures["B"] = UpstreamUnavailable("down")
         await opened.get("/v1/data/steady/B?start=2020-01-01&end=2020-01-02", 502)
+        # What the client has already is no record answered, and what comes here did not come there.
+        tag = (await opened.client.head(path)).headers["etag"]
+        await opened.get(path, 304, if_none_match=tag)
+        for _ in range(3):
+            await opened.send("POST", "/v1/query", {"query": {"type": "ProviderList"}})
         text = (await opened.get("/metrics")).text
     figures = dict(re.findall(r"^(gapless_\S+) (\S+)$", text, re.MULTILINE))
     expected = {
-        'gapless_requests_total{door="http",outcome="ok"}': 6,
+        'gapless_requests_total{door="http",outcome="ok"}': 11,
         'gapless_requests_total{door="http",outcome="provider_request_failed"}': 1,
         'gapless_requests_total{door="tcp",outcome="ok"}': 3,
         'gapless_requests_total{door="tcp",outcome="invalid_query"}': 1,

@@ -253,3 +253,102 @@ async def test_any_bytes_get_an_error_or_a_close(tmp_path: Path) -> None:
                 assert not answer or answer.startswith(b"HTTP/1.1 4"), (data, answer)
             await opened.get("/healthz")
         opened.logged("warning")
+
+
+UPGRADES = {
+    "with a body behind it": (
+        b"POST /v1/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n"
+    ),
+    "split in its name": (
+        b"POST /v1/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Connection: Upgrade\r\nUpgr|ade: h2c\r\nContent-Length: %d\r\n\r\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UPGRADES)
+async def test_no_body_is_read_as_a_request(tmp_path: Path, kind: str) -> None:
+    """Whoever wants to change protocols is answered without, and nothing of a body runs."""
+    body = b"DELETE /v1/series/sample/AAPL HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with web(tmp_path, SampleProvider()) as opened:
+        await opened.get("/v1/data/sample/AAPL?start=2010-01-01&end=2010-02-01")
+        async with await opened.wire() as wire:
+            for part in (UPGRADES[kind] % len(body)).split(b"|"):
+                await wire.send(part)
+                await opened.get("/healthz")
+            await wire.send(body)
+            answer = await wire.rest() if "split" in kind else await wire.line()
+            assert answer.startswith(b"HTTP/1.1 400")
+            assert b"records" not in answer
+        await opened.get("/v1/coverage/sample/AAPL")
+
+
+async def test_who_would_rather_change_protocols_is_answered(tmp_path: Path) -> None:
+    """As clients that prefer HTTP/2 ask: with a body in the same packet, and with none."""
+    body = b'{"query": {"type": "ProviderList"}}'
+    wish = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
+    async with web(tmp_path, SampleProvider()) as opened, await opened.wire() as wire:
+        await wire.send(
+            b"POST /v1/query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            + wish
+            + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        assert b" 200 " in await wire.line()
+        async with await opened.wire() as other:
+            await other.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + wish + b"\r\n")
+            assert b" 200 " in await other.line()
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("POST /v1/plan HTTP/1.1\nHost: localhost\nOrigin: http://[", 403),
+        ("GET /healthz HTTP/1.1\nHost: localhost\nHost: evil.example", 400),
+        ("GET /healthz HTTP/1.1", 403),
+        ("GET /v1/%64ata/sample/AAPL HTTP/1.1\nHost: localhost", 400),
+        ("GET /v1/data/sample/AAPL HTTP/1.1\nHost: localhost\nSec-Fetch-Site: cross-site", 403),
+        ("GET /v1/data/sample/AAPL HTTP/1.1\nHost: localhost\nAccept: " + "a/b," * 500, 400),
+    ],
+)
+async def test_odd_heads_are_problems(tmp_path: Path, head: str, status: int) -> None:
+    """And no faults: each is told in the usual form."""
+    async with web(tmp_path, SampleProvider()) as opened:
+        got, headers, body = await say(opened, f"{head}\nConnection: close")
+        assert got == status
+        assert headers["content-type"] == "application/problem+json"
+        assert json.loads(body)["ok"] is False
+
+
+@pytest.mark.parametrize("path", ["/v1/plan", "/v1/refresh", "/plugins/load", "/v1/entities/x"])
+async def test_odd_bodies_are_problems(tmp_path: Path, path: str) -> None:
+    """Bytes that are no text, and depths that nobody needs."""
+    async with web(tmp_path, SampleProvider()) as opened:
+        for body in (b'{"ticker": "\xff"}', b'{"data": ' + b"[" * 100_000, b"[]", b""):
+            response = await opened.client.request(
+                "PUT" if "entities" in path else "POST",
+                path,
+                content=body,
+                headers={"content-type": "application/json"},
+            )
+            assert response.status_code == 400, body[:20]
+            assert response.headers["content-type"] == "application/problem+json"
+        packed = await opened.client.post(
+            "/v1/plan",
+            content=b"{}",
+            headers={"content-type": "application/json", "content-encoding": "gzip"},
+        )
+        assert packed.status_code == 415
+
+
+async def test_old_clients_get_bodies_that_end(tmp_path: Path) -> None:
+    """HTTP/1.0 knows no pieces: its answers come whole."""
+    steady = SteadyProvider("minutes", step=60_000)
+    limits = HttpLimits(data=DataLimits(most_loaded=1_000, piece_records=2_000))
+    async with web(tmp_path, steady, limits=limits) as opened:
+        path = "/v1/data/minutes/A.csv?start=2020-01-01&end=2020-01-04"
+        whole = await opened.get(path)
+        status, headers, body = await say(opened, f"GET {path} HTTP/1.0\nHost: localhost")
+        assert (status, body) == (200, whole.content)
+        assert "transfer-encoding" not in headers
+        assert int(headers["content-length"]) == len(body)

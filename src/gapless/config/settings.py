@@ -153,10 +153,16 @@ class ApiSettings:
     max_head_bytes: int = _setting(
         64 * KIB, "request line and headers together", unit="bytes", least=KIB
     )
-    max_body_bytes: int = _setting(16 * MIB, "largest request body", unit="bytes", least=KIB)
+    max_body_bytes: int = _setting(4 * MIB, "largest request body", unit="bytes", least=KIB)
+    max_unsent_bytes: int = _setting(
+        512 * MIB,
+        "bytes of large answers that wait for their clients to read them; further ones wait",
+        unit="bytes",
+        least=MIB,
+    )
     max_connections: int = _setting(2_000, "connections open at once", least=1)
     max_streams: int = _setting(
-        8, "large answers under way at once; more of them wait", least=1
+        64, "answers of over 50,000 records under way at once; more of them wait", least=1
     )
 
 

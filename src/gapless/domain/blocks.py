@@ -11,7 +11,7 @@ import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, count
 from operator import add
 from typing import Any
@@ -206,7 +206,8 @@ def etag(total: int) -> str:
 class Block:
     """A stored run: the covered interval it belongs to, its generation, whether it is final.
 
-    `number` is the store's name for it, `None` for one that is not stored yet.
+    `number` is the store's name for it, `None` for one that is not stored yet. `sum` is the sum of
+    its records' hashes (stitching rule 18).
     """
 
     start: int
@@ -217,6 +218,7 @@ class Block:
     first: int
     last: int
     number: int | None = None
+    sum: int = field(default=0, compare=False)
 
     @property
     def interval(self) -> Interval:
@@ -242,6 +244,7 @@ class Piece:
             count=len(self.run),
             first=self.run.times[0],
             last=self.run.times[-1],
+            sum=self.run.sum(0, len(self.run)),
         )
 
 

@@ -15,7 +15,7 @@ from gapless.domain.coverage import Outcome, within
 from gapless.domain.intervals import Interval, intersect, subtract
 from gapless.domain.planning import Plan
 from gapless.domain.series import SeriesKey, parse_view_id
-from gapless.errors import GaplessError, NotFound
+from gapless.errors import GaplessError, InvalidQuery, NotFound, TooLarge
 from gapless.hub.answers import Answer
 from gapless.hub.entities import Listing
 from gapless.hub.hot import HotSeries
@@ -129,12 +129,23 @@ class Administration:
         parts = parse_view_id(id)
         if parts is not None and parts.source in self._hub.registry.names():
             view = await self._hub.entities.view(self._hub.registry.get(parts.source), id)
+            if view is not None and view.size > self._hub.options.max_listing_bytes:
+                raise TooLarge(
+                    f"{shortened(id)} has {view.size:,} bytes, more than an entity is shown with "
+                    "here (limits.max_listing_bytes); get its records from /v1/data"
+                )
             if view is not None:
                 return view
         raise NotFound(f"no entity {shortened(id)} is stored, and no range of that id is held")
 
     async def save_entity(self, entity: StoredEntity) -> bool:
         """Store an entity as it is; return whether it is new."""
+        parts = parse_view_id(entity.id)
+        if parts is not None and parts.source in self._hub.registry.names():
+            raise InvalidQuery(
+                f"{shortened(entity.id)} is the id of a range of {parts.source}, which the hub "
+                "answers from what it holds; store this under another id"
+            )
         store = self._hub.holdings.store
         known = await store.entities(EntityFilter(ids=(entity.id,)), 1)
         await store.save_entities([entity])

@@ -65,7 +65,9 @@ class HotRun:
             backslashes = (count(b"\\", i, j) for i, j in pairwise(edges))
             shifts = list(map(add, shifts, backslashes))
         moved = map(add, edges, accumulate(shifts, initial=0))
-        self._escaped, self._offsets = escape_text(text), array("q", moved)
+        # In this order, for another thread may be reading.
+        self._offsets = array("q", moved)
+        self._escaped = escape_text(text)
 
 
 class Validity:

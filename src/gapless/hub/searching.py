@@ -74,14 +74,15 @@ class Searcher:
             wanted = self.plan(provider, entry, search, now)
             if anew and not course.begun:
                 wanted = everything(wanted, reach(provider, search.key, now))
+                busy = self._flights.overlapping(search.key, wanted.gaps)
+                if busy:
+                    # What is under way may have been fetched before this was asked for.
+                    await self._flights.wait(busy)
+                    continue
             course.begun = True
             if course.bumps > self._options.max_bumps:
                 course.give_up(wanted, search.key)
             elif await self._advance(provider, entry, wanted, search, now, course):
-                continue
-            if most_loaded is not None and entry.state.count(search.asked) <= most_loaded:
-                at_hand = search.asked
-                most_loaded = None
                 continue
             answer = compose(
                 entry,
@@ -93,6 +94,11 @@ class Searcher:
                 requests=course.requests,
                 loaded=most_loaded is None,
             )
+            if most_loaded is not None:
+                count = entry.state.count(search.asked, answer.generation)
+                if count <= most_loaded:
+                    at_hand, most_loaded = search.asked, None
+                    continue
             self.check_size(answer)
             if anew:
                 answer = not_renewed(answer, course.failures)

@@ -70,6 +70,31 @@ class Outcome:
     result: Answer | Listing | GaplessError
 
 
+def error_of(reply: list[bytes] | Outcome | Rejected) -> GaplessError | None:
+    """Return what was wrong with a request, if anything."""
+    if isinstance(reply, Rejected):
+        return reply.error
+    if isinstance(reply, Outcome) and isinstance(reply.result, GaplessError):
+        return reply.result
+    return None
+
+
+def size_of(reply: list[bytes] | Outcome | Rejected) -> int:
+    """Return about how many bytes an answer has when it is encoded."""
+    if isinstance(reply, list):
+        return sum(map(len, reply))
+    if isinstance(reply, Outcome):
+        if isinstance(reply.result, Answer):
+            return reply.result.size * 5 // 4
+        if isinstance(reply.result, Listing):
+            sizes = (
+                one.size if isinstance(one, Answer) else len(one.data)
+                for one in reply.result.entities
+            )
+            return sum(sizes) * 5 // 4
+    return 0
+
+
 class Desk:
     """Answers request envelopes, at once where all is held.
 
@@ -107,7 +132,7 @@ class Desk:
         `door` is the one it came by, to be counted at; `None`: it is counted elsewhere.
         """
         now = self.clock.now_ms()
-        memorised = self.memos.reply(line, now)
+        memorised = self.memos.reply(line, now, counted=door is not None)
         if memorised is not None:
             return memorised
         started = perf_counter()
@@ -139,19 +164,20 @@ class Desk:
             self._count(door, result, started)
         return Outcome(envelope, query, result)
 
-    async def answer(self, line: bytes) -> tuple[bytes, GaplessError | None]:
-        """Answer a request that came by another door: its line, and what was wrong, if anything."""
+    async def outcome(self, line: bytes) -> list[bytes] | Outcome | Rejected:
+        """Answer a request that came by another door, which counts it; see `encoded`."""
         reply = self.at_once(line, door=None)
-        if isinstance(reply, Rejected):
-            return encode_rejected(reply, ts_ms=self.clock.now_ms()), reply.error
         if isinstance(reply, tuple):
             envelope, query = reply
             assert isinstance(query, ProviderRequest)
-            reply = await self.work(envelope, query, door=None)
-        if isinstance(reply, list):
-            return b"".join(reply), None
-        error = reply.result if isinstance(reply.result, GaplessError) else None
-        return b"".join(self.encode(reply)), error
+            return await self.work(envelope, query, door=None)
+        return reply
+
+    def encoded(self, reply: list[bytes] | Outcome | Rejected) -> bytes:
+        """Return the line that answers a request."""
+        if isinstance(reply, Rejected):
+            return encode_rejected(reply, ts_ms=self.clock.now_ms())
+        return b"".join(reply if isinstance(reply, list) else self.encode(reply))
 
     def encode(self, outcome: Outcome) -> list[bytes]:
         """Put an outcome into the bytes of its line."""

@@ -46,8 +46,11 @@ class Memos:
         self._size = 0
         self._memos: OrderedDict[bytes, Memo] = OrderedDict()
 
-    def reply(self, line: bytes, now_ms: int) -> list[bytes] | None:
-        """Return the parts of the answer to a line, if it is memorised and still holds."""
+    def reply(self, line: bytes, now_ms: int, counted: bool = True) -> list[bytes] | None:
+        """Return the parts of the answer to a line, if it is memorised and still holds.
+
+        Unless it is `counted`, the request is counted elsewhere; its records are here.
+        """
         match = _HEAD.match(line)
         if match is None:
             return None
@@ -57,7 +60,7 @@ class Memos:
             return None
         if memo.validity.current and (memo.fresh_until is None or now_ms < memo.fresh_until):
             self._memos.move_to_end(rest)
-            self.hits += 1
+            self.hits += counted
             self.points += memo.count
             return [ID_HEAD, match[1], memo.body, b"%d" % now_ms, memo.stitch]
         self._drop(rest)
@@ -77,9 +80,7 @@ class Memos:
             return
         if rest in self._memos:
             self._drop(rest)
-        self._memos[rest] = Memo(
-            body, frame.stitch, answer.count, until, answer.entry.validity
-        )
+        self._memos[rest] = Memo(body, frame.stitch, answer.count, until, answer.entry.validity)
         self._size += len(body) + len(rest)
         while self._size > self._limit:
             self._drop(next(iter(self._memos)))

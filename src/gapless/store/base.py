@@ -23,6 +23,8 @@ class SeriesState:
     """A series as one snapshot of the store shows it; `number` `None`: nothing is stored.
 
     `version` grows with every change. `bases` are (generation, ratio that led to it), in order.
+    `created` is when it was made, milliseconds UTC: one that was forgotten and fetched again is
+    another series.
     `coverage` and `blocks` ascend; those of an older generation stay until they are replaced.
     """
 
@@ -35,6 +37,7 @@ class SeriesState:
     meta: Mapping[str, Any] = field(default_factory=dict)
     coverage: tuple[Coverage, ...] = ()
     blocks: tuple[Block, ...] = ()
+    created: int = 0
 
     def count(self, interval: Interval, generation: int | None = None) -> int:
         """Count the records of the blocks over `interval`, those beyond its edges included.

@@ -69,6 +69,7 @@ def block_of(row: Any) -> Block:
         row.first_ms,
         row.last_ms,
         row.number,
+        int(row.etag, 16),
     )
 
 
@@ -154,6 +155,7 @@ def series_of(row: Any, coverage: Sequence[Coverage], blocks: Sequence[Block]) -
         meta=_meta(row.meta),
         coverage=tuple(coverage),
         blocks=tuple(blocks),
+        created=row.created_ms,
     )
 
 

@@ -44,6 +44,8 @@ series = Table(
     Column("basis_checked_at_ms", BigInteger),
     Column("bases", Text, nullable=False),
     Column("meta", Text, nullable=False),
+    # When it was made: a series that was forgotten and fetched again is another one.
+    Column("created_ms", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("provider", "ticker", "params"),
 )
 

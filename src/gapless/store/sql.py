@@ -68,6 +68,7 @@ _BLOCK_COLUMNS = (
     _e.records,
     _e.first_ms,
     _e.last_ms,
+    _e.etag,
 )
 
 # A block's text as bytes: it is ASCII, and as text the driver would decode it first.
@@ -306,6 +307,7 @@ def _apply(connection: Connection, change: Change, limit: int) -> Snapshot:
             change.compared_at if change.compared_at is not None else state.basis_checked_at
         ),
         meta=dict(change.meta) if change.meta is not None else state.meta,
+        created=change.at if state.number is None else state.created,
     )
     state = _write_series(connection, state)
     fresh: dict[int, Run] = {}
@@ -337,6 +339,7 @@ def _write_series(connection: Connection, state: SeriesState) -> SeriesState:
             provider=state.key.provider,
             ticker=state.key.ticker,
             params=rows.params_text(state.key),
+            created_ms=state.created,
             **values,
         )
     )

@@ -23,14 +23,12 @@ def restrain(launch: Launch) -> bool:
 
     Returns whether the priority is as low as it should be.
     """
-    with suppress(OSError):
-        os.nice(_NICE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (launch.memory_bytes, launch.memory_bytes))
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not sys.platform.startswith("linux"):
-        return True
+        return stand_back()
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500", "ascii")
     import ctypes
@@ -43,15 +41,20 @@ def restrain(launch: Launch) -> bool:
     return stand_back()
 
 
-def stand_back() -> bool:
-    """Give the process's session a low priority, too; return whether that is done.
+def stand_back(pid: int = 0) -> bool:
+    """Give a process (0: this one) and its session a low priority; return whether that is done.
 
-    A session of its own is a scheduling group of its own on most Linux systems, within which alone
+    The hub does so as soon as the process is there, the process itself where that was refused. A
+    session of its own is a scheduling group of its own on most Linux systems, within which alone
     a process's priority counts. Only a few such changes a second are allowed, so that it may have
     to be tried again.
     """
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, _NICE)
+    if not sys.platform.startswith("linux"):
+        return True
     try:
-        Path("/proc/self/autogroup").write_text(str(_NICE), "ascii")
+        Path("/proc", str(pid or "self"), "autogroup").write_text(str(_NICE), "ascii")
     except OSError as error:
         return error.errno != errno.EAGAIN
     return True

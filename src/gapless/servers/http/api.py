@@ -64,6 +64,8 @@ def _handlers() -> ExceptionHandlersMap:
         GaplessError: _told,
         ValidationException: _invalid,
         HTTPException: _refused,
+        UnicodeDecodeError: _unreadable,
+        RecursionError: _unreadable,
         Exception: _fault,
     }
 
@@ -81,6 +83,11 @@ def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Res
         if isinstance(item, dict)
     ]
     return _response(request, InvalidQuery("; ".join(found) or error.detail), error.status_code)
+
+
+def _unreadable(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    what = "nested too deeply" if isinstance(error, RecursionError) else "no valid UTF-8"
+    return _response(request, InvalidQuery(f"the body is {what}"))
 
 
 def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

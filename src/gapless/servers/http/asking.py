@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,14 +37,20 @@ _TRUTH: Final[Mapping[str, bool]] = {
 _SUFFIXES: Final = frozenset(format.suffix.removeprefix(".") for format in Format)
 _MOST_COLUMNS: Final = 1_000
 _MOST_KEYS: Final = 100
+_LONGEST_ACCEPT: Final = 1_000
+_COUNT: Final = re.compile("[0-9]{1,18}")
 
 
 class Cursor(msgspec.Struct, array_like=True, frozen=True):
-    """Where a page begins: its range in milliseconds UTC, the basis it is of, whose it is."""
+    """Where a page begins: its range in milliseconds UTC, and of what it is a page.
+
+    `generation` and `created` tell the basis and the series; `whose` its name, if not for certain.
+    """
 
     start: int
     end: int
     generation: int
+    created: int
     whose: int
 
     def text(self) -> str:
@@ -83,6 +90,8 @@ def read(
 
     A key that is none of ours is a parameter of the provider.
     """
+    if len(accept or "") > _LONGEST_ACCEPT:
+        raise InvalidQuery(f"Accept has {_LONGEST_ACCEPT:,} characters at the most")
     provider, ticker, suffix = _path(raw_path)
     values = query_of(query_string)
     asked = values.pop("format", None)
@@ -116,7 +125,7 @@ def read(
 
 
 def next_page(
-    raw_path: bytes, query_string: bytes, start: int, end: int, generation: int
+    raw_path: bytes, query_string: bytes, start: int, end: int, generation: int, created: int
 ) -> tuple[str, str]:
     """Return the cursor of the page that begins at `start`, and its path and query."""
     provider, ticker, suffix = _path(raw_path)
@@ -124,15 +133,17 @@ def next_page(
     if suffix is not None and "format" in values:
         ticker = f"{ticker}.{suffix}"
     params = {name: value for name, value in values.items() if name not in KEYS}
-    cursor = Cursor(start, end, generation, _whose(provider, ticker, params)).text()
+    cursor = Cursor(start, end, generation, created, _whose(provider, ticker, params)).text()
     path = quote(unquote(raw_path.decode("ascii")), safe="/:@!$&'()*+,;=~")
     return cursor, f"{path}?{urlencode({**values, 'cursor': cursor})}"
 
 
 def path_of(raw_path: bytes, prefix: str) -> tuple[str, str]:
     """Return the provider and the ticker in a path behind `prefix`, a ticker's slashes included."""
-    text = raw_path.decode("ascii", "replace").removeprefix(prefix)
-    provider, slash, rest = text.partition("/")
+    text = raw_path.decode("ascii", "replace")
+    if not text.startswith(prefix):
+        raise InvalidQuery(f"write the path plainly, as {prefix}PROVIDER/TICKER")
+    provider, slash, rest = text.removeprefix(prefix).partition("/")
     ticker = _decoded(rest, "ticker")
     if not slash or not ticker:
         raise InvalidQuery(f"expected {prefix}PROVIDER/TICKER; the ticker is missing")
@@ -199,7 +210,7 @@ def query_of(query_string: bytes) -> dict[str, str]:
 def _limit(text: str | None, most: int) -> int:
     if text is None:
         return most
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:20]) <= most:
+    if not _COUNT.fullmatch(text) or not 1 <= int(text) <= most:
         raise InvalidQuery(f"limit={text[:60]}: expected a whole number from 1 to {most:,}")
     return int(text)
 

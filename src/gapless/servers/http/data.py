@@ -7,37 +7,52 @@ sent a piece at a time.
 from __future__ import annotations
 
 import asyncio
-import zlib
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
 
 import xxhash
 
 from gapless.clock import Clock
 from gapless.domain.blocks import Run, etag
-from gapless.domain.intervals import Interval
-from gapless.errors import InvalidQuery, Overloaded
+from gapless.errors import InvalidQuery, Overloaded, TooLarge
 from gapless.hub.answers import Answer, State
+from gapless.hub.hot import Validity
 from gapless.hub.hub import Hub
 from gapless.servers.http import asking
 from gapless.servers.http.asking import DataRequest
-from gapless.servers.http.frames import Schema, merge, schema_of
-from gapless.servers.http.reading import Page, Piece, Reader
+from gapless.servers.http.bodies import Bodies, in_one_piece
+from gapless.servers.http.formats import Format
+from gapless.servers.http.reading import Page, Reader
 from gapless.servers.http.replies import Asked, Replies, Reply, Tags
 from gapless.servers.http.stitching import stitch_headers
-from gapless.servers.http.writers import Writer, needs_schema, writer_for
+from gapless.servers.http.writers import needs_schema
 
-T = TypeVar("T")
-
-# From this size on text is joined and pressed away from the loop.
+# From this size on text is put together away from the loop.
 _LARGE_BYTES = 1 << 20
-_MOST_SCHEMAS = 20_000
+# A loaded answer of more text is sent in pieces all the same.
+_MOST_LOADED_BYTES = 8 << 20
+# How long a file that is read by ranges stays as its reader first saw it.
+_SNAPSHOT_MS = 30_000
 _LONGEST_WAIT_S = 30.0
-_GZIP = {"level": 5, "wbits": 31}
+# Large bodies that are gathered in memory at once.
+_GATHERED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class DataLimits:
+    """What answers may take.
+
+    `memo_bytes`: for those that are kept ready. `streams`: large ones under way at once.
+    `most_loaded`: an answer of more records is large, and not taken into memory as a whole.
+    `piece_records`: how many of its records are read at once.
+    """
+
+    memo_bytes: int = 128 << 20
+    streams: int = 64
+    most_loaded: int = 50_000
+    piece_records: int = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +62,6 @@ class _Part:
     answer: Answer
     page: Page
     runs: tuple[Run, ...] | None
-
-    @property
-    def size(self) -> int:
-        """How many bytes the text of its runs has."""
-        return sum(len(run.text) for run in self.runs or ())
-
-
-@dataclass(frozen=True, slots=True)
-class DataLimits:
-    """What answers may take.
-
-    `memo_bytes`: for those that are kept ready. `streams`: large ones put together at once.
-    `most_loaded`: an answer of more records is large, and not taken into memory as a whole.
-    `piece_records`: how many of its records are read at once.
-    """
-
-    memo_bytes: int = 128 << 20
-    streams: int = 8
-    most_loaded: int = 50_000
-    piece_records: int = 32_768
 
 
 class Data:
@@ -83,53 +78,65 @@ class Data:
         self._limits = limits
         self._hub = hub
         self._clock = clock
-        self._executor = executor
+        self._bodies = Bodies(executor)
         self._replies = Replies(limits.memo_bytes)
+        self._snapshots = Replies(limits.memo_bytes // 4)
         self._streams = asyncio.Semaphore(limits.streams)
-        # What the records of a block look like as columns, by the block's number.
-        self._schemas: OrderedDict[int, Schema] = OrderedDict()
-
-    def read(self, asked: Asked) -> DataRequest:
-        """Read a request; raise `InvalidQuery` for what makes no sense."""
-        raw_path, query, accept, encoding = asked
-        return asking.read(
-            raw_path,
-            query,
-            accept.decode("latin-1") or None,
-            encoding.decode("latin-1") or None,
-            self._hub.options.max_records,
-        )
+        self._gathering = asyncio.Semaphore(_GATHERED)
+        # What is being put together to be kept ready.
+        self._keeping: set[Asked] = set()
 
     def at_once(self, asked: Asked) -> Reply | None:
         """Answer without waiting what is kept ready, or held and asked for as plain JSON."""
-        now = self._clock.now_ms()
-        kept = self._replies.find(asked, now)
+        kept = self._replies.find(asked, self._clock.now_ms())
         if kept is not None:
             return kept
-        request = self.read(asked)
+        request = self._read(asked)
         if not request.plain or request.cursor is not None:
             return None
-        answer = self._hub.held(request.query)
+        try:
+            answer = self._hub.held(request.query)
+        except TooLarge:
+            # It comes in pages.
+            return None
         if answer is None or answer.size > _LARGE_BYTES or answer.count > request.limit:
             return None
-        runs = tuple(one.run.run.cut(answer.asked) for one in answer.slices)
-        part = _Part(answer, Page(answer.count, answer.asked, False), runs)
+        part = _Part(answer, _whole_page(answer), None)
         return self._keep(asked, part, self._whole(asked, request, part, answer.text()))
 
     async def reply(self, asked: Asked, whole: bool = False) -> Reply:
         """Answer a request, going upstream for its gaps; raise what it fails with.
 
-        `whole`: a body in one piece is wanted, because its length or a range of it is asked for;
-        one that is too large for that comes in pieces all the same.
+        `whole`: a body in one piece is wanted, because its length or a range of it is asked for.
+        One that is too large for that comes in pieces all the same; one that may yet change stays
+        as it is for so long that its reader can have all ranges of it.
         """
-        request = self.read(asked)
+        now = self._clock.now_ms()
+        found = self._snapshots.find(asked, now) if whole else None
+        if found is not None:
+            return found
+        request = self._read(asked)
         part = await self._part(request, await self._answer(request))
         if part.runs is not None:
             body: bytes | None = await self._body(request, part)
+        elif whole or request.format is Format.PARQUET:
+            kept = self._replies.find(asked, now)
+            body = await self._gathered(request, part) if kept is None else None
+            if kept is not None:
+                return kept
         else:
-            body = await self._gathered(request, part) if whole else None
+            body = None
         if body is not None:
-            return self._keep(asked, part, self._whole(asked, request, part, body))
+            made = body
+            if len(made) < _LARGE_BYTES:
+                reply = self._whole(asked, request, part, made)
+            else:
+                reply = await self._bodies.away(lambda: self._whole(asked, request, part, made))
+            if whole and not reply.tags:
+                reply = replace(reply, headers=_ranged(reply.headers))
+                self._snapshots.keep(asked, reply, now + _SNAPSHOT_MS, Validity(), now)
+                return reply
+            return self._keep(asked, part, reply)
         tags = _tags(request, part)
         return Reply(
             200,
@@ -141,54 +148,85 @@ class Data:
 
     # What is asked, from the hub
 
+    def _read(self, asked: Asked) -> DataRequest:
+        raw_path, query, accept, encoding = asked
+        return asking.read(
+            raw_path,
+            query,
+            accept.decode("latin-1") or None,
+            encoding.decode("latin-1") or None,
+            self._hub.options.max_records,
+        )
+
     async def _answer(self, request: DataRequest) -> Answer:
         answer = await self._hub.records(
             request.query, request.strict, min(self._limits.most_loaded, request.limit)
         )
         cursor = request.cursor
-        if cursor is not None and cursor.generation != answer.generation:
+        now_is = (answer.generation, answer.entry.state.created)
+        if cursor is not None and (cursor.generation, cursor.created) != now_is:
             raise InvalidQuery(
                 f"{answer.key.text} is on another basis since the first page was read (a split, "
-                "a dividend); pages of two bases do not fit, so begin again without the cursor"
+                "a dividend), or was forgotten meanwhile; pages of the two do not fit, so begin "
+                "again without the cursor"
             )
         return answer
 
     async def _part(self, request: DataRequest, answer: Answer) -> _Part:
         """Return the page of an answer that is sent, with its runs unless it is large."""
-        if answer.loaded:
+        if answer.loaded and answer.size <= _MOST_LOADED_BYTES:
             runs = tuple(one.run.run.cut(answer.asked) for one in answer.slices)
-            return _Part(answer, Page(answer.count, answer.asked, False), runs)
+            return _Part(answer, _whole_page(answer), runs)
         reader = self._reader(answer)
         page = await reader.page(request.limit)
-        if page.count > self._limits.most_loaded:
+        if answer.loaded or page.count > self._limits.most_loaded:
             return _Part(answer, page, None)
-        async with aclosing(reader.pieces(page.interval)) as pieces:
-            found = tuple([run async for piece in pieces for run in piece.runs])
-        return _Part(answer, page, found)
+        async with aclosing(reader.pieces(page)) as pieces:
+            found = [run async for piece in pieces for run in piece.runs]
+        if sum(len(run.text) for run in found) > _MOST_LOADED_BYTES:
+            return _Part(answer, page, None)
+        return _Part(answer, page, tuple(found))
 
     def _reader(self, answer: Answer) -> Reader:
         return Reader(self._hub.holdings, answer, self._limits.piece_records)
-
-    # Answers in one piece
-
-    async def _body(self, request: DataRequest, part: _Part) -> bytes:
-        """Return the whole body; what takes long is done away from the loop."""
-        known = self._declared(part.answer)
-        plain = not (request.gzip or needs_schema(request.format, request.columns or None))
-        if plain and part.size < _LARGE_BYTES:
-            return _written(request, part.runs or (), known)
-        return await self._away(lambda: _written(request, part.runs or (), known))
 
     def _declared(self, answer: Answer) -> Sequence[str]:
         """Return the columns that the provider says its records have."""
         info = self._hub.registry.get(answer.key.provider).info
         return ("timestamp", *info.columns) if info.columns else ()
 
+    # Answers in one piece
+
+    async def _body(self, request: DataRequest, part: _Part) -> bytes:
+        """Return the whole body; what takes long is done away from the loop."""
+        runs, known = part.runs or (), self._declared(part.answer)
+        quick = not (request.gzip or needs_schema(request.format, request.columns or None))
+        if quick and sum(len(run.text) for run in runs) < _LARGE_BYTES:
+            return in_one_piece(request, runs, known)
+        return await self._bodies.away(lambda: in_one_piece(request, runs, known))
+
+    async def _gathered(self, request: DataRequest, part: _Part) -> bytes | None:
+        """Return a large body in one piece; `None` where it is too large to be kept.
+
+        Parquet is: its end can only be written when everything is there.
+        """
+        most = None if request.format is Format.PARQUET else self._replies.most
+        found: list[bytes] = []
+        size = 0
+        async with _turn(self._gathering, "bodies are put together"):
+            async with aclosing(self._pieces(request, part)) as pieces:
+                async for piece in pieces:
+                    size += len(piece)
+                    if most is not None and size > most:
+                        return None
+                    found.append(piece)
+            return await self._bodies.away(lambda: b"".join(found))
+
     def _whole(self, asked: Asked, request: DataRequest, part: _Part, body: bytes) -> Reply:
         tags = _tags(request, part, body)
         headers = (
             *self._headers(asked, request, part, tags),
-            (b"accept-ranges", b"bytes"),
+            (b"accept-ranges", b"bytes" if tags else b"none"),
             (b"content-length", b"%d" % len(body)),
         )
         return Reply(200, headers, body, tags, *_points(part))
@@ -202,118 +240,48 @@ class Data:
 
     # Answers in several pieces
 
+    def _pieces(self, request: DataRequest, part: _Part) -> AsyncGenerator[bytes, None]:
+        known = self._declared(part.answer)
+        return self._bodies.pieces(request, self._reader(part.answer), part.page, known)
+
     async def _stream(
         self, asked: Asked, request: DataRequest, part: _Part
     ) -> AsyncGenerator[bytes, None]:
         """Yield the body piece by piece; what took work and is not too large is kept ready."""
-        kept: list[bytes] | None = [] if request.format.columnar else None
+        kept: list[bytes] | None = None
+        if request.format.columnar and asked not in self._keeping:
+            self._keeping.add(asked)
+            kept = []
+        keeps = kept is not None
         size = 0
-        async with aclosing(self._pieces(request, part)) as pieces:
-            async for piece in pieces:
-                size += len(piece)
-                if kept is not None and size <= self._replies.most:
-                    kept.append(piece)
-                else:
+        last = b""
+        try:
+            async with (
+                _turn(self._streams, "answers are under way (api.max_streams)"),
+                aclosing(self._pieces(request, part)) as pieces,
+            ):
+                async for piece in pieces:
+                    # One piece behind: it is kept before its reader has the end of it and leaves.
+                    if last:
+                        yield last
+                    last = piece
+                    size += len(piece)
+                    if kept is not None and size <= self._replies.most:
+                        kept.append(piece)
+                    else:
+                        kept = None
+                if kept is not None:
+                    found = kept
+                    reply = await self._bodies.away(
+                        lambda: self._whole(asked, request, part, b"".join(found))
+                    )
+                    self._keep(asked, part, reply)
                     kept = None
-                yield piece
-        if kept is not None:
-            pieces_kept = kept
-            reply = await self._away(
-                lambda: self._whole(asked, request, part, b"".join(pieces_kept))
-            )
-            self._keep(asked, part, reply)
-
-    async def _gathered(self, request: DataRequest, part: _Part) -> bytes | None:
-        """Return the body in one piece; `None` where it is too large to be kept."""
-        found: list[bytes] = []
-        size = 0
-        async with aclosing(self._pieces(request, part)) as pieces:
-            async for piece in pieces:
-                size += len(piece)
-                if size > self._replies.most:
-                    return None
-                found.append(piece)
-        return await self._away(lambda: b"".join(found))
-
-    async def _pieces(self, request: DataRequest, part: _Part) -> AsyncGenerator[bytes, None]:
-        """Yield the body: pieces are read and put into their format one ahead of the client."""
-        answer, interval = part.answer, part.page.interval
-        async with self._turn():
-            schema = await self._schema(request, answer, interval)
-            writer = writer_for(request.format, schema, request.columns or None)
-            press = zlib.compressobj(**_GZIP) if request.gzip else None  # type: ignore[arg-type]
-            try:
-                async with aclosing(self._bodies(answer, interval, writer)) as bodies:
-                    async for body in bodies:
-                        if sent := await self._pressed(press, body):
-                            yield sent
-                if press is not None:
-                    yield press.flush()
-            finally:
-                writer.close()
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncGenerator[None, None]:
-        """Hold one of the places for large answers, each of which costs some memory."""
-        try:
-            async with asyncio.timeout(_LONGEST_WAIT_S):
-                await self._streams.acquire()
-        except TimeoutError:
-            raise Overloaded(
-                f"{self._limits.streams} large answers are under way (api.max_streams), and none "
-                f"of them has ended within {_LONGEST_WAIT_S:g} s; try again",
-                retry_after_s=_LONGEST_WAIT_S,
-            ) from None
-        try:
-            yield
+                    found.clear()
+                yield last
         finally:
-            self._streams.release()
-
-    async def _bodies(
-        self, answer: Answer, interval: Interval, writer: Writer
-    ) -> AsyncGenerator[bytes, None]:
-        yield writer.head()
-        reader = self._reader(answer)
-        async with aclosing(_ahead(reader.pieces(interval))) as pieces:
-            async for piece in pieces:
-                yield await self._away(lambda piece=piece: writer.batch(piece.runs))  # type: ignore[misc]
-        yield await self._away(writer.tail)
-
-    async def _schema(
-        self, request: DataRequest, answer: Answer, interval: Interval
-    ) -> Schema | None:
-        """Return what all records together look like as columns, where the format needs it."""
-        if not needs_schema(request.format, request.columns or None):
-            return None
-        schema = schema_of((), self._declared(answer))
-        pieces = self._reader(answer).pieces(interval)
-        async with aclosing(_ahead(pieces)) as found:
-            async for piece in found:
-                schema = merge(schema, await self._away(lambda p=piece: self._looks(p)))  # type: ignore[misc]
-        return schema
-
-    def _looks(self, piece: Piece) -> Schema:
-        """Return the schema of a piece; blocks are looked at once."""
-        result: Schema | None = None
-        for number, run in zip(piece.numbers, piece.runs, strict=True):
-            schema = None if number is None else self._schemas.get(number)
-            if schema is None:
-                schema = schema_of([run])
-                if number is not None:
-                    self._schemas[number] = schema
-                while len(self._schemas) > _MOST_SCHEMAS:
-                    self._schemas.popitem(last=False)
-            result = schema if result is None else merge(result, schema)
-        assert result is not None
-        return result
-
-    async def _pressed(self, press: object, body: bytes) -> bytes:
-        if press is None or not body:
-            return body
-        return await self._away(lambda: press.compress(body))  # type: ignore[attr-defined]
-
-    async def _away(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            if keeps:
+                self._keeping.discard(asked)
 
     # Headers
 
@@ -336,7 +304,12 @@ class Data:
             headers.append((b"cache-control", b"no-store"))
         if page.more:
             cursor, link = asking.next_page(
-                asked[0], asked[1], page.interval.end, answer.asked.end, answer.generation
+                asked[0],
+                asked[1],
+                page.interval.end,
+                answer.asked.end,
+                answer.generation,
+                answer.entry.state.created,
             )
             headers += [
                 (b"gapless-next", cursor.encode()),
@@ -345,52 +318,57 @@ class Data:
         return headers
 
 
-def _written(request: DataRequest, runs: Sequence[Run], known: Sequence[str]) -> bytes:
-    """Return a body in one piece; it blocks as long as that takes."""
-    columns = request.columns or None
-    runs = [run for run in runs if len(run)]
-    schema = schema_of(runs, known) if needs_schema(request.format, columns) else None
-    writer = writer_for(request.format, schema, columns)
+@asynccontextmanager
+async def _turn(places: asyncio.Semaphore, what: str) -> AsyncGenerator[None, None]:
+    """Hold one of the places for large answers, each of which costs some memory."""
     try:
-        batches = [writer.batch(runs)] if runs else []
-        body = b"".join([writer.head(), *batches, writer.tail()])
+        async with asyncio.timeout(_LONGEST_WAIT_S):
+            await places.acquire()
+    except TimeoutError:
+        raise Overloaded(
+            f"as many large {what} as may be at once, and none of them has ended within "
+            f"{_LONGEST_WAIT_S:g} s; try again",
+            retry_after_s=_LONGEST_WAIT_S,
+        ) from None
+    try:
+        yield
     finally:
-        writer.close()
-    return zlib.compress(body, **_GZIP) if request.gzip else body
+        places.release()
+
+
+def _whole_page(answer: Answer) -> Page:
+    total = sum(one.run.run.sum(one.i, one.j) for one in answer.slices)
+    return Page(answer.count, answer.asked, False, total)
+
+
+def _ranged(headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
+    return [(name, b"bytes" if name == b"accept-ranges" else value) for name, value in headers]
 
 
 def _tags(request: DataRequest, part: _Part, body: bytes | None = None) -> Tags:
     """Return the entity tags of what is sent, the one that is told first; none: it may change.
 
-    Of records in memory a tag is made of their own (stitching rule 18). Of others it is made of
-    the blocks that they lie in: the number of a block is never used twice, and what is in it
-    never changes. Where the same records may come as other bytes that is a weak one; a body that
-    is there as a whole has a strong one besides, for ranges of it may be asked for.
+    A tag is made of the records' own (stitching rule 18). Where the same records may come as
+    other bytes it is a weak one; a body that is there as a whole has a strong one besides, for
+    ranges of it may be asked for.
     """
-    answer, page = part.answer, part.page
+    answer = part.answer
     if answer.state is not State.READY or answer.refresh_after is not None:
         return ()
-    if part.runs is not None:
-        total = sum(run.sum(0, len(run)) for run in part.runs)
-    else:
-        numbers = [
-            block.number
-            for block in answer.entry.state.blocks
-            if block.generation == answer.generation and block.interval.overlaps(page.interval)
-        ]
-        total = xxhash.xxh3_64_intdigest(repr((numbers, page.interval)).encode())
     form = request.format.value
     if request.columns:
         form += "-" + xxhash.xxh3_64_hexdigest(",".join(request.columns).encode())
     if request.gzip:
         form += "-gzip"
-    tag = f'"{etag(total)}-{form}"'.encode()
-    if request.format.is_text and not request.gzip:
+    tag = f'"{etag(part.page.total)}-{form}"'.encode()
+    if request.format.is_text and not request.gzip and part.page.count:
         return (tag,)
     weak = b"W/" + tag
     if body is None:
         return (weak,)
-    return f'"{xxhash.xxh3_64_hexdigest(body)}-{form}-bytes"'.encode(), weak
+    strong = f'"{xxhash.xxh3_64_hexdigest(body)}-{form}-bytes"'.encode()
+    # Without records all that is there is the columns, which records do not tell.
+    return (strong, weak) if part.page.count else (strong,)
 
 
 def _points(part: _Part) -> tuple[int, int]:
@@ -406,19 +384,3 @@ def _points(part: _Part) -> tuple[int, int]:
         fetched = sum(j - i for i, j in bounds)
     fetched = min(fetched, count)
     return count - fetched, fetched
-
-
-async def _ahead(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
-    """Yield pieces, the next one being read while one is worked on."""
-    coming: asyncio.Task[Piece | None] = asyncio.ensure_future(_next(pieces))
-    try:
-        while (piece := await coming) is not None:
-            coming = asyncio.ensure_future(_next(pieces))
-            yield piece
-    finally:
-        coming.cancel()
-        await asyncio.wait([coming])
-
-
-async def _next(pieces: AsyncGenerator[Piece, None]) -> Piece | None:
-    return await anext(pieces, None)

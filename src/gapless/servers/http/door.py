@@ -12,6 +12,7 @@ from gapless.hub.hub import Hub
 from gapless.hub.plugins import Plugins
 from gapless.servers.desk import Desk
 from gapless.servers.http.api import application
+from gapless.servers.http.budget import ByteBudget
 from gapless.servers.http.data import Data, DataLimits
 from gapless.servers.http.gate import Gate
 from gapless.servers.http.hosts import Hosts
@@ -35,7 +36,9 @@ class HttpLimits:
 
     receipt: ReceiptLimits = field(default_factory=ReceiptLimits)
     data: DataLimits = field(default_factory=DataLimits)
-    max_body_bytes: int = 16 << 20
+    max_body_bytes: int = 4 << 20
+    max_line_bytes: int = 1 << 20
+    max_unsent_bytes: int = 512 << 20
     hosts: tuple[str, ...] = ()
 
 
@@ -64,12 +67,13 @@ class HttpDoor:
         """Listen; return the address that is open, with the port that a 0 became."""
         limits, desk = self._limits, self._desk
         data = Data(self._hub, self._clock, self._executor, limits.data)
+        budget = ByteBudget(limits.max_unsent_bytes)
         administration = Administration(self._hub)
         registry, store = self._hub.registry, self._hub.holdings.store
         figures = Figures(self._hub, desk.meter, desk.memos, self._connections, self._restarts)
         app = application(
             [
-                *query_routes(desk, data, desk.meter),
+                *query_routes(desk, data, desk.meter, budget, limits.max_line_bytes),
                 *provider_routes(registry, administration, self._disabled),
                 *plugin_routes(self._plugins),
                 *series_routes(administration, registry, self._clock),
@@ -79,7 +83,7 @@ class HttpDoor:
             ],
             limits.max_body_bytes,
         )
-        gate = Gate(app, data, Hosts(host, limits.hosts), desk.meter)
+        gate = Gate(app, data, Hosts(host, limits.hosts), desk.meter, budget)
         self._server = HttpServer(gate, limits.receipt)
         return await self._server.open(host, port)
 

@@ -5,15 +5,17 @@ A bare ASGI application, because a framework costs more than a held answer does.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from time import perf_counter
 from typing import cast
 
 import structlog
-from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from gapless.errors import Forbidden, GaplessError, InvalidQuery
-from gapless.servers.http.asking import PATH
+from gapless.errors import Forbidden, GaplessError, InternalError, InvalidQuery, Overloaded
+from gapless.servers.http.asking import PATH, takes_gzip
+from gapless.servers.http.budget import ByteBudget
 from gapless.servers.http.data import Data
 from gapless.servers.http.hosts import SAFE_METHODS, Hosts, crosses_sites
 from gapless.servers.http.replies import Asked
@@ -23,6 +25,8 @@ from gapless.servers.meter import OK, Meter
 _log = structlog.get_logger("gapless.http")
 
 _MOST_REMEMBERED_HOSTS = 1_000
+_LONGEST_HOST = 255
+_OWN_SITE = frozenset({b"same-origin", b"none"})
 # Where a handler notes, in the scope's state, which error it answered with.
 OUTCOME = "gapless_outcome"
 
@@ -30,11 +34,14 @@ OUTCOME = "gapless_outcome"
 class Gate:
     """The application that the server runs."""
 
-    def __init__(self, app: ASGIApp, data: Data, hosts: Hosts, meter: Meter) -> None:
+    def __init__(
+        self, app: ASGIApp, data: Data, hosts: Hosts, meter: Meter, budget: ByteBudget
+    ) -> None:
         self._app = app
         self._data = data
         self._hosts = hosts
         self._meter = meter
+        self._budget = budget
         self._known: dict[bytes, bool] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,9 +49,10 @@ class Gate:
         http = cast("HTTPScope", scope)
         started = perf_counter()
         headers = dict(http["headers"])
+        sending = _Sending(send)
         outcome = OK
         try:
-            refusal = self._refusal(http["method"], headers)
+            refusal = self._refusal(http, headers)
             if refusal is not None:
                 error, status = refusal
                 outcome = error.code
@@ -53,35 +61,54 @@ class Gate:
             if http["method"] == "GET" and http["path"].startswith(PATH):
                 reply = self._data.at_once(asked_of(http, headers))
                 if reply is not None:
-                    self._meter.points(reply.cached, reply.fetched)
-                    await send_reply(reply, "GET", headers, receive, send, started)
+                    sent = await send_reply(
+                        reply, "GET", headers, receive, sending, started, self._budget
+                    )
+                    if sent:
+                        self._meter.points(reply.cached, reply.fetched)
                     return
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, sending)
             outcome = http["state"].get(OUTCOME, OK)
         except GaplessError as error:
             outcome = error.code
-            await send_problem(error, send)
+            await sending.problem(error)
+        except asyncio.CancelledError:
+            stopping = Overloaded("the hub is stopping; ask again", retry_after_s=1)
+            outcome = stopping.code
+            await sending.problem(stopping)
+        except Exception:
+            _log.exception("a request failed in a way it should not")
+            fault = InternalError("the hub failed in a way it should not; its log has the details")
+            outcome = fault.code
+            await sending.problem(fault)
         finally:
             self._meter.request("http", outcome, perf_counter() - started)
 
     def _refusal(
-        self, method: str, headers: Mapping[bytes, bytes]
+        self, http: HTTPScope, headers: Mapping[bytes, bytes]
     ) -> tuple[GaplessError, int | None] | None:
         """Return why a request goes no further, and the status that says so."""
+        method = http["method"]
         host = headers.get(b"host", b"")
+        if _twice(http, b"host"):
+            return InvalidQuery("the request has more than one Host"), None
         allowed = self._known.get(host)
         if allowed is None:
             allowed = self._hosts.allows(host.decode("latin-1"))
-            if len(self._known) < _MOST_REMEMBERED_HOSTS:
+            if len(self._known) < _MOST_REMEMBERED_HOSTS and len(host) <= _LONGEST_HOST:
                 self._known[host] = allowed
         if not allowed:
             return Forbidden(
                 f"this hub is not addressed as {host.decode('latin-1')[:60]!r}; use localhost, or "
                 "add the name to the setting api.hosts"
             ), None
+        site = headers.get(b"sec-fetch-site")
         if method in SAFE_METHODS:
+            if site is not None and site not in _OWN_SITE and http["path"].startswith(PATH):
+                # It may go upstream, and nobody there could read the answer anyway.
+                return Forbidden("another site's page may not ask for data here"), None
             return None
-        origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
+        origin = headers.get(b"origin")
         if crosses_sites(
             method,
             host.decode("latin-1"),
@@ -89,6 +116,8 @@ class Gate:
             None if site is None else site.decode("latin-1"),
         ):
             return Forbidden("another site's page may not change anything here"), None
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            return InvalidQuery("the body must be sent as it is, without Content-Encoding"), 415
         if _has_body(headers) and not _is_json(headers.get(b"content-type", b"")):
             return InvalidQuery(
                 "the body must be JSON: send it with content-type: application/json"
@@ -98,12 +127,36 @@ class Gate:
 
 def asked_of(scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Asked:
     """Return what chooses the answer to a request for data."""
+    encoding = headers.get(b"accept-encoding")
     return (
         scope["raw_path"],
         scope["query_string"],
         headers.get(b"accept", b""),
-        headers.get(b"accept-encoding", b""),
+        # Told apart by what is made of it, so that all who take gzip find the same.
+        b"gzip" if encoding and takes_gzip(encoding.decode("latin-1")) else b"",
     )
+
+
+class _Sending:
+    """The way back to the client, and whether anything has gone it yet."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._begun = False
+
+    async def __call__(self, message: Message) -> None:
+        """Send a message."""
+        self._begun = True
+        await self._send(message)
+
+    async def problem(self, error: GaplessError) -> None:
+        """Say what went wrong, if there is still a way to; otherwise the server hangs up."""
+        if not self._begun:
+            await send_problem(error, self)
+
+
+def _twice(http: HTTPScope, wanted: bytes) -> bool:
+    return sum(name == wanted for name, _ in http["headers"]) > 1
 
 
 def _has_body(headers: Mapping[bytes, bytes]) -> bool:

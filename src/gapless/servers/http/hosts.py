@@ -50,7 +50,10 @@ def crosses_sites(method: str, host: str, origin: str | None, fetch_site: str | 
         return True
     if origin is None:
         return False
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return True
     return parts.scheme not in ("http", "https") or parts.netloc.lower() != host.lower()
 
 

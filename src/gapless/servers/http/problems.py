@@ -15,6 +15,7 @@ from gapless.protocol.messages import ErrorBody
 from gapless.servers.http.formats import NotAcceptable
 
 MEDIA_TYPE: Final = "application/problem+json"
+_LONGEST_PAUSE_S: Final = 86_400
 
 # The most particular class first.
 _STATUS: Final[tuple[tuple[type[GaplessError], HTTPStatus], ...]] = (
@@ -88,7 +89,10 @@ def headers_of(problem: Problem) -> Mapping[str, str]:
     """Return the headers that go with a problem document."""
     if problem.retry_after_s is None:
         return _PLAIN
-    return {**_PLAIN, "retry-after": str(max(1, round(problem.retry_after_s)))}
+    return {
+        **_PLAIN,
+        "retry-after": str(min(_LONGEST_PAUSE_S, max(1, round(problem.retry_after_s)))),
+    }
 
 
 _PLAIN: Final = MappingProxyType({"cache-control": "no-store"})

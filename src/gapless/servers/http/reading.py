@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from gapless.domain.blocks import Block, Run
-from gapless.domain.intervals import Interval, covers, intersect
+from gapless.domain.intervals import Interval
 from gapless.errors import Overloaded
 from gapless.hub.answers import Answer
 from gapless.hub.holdings import Holdings
@@ -17,6 +17,9 @@ from gapless.store.base import SeriesState
 
 # How often an answer may be overtaken before it is given up.
 _MOST_READS = 50
+_MOST_BLOCKS = 500
+_PIECE_BYTES = 4 << 20
+_MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +32,22 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The first records of an answer: how many, in which range; `more`: whether others follow."""
+    """The first records of an answer: how many, in which range; `more`: whether others follow.
+
+    `total` is the sum of their hashes (stitching rule 18).
+    """
 
     count: int
     interval: Interval
     more: bool
+    total: int
 
 
 class Reader:
-    """Reads an answer that came without its slices from the store."""
+    """Reads an answer that came without its slices from the store.
+
+    `piece_records` are the most records of a piece, unless a single block has more.
+    """
 
     def __init__(self, holdings: Holdings, answer: Answer, piece_records: int) -> None:
         self._holdings = holdings
@@ -47,39 +57,40 @@ class Reader:
     async def page(self, limit: int) -> Page:
         """Return the page of the first `limit` records; the runs at its ends are read for it."""
         asked = self._answer.asked
-        count = 0
+        count = total = 0
         for block in self._blocks(self._answer.entry.state, asked):
-            inside = block.count
-            if not asked.contains(Interval(block.first, block.last + 1)):
-                inside = _within(await self._run(block), asked)
+            inside, hashes = await self._within(block, asked)
             if count + inside > limit:
                 run = (await self._run(block)).cut(asked)
-                return Page(limit, Interval(asked.start, run.times[limit - count]), True)
+                end = run.times[limit - count]
+                total += run.sum(0, limit - count)
+                return Page(limit, Interval(asked.start, end), True, total & _MASK)
             count += inside
-        return Page(count, asked, False)
+            total += hashes
+        return Page(count, asked, False, total & _MASK)
 
-    async def pieces(self, interval: Interval) -> AsyncGenerator[Piece, None]:
-        """Yield the records of `interval` in order, a piece at a time.
+    async def pieces(self, page: Page) -> AsyncGenerator[Piece, None]:
+        """Yield the records of a page in order, a piece at a time.
 
         A series that is laid out anew meanwhile is read on from where this was. Raises
-        `Overloaded` where it is not of the same basis, or not as complete, any more: no answer
-        that has begun may go on then.
+        `Overloaded` where what is left of it are not the very same records any more: an answer
+        that has begun may not go on with others.
         """
         state = self._answer.entry.state
-        at = interval.start
-        overtaken = 0
-        while at < interval.end:
-            rest = Interval(at, interval.end)
-            chosen = _piece(self._blocks(state, rest), self._piece_records)
+        at, left = page.interval.start, page.total
+        overtaken = records = size = 0
+        while at < page.interval.end:
+            rest = Interval(at, page.interval.end)
+            chosen = self._choose(self._blocks(state, rest), records, size)
             if not chosen:
                 return
-            numbers = tuple(block.number for block in chosen if block.number is not None)
+            numbers = [block.number for block in chosen if block.number is not None]
             found = await self._holdings.store.runs(numbers)
             if len(found) < len(numbers):
                 overtaken += 1
                 if overtaken > _MOST_READS:
                     raise Overloaded(f"{self._answer.key.text} changes faster than it can be read")
-                state = await self._anew(rest)
+                state = await self._anew(rest, left)
                 continue
             pairs = [
                 (run, number if run is found[number] else None)
@@ -88,21 +99,25 @@ class Reader:
             ]
             if pairs:
                 yield Piece(*zip(*pairs, strict=True))
+            for run, _ in pairs:
+                left = (left - run.sum(0, len(run))) & _MASK
+                records += len(run)
+                size += len(run.text)
             at = chosen[-1].end
 
-    async def _anew(self, rest: Interval) -> SeriesState:
-        """Return the series as it is by now, if the rest of the answer is still there."""
+    async def _anew(self, rest: Interval, left: int) -> SeriesState:
+        """Return the series as it is by now, if what is left of the page is in it."""
         answer = self._answer
         # What memory shows of it may be what was just overtaken.
         self._holdings.hot.drop(answer.key)
         state = (await self._holdings.load(answer.key)).state
-        held = [row.interval for row in state.coverage if row.generation == answer.generation]
-        wanted = intersect([*answer.cached, *answer.fetched], [rest])
-        known = intersect([row.interval for row in answer.entry.state.coverage], wanted)
-        if not all(covers(held, part) for part in known):
+        total = 0
+        for block in self._blocks(state, rest):
+            total += (await self._within(block, rest))[1]
+        if total & _MASK != left:
             raise Overloaded(
-                f"{answer.key.text} was changed while it was read, and what is left of it is no "
-                "longer on the same basis; ask again"
+                f"{answer.key.text} was changed while it was read, and what was sent of it would "
+                "not fit what there is now; ask again"
             )
         return state
 
@@ -113,6 +128,28 @@ class Reader:
             if block.generation == self._answer.generation and block.interval.overlaps(interval)
         ]
 
+    def _choose(self, blocks: Sequence[Block], records: int, size: int) -> list[Block]:
+        """Return the blocks that are read at once, by how large records have been so far."""
+        most = self._piece_records
+        # How large they are is not known before the first block is read.
+        most = min(most, _PIECE_BYTES * records // size) if size else 0
+        chosen: list[Block] = []
+        count = 0
+        for block in blocks[:_MOST_BLOCKS]:
+            if chosen and count + block.count > most:
+                break
+            chosen.append(block)
+            count += block.count
+        return chosen
+
+    async def _within(self, block: Block, interval: Interval) -> tuple[int, int]:
+        """Return how many records of a block lie in an interval, and the sum of their hashes."""
+        if interval.start <= block.first and block.last < interval.end:
+            return block.count, block.sum
+        run = await self._run(block)
+        i, j = run.bounds(interval)
+        return j - i, run.sum(i, j)
+
     async def _run(self, block: Block) -> Run:
         assert block.number is not None
         found = await self._holdings.store.runs([block.number])
@@ -121,20 +158,3 @@ class Reader:
                 f"{self._answer.key.text} was changed while it was read; ask again", retry_after_s=1
             )
         return found[block.number]
-
-
-def _piece(blocks: Sequence[Block], most: int) -> list[Block]:
-    """Return the blocks that are read at once: some, and not too many records."""
-    chosen: list[Block] = []
-    records = 0
-    for block in blocks:
-        if chosen and records + block.count > most:
-            break
-        chosen.append(block)
-        records += block.count
-    return chosen
-
-
-def _within(run: Run, interval: Interval) -> int:
-    i, j = run.bounds(interval)
-    return j - i

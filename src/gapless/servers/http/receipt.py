@@ -8,6 +8,7 @@ half-received: a request that comes in one piece costs nothing.
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -19,6 +20,8 @@ from gapless.errors import GaplessError, InvalidQuery, LineTooLong, Overloaded
 from gapless.servers.http import problems
 
 _log = structlog.get_logger("gapless.http")
+
+_UPGRADE = re.compile(rb"\r\n(?:upgrade|http2-settings):[^\r\n]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class ReceivingProtocol(HttpToolsProtocol):
         # Bytes of a head that is not complete yet.
         self._head = 0
         self._receiving = False
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, or refuse a client too many."""
@@ -71,6 +75,8 @@ class ReceivingProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not self._receiving:
+            if not self._head and b"pgrade" in data.lower():
+                data = _without_upgrade(data)
             self._head += len(data)
         super().data_received(data)
         if self.transport.is_closing():
@@ -91,13 +97,27 @@ class ReceivingProtocol(HttpToolsProtocol):
             self._disarm()
 
     def on_headers_complete(self) -> None:
-        """Note that the head is whole."""
+        """Note that the head is whole, and refuse one whose body would be read as a request."""
         self._head = 0
+        if self.parser.should_upgrade():
+            # The parser takes what follows for another protocol, and a body for the next request.
+            self._refused = True
+            self._refuse(
+                InvalidQuery("this server changes no protocols; send the request without Upgrade")
+            )
+            return
         self._receiving = True
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body, unless the request was refused."""
+        if not self._refused:
+            super().on_body(body)
+
     def on_message_complete(self) -> None:
         """Note that the request is whole."""
+        if self._refused:
+            return
         self._receiving = False
         self._head = 0
         self._disarm()
@@ -127,7 +147,11 @@ class ReceivingProtocol(HttpToolsProtocol):
         self._deadline = None
         if self.transport.is_closing():
             return
-        if self.cycle is not None and self.cycle.response_started:
+        if not self._receiving and self.cycle is not None and not self.cycle.response_complete:
+            # The one before it is still being answered, which is not its client's fault.
+            self._arm()
+            return
+        if self.cycle is not None and self.cycle.response_started and self._receiving:
             # Its answer was given before its body had come; there is nothing more to say.
             self.transport.close()
             return
@@ -153,6 +177,11 @@ class ReceivingProtocol(HttpToolsProtocol):
         _log.info("closed a client that does not read", unsent_bytes=unsent)
         self.transport.abort()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer bytes that are no request; uvicorn calls it."""
+        self._refused = True
+        self._refuse(InvalidQuery(f"that is no HTTP request: {msg.rstrip('.').lower()}"))
+
     def _refuse(self, error: GaplessError, status: int | None = None) -> None:
         """Answer without the application, and hang up."""
         self._disarm()
@@ -168,6 +197,16 @@ class ReceivingProtocol(HttpToolsProtocol):
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self.transport.write("\r\n".join([*lines, "", ""]).encode("ascii") + body)
         self.transport.close()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Return what was received without the wish to change protocols in its first head.
+
+    Clients that would rather speak HTTP/2 say so with their first request, and are content with
+    an answer in HTTP/1.1 (RFC 9110, 7.8).
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"", head) + end + rest if end else data
 
 
 def protocol_class(limits: ReceiptLimits) -> type[ReceivingProtocol]:

@@ -78,7 +78,7 @@ class Replies:
     ) -> None:
         """Keep a reply with a body in one piece, if it may be given again and is not too large."""
         assert isinstance(reply.body, bytes)
-        size = len(reply.body) + sum(map(len, asked)) + 1_000
+        size = len(reply.body) + sum(map(len, asked)) + 2_500
         if size > self.most or (fresh_until is not None and fresh_until <= now_ms):
             return
         if asked in self._memos:

@@ -8,19 +8,22 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from http import HTTPStatus
 from time import perf_counter
+from typing import cast
 
 import structlog
 from litestar.types import Message, Receive, Send
 
 from gapless.errors import GaplessError
 from gapless.servers.http import problems
+from gapless.servers.http.budget import ByteBudget
 from gapless.servers.http.replies import Reply, Tags
 
 _log = structlog.get_logger("gapless.http")
 
+_SLICE_BYTES = 1 << 20
 _RANGE = re.compile(rb"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
@@ -44,29 +47,50 @@ async def send_reply(
     receive: Receive,
     send: Send,
     started: float,
-) -> None:
-    """Answer with data: all of it, the part that is asked for, or that the client has it."""
+    budget: ByteBudget | None,
+) -> bool:
+    """Answer with data: all of it, the part that is asked for, or that the client has it.
+
+    `budget` is for what waits for its client; `None`: it is held already. Returns whether all of
+    it was sent.
+    """
     body = reply.body
     if reply.tags and _has(headers.get(b"if-none-match"), reply.tags):
         kept = [(name, value) for name, value in reply.headers if not name.startswith(b"content-")]
-        await _send_whole(send, 304, [*kept, _timing(started)], b"")
+        await _send_whole(send, 304, [*kept, _timing(started)], b"", budget)
     elif isinstance(body, bytes):
-        status, head, body = _part(reply, body, method, headers)
-        await _send_whole(send, status, [*head, _timing(started)], body)
+        status, head, part = _part(reply, body, method, headers)
+        await _send_whole(send, status, [*head, _timing(started)], part, budget)
+        return status == reply.status and method != "HEAD"
     elif method == "HEAD":
-        await _send_whole(send, reply.status, [*reply.headers, _timing(started)], b"")
+        await _send_whole(send, reply.status, [*reply.headers, _timing(started)], b"", budget)
     else:
         await _send_pieces(reply, body, receive, send, started)
-        return
+        return True
     if not isinstance(body, bytes):
         await body.aclose()
+    return False
 
 
 async def _send_whole(
-    send: Send, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
+    send: Send,
+    status: int,
+    headers: Sequence[tuple[bytes, bytes]],
+    body: bytes | memoryview,
+    budget: ByteBudget | None,
 ) -> None:
-    await send(_start(status, headers))
-    await send(_body(body))
+    if len(body) <= _SLICE_BYTES:
+        await send(_start(status, headers))
+        await send(_body(body))
+        return
+    # A client that does not read holds up no more than one slice in the socket, and those of all
+    # together hold no more than the budget.
+    async with nullcontext() if budget is None else budget.hold(len(body)):
+        await send(_start(status, headers))
+        view = memoryview(body)
+        for at in range(0, len(body), _SLICE_BYTES):
+            await send(_body(view[at : at + _SLICE_BYTES], more=True))
+        await send(_body(b""))
 
 
 async def _send_pieces(
@@ -98,14 +122,16 @@ async def _send_pieces(
 
 def _part(
     reply: Reply, body: bytes, method: str, headers: Mapping[bytes, bytes]
-) -> tuple[int, Sequence[tuple[bytes, bytes]], bytes]:
+) -> tuple[int, Sequence[tuple[bytes, bytes]], bytes | memoryview]:
     """Return status, headers and body of an answer, or of the range of it that is asked for.
 
     One range (RFC 9110, 14.2); a client that asks for several gets the whole.
     """
     asked = headers.get(b"range")
     only_if = headers.get(b"if-range")
-    if asked is None or method != "GET" or (only_if is not None and only_if not in reply.tags[:1]):
+    changed = only_if is not None and only_if not in reply.tags[:1]
+    served = (b"accept-ranges", b"bytes") in reply.headers
+    if asked is None or method != "GET" or changed or not served:
         return reply.status, reply.headers, body
     match = _RANGE.fullmatch(asked.strip())
     if match is None or match[1] == match[2] == b"":
@@ -116,10 +142,13 @@ def _part(
     else:
         first, last = max(0, size - int(match[2])), size - 1
     kept = [(name, value) for name, value in reply.headers if name != b"content-length"]
+    if match[1] and match[2] and int(match[2]) < first:
+        # RFC 9110, 14.1.1: no range at all.
+        return reply.status, reply.headers, body
     if first > last:
         kept += [(b"content-range", b"bytes */%d" % size), (b"content-length", b"0")]
         return HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, kept, b""
-    part = body[first : last + 1]
+    part = memoryview(body)[first : last + 1]
     kept += [
         (b"content-range", b"bytes %d-%d/%d" % (first, last, size)),
         (b"content-length", b"%d" % len(part)),
@@ -150,8 +179,8 @@ def _start(status: int, headers: Sequence[tuple[bytes, bytes]]) -> Message:
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
-def _body(body: bytes, more: bool = False) -> Message:
-    return {"type": "http.response.body", "body": body, "more_body": more}
+def _body(body: bytes | memoryview, more: bool = False) -> Message:
+    return {"type": "http.response.body", "body": cast("bytes", body), "more_body": more}
 
 
 def _timing(started: float) -> tuple[bytes, bytes]:

@@ -15,6 +15,7 @@ from gapless.store.rows import span_text
 _MOST_SPANS = 40
 _MOST_REASONS = 10
 _MOST_MESSAGE = 200
+_MOST_BYTES = 4_000
 
 
 def stitch_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
@@ -41,7 +42,9 @@ def stitch_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
             }
             for one in answer.why[:_MOST_REASONS]
         ]
-        headers.append((b"gapless-why", _ascii(msgspec.json.encode(reasons))))
+        while len(why := _ascii(msgspec.json.encode(reasons))) > _MOST_BYTES:
+            reasons.pop()
+        headers.append((b"gapless-why", why))
     return headers
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 from urllib.parse import unquote
@@ -22,6 +23,8 @@ from gapless.servers.wire import entity_of as entity_shape
 from gapless.store.base import EntityFilter
 
 _MOST: Final = 1_000
+_MOST_TAGS: Final = 20
+_PATH: Final = "/v1/entities/"
 _Source = Annotated[str, QueryParameter(description="only of this provider", max_length=100)]
 _State = Annotated[
     str, QueryParameter(name="state", description="only in this one: ready, partial, stale")
@@ -48,10 +51,13 @@ def entity_routes(administration: Administration, clock: Clock) -> Sequence[Base
 
         A page stops early where its entities are large.
         """
+        chosen = tuple(filter(None, tags.split(",")))
+        if len(chosen) > _MOST_TAGS or len(tags) > _MOST_TAGS * 100:
+            raise InvalidQuery(f"tags: {_MOST_TAGS} tags of 100 characters are the most")
         wanted = EntityFilter(
             source=provider or None,
             state=entity_state or None,
-            tags=tuple(filter(None, tags.split(","))),
+            tags=chosen,
         )
         found = await administration.entities(wanted, limit, offset)
         return EntityPage([entity_shape(one) for one in found.entities], found.next_offset)
@@ -67,14 +73,14 @@ def entity_routes(administration: Administration, clock: Clock) -> Sequence[Base
         status_code=200,
         responses={
             201: ResponseSpec(Entity, description="It is new.", generate_examples=False),
-            **problems(409, 413, 415, 507),
+            **problems(413, 415, 507),
         },
     )
     async def put_entity(
         request: Request[Any, Any, Any], entity_id: FromPath[str], data: JSONBody[EntityImport]
     ) -> Response[Entity]:
         """Store an entity as it is; one of the same id and source is replaced."""
-        stored = imported(_id_of(request), data, clock.now_ms())
+        stored = await to_thread(imported, _id_of(request), data, clock.now_ms())
         created = await administration.save_entity(stored)
         return Response(entity_shape(stored), status_code=201 if created else 200)
 
@@ -84,9 +90,11 @@ def entity_routes(administration: Administration, clock: Clock) -> Sequence[Base
 def _id_of(request: Request[Any, Any, Any]) -> str:
     """Return the id in the path, its slashes included."""
     raw: bytes = request.scope["raw_path"]
-    text = raw.decode("ascii", "replace").removeprefix("/v1/entities/")
+    text = raw.decode("ascii", "replace")
+    if not text.startswith(_PATH):
+        raise InvalidQuery(f"write the path plainly, as {_PATH}ID")
     try:
-        id = unquote(text, errors="strict")
+        id = unquote(text.removeprefix(_PATH), errors="strict")
     except UnicodeDecodeError:
         raise InvalidQuery("the id in the path is no UTF-8") from None
     if not id.isprintable():

@@ -21,7 +21,7 @@ def plugin_routes(plugins: Plugins) -> Sequence[BaseRouteHandler]:
         "/plugins/load",
         tags=["plugins"],
         status_code=200,
-        responses=problems(409, 413, 415, 422, 507),
+        responses=problems(413, 415, 422, 507),
     )
     async def load(data: JSONBody[PluginSpec]) -> PluginLoaded:
         """Load a provider, by module and base directory or by file.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from litestar import HttpMethod, Request, Response, post, route
 from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath, QueryParameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from gapless.servers.desk import Desk
+from gapless.errors import InvalidQuery, LineTooLong
+from gapless.protocol.messages import Rejected
+from gapless.servers.desk import Desk, Outcome, error_of, size_of
+from gapless.servers.http.budget import ByteBudget
 from gapless.servers.http.data import Data
 from gapless.servers.http.gate import OUTCOME, asked_of
 from gapless.servers.http.problems import status_of
@@ -20,26 +24,69 @@ from gapless.servers.http.routes.responses import ANY_KEYS, problems
 from gapless.servers.http.sending import send_reply
 from gapless.servers.meter import Meter
 
+_LARGE_BYTES: Final = 1 << 20
+
 
 class Prepared(Response[bytes]):
     """A response that is a reply already."""
 
-    def __init__(self, reply: Reply, started: float) -> None:
+    def __init__(self, reply: Reply, started: float, budget: ByteBudget, meter: Meter) -> None:
         super().__init__(b"")
         self._reply = reply
         self._started = started
+        self._budget = budget
+        self._meter = meter
 
     def to_asgi_response(self, request: Request[Any, Any, Any], **_: Any) -> ASGIApp:  # type: ignore[override]
         """Return what sends it."""
 
         async def send_it(scope: Scope, receive: Receive, send: Send) -> None:
-            headers = dict(scope["headers"])
-            await send_reply(self._reply, request.method, headers, receive, send, self._started)
+            reply, headers = self._reply, dict(scope["headers"])
+            if await send_reply(
+                reply, request.method, headers, receive, send, self._started, self._budget
+            ):
+                self._meter.points(reply.cached, reply.fetched)
 
         return send_it
 
 
-def query_routes(desk: Desk, data: Data, meter: Meter) -> Sequence[BaseRouteHandler]:
+class Envelope(Response[bytes]):
+    """A response that is a line of TCP, encoded only when there is room for it."""
+
+    def __init__(
+        self, desk: Desk, reply: list[bytes] | Outcome | Rejected, budget: ByteBudget
+    ) -> None:
+        super().__init__(b"")
+        self._desk = desk
+        self._reply = reply
+        self._budget = budget
+
+    def to_asgi_response(self, request: Request[Any, Any, Any], **_: Any) -> ASGIApp:  # type: ignore[override]
+        """Return what sends it."""
+        desk, reply = self._desk, self._reply
+        error = error_of(reply)
+        status = 200 if error is None else status_of(error)
+        size = size_of(reply)
+
+        async def send_it(scope: Scope, receive: Receive, send: Send) -> None:
+            started = perf_counter()
+            async with self._budget.hold(size):
+                large = size > _LARGE_BYTES
+                line = await to_thread(desk.encoded, reply) if large else desk.encoded(reply)
+                headers = [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", b"%d" % len(line)),
+                    (b"cache-control", b"no-store"),
+                ]
+                ready = Reply(status, headers, line)
+                await send_reply(ready, "POST", {}, receive, send, started, None)
+
+        return send_it
+
+
+def query_routes(
+    desk: Desk, data: Data, meter: Meter, budget: ByteBudget, max_line_bytes: int
+) -> Sequence[BaseRouteHandler]:
     """Return the routes that ask."""
 
     @post(
@@ -54,15 +101,17 @@ def query_routes(desk: Desk, data: Data, meter: Meter) -> Sequence[BaseRouteHand
         The body is the JSON of a line: `{"request_id": 1, "query": {"type": "ProviderList"}}`.
         So is the answer, with the status that goes with its error.
         """
-        line, error = await desk.answer(await request.body())
+        body = await request.body()
+        if len(body) > max_line_bytes:
+            raise LineTooLong(
+                f"the request has {len(body):,} bytes; {max_line_bytes:,} are the most "
+                "(limits.max_line_bytes)"
+            )
+        reply = await desk.outcome(body)
+        error = error_of(reply)
         if error is not None:
             request.scope["state"][OUTCOME] = error.code
-        return Response(
-            line,
-            status_code=200 if error is None else status_of(error),
-            media_type="application/json",
-            headers={"cache-control": "no-store"},
-        )
+        return Envelope(desk, reply, budget)
 
     @route(
         "/v1/data/{provider:str}/{ticker:path}",
@@ -92,10 +141,14 @@ def query_routes(desk: Desk, data: Data, meter: Meter) -> Sequence[BaseRouteHand
         """
         started = perf_counter()
         headers = dict(request.scope["headers"])
-        whole = request.method == HttpMethod.HEAD or b"range" in headers
+        # A client of HTTP/1.0 could not tell the end of a body that comes in pieces.
+        old = request.scope["http_version"] == "1.0"
+        whole = request.method == HttpMethod.HEAD or b"range" in headers or old
         reply = await data.reply(asked_of(request.scope, headers), whole)
-        meter.points(reply.cached, reply.fetched)
-        return Prepared(reply, started)
+        if old and not isinstance(reply.body, bytes):
+            await reply.body.aclose()
+            raise InvalidQuery("so large an answer needs HTTP/1.1; or ask for it with limit=")
+        return Prepared(reply, started, budget, meter)
 
     return [query, records]
 

@@ -20,7 +20,6 @@ _ABOUT: Final[Mapping[int, str]] = MappingProxyType(
         404: "There is no such provider, ticker, series, entity or plugin.",
         406: "None of the formats that the client takes is there.",
         408: "The request did not arrive in time.",
-        409: "What is there already stands in the way.",
         413: "The body is too large.",
         415: "The body is not JSON.",
         422: "The request was understood and cannot be done.",

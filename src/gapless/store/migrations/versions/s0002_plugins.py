@@ -1,4 +1,4 @@
-"""The plugins that come back after a restart."""
+"""The plugins that come back after a restart, and when each series was made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make their table."""
+    """Make the table and the column."""
+    op.add_column(
+        "series",
+        sa.Column("created_ms", sa.BigInteger(), nullable=False, server_default="0"),
+    )
     op.create_table(
         "plugins",
         sa.Column("name", sa.Text(), nullable=False),

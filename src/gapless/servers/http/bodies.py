@@ -1,0 +1,160 @@
+"""Bodies of data answers: in one piece, or made a piece at a time from what a reader brings.
+
+Apart from deciding what is answered. Whatever takes long is done in worker threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import aclosing
+from typing import TypeVar
+
+import msgspec
+
+from gapless.domain.blocks import Run
+from gapless.errors import Overloaded, TooLarge
+from gapless.servers.http.asking import DataRequest
+from gapless.servers.http.frames import Schema, merge, schema_of
+from gapless.servers.http.reading import Page, Piece, Reader
+from gapless.servers.http.writers import Writer, needs_schema, writer_for
+
+T = TypeVar("T")
+
+_MOST_COLUMNS = 2_000
+_MOST_SCHEMAS = 20_000
+_GZIP_LEVEL, _GZIP_WINDOW = 5, 31
+
+
+class Bodies:
+    """Makes bodies; `executor` is where."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        # What the records of a block look like as columns, by the block's number.
+        self._schemas: OrderedDict[int, Schema] = OrderedDict()
+
+    async def away(self, work: Callable[[], T]) -> T:
+        """Do something in a worker thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def pieces(
+        self, request: DataRequest, reader: Reader, page: Page, known: Sequence[str]
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield a body: pieces are read and put into their format one ahead of the client.
+
+        `known` are the columns that the provider says its records have.
+        """
+        schema = await self._schema(request, reader, page, known)
+        writer = writer_for(request.format, schema, request.columns or None)
+        press = _press() if request.gzip else None
+        try:
+            async with aclosing(self._written(reader, page, writer)) as bodies:
+                async for body in bodies:
+                    sent = body if press is None else await self.away(_pressing(press, body))
+                    if sent:
+                        yield sent
+            if press is not None:
+                yield press.flush()
+        except msgspec.ValidationError as error:
+            # Its records do not look as they did when their columns were looked at.
+            raise Overloaded("the series was changed while it was read; ask again") from error
+        finally:
+            writer.close()
+
+    async def _written(
+        self, reader: Reader, page: Page, writer: Writer
+    ) -> AsyncGenerator[bytes, None]:
+        yield writer.head()
+        async with aclosing(_ahead(reader.pieces(page))) as pieces:
+            async for piece in pieces:
+                yield await self.away(_writing(writer, piece))
+        yield await self.away(writer.tail)
+
+    async def _schema(
+        self, request: DataRequest, reader: Reader, page: Page, known: Sequence[str]
+    ) -> Schema | None:
+        """Return what all records together look like as columns, where the format needs it."""
+        if not needs_schema(request.format, request.columns or None):
+            return None
+        schema = schema_of((), known)
+        async with aclosing(_ahead(reader.pieces(page))) as found:
+            async for piece in found:
+                schema = merge(schema, await self.away(self._looking(piece)))
+                _check(schema)
+        return schema
+
+    def _looking(self, piece: Piece) -> Callable[[], Schema]:
+        return lambda: self._look(piece)
+
+    def _look(self, piece: Piece) -> Schema:
+        """Return the schema of a piece; blocks are looked at once."""
+        result = schema_of(())
+        for number, run in zip(piece.numbers, piece.runs, strict=True):
+            schema = None if number is None else self._schemas.get(number)
+            if schema is None:
+                schema = schema_of([run])
+                if number is not None:
+                    self._schemas[number] = schema
+                while len(self._schemas) > _MOST_SCHEMAS:
+                    self._schemas.popitem(last=False)
+            result = merge(result, schema)
+            _check(result)
+        return result
+
+
+def in_one_piece(request: DataRequest, runs: Sequence[Run], known: Sequence[str]) -> bytes:
+    """Return a whole body; it blocks as long as that takes."""
+    columns = request.columns or None
+    runs = [run for run in runs if len(run)]
+    schema = None
+    if needs_schema(request.format, columns):
+        schema = schema_of(runs, known)
+        _check(schema)
+    writer = writer_for(request.format, schema, columns)
+    try:
+        batches = [writer.batch(runs)] if runs else []
+        body = b"".join([writer.head(), *batches, writer.tail()])
+    finally:
+        writer.close()
+    return zlib.compress(body, _GZIP_LEVEL, _GZIP_WINDOW) if request.gzip else body
+
+
+def _check(schema: Schema) -> None:
+    if len(schema.columns) > _MOST_COLUMNS:
+        raise TooLarge(
+            f"these records have more than the {_MOST_COLUMNS:,} columns that a table may have; "
+            "choose some with columns=, of a shorter range, or ask for JSON"
+        )
+
+
+def _press() -> zlib._Compress:
+    return zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
+
+
+def _pressing(press: zlib._Compress, body: bytes) -> Callable[[], bytes]:
+    return lambda: press.compress(body)
+
+
+def _writing(writer: Writer, piece: Piece) -> Callable[[], bytes]:
+    return lambda: writer.batch(piece.runs)
+
+
+async def _ahead(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+    """Yield pieces, the next one being read while one is worked on."""
+    coming: asyncio.Task[Piece | None] = asyncio.ensure_future(_next(pieces))
+    try:
+        while (piece := await coming) is not None:
+            coming = asyncio.ensure_future(_next(pieces))
+            yield piece
+    finally:
+        coming.cancel()
+        await asyncio.wait([coming])
+        await pieces.aclose()
+
+
+async def _next(pieces: AsyncGenerator[Piece, None]) -> Piece | None:
+    return await anext(pieces, None)

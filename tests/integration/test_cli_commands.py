@@ -22,11 +22,16 @@ from gapless.cli import main
 from gapless.cli.exits import Exit
 from gapless.cli.stage import session
 from gapless.config import Settings, YahooSettings
+from gapless.errors import UpstreamUnavailable
+from gapless.hub.hub import Options
+from gapless.hub.upstream import Limits
 from gapless.servers.control import socket_path
 from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market
 from gapless.simulator.server import YahooSimulator
 from gapless.store.sqlite import FileLock, open_store
+from support.providers import SteadyProvider
+from support.wire import door
 
 LINE = "provider sample search ticker=IBM date=2010-01-01..2011-01-01"
 RECORDS = 252
@@ -267,6 +272,24 @@ async def test_a_question_without_quotes(tmp_path: Path, gapless: Commands) -> N
         asked = await gapless("query", *LINE.split(), "--tcp", hub.tcp)
         assert asked.code == Exit.OK
         assert json.loads(asked.out)["stitch"]["upstream_requests"] == 0
+
+
+async def test_all_or_nothing(tmp_path: Path, gapless: Commands) -> None:
+    """An answer that is partial is printed with a warning, and refused where it must be whole."""
+    upstream = SteadyProvider()
+    options = Options(upstream=Limits(deadline=0.01))
+    async with door(tmp_path, upstream, options=options) as hub:
+        tcp = ("--tcp", f"127.0.0.1:{hub.port}")
+        line = "provider steady search ticker=A date=2020-01-01..2020-01-03"
+        assert (await gapless("query", line, *tcp)).code == Exit.OK
+        upstream.failures["A"] = UpstreamUnavailable("it is down")
+        asked = (line.replace("01-03", "01-05"), *tcp)
+        partial = await gapless("query", *asked)
+        assert (partial.code, "A" in partial.out) == (Exit.OK, True)
+        assert "is incomplete: it is down; missing: 2020-01-03..2020-01-05" in partial.err
+        refused = await gapless("query", *asked, "--strict")
+        assert (refused.code, refused.out) == (Exit.FAILURE, "")
+        assert "it is down" in refused.err
 
 
 def test_the_store_opens_after_all_this(tmp_path: Path) -> None:

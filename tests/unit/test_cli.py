@@ -442,6 +442,20 @@ def test_no_records(format: output.Format) -> None:
     assert output.render({"result": [{**ENTITY, "data": []}]}, format) == b""
 
 
+def test_no_records_of_a_history() -> None:
+    """An empty history is a table with a time and no rows, and says for when it is empty."""
+    asked = [["2020-01-01T00:00:00Z", "2020-02-01T00:00:00Z"]]
+    empty = {"result": [{**ENTITY, "data": []}], "stitch": {"cached": asked, "fetched": []}}
+    assert output.render(empty, "csv") == b"timestamp\n"
+    for read in (
+        pl.read_ipc_stream(output.render(empty, "arrow")),
+        pl.read_parquet(io.BytesIO(output.render(empty, "parquet"))),
+    ):
+        assert (read.columns, read.height) == (["timestamp"], 0)
+    [said] = output.warnings(empty)
+    assert said.endswith("has no records in 2020-01-01..2020-02-01")
+
+
 def test_table() -> None:
     """A long table shows both its ends, days readable, the count, and nothing that steers."""
     records = [{"timestamp": 86_400 * day, "note": "[red]\x1b[2J"} for day in range(1234)]

@@ -107,13 +107,26 @@ def test_a_trial_without_an_outcome_lets_the_next_one_through() -> None:
 
 
 def test_it_opens_at_once_when_told_to() -> None:
-    """A wait that upstream asked for opens it for at least that long."""
+    """A wait that upstream asked for is believed, longer or shorter than its own, once."""
     one = breaker()
     one.failed(0.0, open_for=33.0)
     assert one.blocked_for(0.0) == 33.0
     one = breaker()
-    one.failed(0.0, open_for=1.0)
-    assert one.blocked_for(0.0) == 10.0
+    one.failed(0.0, open_for=2.0)
+    assert one.blocked_for(0.0) == 2.0
+    one.enter()
+    one.failed(2.0, open_for=2.0)
+    assert one.blocked_for(2.0) == 4.0
+    one.enter()
+    one.failed(6.0, open_for=100.0)
+    assert one.blocked_for(6.0) == 100.0
+
+
+def test_no_wait_is_shorter_than_a_second() -> None:
+    """Whoever asks for next to nothing would be asked all the time."""
+    one = breaker()
+    one.failed(0.0, open_for=0.001)
+    assert one.blocked_for(0.0) == 1.0
 
 
 def test_stragglers_do_not_lengthen_the_cooldown() -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from gapless.domain.blocks import Run, encode
 from gapless.protocol.times import format_instant
 from gapless.providers.plugins.records import RecordSink
-from gapless.providers.plugins.values import BadReply
+from gapless.providers.plugins.values import LAST_S, BadReply
 
 # 2020 and 2021.
 START, END = 1_577_836_800_000, 1_640_995_200_000
@@ -135,6 +135,27 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("truth as time", [{"timestamp": True}], "'timestamp' is no time: True, a bool"),
     ("a relative time", [{"timestamp": "-30d"}], "'timestamp' is no time: '-30d', a str"),
     ("no number as time", [{"timestamp": math.nan}], "'timestamp' is no time: nan"),
+    (
+        "milliseconds",
+        [{"timestamp": 1_600_000_000_000}],
+        "beyond the year 9999 and looks like m",
+    ),
+    (
+        "a float of them",
+        [{"timestamp": 1.6e12}],
+        "9999 and looks like milliseconds; give",
+    ),
+    ("microseconds", [{"timestamp": 1_600_000_000_000_000}], "looks like microseconds; give Unix"),
+    ("nanoseconds", [{"timestamp": 1_600_000_000_000_000_000}], "looks like nanoseconds; give U"),
+    ("too much of a number", [{"timestamp": 10**400}], "is no time: 1000"),
+    ("numpy's nanoseconds", [{"timestamp": np.int64(1.6e18)}], "looks like nanoseconds"),
+    (
+        "milliseconds of polars",
+        pl.DataFrame({"timestamp": [1, 10**12]}),
+        "row 1, is no time: 1000",
+    ),
+    ("its floats", pl.DataFrame({"timestamp": [1.0, -1e12]}), "row 1, is no time: -10000"),
+    ("milliseconds of pandas", pd.DataFrame({"timestamp": [10**12]}), "looks like milliseconds"),
     ("no time of pandas", [{"timestamp": pd.NaT}], "'timestamp' is no time: NaT"),
     ("an object", [{"timestamp": DAY_S, "x": object()}], "column 'x' of record 0 is a object"),
     ("bytes", [{"timestamp": DAY_S, "x": b"x"}], "column 'x' of record 0 is a bytes: b'x'"),
@@ -218,7 +239,7 @@ def test_a_time_column_of_another_name_becomes_the_first() -> None:
 
 def test_what_lies_outside_is_dropped() -> None:
     """The range is half open; the first instant that is dropped is kept to be told."""
-    times = [START - 1_000, START, END - 1_000, END, 10**17]
+    times = [START - 1_000, START, END - 1_000, END, LAST_S * 1000]
     said = [{"timestamp": time // 1000, "x": 1} for time in times]
     for value in (
         said,

@@ -73,9 +73,11 @@ def render(answer: Mapping[str, Any], format: Format) -> bytes:
     rows = rows_of(answer)
     if format == "ndjson":
         return msgspec.json.Encoder().encode_lines(rows)
+    # A history without records is a table with nothing in it, which programs can read.
+    columns = _columns(rows) or (["timestamp"] if isinstance(answer.get("stitch"), dict) else [])
     if format == "csv":
-        return _csv(rows).encode()
-    return _columnar(rows, format)
+        return _csv(rows, columns).encode()
+    return _columnar(rows, columns, format)
 
 
 def print_table(answer: Mapping[str, Any], stream: TextIO, *, whole: bool = False) -> None:
@@ -171,6 +173,8 @@ def warnings(answer: Mapping[str, Any]) -> Iterator[str]:
             yield printable(f"{entity['id']} is incomplete{because}{_missing(answer)}")
         elif entity.get("state") == "stale":
             yield printable(f"{entity['id']} may be out of date{because}")
+        elif _records(entity) == [] and isinstance(answer.get("stitch"), dict):
+            yield printable(f"{entity['id']} has no records{_asked(answer)}")
     if answer.get("next_offset") is not None:
         yield f"there is more; go on with offset={answer['next_offset']}"
 
@@ -191,6 +195,17 @@ def _overview(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for entity, found in zip(result, records, strict=True)
     ]
+
+
+def _asked(answer: Mapping[str, Any]) -> str:
+    """Return from when to when a whole answer reaches, in words."""
+    spans = sorted(
+        (str(span[0]), str(span[1]))
+        for name in ("cached", "fetched")
+        for span in answer["stitch"].get(name) or []
+        if isinstance(span, list) and len(span) == 2
+    )
+    return f" in {_span([spans[0][0], max(end for _, end in spans)])}" if spans else ""
 
 
 def _missing(answer: Mapping[str, Any]) -> str:
@@ -233,23 +248,23 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row))
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    if not rows:
+def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    if not columns:
         return ""
     buffer = io.StringIO()
-    columns = _columns(rows)
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([_field(row.get(column)) for column in columns] for row in rows)
     return buffer.getvalue()
 
 
-def _columnar(rows: Sequence[Mapping[str, Any]], format: Format) -> bytes:
+def _columnar(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], format: Format) -> bytes:
     import polars as pl
 
     buffer = io.BytesIO()
     try:
-        frame = pl.DataFrame(rows, infer_schema_length=None, strict=False)
+        empty = None if rows else dict.fromkeys(columns, pl.Int64)
+        frame = pl.DataFrame(rows, empty, infer_schema_length=None, strict=False)
         if format == "arrow":
             # The oldest flavour is what every reader takes.
             frame.write_ipc_stream(buffer, compat_level=pl.CompatLevel.oldest())

@@ -34,13 +34,15 @@ def query(
     token: str | None = None,
     output: Annotated[outputs.Format | None, Parameter(name=["--output", "-o"])] = None,
     output_file: Annotated[Path | None, Parameter(name=["--output-file", "-O"])] = None,
+    strict: Annotated[bool, Parameter(negative=())] = False,
     timeout: float = 60.0,
 ) -> None:
     """Ask a running hub and print its answer.
 
     The line is in the query language, such as "providers" or
     "provider sample search ticker=AAPL date=2010-01-01..2011-01-01". An answer that is partial
-    or stale is printed all the same, with a warning on stderr.
+    or stale is printed all the same, with a warning on stderr, and the exit code is 0: see
+    --strict.
 
     Parameters
     ----------
@@ -58,6 +60,8 @@ def query(
         terminal, `json` elsewhere.
     output_file
         Write there instead of to stdout; the file is replaced when the answer is complete.
+    strict
+        All or nothing: an answer that would be partial is an error, and nothing is written.
     timeout
         Seconds to wait for a hub that is silent.
     """
@@ -70,6 +74,7 @@ def query(
             {"type": "Line", "payload": {"line": " ".join([line, *more])}},
             token=token or os.environ.get("GAPLESS_TOKEN") or None,
             data_as="array",
+            strict=strict,
         )
     if format == "table":
         for text in outputs.summaries(answer):

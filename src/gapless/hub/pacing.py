@@ -47,6 +47,10 @@ def back_off(attempt: int, jitter: float, base: float = 0.5, most: float = 8.0) 
     return float(reach * (0.5 + 0.5 * jitter))
 
 
+_SHORTEST_S = 1.0
+"""No upstream's word makes the pause shorter."""
+
+
 @dataclass(slots=True)
 class Breaker:
     """Keeps everybody from asking an upstream that fails; lets one through to try.
@@ -92,13 +96,18 @@ class Breaker:
         self.trying = False
 
     def failed(self, now: float, open_for: float | None = None) -> None:
-        """Count a failure; `open_for` opens it at once for at least that long."""
+        """Count a failure; `open_for` opens it at once for that long.
+
+        Whoever said how long is believed the first time; where the trial after it fails too, the
+        time doubles as it does for others.
+        """
         self.failures += 1
         if self.open_until is not None and not self.trying:
             # One of many that were under way when it opened: news, but not of a trial.
             self.open_until = max(self.open_until, now + (open_for or 0.0))
             return
         if open_for is not None or self.trying or self.failures >= self.threshold:
-            self._next = min(self.most, self._next * 2 if self._next else self.cooldown)
+            first = self.cooldown if open_for is None else max(open_for, _SHORTEST_S)
+            self._next = min(self.most, self._next * 2 if self._next else first)
             self.open_until = now + max(self._next, open_for or 0.0)
             self.trying = False

@@ -335,7 +335,8 @@ class Upstream:
             if len(self._unknown) > _MOST_UNKNOWN:
                 self._unknown.popitem(last=False)
         if isinstance(error, RateLimited):
-            self.breaker.failed(now, open_for=error.retry_after_s or _RATE_LIMITED_S)
+            silence = max(_RATE_LIMITED_S, self._limits.breaker_cooldown)
+            self.breaker.failed(now, open_for=error.retry_after_s or silence)
         elif error.retryable:
             self.breaker.failed(now)
         else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, NamedTuple, Protocol
 
 from gapless.domain.blocks import Run, encode
@@ -170,6 +171,9 @@ class EntityProvider(Provider, Protocol):
         ...
 
 
+_RANGE_WORDS = frozenset({"start", "end", "from", "to", "since", "until", "date", "dates", "range"})
+
+
 def canonical_params(info: ProviderInfo, params: Mapping[str, str]) -> dict[str, str]:
     """Return the parameters that are not at their default, aliases resolved.
 
@@ -183,6 +187,7 @@ def canonical_params(info: ProviderInfo, params: Mapping[str, str]) -> dict[str,
             listed = ", ".join(sorted(known)) or "none"
             raise InvalidQuery(
                 f"{info.name} has no parameter {name!r}; its parameters are: {listed}"
+                f"{_meant(name.lower(), known)}"
             )
         canonical = param.aliases.get(value, value)
         if param.choices and canonical not in param.choices:
@@ -193,3 +198,11 @@ def canonical_params(info: ProviderInfo, params: Mapping[str, str]) -> dict[str,
         if canonical != param.default:
             result[param.name] = canonical
     return result
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """Return what else somebody may have meant who gave an unknown parameter, or nothing."""
+    if name in _RANGE_WORDS:
+        return "; a range is date=FROM..TO, over HTTP start= and end="
+    near = get_close_matches(name, [*known, "ticker", "date", "id"], n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -13,18 +13,18 @@ from itertools import compress
 from typing import Any
 
 from gapless.providers.plugins.values import (
+    FIRST_S,
+    LAST_S,
     PLAIN,
     BadReply,
     clean,
     instant,
-    shown,
+    no_instant,
     text_key,
     type_name,
 )
 
 TIME = "timestamp"
-# The years 1 to 9999 in Unix seconds, and one more on either side that no range reaches.
-_FIRST_S, _LAST_S = -62_135_596_801, 253_402_300_800
 _DAY = r"^\d{4}-\d{2}-\d{2}$"
 _SECOND = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:[0-5]\dZ$"
 
@@ -96,7 +96,7 @@ def _polars_times(pl: Any, column: Any) -> Any:
         nulls = column.is_null().arg_max()
         raise _no_instant(column.name, nulls, None)
     if kind.is_signed_integer() and kind != pl.Int128:
-        return column.cast(pl.Int64).clip(_FIRST_S, _LAST_S) * 1000
+        return _seconds(column.cast(pl.Int64)) * 1000
     if kind == pl.Datetime:
         per_ms = {"ns": 1_000_000, "us": 1_000, "ms": 1}[kind.time_unit]
         whole = column.cast(pl.Int64)
@@ -104,17 +104,23 @@ def _polars_times(pl: Any, column: Any) -> Any:
     if kind == pl.Date:
         return column.cast(pl.Int64) * 86_400_000
     if kind.is_float():
-        finite = column.is_finite()
-        if not finite.all():
-            row = (~finite).arg_max()
-            raise _no_instant(column.name, row, column[row])
-        whole = (column.cast(pl.Float64) * 1000).round(0, mode="half_to_even")
-        return whole.clip(_FIRST_S * 1000.0, _LAST_S * 1000.0).cast(pl.Int64)
+        milliseconds = _seconds(column.cast(pl.Float64)) * 1000
+        return milliseconds.round(0, mode="half_to_even").cast(pl.Int64)
     if kind == pl.String:
         quick = _polars_texts(pl, column)
         if quick is not None:
             return quick
     return _instants(column.name, column.to_list())
+
+
+def _seconds(column: Any) -> Any:
+    """Return the column; raise `BadReply` at the first number that is no instant in seconds."""
+    # Its order puts what is no number above all numbers.
+    instants = (column >= FIRST_S) & (column <= LAST_S)
+    if not instants.all():
+        row = (~instants).arg_max()
+        raise _no_instant(column.name, row, column[row])
+    return column
 
 
 def _polars_texts(pl: Any, column: Any) -> Any:
@@ -199,8 +205,7 @@ def _instants(name: str, values: Sequence[Any]) -> list[int]:
         ms = instant(value)
         if ms is None:
             raise _no_instant(name, row, value)
-        # What no range reaches may be beyond what a column holds, too.
-        times.append(min(max(ms, _FIRST_S * 1000), _LAST_S * 1000))
+        times.append(ms)
     return times
 
 
@@ -212,10 +217,7 @@ def _cleaned(name: str, values: Sequence[Any]) -> list[Any]:
 
 
 def _no_instant(name: str, row: int, value: Any) -> BadReply:
-    return BadReply(
-        f"column {name!r}, row {row}, is no time: {shown(value)}, a {type_name(value)}; "
-        "give Unix seconds, a datetime, a date or RFC 3339 text"
-    )
+    return BadReply(f"column {name!r}, row {row}, {no_instant(value)}")
 
 
 def _no_time_column(name: str, columns: Sequence[str]) -> BadReply:

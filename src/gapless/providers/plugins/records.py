@@ -20,6 +20,7 @@ from gapless.providers.plugins.values import (
     BadReply,
     clean,
     instant,
+    no_instant,
     seconds,
     shown,
     text_key,
@@ -109,7 +110,7 @@ class RecordSink:
                 )
             ms = instant(row[key])
             if ms is None:
-                raise BadReply(f"record {number}: {_no_instant(key, row[key])}")
+                raise BadReply(f"record {number}: {key!r} {no_instant(row[key])}")
             if not self._start <= ms < self._end:
                 self._drop(1, ms)
                 continue
@@ -161,13 +162,6 @@ class RecordSink:
         self.dropped += count
         if self.stray is None:
             self.stray = at
-
-
-def _no_instant(key: str, value: Any) -> str:
-    return (
-        f"{key!r} is no time: {shown(value)}, a {type_name(value)}; give Unix seconds, "
-        "a datetime, a date or RFC 3339 text"
-    )
 
 
 def _listed(row: Mapping[Any, Any]) -> str:

@@ -6,7 +6,6 @@ and imports nothing heavy: numpy, pandas and polars are there only if the plugin
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -25,6 +24,9 @@ _DAY_MS = 86_400_000
 _NAIVE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d+)?", re.ASCII)
 _SPACED = re.compile(r"\d{4}-\d{2}-\d{2} \d", re.ASCII)
 _DEEPEST = 50
+FIRST_S, LAST_S = -62_135_596_800, 253_402_300_800
+"""The years 1 to 9999 in Unix seconds."""
+_FINER = ((10**3, "milliseconds"), (10**6, "microseconds"), (10**9, "nanoseconds"))
 
 
 class BadReply(Exception):
@@ -57,14 +59,16 @@ def instant(value: Any) -> int | None:
     """Return an instant in milliseconds UTC; `None` where the value is none.
 
     A number is Unix seconds, a datetime without zone UTC, a date its midnight, text RFC 3339. What
-    is finer than a millisecond is cut off; of a float it is rounded.
+    is finer than a millisecond is cut off; of a float it is rounded. A number beyond the years 1
+    to 9999 is none either: it counts something else than seconds, see `no_instant`.
     """
     if isinstance(value, bool):
         return None
-    if isinstance(value, int):
-        return int(value) * 1000
-    if isinstance(value, float | Decimal):
-        return round(float(value) * 1000) if math.isfinite(value) else None
+    if isinstance(value, int | float | Decimal):
+        # What is no number compares as false.
+        if not FIRST_S <= value <= LAST_S:
+            return None
+        return int(value) * 1000 if isinstance(value, int) else round(float(value) * 1000)
     if isinstance(value, datetime):
         return _of_datetime(value)
     if isinstance(value, date):
@@ -79,6 +83,20 @@ def instant(value: Any) -> int | None:
         plain = value.item()
         return None if hasattr(plain, "dtype") else instant(plain)
     return None
+
+
+def no_instant(value: Any) -> str:
+    """Return what to say of a value that is no instant: milliseconds for seconds are named."""
+    said = f"is no time: {shown(value)}, a {type_name(value)}; "
+    wanted = "give Unix seconds, a datetime, a date or RFC 3339 text"
+    try:
+        number = abs(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return said + wanted
+    for per_second, unit in _FINER:
+        if LAST_S < number <= LAST_S * per_second:
+            return f"{said}as seconds it lies beyond the year 9999 and looks like {unit}; {wanted}"
+    return said + wanted
 
 
 def instant_of(ms: int) -> datetime:

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
+from gapless.errors import OutOfWindow, UnknownTicker
 from gapless.hub.administration import Explanation, ProviderStatus
 from gapless.hub.answers import Answer
 from gapless.hub.plugins import PluginStatus
@@ -83,8 +84,8 @@ class BreakerShape(Struct, frozen=True):
 class ProviderShape(Struct, frozen=True):
     """A provider and how it fares.
 
-    `health`: `ok`, `failing` (its last request failed), `resting` (its breaker is open) or
-    `disabled` (a plugin that crashed too often).
+    `health`: `ok`, `failing` (its last request failed, and not for its ticker or range alone),
+    `resting` (its breaker is open) or `disabled` (a plugin that crashed too often).
     """
 
     name: str
@@ -118,6 +119,7 @@ class ProviderShape(Struct, frozen=True):
                 if blocked
                 else "failing"
                 if status.error is not None
+                and not isinstance(status.error, UnknownTicker | OutOfWindow)
                 else "ok"
             ),
             built_in=status.built_in,

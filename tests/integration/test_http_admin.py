@@ -261,7 +261,8 @@ async def test_a_range_is_forgotten_or_all(tmp_path: Path) -> None:
         assert (await opened.get(path)).content == whole.content
         assert len(steady.asked("A")) == 2
         assert await opened.send("DELETE", "/v1/series/steady/A") == {"records": 31}
-        await opened.send("DELETE", "/v1/series/steady/A", status=404)
+        gone = await opened.send("DELETE", "/v1/series/steady/A", status=404)
+        assert "nothing of steady:A is held" in gone["message"]
         await opened.get("/v1/coverage/steady/A", 404)
         await opened.send("DELETE", "/v1/series/steady/A?strat=2020-01-10", status=400)
         assert (await opened.get(path)).content == whole.content
@@ -387,6 +388,7 @@ async def test_the_page_needs_no_network(tmp_path: Path) -> None:
     """All routes are described on one page, and nothing of it comes from anywhere else."""
     async with web(tmp_path, SampleProvider()) as opened:
         document = (await opened.get("/openapi.json")).json()
+        assert (await opened.get("/", 302)).headers["location"] == "/docs"
         page = await opened.get("/docs")
         assert page.headers["content-type"].startswith("text/html")
         assert "default-src 'none'" in page.headers["content-security-policy"]

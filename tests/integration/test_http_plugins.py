@@ -62,6 +62,12 @@ async def test_load_ask_change_reload_let_go(tmp_path: Path) -> None:
         assert (ours["built_in"], ours["health"]) == (False, "ok")
         await opened.send("DELETE", "/v1/plugins/numbers")
         await opened.get(PATH, 404)
+        [left] = (await opened.get("/v1/series")).json()["series"]
+        assert (left["id"], left["records"]) == ("numbers:A", 1)
+        assert (await opened.get("/v1/coverage/numbers/A")).json()["id"] == "numbers:A"
+        assert await opened.send("DELETE", "/v1/series/numbers/A") == {"records": 1}
+        gone = await opened.send("DELETE", "/v1/series/numbers/A", status=404)
+        assert "there is no provider 'numbers'" in gone["message"]
         await opened.get("/v1/plugins/numbers", 404)
         await opened.send("POST", "/v1/plugins/numbers/reload", status=404)
         await opened.send("DELETE", "/v1/plugins/numbers", status=404)

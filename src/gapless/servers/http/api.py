@@ -78,11 +78,17 @@ def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Res
     """Say which field of a body, a path or a query is wrong."""
     extra = error.extra if isinstance(error.extra, list) else []
     found = [
-        f"{item.get('key') or 'the body'}: {item.get('message')}"
+        f"{_where(item.get('key'), str(item.get('message')))}: {item.get('message')}"
         for item in extra
         if isinstance(item, dict)
     ]
     return _response(request, InvalidQuery("; ".join(found) or error.detail), error.status_code)
+
+
+def _where(key: str | None, message: str) -> str:
+    """Return what a message is about: the body as a whole goes by its argument's name."""
+    whole = not key or (key == "data" and message.startswith(("Object ", "Expected `object`")))
+    return "the body" if whole else str(key)
 
 
 def _unreadable(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

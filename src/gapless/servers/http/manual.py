@@ -196,6 +196,10 @@ def _example(method: str, path: str, schema: Json, schemas: Json) -> str:
         for name, told in known.get("properties", {}).items()
         if name in known.get("required", ())
     }
+    if "/plan" in path or "/refresh" in path:
+        body |= {"start": "2010-01-01", "end": "2011-01-01"}
+    elif path.endswith("/load"):
+        body = {"file": "dummy.py"}
     if not known:
         body = {"query": {"type": "ProviderList"}}
     text = msgspec.json.encode(body).decode()

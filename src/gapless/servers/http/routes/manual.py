@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from litestar import MediaType, Request, Response, get
 from litestar.handlers import BaseRouteHandler
+from litestar.response import Redirect
 
 from gapless.servers.http.description import described
 from gapless.servers.http.manual import page
@@ -51,4 +52,9 @@ def manual_routes() -> Sequence[BaseRouteHandler]:
         """Get the page's style."""
         return Response(style, media_type="text/css")
 
-    return [openapi, docs, css]
+    @get("/", include_in_schema=False)
+    async def root() -> Redirect:
+        """Lead whoever opens the address in a browser to the page."""
+        return Redirect("/docs")
+
+    return [openapi, docs, css, root]

@@ -29,6 +29,7 @@ from gapless.servers.http.shapes import (
     cursor_of,
     key_of_cursor,
 )
+from gapless.store.base import SeriesState
 
 _MOST_SERIES: Final = 1_000
 _Provider = Annotated[str, QueryParameter(description="only of this provider", max_length=100)]
@@ -60,11 +61,20 @@ def series_routes(
             raise InvalidQuery("params: start and end are keys of their own, not parameters")
         return search_of(body.provider, body.ticker, rest)
 
-    async def held(key: SeriesKey) -> CoverageShape:
+    async def held(name: str, ticker: str, params: Mapping[str, str]) -> SeriesState:
+        """Return what is known of a series, or raise `NotFound`.
+
+        Data outlives its provider: where that is not loaded, a series is named as it is listed.
+        """
+        if name in registry.names():
+            key = series_key(registry.get(name), ticker, params)
+        else:
+            key = SeriesKey.of(name, ticker, params)
         state = await administration.state(key)
         if state.number is None:
+            registry.get(name)
             raise NotFound(f"nothing of {key.text} is held; ask for its data first")
-        return CoverageShape.of(state)
+        return state
 
     @get("/v1/series", tags=["held"], responses=problems())
     async def series(
@@ -96,7 +106,7 @@ def series_routes(
         """
         name, ticker = path_of(request.scope["raw_path"], "/v1/coverage/")
         params = query_of(request.scope["query_string"])
-        return await held(series_key(registry.get(name), ticker, params))
+        return CoverageShape.of(await held(name, ticker, params))
 
     @post("/v1/plan", tags=["held"], status_code=200, responses=problems(404, 413, 415))
     async def plan(data: JSONBody[RangeRequest]) -> PlanShape:
@@ -133,11 +143,10 @@ def series_routes(
         """
         name, ticker = path_of(request.scope["raw_path"], "/v1/series/")
         rest = query_of(request.scope["query_string"])
-        search = search_of(name, ticker, rest)
-        if (await administration.state(search.key)).number is None:
-            raise NotFound(f"nothing of {search.key.text} is held")
+        params = {name: value for name, value in rest.items() if name not in ("start", "end")}
+        state = await held(name, ticker, params)
         whole = not (rest.get("start") or rest.get("end"))
-        interval = None if whole else search.asked
-        return Deleted(await administration.delete(search.key, interval))
+        interval = None if whole else search_of(name, ticker, rest).asked
+        return Deleted(await administration.delete(state.key, interval))
 
     return [series, coverage, plan, refresh, forget]

@@ -152,7 +152,7 @@ async def test_bad_requests_are_refused(tmp_path: Path, spec: PluginSpec, why: s
     """Nothing is loaded or remembered, and no process is left over."""
     async with plugged(tmp_path, SteadyProvider()) as hub:
         hub.put("versioned", VERSION.format(version=1))
-        nameless = "class Provider:\n    def fetch(self): pass\n"
+        nameless = "class Provider:\n    def fetch(self, ticker, start, end): pass\n"
         hub.put("nameless", nameless)
         hub.put("posing", nameless + "    def name(self): return 'steady'\n")
         hub.put("misnamed", nameless + "    def name(self): return 'Mis named'\n")
@@ -199,6 +199,18 @@ BROKEN: list[tuple[str, str, str, str]] = [
         code(*CLASS, "    def __init__(self, x): pass"),
         "TypeError: Provider.__init__() missing 1 required positional argument: 'x'",
         "TypeError",
+    ),
+    (
+        "a method that takes something else",
+        code("class Provider:", "    def fetch(self, ticker): pass"),
+        "fetch(ticker) cannot be called as fetch(ticker, start, end)",
+        "",
+    ),
+    (
+        "a method that takes nothing",
+        code(*CLASS, "    def fetch_entities(self): pass"),
+        "fetch_entities() cannot be called as fetch_entities(request)",
+        "",
     ),
     (
         "a name",

@@ -85,7 +85,14 @@ class Plugins:
         Raises `InvalidQuery` for a request or name that makes no sense, `PluginNotLoaded` with
         the plugin's own traceback.
         """
-        return await self._load(await asyncio.to_thread(resolved, spec, self._base), True)
+        spec = await asyncio.to_thread(resolved, spec, self._base)
+        try:
+            return await self._load(spec, True)
+        except PluginNotLoaded as error:
+            _log.warning(
+                "a plugin cannot be loaded", source=spec.file or spec.module, error=error.message
+            )
+            raise
 
     async def reload(self, name: str) -> PluginStatus:
         """Load a plugin again, from its files as they are now; raise `NotFound` for no plugin."""

@@ -5,6 +5,7 @@ Apart from how calls come in, one by one or many at once. Runs in the plugin's p
 
 from __future__ import annotations
 
+import inspect
 from types import ModuleType
 from typing import Any
 
@@ -52,6 +53,12 @@ REASONS = frozenset(
         "out_of_window",
     }
 )
+TAKEN = {
+    "fetch": ("ticker", "start", "end"),
+    "fetch_entities": ("request",),
+    "stitch": ("filters",),
+}
+"""What each method is called with, parameters of the provider aside."""
 AT_ONCE = 16
 """How many calls an asynchronous plugin takes at once."""
 
@@ -87,6 +94,8 @@ class Plugin:
     def make(self) -> None:
         """Make the one instance."""
         self.instance = self.cls()
+        for name in METHODS:
+            _check_takes(self.instance, name)
 
     def said(self, name: str) -> Any:
         """Return what `name()` or `describe()` says, which may have to be awaited."""
@@ -154,6 +163,25 @@ class Plugin:
             retry_after_s=pause,
             traceback="" if known else encodable(traceback_of(error)),
         )
+
+
+def _check_takes(instance: Any, name: str) -> None:
+    """Raise `CannotLoad` for a method that cannot be called with what it will be called with."""
+    method = getattr(instance, name, None)
+    if not callable(method):
+        return
+    try:
+        signature = inspect.signature(method)
+    except (TypeError, ValueError):
+        # Made in a way that does not tell; a call will show.
+        return
+    taken = TAKEN[name]
+    try:
+        signature.bind_partial(*taken)
+    except TypeError:
+        raise CannotLoad(
+            f"{name}{str(signature)[:100]} cannot be called as {name}({', '.join(taken)})"
+        ) from None
 
 
 def _said_by(error: BaseException) -> tuple[str, float | None]:

@@ -253,6 +253,7 @@ class PluginProvider:
             _log.warning("a plugin raised", plugin=name, asked=what, exception="\n".join(lines))
         elif answer.reason == "bad_plugin_reply":
             message = f"plugin {name}, asked for {what}: {message}"
+            _log.warning("a plugin's reply is no answer", plugin=name, error=message)
         return kind(message, retry_after_s=answer.retry_after_s)
 
 

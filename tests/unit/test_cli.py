@@ -348,7 +348,7 @@ def test_query_without_a_hub(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("reply", "code", "said"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", Exit.FAILURE, "no gapless hub"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", Exit.FAILURE, "speaks HTTP; the hub"),
         (b"[1]\n", Exit.FAILURE, "no gapless hub"),
         (b"{}\n", Exit.FAILURE, "no gapless hub"),
         (b'{"ok": true, "request_id": 9}\n', Exit.FAILURE, "answered request 9"),

@@ -117,6 +117,10 @@ class Connection:
             answer = None
         if not isinstance(answer, dict):
             self.close()
+            if received.startswith(b"HTTP/"):
+                raise UnexpectedAnswer(
+                    f"{self._name} speaks HTTP; the hub's ready line says where it speaks TCP"
+                )
             raise UnexpectedAnswer(f"what answers at {self._name} is no gapless hub")
         return answer
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import io
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import polars as pl
 from structlog.testing import capture_logs
 
 from gapless.clock import Clock, SystemClock
@@ -130,3 +133,18 @@ def stitch_of(headers: Mapping[str, str]) -> dict[str, Any]:
         "upstream_requests": int(headers["gapless-upstream-requests"]),
         "state": headers["gapless-state"],
     }
+
+
+def csv(text: bytes) -> list[dict[str, Any]]:
+    """Return the records of a CSV."""
+    return pl.read_csv(text, infer_schema_length=None).to_dicts()
+
+
+READERS: dict[str, Callable[[bytes], list[dict[str, Any]]]] = {
+    "json": lambda body: json.loads(body),
+    "ndjson": lambda body: [json.loads(line) for line in body.splitlines()],
+    "csv": csv,
+    "arrow": lambda body: pl.read_ipc_stream(io.BytesIO(body)).to_dicts(),
+    "parquet": lambda body: pl.read_parquet(io.BytesIO(body)).to_dicts(),
+}
+"""What reads the records of each format."""

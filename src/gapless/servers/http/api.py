@@ -139,8 +139,11 @@ def _response(
     )
 
 
-def _only_known_keys(request: Request[Any, Any, Any]) -> None:
-    """Refuse a key of the query that means nothing here: it may be a slip of the hand."""
+async def _only_known_keys(request: Request[Any, Any, Any]) -> None:
+    """Refuse a key of the query that means nothing here: it may be a slip of the hand.
+
+    Asynchronous, as a hook that is not costs each request a turn of a thread.
+    """
     handler = request.route_handler
     if not request.scope["query_string"] or handler.opt.get(ANY_KEYS):
         return
@@ -155,5 +158,5 @@ def _only_known_keys(request: Request[Any, Any, Any]) -> None:
             raise InvalidQuery(f"there is no key {name[:60]!r} here; the keys are: {listed}")
 
 
-def _nothing_here(request: ASGIConnection[Any, Any, Any, Any]) -> None:
+async def _nothing_here(request: ASGIConnection[Any, Any, Any, Any]) -> None:
     raise NotFoundException

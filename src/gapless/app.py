@@ -112,7 +112,7 @@ async def running_hub(
             meter.asked(asked)
             observe(asked)
 
-        registry = Registry(providers(settings))
+        registry = Registry(providers(settings), reserved=BUILT_IN)
         plugins = Plugins(
             store, registry, clock, plugin_limits(settings), base=settings.base.resolve()
         )
@@ -221,6 +221,10 @@ def plugin_limits(settings: Settings) -> PluginLimits:
         memory_bytes=plugins.memory_bytes,
         max_crashes=plugins.max_crashes,
     )
+
+
+BUILT_IN = ("sample", "yahoo_finance")
+"""The names that no plugin may have, whether or not the settings leave those providers on."""
 
 
 def providers(settings: Settings) -> list[Provider]:

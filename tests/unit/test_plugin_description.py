@@ -132,7 +132,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "params: a has the unknown key 'choice'",
     ),
     ("a param's name", {"params": {"Interval": "1d"}}, "must be a Python name in small letters"),
-    ("a taken name", {"params": {"ticker": "1d"}}, "none of ticker, start, end"),
+    (
+        "a taken name",
+        {"params": {"ticker": "1d"}},
+        "none of self, ticker, start, end, date",
+    ),
     (
         "a name twice",
         {"params": [{"name": "a", "default": "1"}, {"name": "a", "default": "2"}]},

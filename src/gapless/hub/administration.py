@@ -15,9 +15,9 @@ from gapless.domain.coverage import Outcome, within
 from gapless.domain.intervals import Interval, intersect, subtract
 from gapless.domain.planning import Plan
 from gapless.domain.series import SeriesKey, parse_view_id
-from gapless.errors import GaplessError, InvalidQuery, NotFound, TooLarge
+from gapless.errors import GaplessError, NotFound, TooLarge
 from gapless.hub.answers import Answer
-from gapless.hub.entities import Listing
+from gapless.hub.entities import Listing, check_id
 from gapless.hub.hot import HotSeries
 from gapless.hub.hub import Hub
 from gapless.hub.ranges import RangeSearch, shortened
@@ -140,12 +140,7 @@ class Administration:
 
     async def save_entity(self, entity: StoredEntity) -> bool:
         """Store an entity as it is; return whether it is new."""
-        parts = parse_view_id(entity.id)
-        if parts is not None and parts.source in self._hub.registry.names():
-            raise InvalidQuery(
-                f"{shortened(entity.id)} is the id of a range of {parts.source}, which the hub "
-                "answers from what it holds; store this under another id"
-            )
+        check_id(entity.id, self._hub.registry.names())
         store = self._hub.holdings.store
         known = await store.entities(EntityFilter(ids=(entity.id,)), 1)
         await store.save_entities([entity])

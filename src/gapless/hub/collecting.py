@@ -11,7 +11,7 @@ from gapless.domain.comparing import Basis, Comparison, Same, comparable, compar
 from gapless.domain.coverage import Coverage, Outcome
 from gapless.domain.intervals import Interval, subtract
 from gapless.domain.series import SeriesKey
-from gapless.errors import UpstreamUnavailable
+from gapless.errors import UpstreamRejected, UpstreamUnavailable
 from gapless.hub.bars import Bar
 from gapless.hub.hot import HotSeries
 from gapless.hub.upstream import Brought, Tally, Upstream
@@ -20,6 +20,8 @@ from gapless.store.base import Replacement
 
 # How often a fetch in chunks begins anew because upstream changed its basis between two of them.
 _MOST_RESTARTS = 2
+# A request for years in steps of seconds is a slip of the hand, and would take days.
+_MOST_CHUNKS = 10_000
 
 
 @dataclass(slots=True)
@@ -113,6 +115,13 @@ class Collector:
             collected = Collected()
             collected.add(interval, await self.ask(key, interval, entry, purpose, tally))
             return collected
+        needed = -(-interval.length // span)
+        if needed > _MOST_CHUNKS:
+            raise UpstreamRejected(
+                f"{self._provider.info.name} gives {span / 1000:g} s of {key.text} at once, so "
+                f"that this range would take {needed:,} requests; {_MOST_CHUNKS:,} are the most; "
+                "ask for less"
+            )
         for _ in range(_MOST_RESTARTS + 1):
             chunks = await self._chunks(key, interval, entry, span, tally, purpose)
             if chunks is not None:

@@ -5,7 +5,7 @@ Nothing here goes upstream; what a provider answers with by itself is kept here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 
 from gapless.clock import Clock
@@ -81,10 +81,15 @@ class Entities:
         if parts is None:
             return None
         if parts.source != name:
+            if provider.info.entities:
+                # It may well have ids that look like those of views.
+                return None
             raise NotFound(
                 f"{shortened(id)} is an id of provider {parts.source[:60]!r}, not of {name}"
             )
         view = await self.view(provider, id)
+        if view is None and provider.info.entities:
+            return None
         if view is None:
             raise NotFound(
                 f"{shortened(id)} is not wholly held; "
@@ -168,11 +173,15 @@ class Entities:
             return answer
         return replace(answer, state=State.STALE, why=(*answer.why, *why))
 
-    async def kept(self, found: Sequence[Entity], limit: int | None) -> Listing:
+    async def kept(
+        self, found: Sequence[Entity], limit: int | None, providers: Container[str]
+    ) -> Listing:
         """Store entities that a provider answered with, and answer at most `limit` of them.
 
         Raises `InvalidQuery` where an id belongs to something else; then none is stored.
         """
+        for entity in found:
+            check_id(entity.id, providers)
         entities = [_storable(entity) for entity in found]
         await self._store.save_entities(entities)
         page = entities if limit is None else entities[:limit]
@@ -229,6 +238,21 @@ class Entities:
     async def _more(self, wanted: EntityFilter, offset: int, page: Sequence[StoredEntity]) -> bool:
         """Whether entities follow a page that may have been cut at its size."""
         return bool(page) and bool(await self._store.entities(wanted, 1, offset, 1))
+
+
+def check_id(id: str, providers: Container[str]) -> None:
+    """Raise `InvalidQuery` for an id under which nothing else than a range can be had."""
+    parts = parse_view_id(id)
+    if parts is None or parts.source not in providers:
+        return
+    try:
+        parse_range(parts.start, parts.end, now_ms=0)
+    except InvalidQuery:
+        return
+    raise InvalidQuery(
+        f"{shortened(id)} is the id of a range of {parts.source}, which the hub answers from "
+        "what it holds; store this under another id"
+    )
 
 
 def _storable(entity: Entity) -> StoredEntity:

@@ -237,7 +237,7 @@ class Hub:
         if limit == 0:
             return Listing(())
         found = await self.upstream(provider).entities(cast("EntityProvider", provider), request)
-        return await self.entities.kept(found, limit)
+        return await self.entities.kept(found, limit, self.registry.names())
 
 
 def _complete(answer: Answer, strict: bool) -> Answer:

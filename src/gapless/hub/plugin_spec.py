@@ -32,6 +32,22 @@ class PluginSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     watch: bool = False
 
 
+class RememberedSpec(PluginSpec, frozen=True):
+    """A plugin's spec as the store has it, with the defaults of its parameters.
+
+    Series are held under the parameters that are not at their default, so that one that changes
+    would make other histories of them.
+    """
+
+    defaults: dict[str, str] = {}
+
+    def spec(self) -> PluginSpec:
+        """Return what it is loaded by."""
+        fields = msgspec.structs.asdict(self)
+        del fields["defaults"]
+        return PluginSpec(**fields)
+
+
 class PluginStatus(msgspec.Struct, frozen=True):
     """How a plugin is, for people and programs.
 

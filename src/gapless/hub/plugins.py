@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ import structlog
 
 from gapless.clock import Clock
 from gapless.errors import GaplessError, InvalidQuery, NotFound, PluginNotLoaded
-from gapless.hub.plugin_spec import PluginSpec, PluginStatus, resolved
+from gapless.hub.plugin_spec import PluginSpec, PluginStatus, RememberedSpec, resolved
 from gapless.hub.plugin_watch import changes
 from gapless.hub.ranges import shortened
 from gapless.protocol.times import format_instant
@@ -74,6 +74,8 @@ class Plugins:
         self._clock = clock
         self._base = base or Path()
         self._plugins: dict[str, _Plugin] = {}
+        # The defaults of each one's parameters, which must stay what they are.
+        self._defaults: dict[str, dict[str, str]] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: dict[PluginProvider, asyncio.Task[None]] = {}
@@ -115,7 +117,8 @@ class Plugins:
             plugin = self._known(name)
             await self._store.forget_plugin(name)
             del self._plugins[name]
-            self._registry.remove(name)
+            self._defaults.pop(name, None)
+            self._registry.remove(name, plugin.provider)
             self._let_go(plugin)
             _log.info("plugin unloaded", plugin=name)
 
@@ -131,12 +134,12 @@ class Plugins:
     async def restore(self) -> None:
         """Load all remembered plugins beside one another; one that fails is named, and no more."""
         remembered = await self._store.plugins()
-        await asyncio.gather(*(self._restore(one) for one in remembered))
+        await self._all(self._restore(one) for one in remembered)
 
     async def find_entry_points(self) -> None:
         """Load the providers that installed packages bring; they are not remembered."""
         found = await asyncio.to_thread(_entry_points)
-        await asyncio.gather(*(self._enter(name, value) for name, value in found))
+        await self._all(self._enter(name, value) for name, value in found)
 
     async def close(self) -> None:
         """End all plugins and everything that is under way here."""
@@ -184,14 +187,18 @@ class Plugins:
                 raise InvalidQuery("the hub is stopping")
             self._check_name(name)
             spec = msgspec.structs.replace(spec, name=name)
+            defaults = {param.name: param.default for param in provider.info.params}
+            _check_defaults(name, self._defaults.get(name, {}), defaults)
             if remember:
-                text = msgspec.json.encode(spec).decode()
+                stored = RememberedSpec(**msgspec.structs.asdict(spec), defaults=defaults)
+                text = msgspec.json.encode(stored).decode()
                 await self._store.save_plugin(RememberedPlugin(name, text, at))
         except BaseException:
             await provider.aclose()
             raise
         before = self._plugins.get(name)
         self._registry.put(provider)
+        self._defaults[name] = defaults
         plugin = _Plugin(spec, spec.project_base_dir or "", remember, provider, at)
         self._plugins[name] = plugin
         if before is not None:
@@ -209,11 +216,23 @@ class Plugins:
         )
         return self._status(name, plugin)
 
+    async def _all(self, loads: Iterable[Awaitable[None]]) -> None:
+        """Load some beside one another: no more than can begin within the time that one has."""
+        turns = asyncio.Semaphore(2 * (os.cpu_count() or 1))
+
+        async def one(load: Awaitable[None]) -> None:
+            async with turns:
+                await load
+
+        await asyncio.gather(*(one(load) for load in loads))
+
     async def _restore(self, remembered: RememberedPlugin) -> None:
         name = remembered.name
         spec = PluginSpec(name=name)
         try:
-            spec = msgspec.json.decode(remembered.spec, type=PluginSpec)
+            stored = msgspec.json.decode(remembered.spec, type=RememberedSpec)
+            spec = stored.spec()
+            self._defaults[name] = stored.defaults
             base = Path(spec.project_base_dir or self._base)
             spec = await asyncio.to_thread(resolved, msgspec.structs.replace(spec, name=name), base)
             await self._load(spec, True)
@@ -221,7 +240,8 @@ class Plugins:
             why = error.message if isinstance(error, GaplessError) else str(error)
             traceback = getattr(error, "traceback", "") or None
             _log.error("a remembered plugin cannot be loaded", plugin=name, error=why)
-            self._registry.absent[name] = f"it is a plugin that cannot be loaded: {why}"
+            if name not in self._registry.built_in:
+                self._registry.absent[name] = f"it is a plugin that cannot be loaded: {why}"
             self._plugins[name] = _Plugin(
                 spec, spec.project_base_dir or "", True, error=why, traceback=traceback
             )
@@ -354,6 +374,18 @@ class Plugins:
         lock = self._locks.setdefault(what, asyncio.Lock())
         async with lock:
             yield
+
+
+def _check_defaults(name: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise `InvalidQuery` where a parameter has another default than what is held has."""
+    for param, default in now.items():
+        if before.get(param, default) != default:
+            raise InvalidQuery(
+                f"the default of {name}'s parameter {param!r} was {before[param]!r} and is "
+                f"{default!r} now, while what is held without it is of {before[param]!r}; keep the "
+                "default, or give the plugin another name, or unload it and forget its series "
+                f"(DELETE /v1/series/{name}/…)"
+            )
 
 
 def _entry_points() -> list[tuple[str, str]]:

@@ -336,7 +336,8 @@ class Upstream:
                 self._unknown.popitem(last=False)
         if isinstance(error, RateLimited):
             silence = max(_RATE_LIMITED_S, self._limits.breaker_cooldown)
-            self.breaker.failed(now, open_for=error.retry_after_s or silence)
+            said = error.retry_after_s
+            self.breaker.failed(now, open_for=silence if said is None else said)
         elif error.retryable:
             self.breaker.failed(now)
         else:

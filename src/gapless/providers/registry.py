@@ -11,14 +11,16 @@ from gapless.providers.base import Provider
 class Registry:
     """Providers by the name they declare.
 
-    `built_in` are those it began with. `absent` tells of names that should be here and are not,
-    such as a remembered plugin that cannot be loaded: what is wrong with each, in a sentence.
+    `built_in` are the names of those it began with, and `reserved` ones: built-in providers that
+    are turned off, whose data may be held all the same. `absent` tells of names that should be
+    here and are not, such as a remembered plugin that cannot be loaded: what is wrong with each,
+    in a sentence.
     `replaced` are told the name of each provider that another has taken the place of, or none.
     """
 
-    def __init__(self, providers: Iterable[Provider] = ()) -> None:
+    def __init__(self, providers: Iterable[Provider] = (), reserved: Iterable[str] = ()) -> None:
         self._providers = {provider.info.name: provider for provider in providers}
-        self.built_in = frozenset(self._providers)
+        self.built_in = frozenset(self._providers) | frozenset(reserved)
         self.absent: dict[str, str] = {}
         self.replaced: list[Callable[[str], None]] = []
 
@@ -32,13 +34,12 @@ class Registry:
             self._tell(name)
         return before
 
-    def remove(self, name: str) -> Provider | None:
-        """Take a provider out, and what is said of its absence; return it, if it was there."""
+    def remove(self, name: str, provider: Provider | None) -> None:
+        """Take this provider out, and what is said of its absence; another of the name stays."""
         self.absent.pop(name, None)
-        before = self._providers.pop(name, None)
-        if before is not None:
+        if provider is not None and self._providers.get(name) is provider:
+            del self._providers[name]
             self._tell(name)
-        return before
 
     def names(self) -> list[str]:
         """Return the names, sorted."""

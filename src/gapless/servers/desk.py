@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import structlog
@@ -180,7 +180,13 @@ class Desk:
         return b"".join(reply if isinstance(reply, list) else self.encode(reply))
 
     def encode(self, outcome: Outcome) -> list[bytes]:
-        """Put an outcome into the bytes of its line."""
+        """Put an outcome into the bytes of its line; one that cannot be is a fault of the hub."""
+        try:
+            return self._encode(outcome)
+        except Exception:
+            return self._encode(replace(outcome, result=_fault()))
+
+    def _encode(self, outcome: Outcome) -> list[bytes]:
         now = self.clock.now_ms()
         envelope, query, result = outcome.envelope, outcome.query, outcome.result
         request_id = envelope.request_id

@@ -112,6 +112,10 @@ class Plugin:
             told_plain = plain(description or {}, "describe()")
         except BadReply as error:
             raise CannotLoad(str(error)) from None
+        try:
+            msgspec.msgpack.encode((name, told_plain))
+        except (OverflowError, UnicodeError, ValueError) as error:
+            raise CannotLoad(f"what name() and describe() say cannot be sent: {error}") from None
         return Ready(
             name=name,
             description=told_plain,

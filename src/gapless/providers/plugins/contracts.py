@@ -69,6 +69,8 @@ _log = structlog.get_logger("gapless.plugins")
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 # Larger replies are checked in a thread: a megabyte is done within a millisecond.
 _LARGE_BYTES = 4 << 20
+# The plugin's process cuts off more than this; it may not be itself any more.
+_LONGEST_MESSAGE, _LONGEST_TRACEBACK = 4_000, 1 << 20
 
 
 class _EntityRow(msgspec.Struct):
@@ -106,10 +108,15 @@ class PluginProvider:
 
     def __init__(self, supervisor: Supervisor, ready: Ready, info: ProviderInfo) -> None:
         self.supervisor = supervisor
-        self.loaded = Loaded(tuple(ready.contract), ready.file, ready.sha256, ready.files)
         self.successor: PluginProvider | None = None
         self._info = info
         self._said = parse_description(ready.description)
+
+    @property
+    def loaded(self) -> Loaded:
+        """What runs now: a process that was started anew has the files as they were then."""
+        ready = self.supervisor.ready
+        return Loaded(tuple(ready.contract), ready.file, ready.sha256, ready.files)
 
     @classmethod
     async def load(
@@ -236,7 +243,8 @@ class PluginProvider:
             raise BadPluginReply(f"{name} returned no entities: {error}") from error
 
     def _provisional(self, interval: Interval, now_ms: int) -> tuple[Provisional, ...]:
-        since = max(interval.start, now_ms - self._said.final_after)
+        # At a whole second, as what is asked begins at one: not all sources know finer times.
+        since = max(interval.start, (now_ms - self._said.final_after) // 1000 * 1000)
         if since >= interval.end:
             return ()
         return (Provisional(since, interval.end, now_ms + self._said.refresh_after),)
@@ -246,10 +254,10 @@ class PluginProvider:
         if not isinstance(answer, Failure):
             return PluginCrashed(f"plugin {name} answered another question than was asked")
         kind = PROVIDER_REASONS.get(answer.reason, PluginFailed)
-        message = printable(answer.message)
+        message = printable(answer.message[:_LONGEST_MESSAGE])
         if answer.reason == "plugin_error":
             message = f"plugin {name} raised {message}"
-            lines = [printable(line) for line in answer.traceback.splitlines()]
+            lines = [printable(line) for line in answer.traceback[:_LONGEST_TRACEBACK].splitlines()]
             _log.warning("a plugin raised", plugin=name, asked=what, exception="\n".join(lines))
         elif answer.reason == "bad_plugin_reply":
             message = f"plugin {name}, asked for {what}: {message}"

@@ -5,8 +5,8 @@ Pure, and apart from the processes: it is a table of keys and what each may be.
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,14 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhdw])")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 _PARAM_KEYS = ("name", "default", "choices", "aliases", "help")
 _BASIS_KEYS = ("prices", "adjusted", "volume")
-_TAKEN = ("ticker", "start", "end")
+# What `fetch` is called with, filters of the query language, and keys of HTTP.
+_TAKEN: tuple[str, ...] = (
+    *("self", "ticker", "start", "end"),
+    *("date", "id", "source", "state", "tags", "updated", "url", "limit"),
+    *("cursor", "format", "columns", "strict"),
+)
+# A thousand years mean for ever; added to today they are still a date.
+_LONGEST_S = 1000.0 * 365 * 86_400
 _LONGEST_TEXT = 200
 
 
@@ -119,7 +126,12 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # Compared rather than converted, for a whole number may be too large for that.
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not -sys.float_info.max <= value <= sys.float_info.max
+    ):
         raise BadDescription(f"{where} is {_shown(value)}; it must be a number")
     return float(value)
 
@@ -141,17 +153,17 @@ def _count(value: Any, where: str) -> int:
 def _seconds(value: Any, where: str) -> float:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is not None:
-        return float(match[1]) * _UNITS[match[2]]
+        return min(float(match[1]) * _UNITS[match[2]], _LONGEST_S)
     if isinstance(value, str):
         raise BadDescription(f"{where} is {_shown(value)}; it must be seconds, or text such as 1d")
     number = _number(value, where)
     if number < 0:
         raise BadDescription(f"{where} is {_shown(value)}; it must not be less than 0")
-    return number
+    return min(number, _LONGEST_S)
 
 
 def _span(value: Any, where: str) -> int:
-    return min(round(_seconds(value, where) * 1000), 2**62)
+    return round(_seconds(value, where) * 1000)
 
 
 def _some_span(value: Any, where: str) -> int:

@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.machinery import (
     EXTENSION_SUFFIXES,
@@ -23,7 +24,7 @@ from types import FrameType, ModuleType, TracebackType
 from typing import Any
 
 _OURS = str(Path(__file__).parent)
-_MOST_LINES = 200
+_MOST_LINES, _LONGEST_LINE = 200, 2_000
 
 
 class CannotLoad(Exception):
@@ -162,8 +163,6 @@ def told(error: BaseException, folders: Folders) -> str:
 
 def traceback_of(error: BaseException) -> str:
     """Return the traceback as Python prints it, without the frames that are ours."""
-    import traceback
-
     shown = traceback.TracebackException.from_exception(error)
     parts: list[traceback.TracebackException | None] = [shown]
     seen: set[int] = set()
@@ -176,17 +175,20 @@ def traceback_of(error: BaseException) -> str:
             [frame for frame in part.stack if not _internal(frame.filename)]
         )
         parts += [part.__cause__, part.__context__]
-    lines = "".join(shown.format()).splitlines()
+    lines = [
+        line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
+        for line in "".join(shown.format()).splitlines()
+    ]
     if len(lines) > _MOST_LINES:
         lines = [*lines[:20], "  …", *lines[20 - _MOST_LINES :]]
     return "\n".join(lines)
 
 
-def _frames(traceback: TracebackType | None) -> list[tuple[FrameType, int]]:
+def _frames(at: TracebackType | None) -> list[tuple[FrameType, int]]:
     found = []
-    while traceback is not None:
-        found.append((traceback.tb_frame, traceback.tb_lineno))
-        traceback = traceback.tb_next
+    while at is not None:
+        found.append((at.tb_frame, at.tb_lineno))
+        at = at.tb_next
     return found
 
 

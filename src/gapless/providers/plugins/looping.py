@@ -27,6 +27,7 @@ class _Server:
         self._channel = channel
         self._plugin = plugin
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._given_up: set[int] = set()
         self._over = asyncio.Event()
 
     async def run(self) -> None:
@@ -53,6 +54,7 @@ class _Server:
         elif isinstance(request, Cancel):
             task = self._tasks.get(request.id)
             if task is not None:
+                self._given_up.add(request.id)
                 task.cancel()
         else:
             task = asyncio.get_running_loop().create_task(self._answer(request))
@@ -65,12 +67,14 @@ class _Server:
             sink = plugin.sink(call)
             await collected(plugin.begin(call), sink)
             reply = plugin.answer(call, sink)
-        except asyncio.CancelledError:
-            reply = (Failure(call.id, "plugin_timeout", "it was cancelled"),)
         except BaseException as error:
-            reply = (plugin.failure(call, error),)
+            if isinstance(error, asyncio.CancelledError) and call.id in self._given_up:
+                reply = (Failure(call.id, "plugin_timeout", "it was cancelled"),)
+            else:
+                reply = (plugin.failure(call, error),)
         finally:
             del self._tasks[call.id]
+            self._given_up.discard(call.id)
         self._channel.send(*reply)
 
 

@@ -21,6 +21,8 @@ from gapless.providers.plugins.process import PluginProcess
 _log = structlog.get_logger("gapless.plugins")
 
 CRASH_WINDOW_S = 60.0
+# What a process takes to start again after a call that hung, on a busy machine.
+_RESTART_S = 1.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 
@@ -61,6 +63,9 @@ class Supervisor:
     for a restart as long at the most.
     """
 
+    ready: Ready
+    """What the process that runs, or ran last, has said of itself; there once it was started."""
+
     def __init__(self, name: str, launch: Launch, limits: PluginLimits, clock: Clock) -> None:
         self.name = name
         self.limits = limits
@@ -73,7 +78,6 @@ class Supervisor:
         self._launch = launch
         self._clock = clock
         self._process: PluginProcess | None = None
-        self._ready: Ready | None = None
         self._turns = asyncio.Semaphore(1)
         self._under_way: dict[int, _UnderWay] = {}
         self._waiting = 0
@@ -90,13 +94,18 @@ class Supervisor:
     @property
     def patience_s(self) -> float:
         """How long a call may take altogether."""
-        return 2 * self.deadline_s + self.limits.kill_after_s
+        return self._turn_s + self.deadline_s + self.limits.kill_after_s
+
+    @property
+    def _turn_s(self) -> float:
+        """How long a call waits for its turn: as long as a call that hangs can hold it up."""
+        return self.deadline_s + self.limits.kill_after_s + _RESTART_S
 
     async def start(self) -> Ready:
         """Start the process; raise `PluginNotLoaded`, with nothing left over."""
         process = self._new_process()
         ready = await process.start(self.limits.load_s)
-        self._ready = ready
+        self.ready = ready
         self._turns = asyncio.Semaphore(ready.concurrency)
         self._process = process
         self._become(PluginState.RUNNING)
@@ -169,7 +178,7 @@ class Supervisor:
     async def _turn(self, what: str) -> PluginProcess:
         """Wait for one of the turns and for a process; return that."""
         try:
-            async with asyncio.timeout(self.deadline_s):
+            async with asyncio.timeout(self._turn_s):
                 await self._turns.acquire()
                 try:
                     return await self._running()
@@ -179,7 +188,8 @@ class Supervisor:
         except TimeoutError:
             busy = "is being restarted" if self._process is None else "is busy with other calls"
             raise PluginTimeout(
-                f"plugin {self.name} {busy}; {what} waited {self.deadline_s:g} s for its turn"
+                f"plugin {self.name} {busy}; {what} waited {self._turn_s:g} s for its turn; "
+                "ask for less at once, or let its methods be async"
             ) from None
 
     async def _running(self) -> PluginProcess:
@@ -272,8 +282,15 @@ class Supervisor:
             self.restarts += 1
             self._process = process
             self._become(PluginState.RUNNING)
-            if self._ready is not None and ready.contract != self._ready.contract:
-                _log.warning("a plugin has changed; reload it to have it so", plugin=self.name)
+            before, self.ready = self.ready, ready
+            if ready.sha256 != before.sha256:
+                # What it says of itself is asked for at a load only.
+                _log.warning(
+                    "a plugin's file has changed, and its new process runs that; reload it",
+                    plugin=self.name,
+                    sha256=ready.sha256,
+                    before=before.sha256,
+                )
 
     @property
     def _closed(self) -> bool:

@@ -32,6 +32,7 @@ from typing import Any
 import polars as pl
 
 ENDINGS = (".parquet", ".csv", ".xlsx")
+YEARS = (-62_135_596_800, 253_402_300_799)  # 1 to 9999, in Unix seconds
 TIMES = ("timestamp", "date", "time", "datetime")
 # Years first: 01/02/2024 is one day here and another one there.
 YEAR_FIRST = r"^\d{4}-\d{2}-\d{2}"
@@ -95,7 +96,7 @@ class Provider:
             # Leaving them out would be an answer that is short, and does not say so.
             raise UnusableFile(
                 f"{path.name}: {column} holds no time in {untimed.item():,} of its rows; "
-                "write dates as 2024-12-31, instants as 2024-12-31T23:59:59Z"
+                "write dates as 2024-12-31, instants as 2024-12-31T23:59:59Z or in Unix seconds"
             )
         return found
 
@@ -148,7 +149,9 @@ def instant(column: str, kind: pl.DataType, path: Path) -> pl.Expr:
     """Return a column of times as instants in UTC."""
     times = pl.col(column)
     if kind.is_numeric():
-        return (times * 1000).round().cast(pl.Int64).cast(pl.Datetime("ms", "UTC"))
+        # Milliseconds become null here, and are refused with the rest that has no time.
+        seconds = pl.when(times.is_between(*YEARS)).then(times)
+        return (seconds * 1000).round().cast(pl.Int64).cast(pl.Datetime("ms", "UTC"))
     if kind == pl.String:
         # What is no such text becomes null here, and is refused with the rest that has no time.
         return (

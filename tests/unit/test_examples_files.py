@@ -148,6 +148,7 @@ def test_an_unknown_ticker_is_told_as_one(provider: Any, tmp_path: Path, ticker:
         ("X.csv", b"day,close\n2024-01-02,1\n", "no column of times: .*found day, close"),
         ("X.csv", b"date,close\n02.01.2024,1\n", "no time in 1 of its rows"),
         ("X.csv", b"date,close\n2024-01-02,1\n,2\n", "no time in 1 of its rows"),
+        ("X.csv", b"timestamp,close\n1704153600000,1\n", "no time in 1 of its rows"),
         ("X.csv", b"date,close\n2024-13-45,1\n", "cannot be read"),
         ("X.csv", b"date,close\ntrue,1\n", "date holds Boolean"),
         ("X.csv", b"date,close\n2024-01-02,1,2\n", "cannot be read"),

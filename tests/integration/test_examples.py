@@ -391,7 +391,7 @@ async def test_the_first_provider_of_the_page(tmp_path: Path) -> None:
 ANSWERS = {
     "frames.py": ("search ticker=x date=2024-01-01..2024-01-03", 48),
     "tide.py": ("search ticker=x interval=60m date=2024-01-01..2024-01-03", 48),
-    "waiting.py": ("search ticker=x date=2024-01-01..2024-01-03", 1),
+    "waiting.py": ("search ticker=x date=2024-01-01..2024-01-03", 2),
     "words.py": ("report url=the/tide", 2),
 }
 

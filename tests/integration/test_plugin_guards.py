@@ -156,7 +156,9 @@ async def test_ids_that_look_like_those_of_ranges(tmp_path: Path) -> None:
             answer = await wire.ask(request("notes", "GetEntity", id=id))
             assert answer["ok"], answer
             assert [one["id"] for one in answer["result"]] == [id]
-        answer = await wire.ask(request("notes", "SearchEntities", query=[{"ById": "x"}], limit=None))
+        answer = await wire.ask(
+            request("notes", "SearchEntities", query=[{"ById": "x"}], limit=None)
+        )
         assert "is the id of a range of steady" in answer["error"]["message"]
 
 

@@ -59,7 +59,10 @@ class Loads:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Processes under the hub, its open files and its resident memory in bytes, at one moment."""
+    """Processes under the hub, its open files and its resident memory in bytes, at one moment.
+
+    Without the files of the database.
+    """
 
     processes: int
     files: int
@@ -180,12 +183,21 @@ def _ask_until(hub: Server, stop: Event) -> tuple[int, list[str]]:
     return asked, lost
 
 
+def _of_database(descriptor: Path) -> bool:
+    """Whether it is one of the store's connections, which are opened when they are first needed."""
+    try:
+        return ".db" in descriptor.readlink().name
+    except FileNotFoundError:
+        # It was closed meanwhile; what is left over stays.
+        return True
+
+
 def _left(hub: Server, before: Left | None) -> Left:
     """Count what there is; with `before` once no more processes are there than then, or 10 s on."""
     deadline = time.monotonic() + GONE_SECONDS
     while True:
         settle(hub.pid)
-        files = len(list(Path(f"/proc/{hub.pid}/fd").iterdir()))
+        files = sum(not _of_database(one) for one in Path(f"/proc/{hub.pid}/fd").iterdir())
         now = Left(len(processes_under(hub.pid)), files, resident_bytes(hub.pid))
         least = 1 if before is None else before.processes
         if now.processes <= least or time.monotonic() > deadline:

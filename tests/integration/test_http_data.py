@@ -234,6 +234,7 @@ async def test_what_is_missing_is_said_in_headers(tmp_path: Path) -> None:
         ("/v1/data/sample/AAPL?interval=1h", 400, "interval=1h"),
         ("/v1/data/sample/AAPL?colour=red", 400, "no parameter 'colour'"),
         ("/v1/data/sample/AAPL?from=2010-01-01", 400, "over HTTP start= and end="),
+        ("/v1/data/sample/AAPL?strict=", 400, "expected true or false"),
         ("/v1/data/sample/AAPL?intervall=1d", 400, "did you mean 'interval'?"),
         ("/v1/data/sample/AAPL?format=xml", 400, "parquet"),
         ("/v1/data/sample/AAPL?limit=0", 400, "limit"),

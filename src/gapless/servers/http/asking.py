@@ -32,7 +32,7 @@ PATH: Final = "/v1/data/"
 KEYS: Final = ("start", "end", "columns", "strict", "format", "limit", "cursor")
 _TRUTH: Final[Mapping[str, bool]] = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
-    **dict.fromkeys(("", "0", "false", "no", "off"), False),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
 }
 _SUFFIXES: Final = frozenset(format.suffix.removeprefix(".") for format in Format)
 _MOST_COLUMNS: Final = 1_000
@@ -100,7 +100,7 @@ def read(
     elif suffix is not None:
         ticker = f"{ticker}.{suffix}"
     limit = _limit(values.pop("limit", None), most_records)
-    strict = _strict(values.pop("strict", ""))
+    strict = _strict(values.pop("strict", "false"))
     columns = _columns(values.pop("columns", None))
     cursor_text = values.pop("cursor", None)
     start, end = values.pop("start", None), values.pop("end", None)

@@ -134,12 +134,12 @@ class Plugins:
     async def restore(self) -> None:
         """Load all remembered plugins beside one another; one that fails is named, and no more."""
         remembered = await self._store.plugins()
-        await self._all(self._restore(one) for one in remembered)
+        await self._few_at_a_time(self._restore(one) for one in remembered)
 
     async def find_entry_points(self) -> None:
         """Load the providers that installed packages bring; they are not remembered."""
         found = await asyncio.to_thread(_entry_points)
-        await self._all(self._enter(name, value) for name, value in found)
+        await self._few_at_a_time(self._enter(name, value) for name, value in found)
 
     async def close(self) -> None:
         """End all plugins and everything that is under way here."""
@@ -216,8 +216,8 @@ class Plugins:
         )
         return self._status(name, plugin)
 
-    async def _all(self, loads: Iterable[Awaitable[None]]) -> None:
-        """Load some beside one another: no more than can begin within the time that one has."""
+    async def _few_at_a_time(self, loads: Iterable[Awaitable[None]]) -> None:
+        """Load beside one another no more than can begin within the time that each has."""
         turns = asyncio.Semaphore(2 * (os.cpu_count() or 1))
 
         async def one(load: Awaitable[None]) -> None:

@@ -72,6 +72,7 @@ def series_routes(
             key = SeriesKey.of(name, ticker, params)
         state = await administration.state(key)
         if state.number is None:
+            # Where there is neither data nor a provider, that is what is wrong.
             registry.get(name)
             raise NotFound(f"nothing of {key.text} is held; ask for its data first")
         return state

@@ -10,11 +10,14 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from ssl import SSLContext
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from gapless import __version__
+from gapless.auth.authority import AuthLimits, Authority
+from gapless.auth.sessions import Lifetimes
 from gapless.clock import Clock, SystemClock
 from gapless.config import Settings, database_path, parse_address
 from gapless.hub.hub import Hub, Options
@@ -24,10 +27,12 @@ from gapless.providers.base import Pace, Provider
 from gapless.providers.registry import Registry
 from gapless.providers.sample import SampleProvider
 from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.servers.admission import Admission
 from gapless.servers.control import ControlServer
 from gapless.servers.desk import Desk
 from gapless.servers.meter import Meter
 from gapless.servers.tcp import TcpLimits, TcpServer
+from gapless.servers.tls import Certificate
 from gapless.store.sqlite import FileLock, open_store
 
 if TYPE_CHECKING:
@@ -72,15 +77,25 @@ class RunningHub:
 
     hub: Hub
     plugins: Plugins
+    authority: Authority
     server: TcpServer
     host: str
     port: int
     http: str | None
+    setup_key: str | None
+    certificate: Certificate | None
 
     @property
     def tcp(self) -> str:
         """The address as it is written."""
         return _written(self.host, self.port)
+
+    @property
+    def setup_url(self) -> str | None:
+        """Where the first user is made; `None`: there has been one, or HTTP is off."""
+        if self.setup_key is None or self.http is None:
+            return None
+        return f"{reachable(self.http)}/setup?key={self.setup_key}"
 
 
 @asynccontextmanager
@@ -106,6 +121,14 @@ async def running_hub(
         stack.callback(lock.release)
         store = await asyncio.to_thread(open_store, path, settings.cache.block_records)
         stack.push_async_callback(store.close)
+        certificate = None
+        if settings.tls_cert is not None and settings.tls_key is not None:
+            certificate = Certificate(settings.tls_cert, settings.tls_key)
+        tls = None if certificate is None else certificate.context
+        authority = Authority(store.accounts, clock, settings.auth, auth_limits(settings))
+        setup_key = await authority.load()
+        authority.keep_house()
+        stack.push_async_callback(authority.close)
         meter = Meter()
 
         def count(asked: Asked) -> None:
@@ -114,7 +137,12 @@ async def running_hub(
 
         registry = Registry(providers(settings), reserved=BUILT_IN)
         plugins = Plugins(
-            store, registry, clock, plugin_limits(settings), base=settings.base.resolve()
+            store,
+            registry,
+            clock,
+            plugin_limits(settings),
+            base=settings.base.resolve(),
+            record=authority.audit.about,
         )
         stack.push_async_callback(plugins.close)
         hub = Hub(store, registry, clock, hub_options(settings), observe=count, seed=seed)
@@ -123,6 +151,7 @@ async def running_hub(
         desk = Desk(
             hub,
             clock,
+            Admission(authority, clock),
             settings.cache.hot_bytes // 4,
             announced={
                 "max_line_bytes": limits.max_line_bytes,
@@ -140,10 +169,13 @@ async def running_hub(
                 slow_reader_s=limits.slow_reader_s,
                 max_connections=limits.max_connections,
                 max_in_flight=limits.max_in_flight,
+                max_bytes_before_token=settings.access.max_bytes_before_token,
+                token_s=settings.access.token_s,
             ),
+            tls,
         )
         await desk.rehearse()
-        control = ControlServer(hub)
+        control = ControlServer(hub, authority)
         await control.open(path)
         stack.push_async_callback(control.close)
         await plugins.restore()
@@ -152,17 +184,33 @@ async def running_hub(
         doors: list[Door] = [server]
         stack.push_async_callback(_close_all, doors, limits.shutdown_s * _FOR_REQUESTS)
         if settings.http != "off":
-            door = _http_door(settings, hub, plugins, desk, server)
+            door = _http_door(settings, hub, plugins, desk, server, tls)
             doors.append(door)
-            desk.http = f"http://{_written(*await _opened(door, 'http', settings.http))}"
+            scheme = "http" if tls is None else "https"
+            desk.http = f"{scheme}://{_written(*await _opened(door, 'http', settings.http))}"
         host, port = await _opened(server, "tcp", settings.tcp)
         _log.info("open", tcp=f"{host}:{port}", http=desk.http, database=str(path))
-        yield RunningHub(hub, plugins, server, host, port, desk.http)
+        yield RunningHub(
+            hub,
+            plugins,
+            authority,
+            server,
+            host,
+            port,
+            desk.http,
+            setup_key if settings.auth else None,
+            certificate,
+        )
         _log.info("stopping")
 
 
 def _http_door(
-    settings: Settings, hub: Hub, plugins: Plugins, desk: Desk, tcp: TcpServer
+    settings: Settings,
+    hub: Hub,
+    plugins: Plugins,
+    desk: Desk,
+    tcp: TcpServer,
+    tls: SSLContext | None,
 ) -> HttpDoor:
     # Litestar takes longer to import than all else; a hub without HTTP need not.
     from gapless.servers.http.data import DataLimits
@@ -179,6 +227,7 @@ def _http_door(
         HttpLimits(
             receipt=ReceiptLimits(
                 receive_s=api.receive_s,
+                token_s=settings.access.token_s if settings.auth else None,
                 slow_reader_s=limits.slow_reader_s,
                 max_head_bytes=api.max_head_bytes,
                 max_connections=api.max_connections,
@@ -189,6 +238,7 @@ def _http_door(
             data=DataLimits(memo_bytes=settings.cache.hot_bytes // 2, streams=api.max_streams),
             hosts=tuple(api.hosts.split(",")),
         ),
+        tls,
     )
 
 
@@ -208,6 +258,28 @@ async def _close_all(doors: Sequence[Door], timeout: float) -> None:
 def _written(host: str, port: int) -> str:
     """Return an address as it is written, an IPv6 host in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def reachable(url: str) -> str:
+    """Return a base URL with an address that a browser on this machine can open."""
+    for everywhere in ("://0.0.0.0:", "://[::]:"):
+        url = url.replace(everywhere, "://127.0.0.1:")
+    return url
+
+
+def auth_limits(settings: Settings) -> AuthLimits:
+    """Return what users may by these settings."""
+    access = settings.access
+    return AuthLimits(
+        requests_per_s=access.requests_per_s,
+        burst=access.burst,
+        lifetimes=Lifetimes(
+            access_s=access.access_token_s,
+            refresh_s=access.refresh_token_s,
+            session_s=access.session_s,
+            most_families=access.max_sign_ins,
+        ),
+    )
 
 
 def plugin_limits(settings: Settings) -> PluginLimits:
@@ -317,6 +389,7 @@ def raise_file_limit(connections: int) -> None:
 __all__ = [
     "CannotListen",
     "RunningHub",
+    "auth_limits",
     "hub_options",
     "providers",
     "running_hub",

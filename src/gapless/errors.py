@@ -13,7 +13,9 @@
     │   ├── NotFound                    not_found
     │   ├── Unsupported                 unsupported
     │   ├── TooLarge                    too_large
+    │   ├── Conflict                    invalid_query: what is there already stands against it
     │   └── Overloaded                  overloaded
+    │       └── QuotaExceeded           overloaded: it is this client who asks too much
     ├── ProviderError                   provider_request_failed, with a reason
     │   ├── RateLimited                 rate_limited
     │   ├── UpstreamUnavailable         upstream_unavailable
@@ -150,10 +152,18 @@ class TooLarge(RequestError):
     code = "too_large"
 
 
+class Conflict(InvalidQuery):
+    """What is there already stands against it."""
+
+
 class Overloaded(RequestError):
     """A limit is reached for now; try again."""
 
     code = "overloaded"
+
+
+class QuotaExceeded(Overloaded):
+    """The client has used up its own share for now; others have theirs."""
 
 
 class ProviderError(GaplessError):

@@ -26,7 +26,16 @@ from gapless.simulator.prices import RandomWalk
 from gapless.store.sqlite import open_store
 from support.clock import ManualClock
 from support.providers import SteadyProvider
-from support.wire import PATIENCE_S, Door, connections, door, line_of, records, search
+from support.wire import (
+    PATIENCE_S,
+    Door,
+    connections,
+    door,
+    line_of,
+    records,
+    search,
+    unlocked,
+)
 from support.world import World
 
 REQUESTS, CONNECTIONS = 500, 50
@@ -112,7 +121,9 @@ async def test_a_provider_that_revises_is_asked_once_too(
     now = datetime(2025, 3, 5, 15, 0, tzinfo=UTC).timestamp()
     world = World(market, now, tmp_path, template)
     await world.open()
-    server = TcpServer(Desk(world.hub, world.clock))
+    server = TcpServer(
+        Desk(world.hub, world.clock, unlocked(world.hub.holdings.store, world.clock))
+    )
     try:
         _, port = await server.open("127.0.0.1", 0)
         start, end = (parse_instant(text, now_ms=0) for text in ("2017-01-01", "2024-06-01"))

@@ -15,11 +15,13 @@ import httpx
 import polars as pl
 from structlog.testing import capture_logs
 
+from gapless.auth.authority import AuthLimits, Authority
 from gapless.clock import Clock, SystemClock
 from gapless.hub.hub import Hub, Options
 from gapless.hub.plugins import PluginLimits, Plugins
 from gapless.providers.base import Provider
 from gapless.providers.registry import Registry
+from gapless.servers.admission import Admission
 from gapless.servers.desk import Desk
 from gapless.servers.http.door import HttpDoor, HttpLimits
 from gapless.servers.meter import Meter
@@ -34,6 +36,7 @@ class Web:
 
     hub: Hub
     plugins: Plugins
+    authority: Authority
     port: int
     tcp_port: int
     client: httpx.AsyncClient
@@ -79,6 +82,8 @@ async def web(
     options: Options | None = None,
     plugin_limits: PluginLimits | None = None,
     clock: Clock | None = None,
+    auth: bool = False,
+    auth_limits: AuthLimits | None = None,
 ) -> AsyncIterator[Web]:
     """Run a hub with these providers on a database in `folder`, both doors open.
 
@@ -92,7 +97,17 @@ async def web(
         logs = stack.enter_context(capture_logs())
         stack.enter_context(nothing_unnoticed())
         registry = Registry(providers)
-        plugins = Plugins(store, registry, clock, plugin_limits or PluginLimits(), base=folder)
+        authority = Authority(store.accounts, clock, auth, auth_limits)
+        stack.push_async_callback(authority.close)
+        await authority.load()
+        plugins = Plugins(
+            store,
+            registry,
+            clock,
+            plugin_limits or PluginLimits(),
+            base=folder,
+            record=authority.audit.about,
+        )
         stack.push_async_callback(plugins.close)
         hub = Hub(
             store,
@@ -103,7 +118,7 @@ async def web(
             seed=0,
         )
         stack.push_async_callback(hub.close, 1.0)
-        desk = Desk(hub, clock, meter=meter)
+        desk = Desk(hub, clock, Admission(authority, clock), meter=meter)
         tcp = TcpServer(desk)
         door = HttpDoor(hub, plugins, desk, clock, lambda: len(tcp.connections), limits)
         stack.push_async_callback(door.close, 1.0)
@@ -114,7 +129,7 @@ async def web(
             httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=PATIENCE_S)
         )
         client.headers.pop("accept-encoding")
-        opened = Web(hub, plugins, port, tcp_port, client, logs)
+        opened = Web(hub, plugins, authority, port, tcp_port, client, logs)
         yield opened
         assert not opened.logged("error")
 

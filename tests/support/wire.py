@@ -16,11 +16,13 @@ from typing import Any, Self
 
 from structlog.testing import capture_logs
 
+from gapless.auth.authority import AuthLimits, Authority
 from gapless.clock import Clock, SystemClock
 from gapless.hub.hub import Hub, Options
 from gapless.hub.upstream import Limits
 from gapless.providers.base import Provider
 from gapless.providers.registry import Registry
+from gapless.servers.admission import Admission
 from gapless.servers.desk import Desk
 from gapless.servers.tcp import TcpLimits, TcpServer
 from gapless.store.sqlite import open_store
@@ -35,8 +37,8 @@ PATIENT = Limits(deadline=60, breaker_failures=10**6)
 class WatchedServer(TcpServer):
     """A server that tells when it is done with a connection."""
 
-    def __init__(self, hub: Hub, limits: TcpLimits | None = None) -> None:
-        super().__init__(Desk(hub, hub.clock), limits)
+    def __init__(self, hub: Hub, authority: Authority, limits: TcpLimits | None = None) -> None:
+        super().__init__(Desk(hub, hub.clock, Admission(authority, hub.clock)), limits)
         self.went = asyncio.Event()
 
     def gone(self, connection: Any) -> None:
@@ -49,6 +51,7 @@ class Door:
     """A hub that takes requests at `port`; `logs` has what it logged."""
 
     hub: Hub
+    authority: Authority
     server: WatchedServer
     port: int
     logs: list[Any]
@@ -73,6 +76,8 @@ async def door(
     limits: TcpLimits | None = None,
     options: Options | None = None,
     clock: Clock | None = None,
+    auth: bool = False,
+    auth_limits: AuthLimits | None = None,
 ) -> AsyncIterator[Door]:
     """Run a hub with these providers on a new database; it may log no error but those asked for.
 
@@ -86,17 +91,25 @@ async def door(
         options or Options(upstream=PATIENT),
         seed=0,
     )
-    server = WatchedServer(hub, limits)
+    authority = Authority(store.accounts, hub.clock, auth, auth_limits)
+    await authority.load()
+    server = WatchedServer(hub, authority, limits)
     with capture_logs() as logs, nothing_unnoticed():
         _, port = await server.open("127.0.0.1", 0)
-        opened = Door(hub, server, port, logs)
+        opened = Door(hub, authority, server, port, logs)
         try:
             yield opened
         finally:
             await server.close(1.0)
             await hub.close(1.0)
+            await authority.close()
             await store.close()
         assert not opened.logged("error")
+
+
+def unlocked(store: Any, clock: Clock) -> Admission:
+    """Return what lets everybody in; `store` has accounts, of which there are none."""
+    return Admission(Authority(store.accounts, clock), clock)
 
 
 @contextmanager

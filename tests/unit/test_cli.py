@@ -43,6 +43,7 @@ from gapless.errors import (
     UnknownTicker,
     UpstreamUnavailable,
 )
+from gapless.servers.tls import Certificate
 
 RECORDS: list[dict[str, Any]] = [
     {"timestamp": 1_756_992_600, "open": 1.5, "close": 2, "volume": None},
@@ -162,8 +163,9 @@ def test_version(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "--nope"], Exit.USAGE, "--nope"),
         (["serve", "--db"], Exit.USAGE, "--db"),
         (["serve", "--http", "0.0.0.0:0"], Exit.CONFIG, "other machines"),
-        (["serve", "--auth"], Exit.CONFIG, "no authentication yet"),
-        (["--server", "--auth"], Exit.CONFIG, "no authentication yet"),
+        (["serve", "--tcp", "0.0.0.0:7000"], Exit.CONFIG, "add --auth"),
+        (["--server", "--http", "0.0.0.0:7070"], Exit.CONFIG, "add --auth"),
+        (["serve", "--tls-cert", "x.pem"], Exit.CONFIG, "--tls-cert and --tls-key"),
         (["--client"], Exit.CONFIG, "gapless query"),
         (["--client", "--tcp", "127.0.0.1:1"], Exit.CONFIG, "gapless query"),
         (["serve", "--tcp", "0.0.0.0:0"], Exit.CONFIG, "other machines"),
@@ -188,10 +190,10 @@ def test_refusals(
 def test_variables_are_settings_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A part that is not built is refused wherever it was asked for, an unknown variable too."""
-    monkeypatch.setenv("GAPLESS_AUTH", "yes")
+    """What is refused is refused wherever it was asked for, an unknown variable too."""
+    monkeypatch.setenv("GAPLESS_TCP", "0.0.0.0:0")
     assert main(["serve"]) == Exit.CONFIG
-    assert "environment GAPLESS_AUTH" in capsys.readouterr().err
+    assert "tcp = 0.0.0.0:0" in capsys.readouterr().err
     monkeypatch.setenv("GAPLESS_AUHT", "yes")
     assert main(["serve"]) == Exit.CONFIG
     assert "did you mean GAPLESS_AUTH?" in capsys.readouterr().err
@@ -535,6 +537,9 @@ class Open:
 
     tcp: str
     http: str | None = None
+    setup_key: str | None = None
+    setup_url: str | None = None
+    certificate: Certificate | None = None
 
 
 @asynccontextmanager

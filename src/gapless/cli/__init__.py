@@ -33,7 +33,7 @@ def build_app() -> App:
     """Return the parser with every command; each room registers its own."""
     from cyclopts import App
 
-    from gapless.cli import cache, coverage, db, demo, doctor, query, serve, settings
+    from gapless.cli import accounts, cache, coverage, db, demo, doctor, query, serve, settings
 
     app = App(
         name="gapless",
@@ -50,6 +50,7 @@ def build_app() -> App:
     query.register(app)
     coverage.register(app)
     cache.register(app)
+    accounts.register(app)
     db.register(app)
     settings.register(app)
     doctor.register(app)

@@ -87,16 +87,21 @@ def read(path: Path, work: Callable[[SqlStore], Awaitable[T]]) -> T:
 
 
 def write(
-    path: Path, holder: str, block_records: int, work: Callable[[SqlStore], Awaitable[T]]
+    path: Path,
+    holder: str,
+    block_records: int,
+    work: Callable[[SqlStore], Awaitable[T]],
+    *,
+    make: bool = False,
 ) -> T:
     """Open a database that no hub has, as `holder`, and return what `work` makes of it.
 
-    Brings it up to date first. Raises `StoreError` where there is none, `DatabaseInUse` where a
-    hub has it.
+    Brings it up to date first. Raises `StoreError` where there is none, unless it is to `make`
+    one, and `DatabaseInUse` where a hub has it.
     """
     from gapless.store.sqlite import FileLock, open_store
 
-    if not path.exists():
+    if not path.exists() and not make:
         raise StoreError(f"there is no database at {path}; name another with --db")
     lock = FileLock(path)
     lock.acquire(f"process {os.getpid()}, gapless {__version__}, {holder}")

@@ -8,8 +8,8 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -24,6 +24,9 @@ from gapless.observability import configure_logging, masked
 
 if TYPE_CHECKING:
     from gapless.app import CannotListen
+    from gapless.servers.tls import Certificate
+
+_log = structlog.get_logger("gapless")
 
 
 class RunningHub(Protocol):
@@ -37,6 +40,21 @@ class RunningHub(Protocol):
     @property
     def http(self) -> str | None:
         """The base URL that is open; `None`: HTTP is off."""
+        ...
+
+    @property
+    def setup_key(self) -> str | None:
+        """What lets a first user be made; `None`: there has been one."""
+        ...
+
+    @property
+    def setup_url(self) -> str | None:
+        """Where the first user is made; `None`: there has been one, or HTTP is off."""
+        ...
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What both doors show who they are by; `None`: they speak plainly."""
         ...
 
 
@@ -58,7 +76,6 @@ def serve(flags: SettingFlags = NO_FLAGS) -> None:
     taken.
     """
     settings, origins = flags.load()
-    refuse_unbuilt(settings, origins)
     refuse_exposure(settings)
     prepare_folder(settings, origins)
     configure_logging(settings.log.level, settings.log.format)
@@ -77,15 +94,6 @@ def shell_to_come(*_: Annotated[str, Parameter(show=False, allow_leading_hyphen=
     raise ConfigError(
         f"version {__version__} has no shell yet; ask single questions with: gapless query LINE"
     )
-
-
-def refuse_unbuilt(settings: Settings, origins: Origins) -> None:
-    """Raise `ConfigError` for what is asked for and not part of this version."""
-    if settings.auth:
-        raise ConfigError(
-            f"version {__version__} has no authentication yet: leave out auth "
-            f"({origins['auth']}); the hub then listens on this machine only"
-        )
 
 
 def prepare_folder(settings: Settings, origins: Origins) -> None:
@@ -146,7 +154,52 @@ async def serve_until(stop: asyncio.Event, settings: Settings, running_hub: Open
             file=sys.stderr,
             flush=True,
         )
-        await stop.wait()
+        _tell_of_setup(hub)
+        with _reloading(hub.certificate):
+            await stop.wait()
+
+
+def _tell_of_setup(hub: RunningHub) -> None:
+    """Say how the first user is made, where there is none; the address has a line of its own."""
+    if hub.setup_key is None:
+        return
+    if hub.setup_url is None:
+        _log.warning(
+            "authentication is on and there are no users; add one with: "
+            "gapless users add EMAIL --role admin"
+        )
+        return
+    _log.warning(
+        "authentication is on and there are no users; open this address once to make the first, "
+        "an administrator"
+    )
+    # As it is: in the log's own form it could not be clicked, and its key would be masked.
+    print(hub.setup_url, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _reloading(certificate: Certificate | None) -> Iterator[None]:
+    """Read the certificate again at each SIGHUP; a hub without one ends by it, as programs do."""
+    if certificate is None:
+        yield
+        return
+
+    def read() -> None:
+        try:
+            certificate.reload()
+        except ConfigError as error:
+            _log.error(
+                "the certificate could not be read again; the old one stays", error=error.message
+            )
+        else:
+            _log.info("the certificate was read again")
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, read)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 def _cannot_listen(failed: CannotListen) -> GaplessError:

@@ -30,6 +30,10 @@ class SettingFlags:
         HOST:PORT for HTTP, or `off`.
     auth
         Ask every request for a token.
+    tls_cert
+        Certificate chain (PEM): both ports speak TLS. Read again on SIGHUP.
+    tls_key
+        The certificate's private key (PEM).
     base
         Directory that plugins are loaded from. Default: the working directory.
     config
@@ -40,6 +44,8 @@ class SettingFlags:
     tcp: str | None = None
     http: str | None = None
     auth: Annotated[bool | None, Parameter(negative=())] = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     base: Path | None = None
     config: Path | None = None
 
@@ -50,6 +56,8 @@ class SettingFlags:
             "tcp": self.tcp,
             "http": self.http,
             "auth": self.auth,
+            "tls_cert": self.tls_cert,
+            "tls_key": self.tls_key,
             "base": self.base,
         }
         return load_settings(flags, os.environ, self.config)

@@ -5,6 +5,7 @@ What it speaks is little and private to one version: a JSON line each way, then 
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,13 @@ class Control:
         except KeyError as error:
             raise UnexpectedAnswer(f"the hub did not say what it forgot: {result}") from error
 
+    def accounts(self, **told: Any) -> dict[str, Any]:
+        """Do something about users and tokens; `told` is an order by its `type`."""
+        result = self._request({"command": "accounts", "account": told}, None)
+        if not isinstance(result, dict):
+            raise UnexpectedAnswer(f"the hub did not say what it did: {result!r}")
+        return result
+
     def _request(self, command: dict[str, Any], silence: float | None) -> Any:
         """Send a command and return its result.
 
@@ -48,6 +56,10 @@ class Control:
         says no, and `UnexpectedAnswer` for what is no answer.
         """
         try:
+            owner = self.path.stat().st_uid
+            if owner not in (os.getuid(), 0):
+                # It may be told a password.
+                raise NotListening(f"{self.path} belongs to another user of this machine")
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
                 sock.settimeout(self._timeout)
                 sock.connect(str(self.path))

@@ -12,6 +12,7 @@ from gapless.config.loading import (
     shown_values,
 )
 from gapless.config.settings import (
+    AccessSettings,
     ApiSettings,
     CacheSettings,
     FetchSettings,
@@ -26,6 +27,7 @@ from gapless.config.settings import (
 )
 
 __all__ = [
+    "AccessSettings",
     "Address",
     "ApiSettings",
     "CacheSettings",

@@ -66,7 +66,7 @@ def load_settings(
     for key, raw in flags.items():
         if raw is None:
             continue
-        origin = Origin("flag", f"--{key}")
+        origin = Origin("flag", f"--{key.replace('_', '-')}")
         if key not in known:
             raise ConfigError(f"--{key} is no setting{_nearest(key, known)}")
         values[key] = _convert(known[key], raw, origin, Path.cwd())
@@ -84,8 +84,9 @@ def refuse_exposure(settings: Settings) -> None:
     for key, text in (("tcp", settings.tcp), ("http", settings.http)):
         if text != "off" and not parse_address(text).is_loopback:
             raise ConfigError(
-                f"{key} = {text} can be reached from other machines, and without --auth anyone "
-                "there could use the hub and load code into it; listen on 127.0.0.1"
+                f"{key} = {text} can be reached from other machines, and without authentication "
+                "anyone there could use the hub and load code into it: add --auth, or listen on "
+                "127.0.0.1"
             )
 
 
@@ -175,6 +176,9 @@ def _convert(option: Option, raw: object, origin: Origin, folder: Path) -> objec
                 raise ValueError
         elif option.type is Path:
             value = folder / Path(_exactly((str, Path), raw)).expanduser()
+        elif option.type == Path | None:
+            named = str(_exactly((str, Path), raw)).strip()
+            value = None if named.lower() in ("", "none") else folder / Path(named).expanduser()
         elif get_origin(option.type) is Literal:
             value = _exactly(str, raw).strip().lower()
             if value not in get_args(option.type):
@@ -250,6 +254,8 @@ def _build(values: Mapping[str, object]) -> Settings:
 
 
 def _check_together(settings: Settings, origins: Origins) -> None:
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise ConfigError("TLS takes both a certificate and its key: --tls-cert and --tls-key")
     values = shown_values(settings)
     for smaller, larger in (
         ("limits.default_entities", "limits.max_entities"),

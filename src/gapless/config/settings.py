@@ -167,6 +167,37 @@ class ApiSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSettings:
+    """Users and tokens; what is here counts with `auth` on."""
+
+    access_token_s: float = _setting(
+        4 * 3_600.0, "how long an access token is good", unit="seconds", least=1
+    )
+    refresh_token_s: float = _setting(
+        28 * 86_400.0, "how long a refresh token is good", unit="seconds", least=1
+    )
+    session_s: float = _setting(
+        12 * 3_600.0, "how long a browser stays signed in", unit="seconds", least=1
+    )
+    max_sign_ins: int = _setting(
+        100, "how many times a user is signed in at once; the oldest gives way", least=1
+    )
+    requests_per_s: float = _setting(
+        10_000.0, "requests a second of one user; 0: any number", least=0
+    )
+    burst: int = _setting(20_000, "requests of one user at once after a rest", least=1)
+    token_s: float = _setting(
+        5.0,
+        "how long a connection may take to show a valid token",
+        unit="seconds",
+        least=0.001,
+    )
+    max_bytes_before_token: int = _setting(
+        64 * KIB, "what a connection may send and be sent before that", unit="bytes", least=KIB
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PluginSettings:
     """Providers that are loaded while the hub runs, each in a process of its own."""
 
@@ -271,6 +302,12 @@ class Settings:
     tcp: str = _setting("127.0.0.1:7000", "HOST:PORT for line-JSON over TCP", check=parse_address)
     http: str = _setting("127.0.0.1:7070", "HOST:PORT for HTTP, or off", check=check_http_address)
     auth: bool = _setting(False, "whether requests need a token")
+    tls_cert: Path | None = field(
+        default=None, metadata=_about("certificate chain (PEM): both ports speak TLS")
+    )
+    tls_key: Path | None = field(
+        default=None, metadata=_about("its private key (PEM), without a pass phrase")
+    )
     base: Path = field(
         default_factory=Path.cwd, metadata=_about("directory that plugins are loaded from")
     )
@@ -278,6 +315,7 @@ class Settings:
     cache: CacheSettings = field(default_factory=CacheSettings)
     fetch: FetchSettings = field(default_factory=FetchSettings)
     api: ApiSettings = field(default_factory=ApiSettings)
+    access: AccessSettings = field(default_factory=AccessSettings)
     plugins: PluginSettings = field(default_factory=PluginSettings)
     yahoo: YahooSettings = field(default_factory=YahooSettings)
     sample: SampleSettings = field(default_factory=SampleSettings)

@@ -17,6 +17,7 @@ from gapless.domain.planning import Plan
 from gapless.domain.series import SeriesKey, parse_view_id
 from gapless.errors import GaplessError, NotFound, TooLarge
 from gapless.hub.answers import Answer
+from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.entities import Listing, check_id
 from gapless.hub.hot import HotSeries
 from gapless.hub.hub import Hub
@@ -103,9 +104,9 @@ class Administration:
         gaps = tuple(_reasons(entry, plan, now))
         return Explanation(search, plan, gaps, probe, requests + probe)
 
-    async def refresh(self, search: RangeSearch) -> Answer:
+    async def refresh(self, search: RangeSearch, caller: Caller = ANYBODY) -> Answer:
         """Fetch all that upstream serves of a range anew; return the answer without its records."""
-        return await self._hub.search(search, anew=True, most_loaded=0)
+        return await self._hub.searcher.search(search, caller=caller, anew=True, most_loaded=0)
 
     async def delete(self, key: SeriesKey, interval: Interval | None = None) -> int:
         """Forget a range of a series (`None`: all of it); return how many records went."""

@@ -13,17 +13,35 @@ import structlog
 from gapless.domain.intervals import Interval, intersect
 from gapless.domain.planning import Plan
 from gapless.domain.series import SeriesKey
-from gapless.errors import GaplessError, InternalError, StoreError, UpstreamUnavailable
+from gapless.errors import (
+    Forbidden,
+    GaplessError,
+    InternalError,
+    QuotaExceeded,
+    StoreError,
+    UpstreamUnavailable,
+)
 from gapless.hub.answers import Failure
-from gapless.hub.flights import Filled
+from gapless.hub.callers import ANYBODY, Caller
+from gapless.hub.flights import Filled, Flight
 from gapless.hub.upstream import Tally
 
 _log = structlog.get_logger("gapless.hub")
 
+# How often somebody else's failure is nobody's reason to fail; more is a busy hour.
+_MOST_EXCUSED = 3
+
+
+def not_allowed() -> Forbidden:
+    """Return the error of a caller for whom upstream is not asked."""
+    return Forbidden("it is not held, and having it fetched takes the scope fetch")
+
 
 @dataclass(slots=True)
 class Course:
-    """What was fetched and what failed, what that cost, and how often the basis changed."""
+    """On whose behalf; what was fetched and what failed, what that cost, how the basis changed."""
+
+    caller: Caller = ANYBODY
 
     fetched: list[Interval] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -31,6 +49,7 @@ class Course:
     bumps: int = 0
     unverified: GaplessError | None = None
     begun: bool = False
+    excused: int = 0
 
     @property
     def requests(self) -> int:
@@ -49,6 +68,17 @@ class Course:
             _log.error("nothing could be stored", error=error.message)
             raise error
         self.failures.extend(Failure(part, error) for part in intersect(gaps, [interval]))
+
+    def excuses(self, flight: Flight, error: GaplessError) -> bool:
+        """Whether a task failed for what others had asked too much of, so that it is tried anew."""
+        if not isinstance(error, QuotaExceeded) or flight.tally.callers[0] == self.caller:
+            return False
+        self.excused += 1
+        return self.excused <= _MOST_EXCUSED
+
+    def denied(self, gaps: Sequence[Interval]) -> None:
+        """Note that the caller may not have these fetched."""
+        self.failures.extend(Failure(gap, not_allowed()) for gap in gaps)
 
     def give_up(self, wanted: Plan, key: SeriesKey) -> None:
         """Answer with what is held of one basis: upstream will not settle on one (rule 13)."""

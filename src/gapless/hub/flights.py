@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from gapless.domain.intervals import Interval, subtract
 from gapless.domain.series import SeriesKey
 from gapless.errors import GaplessError
+from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.upstream import Tally
 
 
@@ -68,10 +69,15 @@ class Flights:
         return [gap for gap in free if gap.start not in ends]
 
     def launch(
-        self, key: SeriesKey, interval: Interval, start: Start, reaches_present: bool = False
+        self,
+        key: SeriesKey,
+        interval: Interval,
+        start: Start,
+        reaches_present: bool = False,
+        caller: Caller = ANYBODY,
     ) -> Flight:
-        """Start a task that holds `interval` of the series until it ends."""
-        tally = Tally()
+        """Start a task that holds `interval` of the series until it ends, on a caller's behalf."""
+        tally = Tally([caller])
 
         async def fly() -> Filled:
             try:

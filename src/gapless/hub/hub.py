@@ -14,6 +14,8 @@ from gapless.errors import (
     Unsupported,
 )
 from gapless.hub.answers import Answer, compose
+from gapless.hub.callers import ANYBODY, Caller
+from gapless.hub.course import not_allowed
 from gapless.hub.entities import Entities, Listing, ListingLimits, matches, may_match
 from gapless.hub.flights import Flights
 from gapless.hub.holdings import Holdings
@@ -116,21 +118,26 @@ class Hub:
         self.searcher.check_size(answer)
         return self.searcher.dated(provider, answer, search, now)
 
-    async def answer(self, request: ProviderRequest, strict: bool = False) -> Answer | Listing:
-        """Answer any request to a provider; `strict`: a partial answer is an error."""
+    async def answer(
+        self, request: ProviderRequest, strict: bool = False, caller: Caller = ANYBODY
+    ) -> Answer | Listing:
+        """Answer any request to a provider; `strict`: a partial answer is an error.
+
+        Whatever goes upstream for it does so on behalf of `caller`.
+        """
         provider = self.registry.get(request.provider)
         match request.request:
             case SearchEntities(query, limit):
                 search = range_search(provider, query, self.clock.now_ms())
                 if search is None and provider.info.entities:
-                    return await self._asked(provider, request.request, limit)
+                    return await self._asked(provider, request.request, limit, caller)
                 if search is None:
                     return await self.entities.filtered(provider, query, limit)
                 if limit == 0 or not may_match(search):
                     return Listing(())
-                return await self._range(provider, search, strict)
+                return await self._range(provider, search, strict, caller)
             case GetEntity(id):
-                return await self._by_id(provider, id, strict)
+                return await self._by_id(provider, id, strict, caller)
             case GetEntities(ids):
                 return await self.entities.many(provider, ids)
             case GetAllEntities(limit, offset):
@@ -139,26 +146,25 @@ class Hub:
                 )
             case GetReport():
                 if provider.info.entities:
-                    return await self._asked(provider, request.request, None)
+                    return await self._asked(provider, request.request, None, caller)
                 raise Unsupported(
                     f"{provider.info.name} has no reports; ask it for a ticker with search"
                 )
 
     async def records(
-        self, request: ProviderRequest, strict: bool = False, most_loaded: int | None = None
+        self,
+        request: ProviderRequest,
+        strict: bool = False,
+        most_loaded: int | None = None,
+        caller: Caller = ANYBODY,
     ) -> Answer:
         """Answer a search by ticker and range alone; see `search`."""
         provider = self.registry.get(request.provider)
         assert isinstance(request.request, SearchEntities)
         search = range_search(provider, request.request.query, self.clock.now_ms())
         assert search is not None and not search.others
-        return _complete(await self.search(search, most_loaded=most_loaded), strict)
-
-    async def search(
-        self, search: RangeSearch, *, anew: bool = False, most_loaded: int | None = None
-    ) -> Answer:
-        """Answer a range search, going upstream for its gaps; see `Searcher.search`."""
-        return await self.searcher.search(search, anew=anew, most_loaded=most_loaded)
+        answer = await self.searcher.search(search, caller=caller, most_loaded=most_loaded)
+        return _complete(answer, strict)
 
     async def warm(self) -> Answer | None:
         """Prepare what the first request would otherwise pay for: statements, connections, code.
@@ -210,33 +216,40 @@ class Hub:
     # Entities
 
     async def _range(
-        self, provider: Provider, search: RangeSearch, strict: bool
+        self, provider: Provider, search: RangeSearch, strict: bool, caller: Caller
     ) -> Answer | Listing:
-        answer = _complete(await self.search(search), strict)
+        answer = _complete(await self.searcher.search(search, caller=caller), strict)
         now = self.clock.now_ms()
         if not all(matches(answer, item, now) for item in search.others):
             return Listing(())
         return answer
 
-    async def _by_id(self, provider: Provider, id: str, strict: bool) -> Answer | Listing:
+    async def _by_id(
+        self, provider: Provider, id: str, strict: bool, caller: Caller
+    ) -> Answer | Listing:
         """Answer an id; one that is no stored entity's is read as a ticker, of the last 30 days."""
         found = await self.entities.stored(provider, id)
         if found is not None:
             return found
         if provider.info.entities:
-            listing = await self._asked(provider, GetEntity(id), None)
+            listing = await self._asked(provider, GetEntity(id), None, caller)
             if not listing.entities:
                 raise NotFound(f"{provider.info.name} has no entity {shortened(id)}")
             return listing
         asked = default_range(provider.info, self.clock.now_ms())
         search = RangeSearch(series_key(provider, id, {}), asked, absolute=False)
-        return await self._range(provider, search, strict)
+        return await self._range(provider, search, strict, caller)
 
-    async def _asked(self, provider: Provider, request: Request, limit: int | None) -> Listing:
+    async def _asked(
+        self, provider: Provider, request: Request, limit: int | None, caller: Caller
+    ) -> Listing:
         """Hand a provider that answers itself a request as it is; keep what it answers with."""
         if limit == 0:
             return Listing(())
-        found = await self.upstream(provider).entities(cast("EntityProvider", provider), request)
+        if not caller.may_fetch:
+            raise not_allowed()
+        upstream = self.upstream(provider)
+        found = await upstream.entities(cast("EntityProvider", provider), request, caller)
         return await self.entities.kept(found, limit, self.registry.names())
 
 

@@ -22,8 +22,12 @@ class Bucket:
 
     def wait(self, now: float) -> float:
         """Return how many seconds from now the next turn would come."""
+        return self.wait_for(1, now)
+
+    def wait_for(self, count: int, now: float) -> float:
+        """Return how many seconds from now so many turns would have come."""
         self._refill(now)
-        return max(0.0, (1.0 - self._turns) / self.rate)
+        return max(0.0, (count - self._turns) / self.rate)
 
     def turns(self, now: float) -> int:
         """Return how many turns there are without waiting."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -33,6 +34,9 @@ from gapless.store.base import RememberedPlugin, Store
 _log = structlog.get_logger("gapless.plugins")
 
 ENTRY_POINTS = "gapless.providers"
+NOBODY = "anonymous"
+# Who did what to which plugin, and more by name.
+Record = Callable[[str, str, str, Mapping[str, str]], Awaitable[None]]
 _FOLDERS = ("", "provider", "providers")
 
 
@@ -67,12 +71,14 @@ class Plugins:
         clock: Clock,
         limits: PluginLimits | None = None,
         base: Path | None = None,
+        record: Record | None = None,
     ) -> None:
         self.limits = limits or PluginLimits()
         self._store = store
         self._registry = registry
         self._clock = clock
         self._base = base or Path()
+        self._record = record or _no_record
         self._plugins: dict[str, _Plugin] = {}
         # The defaults of each one's parameters, which must stay what they are.
         self._defaults: dict[str, dict[str, str]] = {}
@@ -81,29 +87,33 @@ class Plugins:
         self._leaving: dict[PluginProvider, asyncio.Task[None]] = {}
         self._closed = False
 
-    async def load(self, spec: PluginSpec) -> PluginStatus:
+    async def load(self, spec: PluginSpec, actor: str = NOBODY) -> PluginStatus:
         """Load a plugin, in place of one of its name; what ran before runs on if that fails.
 
-        Raises `InvalidQuery` for a request or name that makes no sense, `PluginNotLoaded` with
-        the plugin's own traceback.
+        `actor` is who says so, for the audit log. Raises `InvalidQuery` for a request or name that
+        makes no sense, `PluginNotLoaded` with the plugin's own traceback.
         """
         spec = await asyncio.to_thread(resolved, spec, self._base)
         try:
-            return await self._load(spec, True)
+            return await self._load(spec, True, actor)
         except PluginNotLoaded as error:
+            # Its code has run all the same, up to there.
+            await self._record(
+                actor, "plugin not loaded", spec.file or spec.module or "", await _sum_of(spec)
+            )
             _log.warning(
                 "a plugin cannot be loaded", source=spec.file or spec.module, error=error.message
             )
             raise
 
-    async def reload(self, name: str) -> PluginStatus:
+    async def reload(self, name: str, actor: str = NOBODY) -> PluginStatus:
         """Load a plugin again, from its files as they are now; raise `NotFound` for no plugin."""
         while True:
             plugin = self._known(name)
             try:
                 spec = msgspec.structs.replace(plugin.spec, name=name)
                 spec = await asyncio.to_thread(resolved, spec, self._base)
-                return await self._load(spec, plugin.remembered, instead_of=plugin)
+                return await self._load(spec, plugin.remembered, actor, instead_of=plugin)
             except _Overtaken:
                 continue
             except GaplessError as error:
@@ -111,7 +121,7 @@ class Plugins:
                 plugin.traceback = getattr(error, "traceback", "") or None
                 raise
 
-    async def unload(self, name: str) -> None:
+    async def unload(self, name: str, actor: str = NOBODY) -> None:
         """Let a plugin go and forget it; what was stored of it stays."""
         async with self._lock(f"name {name}"):
             plugin = self._known(name)
@@ -121,6 +131,7 @@ class Plugins:
             self._registry.remove(name, plugin.provider)
             self._let_go(plugin)
             _log.info("plugin unloaded", plugin=name)
+        await self._record(actor, "plugin unloaded", name, {})
 
     def status(self) -> list[PluginStatus]:
         """Return how each plugin is, by name."""
@@ -155,7 +166,11 @@ class Plugins:
     # Loading
 
     async def _load(
-        self, spec: PluginSpec, remember: bool, instead_of: _Plugin | None = None
+        self,
+        spec: PluginSpec,
+        remember: bool,
+        actor: str,
+        instead_of: _Plugin | None = None,
     ) -> PluginStatus:
         if spec.name is not None:
             self._check_name(spec.name)
@@ -167,17 +182,17 @@ class Plugins:
                 async with self._lock(f"name {spec.name}"):
                     if instead_of is not None and self._plugins.get(spec.name) is not instead_of:
                         raise _Overtaken
-                    return await self._replace(await self._start(spec), spec, remember)
+                    return await self._replace(await self._start(spec), spec, remember, actor)
             provider = await self._start(spec)
             async with self._lock(f"name {provider.info.name}"):
-                return await self._replace(provider, spec, remember)
+                return await self._replace(provider, spec, remember, actor)
 
     async def _start(self, spec: PluginSpec) -> PluginProvider:
         launch = await asyncio.to_thread(self._launch, spec)
         return await PluginProvider.load(launch, spec.name, self.limits, self._clock)
 
     async def _replace(
-        self, provider: PluginProvider, spec: PluginSpec, remember: bool
+        self, provider: PluginProvider, spec: PluginSpec, remember: bool, actor: str
     ) -> PluginStatus:
         """Let a loaded plugin take the place of the one of its name, if there is one."""
         name = provider.info.name
@@ -189,6 +204,13 @@ class Plugins:
             spec = msgspec.structs.replace(spec, name=name)
             defaults = {param.name: param.default for param in provider.info.params}
             _check_defaults(name, self._defaults.get(name, {}), defaults)
+            # Before it may do anything: what loads code and is not told of, is not done.
+            await self._record(
+                actor,
+                "plugin loaded",
+                name,
+                {"file": provider.loaded.file or "", "sha256": provider.loaded.sha256 or ""},
+            )
             if remember:
                 stored = RememberedSpec(**msgspec.structs.asdict(spec), defaults=defaults)
                 text = msgspec.json.encode(stored).decode()
@@ -235,7 +257,7 @@ class Plugins:
             self._defaults[name] = stored.defaults
             base = Path(spec.project_base_dir or self._base)
             spec = await asyncio.to_thread(resolved, msgspec.structs.replace(spec, name=name), base)
-            await self._load(spec, True)
+            await self._load(spec, True, "the hub, at its start")
         except (GaplessError, msgspec.MsgspecError) as error:
             why = error.message if isinstance(error, GaplessError) else str(error)
             traceback = getattr(error, "traceback", "") or None
@@ -258,7 +280,7 @@ class Plugins:
         spec = PluginSpec(module=module.strip(), class_=class_name.strip() or "Provider", name=name)
         try:
             spec = await asyncio.to_thread(resolved, spec, self._base)
-            await self._load(spec, False)
+            await self._load(spec, False, "the hub, at its start")
         except GaplessError as error:
             _log.error(
                 "a provider of an installed package cannot be loaded",
@@ -349,7 +371,7 @@ class Plugins:
 
     async def _reload_quietly(self, name: str) -> None:
         try:
-            await self.reload(name)
+            await self.reload(name, "the hub, for its file changed")
         except GaplessError as error:
             _log.warning("a changed plugin cannot be loaded", plugin=name, error=error.message)
 
@@ -393,6 +415,22 @@ def _entry_points() -> list[tuple[str, str]]:
     from importlib.metadata import entry_points
 
     return [(point.name, point.value) for point in entry_points(group=ENTRY_POINTS)]
+
+
+async def _no_record(actor: str, action: str, target: str, details: Mapping[str, str]) -> None:
+    """Leave it to the log."""
+
+
+async def _sum_of(spec: PluginSpec) -> dict[str, str]:
+    """Return the SHA-256 of the file that was to be loaded, where one was named."""
+
+    def read() -> dict[str, str]:
+        with suppress(OSError):
+            if spec.file is not None:
+                return {"sha256": sha256(Path(spec.file).read_bytes()).hexdigest()}
+        return {}
+
+    return await asyncio.to_thread(read)
 
 
 __all__ = [

@@ -15,10 +15,11 @@ from gapless.clock import Clock
 from gapless.domain.intervals import Interval, subtract
 from gapless.domain.planning import Plan, everything, plan
 from gapless.domain.series import SeriesKey
-from gapless.errors import GaplessError, InternalError, StoreError, TooLarge
+from gapless.errors import GaplessError, InternalError, QuotaExceeded, StoreError, TooLarge
 from gapless.hub.answers import Answer, compose, not_renewed
 from gapless.hub.bars import has_final
-from gapless.hub.course import Course
+from gapless.hub.callers import ANYBODY, Caller
+from gapless.hub.course import Course, not_allowed
 from gapless.hub.filling import Filler
 from gapless.hub.flights import Filled, Flight, Flights
 from gapless.hub.holdings import Holdings
@@ -57,17 +58,23 @@ class Searcher:
         self._probe_after: dict[SeriesKey, tuple[float, GaplessError]] = {}
 
     async def search(
-        self, search: RangeSearch, *, anew: bool = False, most_loaded: int | None = None
+        self,
+        search: RangeSearch,
+        *,
+        caller: Caller = ANYBODY,
+        anew: bool = False,
+        most_loaded: int | None = None,
     ) -> Answer:
         """Answer a range search, going upstream for its gaps (stitching rules 5 to 16).
 
         `anew`: all that upstream serves of the range is fetched, held or not. `most_loaded`: an
         answer of more records comes without its slices, to be read block by block; `None` has
-        it whole, or raises `TooLarge`.
+        it whole, or raises `TooLarge`. A `caller` who may not have anything fetched is told so
+        of the gaps.
         """
         provider = self._registry.get(search.key.provider)
         now = self._clock.now_ms()
-        course = Course()
+        course = Course(caller)
         at_hand = search.asked if most_loaded is None else Interval(0, 0)
         for _ in range(_MOST_ROUNDS):
             entry = await self._holdings.load(search.key, at_hand)
@@ -121,6 +128,14 @@ class Searcher:
         key = search.key
         filler = Filler(self._holdings, self._upstream(provider), self._clock)
         gaps = subtract(wanted.gaps, (failure.interval for failure in course.failures))
+        if gaps and not course.caller.may_fetch:
+            # What others have fetched just now is as good as held.
+            under_way = self._flights.overlapping(key, gaps)
+            if under_way:
+                await self._land(under_way, gaps, course)
+            else:
+                course.denied(gaps)
+            return True
         if gaps:
             if provider.info.whole:
                 gaps = list(everything(wanted, reach(provider, key, now)).gaps)
@@ -136,6 +151,9 @@ class Searcher:
             await self._land([flight], list(wanted.rescale), course)
             return True
         if course.unverified is None and self.basis_due(provider, entry, search.asked, now):
+            if not course.caller.may_fetch:
+                course.unverified = not_allowed()
+                return True
             return await self._verify(provider, filler, key, now, course)
         return False
 
@@ -165,6 +183,7 @@ class Searcher:
                 gap,
                 partial(_fill, filler, key, to_present),
                 reaches_present=to_present,
+                caller=course.caller,
             )
             course.tallies.append(flight.tally)
             flights.append(flight)
@@ -174,11 +193,14 @@ class Searcher:
         self, flights: Sequence[Flight], gaps: Sequence[Interval], course: Course
     ) -> None:
         """Wait for tasks and note what they brought to these gaps."""
+        if course.caller.may_fetch:
+            for flight in flights:
+                flight.tally.join(course.caller)
         outcomes = await self._flights.wait(flights)
         for flight, outcome in zip(flights, outcomes, strict=True):
             if isinstance(outcome, Filled):
                 course.brought(outcome)
-            else:
+            elif not course.excuses(flight, outcome):
                 course.failed(flight.interval, gaps, outcome)
 
     async def _verify(
@@ -198,15 +220,25 @@ class Searcher:
         flights = self._flights.overlapping(key, [lease])
         if not flights:
             flight = self._flights.launch(
-                key, lease, lambda _, tally: _settled(filler.verify(key, oldest, tally))
+                key,
+                lease,
+                lambda _, tally: _settled(filler.verify(key, oldest, tally)),
+                caller=course.caller,
             )
             course.tallies.append(flight.tally)
             flights = [flight]
-        for outcome in await self._flights.wait(flights):
+        for flight in flights:
+            flight.tally.join(course.caller)
+        outcomes = await self._flights.wait(flights)
+        for flight, outcome in zip(flights, outcomes, strict=True):
             if isinstance(outcome, Filled):
                 course.brought(outcome)
             elif isinstance(outcome, StoreError | InternalError):
                 raise outcome
+            elif isinstance(outcome, QuotaExceeded):
+                # That one user asks too much says nothing of the series to others.
+                if not course.excuses(flight, outcome):
+                    course.unverified = outcome
             else:
                 pause = max(self._options.retry_probe_s, outcome.retry_after_s or 0.0)
                 self._put_off(key, pause, outcome.again())

@@ -11,7 +11,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from operator import lt
 from typing import Any, TypeVar
@@ -31,7 +31,9 @@ from gapless.errors import (
     UnknownTicker,
     UpstreamUnavailable,
 )
+from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.pacing import Breaker, Bucket, back_off
+from gapless.hub.turns import Turns
 from gapless.protocol.messages import Entity, Request
 from gapless.providers.base import EntityProvider, Provider, Provisional
 
@@ -82,9 +84,22 @@ class Brought:
 
 @dataclass(slots=True)
 class Tally:
-    """How many requests a piece of work has cost upstream."""
+    """On whose behalf a piece of work is done, and how many requests it has cost upstream."""
 
+    callers: list[Caller] = field(default_factory=lambda: [ANYBODY])
     requests: int = 0
+    _join: Callable[[Caller], None] | None = None
+
+    def join(self, caller: Caller) -> None:
+        """Do it on behalf of another one too, whose turn it may be sooner."""
+        if caller not in self.callers:
+            self.callers.append(caller)
+            if self._join is not None:
+                self._join(caller)
+
+    def joinable(self, join: Callable[[Caller], None] | None) -> None:
+        """Hand on to the turn that is waited for who else waits; `None`: there is none."""
+        self._join = join
 
 
 class Upstream:
@@ -103,6 +118,7 @@ class Upstream:
         own = provider.info.deadline_s
         self._patience = limits.deadline if own is None else max(limits.deadline, own + _MARGIN_S)
         self.bucket = Bucket(pace.rate, pace.burst, clock.monotonic())
+        self._turns = Turns(provider.info.name, self.bucket, clock)
         self.breaker = Breaker(
             limits.breaker_failures, limits.breaker_cooldown, limits.breaker_cooldown_most
         )
@@ -148,27 +164,30 @@ class Upstream:
         async def once() -> Brought:
             return await self._attempt(key, interval, meta, purpose, tally)
 
-        return await self._tried(once, key)
+        return await self._tried(once, key, tally)
 
-    async def entities(self, provider: EntityProvider, request: Request) -> Sequence[Entity]:
+    async def entities(
+        self, provider: EntityProvider, request: Request, caller: Caller
+    ) -> Sequence[Entity]:
         """Hand the provider a request as it is, within its pace; raise the `ProviderError` left."""
         key = SeriesKey(provider.info.name, "")
+        tally = Tally([caller])
 
         async def once() -> Sequence[Entity]:
             now = self._clock.now_ms()
-            with self._accounted(key, _NO_RANGE, "entities", Tally()):
+            with self._accounted(key, _NO_RANGE, "entities", tally):
                 found = await self._in_time(provider.entities(request, now))
-            self._count(key, _NO_RANGE, "entities", Tally(), 1, None)
+            self._count(key, _NO_RANGE, "entities", tally, 1, None)
             self.breaker.succeeded()
             return found
 
-        return await self._tried(once, key)
+        return await self._tried(once, key, tally)
 
-    async def _tried(self, once: Callable[[], Awaitable[T]], key: SeriesKey) -> T:
+    async def _tried(self, once: Callable[[], Awaitable[T]], key: SeriesKey, tally: Tally) -> T:
         started = self._clock.monotonic()
         attempt = 0
         while True:
-            trial = await self._turn(started)
+            trial = await self._turn(started, tally)
             attempt += 1
             try:
                 with self._trying(trial):
@@ -189,42 +208,36 @@ class Upstream:
                 self.last_error = None
                 return brought
 
-    async def _turn(self, started: float) -> bool:
+    async def _turn(self, started: float, tally: Tally) -> bool:
         """Wait for a turn of the budget; return whether it is the breaker's trial.
 
-        Raises `RateLimited` where no turn comes in time. Who finds a trial under way waits for
-        it: if that succeeds, all may go on.
+        Raises what `Turns.take` raises where none comes in time. Who finds a trial under way
+        waits for it: if that succeeds, all may go on.
         """
         while self._trial is not None:
             await self._trial.wait()
         now = self._clock.monotonic()
         self._refuse_blocked(now)
         left = started + self._limits.deadline - now
-        wait = self.bucket.wait(now)
-        if wait > left:
-            raise RateLimited(
-                f"{self.provider.info.name} is asked at most {self.bucket.rate:g} times a second, "
-                f"and the next turn comes in {wait:.0f} s; try again then",
-                retry_after_s=round(wait, 1),
-            )
+        trial = self._enter()
+        try:
+            waited = await self._turns.take(tally.callers, left, tally.joinable)
+        except BaseException:
+            if trial:
+                self.breaker.abandoned()
+                self._end_trial()
+            raise
+        if waited and not trial:
+            # It may have opened for all while this one stood in the queue.
+            self._refuse_blocked(self._clock.monotonic())
+            trial = self._enter()
+        return trial
+
+    def _enter(self) -> bool:
+        """Go ahead past the breaker; return whether this is its trial, which others wait for."""
         trial = self.breaker.enter()
         if trial:
             self._trial = asyncio.Event()
-        wait = self.bucket.take(now)
-        if wait > 0:
-            try:
-                await self._clock.sleep(wait)
-            except BaseException:
-                if trial:
-                    self.breaker.abandoned()
-                    self._end_trial()
-                raise
-            if not trial:
-                # It may have opened for all while this one stood in the queue.
-                self._refuse_blocked(self._clock.monotonic())
-                trial = self.breaker.enter()
-                if trial:
-                    self._trial = asyncio.Event()
         return trial
 
     @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gapless.errors import GaplessError, LineTooLong, Overloaded
+from gapless.errors import GaplessError, LineTooLong, MissingToken, Overloaded
 from gapless.hub.entities import Listing
 from gapless.protocol.codec import LineSplitter, looks_like_http
 from gapless.protocol.messages import (
@@ -18,7 +18,6 @@ from gapless.protocol.messages import (
     GetAllEntities,
     GetEntities,
     ProviderRequest,
-    Query,
     Rejected,
     SearchEntities,
     Ticker,
@@ -26,7 +25,7 @@ from gapless.protocol.messages import (
     encode_error,
     encode_rejected,
 )
-from gapless.servers.desk import Outcome
+from gapless.servers.desk import Outcome, Work
 from gapless.store.base import StoredEntity
 
 if TYPE_CHECKING:
@@ -69,8 +68,10 @@ class Connection(asyncio.Protocol):
         "_queue",
         "_refused",
         "_server",
+        "_session",
         "_slow",
         "_splitter",
+        "_token_deadline",
         "_transport",
         "_waiting_bytes",
     )
@@ -78,6 +79,9 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: TcpServer) -> None:
         self._server = server
         self._desk = server.desk
+        self._session = server.desk.admission.session()
+        # Runs until a valid token is shown; `None` where none is needed, and from then on.
+        self._token_deadline: asyncio.TimerHandle | None = None
         self._splitter = LineSplitter(server.limits.max_line_bytes)
         self._transport: asyncio.Transport
         # The first bytes, until it is known that they are not HTTP's; `None` from then on.
@@ -119,20 +123,51 @@ class Connection(asyncio.Protocol):
         sock: socket.socket = transport.get_extra_info("socket")
         for option in _KEEPALIVE:
             sock.setsockopt(*option)
+        unsent = limits.max_unsent_bytes
+        if not self._session.admitted:
+            loop = asyncio.get_running_loop()
+            self._token_deadline = loop.call_later(limits.token_s, self._no_token)
+            unsent = min(unsent, limits.max_bytes_before_token)
+            self._splitter.limit = min(limits.max_line_bytes, limits.max_bytes_before_token)
+        self._transport.set_write_buffer_limits(high=unsent, low=unsent // 4)
+        if self._server.stopping:
+            self.finish()
+
+    def _no_token(self) -> None:
+        """Hang up on a client that has not shown a valid token in time."""
+        if self._closing:
+            return
+        self._discarding = True
+        self._transport.write(
+            self._error_line(
+                MissingToken(
+                    f"no valid token came within {self._server.limits.token_s:g} s of connecting "
+                    "(access.token_s); the connection is closed"
+                )
+            )
+        )
+        self._close()
+
+    def _admitted(self) -> None:
+        """Let a client who has shown a valid token take what clients may."""
+        assert self._token_deadline is not None
+        self._token_deadline.cancel()
+        self._token_deadline = None
+        limits = self._server.limits
+        self._splitter.limit = limits.max_line_bytes
         self._transport.set_write_buffer_limits(
             high=limits.max_unsent_bytes, low=limits.max_unsent_bytes // 4
         )
-        if self._server.stopping:
-            self.finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client; what it asked for is fetched on for others and for later."""
         self._closing = True
         self._queue = None
         self._loose = None
-        if self._slow is not None:
-            self._slow.cancel()
-            self._slow = None
+        for timer in (self._slow, self._token_deadline):
+            if timer is not None:
+                timer.cancel()
+        self._slow = self._token_deadline = None
         self._server.gone(self)
 
     def data_received(self, data: bytes) -> None:
@@ -168,9 +203,12 @@ class Connection(asyncio.Protocol):
 
     def _reply_from_memory(self, line: bytes) -> bool:
         """Answer a line that is memorised; leave any other."""
-        parts = self._desk.memos.reply(line[:-1], self._desk.clock.now_ms())
+        desk = self._desk
+        parts = desk.memos.reply(line[:-1], desk.clock.now_ms(), self._session.grant)
         if parts is None:
             return False
+        if self._token_deadline is not None:
+            self._admitted()
         self._transport.writelines(parts)
         return True
 
@@ -224,7 +262,9 @@ class Connection(asyncio.Protocol):
                 return
             if line is None:
                 break
-            reply = desk.at_once(line)
+            reply = desk.at_once(line, self._session)
+            if self._token_deadline is not None and self._session.admitted:
+                self._admitted()
             if type(reply) is list and (not self._queue or _unordered(line)):
                 parts += reply
                 size += sum(map(len, reply))
@@ -252,19 +292,18 @@ class Connection(asyncio.Protocol):
             return False
         return self._queue is None or len(self._queue) < limits.max_in_flight
 
-    def _accept(self, reply: list[bytes] | Outcome | Rejected | tuple[Envelope, Query]) -> None:
+    def _accept(self, reply: list[bytes] | Outcome | Rejected | Work) -> None:
         """Put an answer in its place, or start the work on it."""
-        if isinstance(reply, tuple):
-            envelope, query = reply
-            assert isinstance(query, ProviderRequest)
+        if isinstance(reply, Work):
+            envelope = reply.envelope
             slot: list[Reply] = []
             if envelope.ordered:
                 self._slots().append(slot)
             self._in_flight += 1
-            listing = _lists(query)
+            listing = _lists(reply.query)
             self._listings += listing
             loop = asyncio.get_running_loop()
-            task = loop.create_task(self._desk.work(envelope, query))
+            task = loop.create_task(self._desk.work(reply))
             task.add_done_callback(lambda done: self._done(done, slot, envelope.ordered, listing))
             return
         ready = self._rejection(reply) if isinstance(reply, Rejected) else reply
@@ -349,6 +388,12 @@ class Connection(asyncio.Protocol):
         """Say once that a line is too long; whatever follows it is not read as a request."""
         self._discarding = True
         self._refused = True
+        if self._token_deadline is not None:
+            error = LineTooLong(
+                f"a connection that has not shown a valid token may send lines of "
+                f"{self._splitter.limit:,} bytes (access.max_bytes_before_token); the connection "
+                "is closed. Send the token with an Auth request first"
+            )
         # Until the requests before it are answered nothing needs to come in.
         self._transport.pause_reading()
         line = self._error_line(error)
@@ -363,7 +408,9 @@ class Connection(asyncio.Protocol):
         if self._eof:
             self._close()
             return
-        self._transport.write_eof()
+        if self._transport.can_write_eof():
+            # TLS knows no half-closed connections.
+            self._transport.write_eof()
         self._transport.resume_reading()
         asyncio.get_running_loop().call_later(_DISCARD_S, self._close)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import struct
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +18,8 @@ from typing import Annotated, Any
 import msgspec
 import structlog
 
+from gapless.auth.authority import Authority
+from gapless.auth.operator import operator_name, order_of, perform
 from gapless.errors import GaplessError, InvalidQuery
 from gapless.hub.hub import Hub
 
@@ -23,16 +27,20 @@ _log = structlog.get_logger("gapless.control")
 
 # The kernel takes no longer path for a Unix socket.
 _LONGEST_PATH = 100
-
-
+# What Linux tells of the process at the other end: its number, its user, its group.
+_CREDENTIALS = struct.Struct("3i")
 # The year 9999, about: no instant lies beyond, and no database counts so far.
 _MOST_MS = 253_402_300_800_000
 
 
 class Command(msgspec.Struct, forbid_unknown_fields=True):
-    """One line to the hub: what to do, and up to which instant (milliseconds UTC)."""
+    """One line to the hub: what to do, and up to which instant (milliseconds UTC).
+
+    `account` is what to do about users and tokens.
+    """
 
     command: str
+    account: dict[str, Any] | None = None
     before_ms: Annotated[int, msgspec.Meta(ge=-_MOST_MS, le=_MOST_MS)] | None = None
 
 
@@ -47,11 +55,22 @@ def socket_path(database: Path) -> Path:
     return Path(tempfile.gettempdir()) / name
 
 
+def _who(writer: asyncio.StreamWriter) -> str:
+    """Return how the audit log calls whoever is at the other end: by their user on this machine."""
+    sock = writer.get_extra_info("socket")
+    uid = -1
+    if hasattr(socket, "SO_PEERCRED"):
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        uid = _CREDENTIALS.unpack(credentials)[1]
+    return operator_name(uid)
+
+
 class ControlServer:
     """Answers the operator's commands, one JSON line each."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, authority: Authority) -> None:
         self._hub = hub
+        self._authority = authority
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
 
@@ -77,15 +96,16 @@ class ControlServer:
         # One line, one answer: nothing that follows an overlong line is ever read.
         with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             line = await reader.readuntil(b"\n")
-            writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
+            answer = await self._answer(line, _who(writer))
+            writer.write(msgspec.json.encode(answer) + b"\n")
             await writer.drain()
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
 
-    async def _answer(self, line: bytes) -> dict[str, Any]:
+    async def _answer(self, line: bytes, who: str) -> dict[str, Any]:
         try:
-            return {"ok": True, "result": await self._do(line)}
+            return {"ok": True, "result": await self._do(line, who)}
         except GaplessError as error:
             return {"ok": False, "error": {"code": error.code, "message": error.message}}
         except Exception:
@@ -93,15 +113,17 @@ class ControlServer:
             message = "the hub failed in a way it should not; its log has more"
             return {"ok": False, "error": {"code": "internal", "message": message}}
 
-    async def _do(self, line: bytes) -> dict[str, int]:
+    async def _do(self, line: bytes, who: str) -> dict[str, Any]:
         try:
             command = msgspec.json.decode(line, type=Command)
         except msgspec.DecodeError as error:
             raise InvalidQuery(f"that is no command of this hub: {error}") from error
         match command:
+            case Command("accounts", dict() as told):
+                return await perform(self._authority, order_of(told), who)
             case Command("stats"):
                 return await self._hub.statistics()
-            case Command("prune", int() as before):
+            case Command("prune", None, int() as before):
                 series, records = await self._hub.prune(before)
                 _log.info("pruned", before_ms=before, series=series, records=records)
                 return {"series": series, "records": records}

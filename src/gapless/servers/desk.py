@@ -13,13 +13,16 @@ from time import perf_counter
 import structlog
 
 from gapless import __version__
+from gapless.auth.directory import Grant
 from gapless.clock import Clock
 from gapless.errors import GaplessError, InternalError, InvalidQuery
 from gapless.hub.answers import Answer
+from gapless.hub.callers import Caller
 from gapless.hub.entities import Listing
 from gapless.hub.hub import Hub
 from gapless.protocol.language import parse_line
 from gapless.protocol.messages import (
+    KIND_AUTH,
     KIND_PING,
     KIND_PROVIDER_LIST,
     KIND_PROVIDER_REQUEST,
@@ -42,6 +45,8 @@ from gapless.protocol.messages import (
     encode_provider_list,
     encode_rejected,
 )
+from gapless.protocol.times import format_instant
+from gapless.servers.admission import Admission, Session, caller_of
 from gapless.servers.memo import Memos
 from gapless.servers.meter import OK, Meter
 from gapless.servers.wire import encode_listing, frame
@@ -68,6 +73,15 @@ class Outcome:
     envelope: Envelope
     query: Query
     result: Answer | Listing | GaplessError
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A request that is to be worked on, and on whose behalf."""
+
+    envelope: Envelope
+    query: ProviderRequest
+    caller: Caller
 
 
 def error_of(reply: list[bytes] | Outcome | Rejected) -> GaplessError | None:
@@ -106,12 +120,14 @@ class Desk:
         self,
         hub: Hub,
         clock: Clock,
+        admission: Admission,
         memo_bytes: int = 64 << 20,
         announced: Mapping[str, int | float] | None = None,
         meter: Meter | None = None,
     ) -> None:
         self.hub = hub
         self.clock = clock
+        self.admission = admission
         self.meter = meter or Meter()
         self.memos = Memos(memo_bytes)
         self.http: str | None = None
@@ -122,17 +138,18 @@ class Desk:
         answer = await self.hub.warm()
         if answer is not None:
             frame(answer, SearchEntities.__name__, as_array=False).parts(b"null", 0)
-        self.at_once(_REHEARSAL)
+        self.at_once(_REHEARSAL, self.admission.session())
 
     def at_once(
-        self, line: bytes, door: str | None = "tcp"
-    ) -> list[bytes] | Outcome | Rejected | tuple[Envelope, Query]:
+        self, line: bytes, session: Session, door: str | None = "tcp"
+    ) -> list[bytes] | Outcome | Rejected | Work:
         """Answer a line without waiting, or return what has to be worked on.
 
-        `door` is the one it came by, to be counted at; `None`: it is counted elsewhere.
+        `session` is that of the connection. `door` is the one it came by, to be counted at;
+        `None`: it is counted elsewhere.
         """
         now = self.clock.now_ms()
-        memorised = self.memos.reply(line, now, counted=door is not None)
+        memorised = self.memos.reply(line, now, session.grant, counted=door is not None)
         if memorised is not None:
             return memorised
         started = perf_counter()
@@ -143,17 +160,23 @@ class Desk:
         query = envelope.query
         result: GaplessError | None = None
         try:
+            token = envelope.token
             if isinstance(query, Line):
+                # Reading it takes a while: not for strangers.
+                self.admission.admit(_operation(query), session, token, charged=False)
                 query = self._parsed(query, now)
+            grant = self.admission.admit(_operation(query), session, token)
             if not isinstance(query, ProviderRequest):
-                return [self._simple(envelope, query, now)]
+                return [self._simple(envelope, query, session, grant, now)]
             answer = self.hub.held(query)
             if answer is None:
                 # What it comes to is counted when it is there.
                 door = None
-                return envelope, query
+                assert grant is not None
+                return Work(envelope, query, caller_of(grant))
             framed = frame(answer, query.request_kind, envelope.data_as_array)
-            self.memos.put(line, answer, framed, now)
+            own = grant if token is not None and self.admission.required else None
+            self.memos.put(line, answer, framed, now, own)
             self.meter.answer(answer)
             return framed.parts(envelope.request_id, now)
         except GaplessError as error:
@@ -164,13 +187,11 @@ class Desk:
             self._count(door, result, started)
         return Outcome(envelope, query, result)
 
-    async def outcome(self, line: bytes) -> list[bytes] | Outcome | Rejected:
+    async def outcome(self, line: bytes, session: Session) -> list[bytes] | Outcome | Rejected:
         """Answer a request that came by another door, which counts it; see `encoded`."""
-        reply = self.at_once(line, door=None)
-        if isinstance(reply, tuple):
-            envelope, query = reply
-            assert isinstance(query, ProviderRequest)
-            return await self.work(envelope, query, door=None)
+        reply = self.at_once(line, session, door=None)
+        if isinstance(reply, Work):
+            return await self.work(reply, door=None)
         return reply
 
     def encoded(self, reply: list[bytes] | Outcome | Rejected) -> bytes:
@@ -211,14 +232,13 @@ class Desk:
             encode_listing(request_id, provider, request_kind, result, envelope.data_as_array, now)
         ]
 
-    async def work(
-        self, envelope: Envelope, query: ProviderRequest, door: str | None = "tcp"
-    ) -> Outcome:
+    async def work(self, work: Work, door: str | None = "tcp") -> Outcome:
         """Answer a request that needs the store or upstream; never raises."""
         started = perf_counter()
+        envelope, query = work.envelope, work.query
         result: Answer | Listing | GaplessError
         try:
-            result = await self.hub.answer(query, envelope.strict)
+            result = await self.hub.answer(query, envelope.strict, work.caller)
         except GaplessError as error:
             result = error
         except Exception:
@@ -241,7 +261,9 @@ class Desk:
             )
         return parse_line(query.line, now_ms=now)
 
-    def _simple(self, envelope: Envelope, query: Query, now: int) -> bytes:
+    def _simple(
+        self, envelope: Envelope, query: Query, session: Session, grant: Grant | None, now: int
+    ) -> bytes:
         match query:
             case ProviderList():
                 return encode_provider_list(
@@ -252,23 +274,33 @@ class Desk:
                     envelope.request_id,
                     version=__version__,
                     http=self.http,
-                    auth=False,
+                    auth=self.admission.required,
                     limits=self._announced,
                     ts_ms=now,
                 )
             case Auth():
+                assert grant is not None
+                # From here on the connection goes by it.
+                session.grant = grant
                 return encode_auth(
                     envelope.request_id,
-                    user="anonymous",
-                    role="admin",
-                    expires_at=None,
+                    user=grant.email,
+                    role=grant.account.user.role,
+                    expires_at=format_instant(grant.expires_ms) if grant.number else None,
                     ts_ms=now,
                 )
         raise InternalError(f"no way to answer {type(query).__name__}")
 
 
+def _operation(query: Query) -> str:
+    """Return the name that a query goes by among what may be permitted."""
+    return query.request_kind if isinstance(query, ProviderRequest) else type(query).__name__
+
+
 def _kind(query: Query) -> str:
     match query:
+        case Auth():
+            return KIND_AUTH
         case ProviderList():
             return KIND_PROVIDER_LIST
         case Ping():

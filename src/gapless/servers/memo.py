@@ -10,6 +10,7 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from gapless.auth.directory import Grant
 from gapless.hub.answers import Answer
 from gapless.hub.hot import Validity
 from gapless.servers.wire import ID_HEAD, Frame
@@ -25,7 +26,8 @@ _LONGEST_KEY = 4_096
 class Memo:
     """A ready answer: what stands before and after its time, and until when it holds.
 
-    `count` is how many records it has.
+    `count` is how many records it has. `grant` is that of the token in the request itself, which
+    goes before the connection's.
     """
 
     body: bytes
@@ -33,6 +35,7 @@ class Memo:
     count: int
     fresh_until: int | None
     validity: Validity
+    grant: Grant | None
 
 
 class Memos:
@@ -46,10 +49,13 @@ class Memos:
         self._size = 0
         self._memos: OrderedDict[bytes, Memo] = OrderedDict()
 
-    def reply(self, line: bytes, now_ms: int, counted: bool = True) -> list[bytes] | None:
-        """Return the parts of the answer to a line, if it is memorised and still holds.
+    def reply(
+        self, line: bytes, now_ms: int, grant: Grant | None, counted: bool = True
+    ) -> list[bytes] | None:
+        """Return the parts of the answer to a line, if it is memorised, holds, and may be read.
 
-        Unless it is `counted`, the request is counted elsewhere; its records are here.
+        `grant` is that of the connection. Unless it is `counted`, the request is counted
+        elsewhere; its records are here.
         """
         match = _HEAD.match(line)
         if match is None:
@@ -59,6 +65,10 @@ class Memos:
         if memo is None:
             return None
         if memo.validity.current and (memo.fresh_until is None or now_ms < memo.fresh_until):
+            holder = memo.grant or grant
+            if holder is None or not holder.admits(now_ms):
+                # Why not is said where the line is read.
+                return None
             self._memos.move_to_end(rest)
             self.hits += counted
             self.points += memo.count
@@ -66,8 +76,10 @@ class Memos:
         self._drop(rest)
         return None
 
-    def put(self, line: bytes, answer: Answer, frame: Frame, now_ms: int) -> None:
-        """Keep the answer to a line, if it may be given again."""
+    def put(
+        self, line: bytes, answer: Answer, frame: Frame, now_ms: int, grant: Grant | None
+    ) -> None:
+        """Keep the answer to a line, if it may be given again; for `grant` see `Memo`."""
         match = _HEAD.match(line)
         if match is None:
             return
@@ -80,7 +92,9 @@ class Memos:
             return
         if rest in self._memos:
             self._drop(rest)
-        self._memos[rest] = Memo(body, frame.stitch, answer.count, until, answer.entry.validity)
+        self._memos[rest] = Memo(
+            body, frame.stitch, answer.count, until, answer.entry.validity, grant
+        )
         self._size += len(body) + len(rest)
         while self._size > self._limit:
             self._drop(next(iter(self._memos)))

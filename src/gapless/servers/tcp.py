@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from ssl import SSLContext
 
 import structlog
 
@@ -18,21 +19,30 @@ _log = structlog.get_logger("gapless.tcp")
 
 @dataclass(frozen=True, slots=True)
 class TcpLimits:
-    """What one client may take; bytes, seconds and counts by name."""
+    """What one client may take; bytes, seconds and counts by name.
+
+    With authentication on, a connection has `token_s` seconds to show a valid token, and
+    `max_bytes_before_token` at the most to say until then, and to be told.
+    """
 
     max_line_bytes: int = 1 << 20
     max_unsent_bytes: int = 8 << 20
     slow_reader_s: float = 10.0
     max_connections: int = 10_000
     max_in_flight: int = 256
+    max_bytes_before_token: int = 64 << 10
+    token_s: float = 5.0
 
 
 class TcpServer:
     """The hub's TCP door."""
 
-    def __init__(self, desk: Desk, limits: TcpLimits | None = None) -> None:
+    def __init__(
+        self, desk: Desk, limits: TcpLimits | None = None, tls: SSLContext | None = None
+    ) -> None:
         self.desk = desk
         self.limits = limits or TcpLimits()
+        self._tls = tls
         self.connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._idle = asyncio.Event()
@@ -41,7 +51,14 @@ class TcpServer:
     async def open(self, host: str, port: int) -> tuple[str, int]:
         """Listen; return the address that is open, with the port that a 0 became."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), host, port, backlog=4_096)
+        self._server = await loop.create_server(
+            lambda: Connection(self),
+            host,
+            port,
+            backlog=4_096,
+            ssl=self._tls,
+            ssl_handshake_timeout=None if self._tls is None else self.limits.token_s,
+        )
         name = self._server.sockets[0].getsockname()
         return name[0], name[1]
 

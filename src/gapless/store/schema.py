@@ -100,3 +100,57 @@ plugins = Table(
     Column("spec", Text, nullable=False),
     Column("loaded_at", Text, nullable=False),
 )
+
+users = Table(
+    "users",
+    metadata,
+    # Numbers are never used twice: what a log says of a user is never about a later one.
+    Column("number", _number, primary_key=True, autoincrement=True),
+    Column("email", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("password_ms", BigInteger, nullable=False),
+    Column("signed_in_ms", BigInteger),
+    Column("password", Text, nullable=False),
+    UniqueConstraint("email"),
+    sqlite_autoincrement=True,
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("number", _number, primary_key=True, autoincrement=True),
+    # SHA-256 of the token, in hex: of a token itself nothing is kept.
+    Column("digest", Text, nullable=False),
+    Column("user", _number, ForeignKey("users.number", ondelete="CASCADE"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("family", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("used_ms", BigInteger),
+    UniqueConstraint("digest"),
+    Index(None, "user"),
+    sqlite_autoincrement=True,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", _number, primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("details", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# One row at the most: it is there as soon as there has ever been a user.
+setup = Table(
+    "setup",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("done_ms", BigInteger, nullable=False),
+)

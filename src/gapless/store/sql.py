@@ -48,12 +48,15 @@ from gapless.store.base import (
     StoredEntity,
     Superseded,
 )
+from gapless.store.sql_accounts import SqlAccounts
 
 T = TypeVar("T")
 # What the driver raises: by its own tree, and where its words about a damaged file are no UTF-8.
 Foreign = DBAPIError | UnicodeDecodeError
 FOREIGN = (DBAPIError, UnicodeDecodeError)
 Translate = Callable[[Foreign], GaplessError]
+# The execution option of a transaction that must not be lost once it is acknowledged.
+DURABLE = "gapless_durable"
 
 _READERS = 2
 
@@ -116,6 +119,9 @@ class SqlStore:
         self._reader = reader
         self._translate = translate
         self._block_records = block_records
+        # Whoever was told of a new token or password may rely on it after a power failure too.
+        self._durable_writer = writer.execution_options(**{DURABLE: True})
+        self.accounts = SqlAccounts(self._reading, self._writing_durably, self._writing)
         self._write_thread = ThreadPoolExecutor(1, "gapless-writer")
         self._read_threads = ThreadPoolExecutor(_READERS, "gapless-reader")
 
@@ -212,6 +218,9 @@ class SqlStore:
 
     async def _writing(self, work: Callable[[Connection], T]) -> T:
         return await self._run(self._write_thread, self._writer, work)
+
+    async def _writing_durably(self, work: Callable[[Connection], T]) -> T:
+        return await self._run(self._write_thread, self._durable_writer, work)
 
     async def _run(
         self, threads: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], T]

@@ -21,7 +21,7 @@ from gapless.errors import (
     StoreError,
 )
 from gapless.store.migration import HEAD, examine, upgrade
-from gapless.store.sql import FOREIGN, Foreign, SqlStore
+from gapless.store.sql import DURABLE, FOREIGN, Foreign, SqlStore
 
 _BUSY_S = 5
 
@@ -214,6 +214,13 @@ def _engine(path: Path, role: Literal["write", "read"]) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
+        if writes:
+            durable = bool(connection.get_execution_options().get(DURABLE))
+            if durable is not connection.info.get(DURABLE, False):
+                # It cannot be changed within a transaction.
+                level = "FULL" if durable else "NORMAL"
+                connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+                connection.info[DURABLE] = durable
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from litestar import Litestar, Request, Response, Router
@@ -14,13 +14,15 @@ from litestar.handlers import BaseRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import License
 from litestar.params import QueryParameter
-from litestar.types import ExceptionHandlersMap
+from litestar.types import ExceptionHandlersMap, HTTPScope
 
 from gapless import __version__
 from gapless.errors import GaplessError, InternalError, InvalidQuery, LineTooLong, NotFound
+from gapless.servers.admission import Admission
 from gapless.servers.http import problems
 from gapless.servers.http.asking import query_of
 from gapless.servers.http.gate import OUTCOME
+from gapless.servers.http.identity import SESSION
 from gapless.servers.http.routes.responses import ANY_KEYS
 
 _log = structlog.get_logger("gapless.http")
@@ -36,9 +38,22 @@ An answer says which part was `cached`, `fetched` and `missing`. Errors are prob
 """
 
 
-def application(handlers: Sequence[BaseRouteHandler], max_body_bytes: int) -> Litestar:
+def application(
+    handlers: Sequence[BaseRouteHandler], max_body_bytes: int, admission: Admission
+) -> Litestar:
     """Return the application with these handlers."""
+
+    async def permitted(
+        request: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
+    ) -> None:
+        scope = cast("HTTPScope", request.scope)
+        method = scope["method"]
+        # What Litestar answers to OPTIONS by itself is the same for every route.
+        name = method if method == "OPTIONS" else f"{method} {scope['path_template']}"
+        admission.admit(name, scope["state"][SESSION])
+
     return Litestar(
+        guards=[permitted],
         route_handlers=list(handlers),
         openapi_config=OpenAPIConfig(
             title="gapless",

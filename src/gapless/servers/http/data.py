@@ -18,6 +18,7 @@ from gapless.clock import Clock
 from gapless.domain.blocks import Run, etag
 from gapless.errors import InvalidQuery, Overloaded, TooLarge
 from gapless.hub.answers import Answer, State
+from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.hot import Validity
 from gapless.hub.hub import Hub
 from gapless.servers.http import asking
@@ -80,7 +81,10 @@ class Data:
         self._clock = clock
         self._bodies = Bodies(executor)
         self._replies = Replies(limits.memo_bytes)
-        self._snapshots = Replies(limits.memo_bytes // 4)
+        # Those for whom nothing is fetched may have seen less.
+        self._snapshots = {
+            may_fetch: Replies(limits.memo_bytes // 8) for may_fetch in (True, False)
+        }
         self._streams = asyncio.Semaphore(limits.streams)
         self._gathering = asyncio.Semaphore(_GATHERED)
         # What is being put together to be kept ready.
@@ -104,7 +108,7 @@ class Data:
         part = _Part(answer, _whole_page(answer), None)
         return self._keep(asked, part, self._whole(asked, request, part, answer.text()))
 
-    async def reply(self, asked: Asked, whole: bool = False) -> Reply:
+    async def reply(self, asked: Asked, whole: bool = False, caller: Caller = ANYBODY) -> Reply:
         """Answer a request, going upstream for its gaps; raise what it fails with.
 
         `whole`: a body in one piece is wanted, because its length or a range of it is asked for.
@@ -112,11 +116,12 @@ class Data:
         as it is for so long that its reader can have all ranges of it.
         """
         now = self._clock.now_ms()
-        found = self._snapshots.find(asked, now) if whole else None
+        snapshots = self._snapshots[caller.may_fetch]
+        found = snapshots.find(asked, now) if whole else None
         if found is not None:
             return found
         request = self._read(asked)
-        part = await self._part(request, await self._answer(request))
+        part = await self._part(request, await self._answer(request, caller))
         if part.runs is not None:
             body: bytes | None = await self._body(request, part)
         elif whole or request.format is Format.PARQUET:
@@ -134,7 +139,7 @@ class Data:
                 reply = await self._bodies.away(lambda: self._whole(asked, request, part, made))
             if whole and not reply.tags:
                 reply = replace(reply, headers=_ranged(reply.headers))
-                self._snapshots.keep(asked, reply, now + _SNAPSHOT_MS, Validity(), now)
+                snapshots.keep(asked, reply, now + _SNAPSHOT_MS, Validity(), now)
                 return reply
             return self._keep(asked, part, reply)
         tags = _tags(request, part)
@@ -158,10 +163,9 @@ class Data:
             self._hub.options.max_records,
         )
 
-    async def _answer(self, request: DataRequest) -> Answer:
-        answer = await self._hub.records(
-            request.query, request.strict, min(self._limits.most_loaded, request.limit)
-        )
+    async def _answer(self, request: DataRequest, caller: Caller) -> Answer:
+        most_loaded = min(self._limits.most_loaded, request.limit)
+        answer = await self._hub.records(request.query, request.strict, most_loaded, caller)
         cursor = request.cursor
         now_is = (answer.generation, answer.entry.state.created)
         if cursor is not None and (cursor.generation, cursor.created) != now_is:

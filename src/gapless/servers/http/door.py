@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from ssl import SSLContext
 
 from gapless.clock import Clock
 from gapless.hub.administration import Administration
 from gapless.hub.hub import Hub
 from gapless.hub.plugins import Plugins
 from gapless.servers.desk import Desk
+from gapless.servers.http.account_pages import AccountPages
 from gapless.servers.http.api import application
 from gapless.servers.http.budget import ByteBudget
+from gapless.servers.http.cookies import SessionCookie
 from gapless.servers.http.data import Data, DataLimits
 from gapless.servers.http.gate import Gate
 from gapless.servers.http.hosts import Hosts
 from gapless.servers.http.metrics import Figures
 from gapless.servers.http.receipt import ReceiptLimits
+from gapless.servers.http.routes.accounts import account_routes
+from gapless.servers.http.routes.authentication import authentication_routes
 from gapless.servers.http.routes.entities import entity_routes
 from gapless.servers.http.routes.health import health_routes
 from gapless.servers.http.routes.manual import manual_routes
@@ -25,6 +30,7 @@ from gapless.servers.http.routes.plugins import plugin_routes
 from gapless.servers.http.routes.providers import provider_routes
 from gapless.servers.http.routes.queries import query_routes
 from gapless.servers.http.routes.series import series_routes
+from gapless.servers.http.routes.users import user_routes
 from gapless.servers.http.server import HttpServer
 
 _ENCODERS = 2
@@ -53,6 +59,7 @@ class HttpDoor:
         clock: Clock,
         tcp_connections: Callable[[], int],
         limits: HttpLimits | None = None,
+        tls: SSLContext | None = None,
     ) -> None:
         self._hub = hub
         self._plugins = plugins
@@ -60,12 +67,14 @@ class HttpDoor:
         self._clock = clock
         self._tcp_connections = tcp_connections
         self._limits = limits or HttpLimits()
+        self._tls = tls
         self._executor = ThreadPoolExecutor(_ENCODERS, "gapless-encoder")
         self._server: HttpServer | None = None
 
     async def open(self, host: str, port: int) -> tuple[str, int]:
         """Listen; return the address that is open, with the port that a 0 became."""
         limits, desk = self._limits, self._desk
+        authority, cookie = desk.admission.authority, SessionCookie()
         data = Data(self._hub, self._clock, self._executor, limits.data)
         budget = ByteBudget(limits.max_unsent_bytes)
         administration = Administration(self._hub)
@@ -80,12 +89,26 @@ class HttpDoor:
                 *entity_routes(administration, self._clock),
                 *health_routes(store, figures.registered()),
                 *manual_routes(),
+                *authentication_routes(authority),
+                *user_routes(authority),
+                *account_routes(authority, AccountPages(), cookie),
             ],
             limits.max_body_bytes,
+            desk.admission,
         )
-        gate = Gate(app, data, Hosts(host, limits.hosts), desk.meter, budget)
-        self._server = HttpServer(gate, limits.receipt)
-        return await self._server.open(host, port)
+        gate = Gate(
+            app,
+            data,
+            Hosts(host, limits.hosts),
+            desk.meter,
+            budget,
+            desk.admission,
+            cookie,
+        )
+        self._server = HttpServer(gate, limits.receipt, self._tls)
+        opened = await self._server.open(host, port)
+        cookie.opened(opened[1])
+        return opened
 
     async def close(self, timeout: float) -> None:
         """Take no more requests, let those under way end, then hang up."""

@@ -9,17 +9,22 @@ import asyncio
 from collections.abc import Mapping
 from time import perf_counter
 from typing import cast
+from urllib.parse import quote
 
 import structlog
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from gapless.auth.permissions import OPERATIONS, invalid_token, missing_token
 from gapless.errors import Forbidden, GaplessError, InternalError, InvalidQuery, Overloaded
+from gapless.servers.admission import Admission, Session, charge
 from gapless.servers.http.asking import PATH, takes_gzip
 from gapless.servers.http.budget import ByteBudget
+from gapless.servers.http.cookies import SessionCookie
 from gapless.servers.http.data import Data
 from gapless.servers.http.hosts import SAFE_METHODS, Hosts, crosses_sites
+from gapless.servers.http.identity import SESSION, shown
 from gapless.servers.http.replies import Asked
-from gapless.servers.http.sending import send_problem, send_reply
+from gapless.servers.http.sending import send_problem, send_redirect, send_reply
 from gapless.servers.meter import OK, Meter
 
 _log = structlog.get_logger("gapless.http")
@@ -27,6 +32,14 @@ _log = structlog.get_logger("gapless.http")
 _MOST_REMEMBERED_HOSTS = 1_000
 _LONGEST_HOST = 255
 _OWN_SITE = frozenset({b"same-origin", b"none"})
+DATA = "GET /v1/data/{provider}/{ticker}"
+# Routes that take forms, of pages of ours, instead of JSON.
+FORMS = frozenset({"/setup", "/login", "/logout"})
+FORMS_UNDER = "/account/"
+# What needs no token: no path among them has a part that changes.
+_OPEN = frozenset(
+    tuple(name.split(" ", 1)) for name, rule in OPERATIONS.items() if rule.anyone and " " in name
+)
 # Where a handler notes, in the scope's state, which error it answered with.
 OUTCOME = "gapless_outcome"
 
@@ -35,11 +48,20 @@ class Gate:
     """The application that the server runs."""
 
     def __init__(
-        self, app: ASGIApp, data: Data, hosts: Hosts, meter: Meter, budget: ByteBudget
+        self,
+        app: ASGIApp,
+        data: Data,
+        hosts: Hosts,
+        meter: Meter,
+        budget: ByteBudget,
+        admission: Admission,
+        cookie: SessionCookie,
     ) -> None:
         self._app = app
         self._data = data
         self._hosts = hosts
+        self._admission = admission
+        self._cookie = cookie
         self._meter = meter
         self._budget = budget
         self._known: dict[bytes, bool] = {}
@@ -58,7 +80,12 @@ class Gate:
                 outcome = error.code
                 await send_problem(error, send, status)
                 return
+            session = self._session(http, headers)
+            if session is None:
+                await send_redirect(_to_sign_in(http), send)
+                return
             if http["method"] == "GET" and http["path"].startswith(PATH):
+                self._admission.admit(DATA, session)
                 reply = self._data.at_once(asked_of(http, headers))
                 if reply is not None:
                     sent = await send_reply(
@@ -83,6 +110,32 @@ class Gate:
             await sending.problem(fault)
         finally:
             self._meter.request("http", outcome, perf_counter() - started)
+
+    def _session(self, http: HTTPScope, headers: Mapping[bytes, bytes]) -> Session | None:
+        """Return what a request has shown of who sends it, and note it for its handler.
+
+        `None`: a browser that is to sign in first. Raises what a request without a valid token
+        is refused with, before anything is routed or a body read, unless its route is open.
+        """
+        if not self._admission.required:
+            session = self._admission.shown(None)
+            http["state"][SESSION] = session
+            return session
+        who = shown(headers, self._cookie.name)
+        session = self._admission.shown(who.token, counted=True)
+        http["state"][SESSION] = session
+        grant, method, path = session.grant, http["method"], http["path"]
+        if grant is None:
+            if (method, path) in _OPEN:
+                return session
+            if method == "GET" and b"text/html" in headers.get(b"accept", b""):
+                return None
+            raise invalid_token() if session.presented else missing_token()
+        if who.by_cookie and method not in SAFE_METHODS and not _says_where_from(headers):
+            # Browsers of today all say it; others may be made to send the cookie by any page.
+            raise Forbidden("a request with a cookie must say which page it comes from (Origin)")
+        charge(grant)
+        return session
 
     def _refusal(
         self, http: HTTPScope, headers: Mapping[bytes, bytes]
@@ -118,7 +171,13 @@ class Gate:
             return Forbidden("another site's page may not change anything here"), None
         if headers.get(b"content-encoding", b"identity") != b"identity":
             return InvalidQuery("the body must be sent as it is, without Content-Encoding"), 415
-        if _has_body(headers) and not _is_json(headers.get(b"content-type", b"")):
+        if http["path"] in FORMS or http["path"].startswith(FORMS_UNDER):
+            if _has_body(headers) and not _is_kind(headers, b"application/x-www-form-urlencoded"):
+                return InvalidQuery(
+                    "the body must be a form: application/x-www-form-urlencoded"
+                ), 415
+            return None
+        if _has_body(headers) and not _is_kind(headers, b"application/json"):
             return InvalidQuery(
                 "the body must be JSON: send it with content-type: application/json"
             ), 415
@@ -163,6 +222,16 @@ def _has_body(headers: Mapping[bytes, bytes]) -> bool:
     return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
 
 
-def _is_json(content_type: bytes) -> bool:
-    kind = content_type.partition(b";")[0].strip().lower()
-    return kind == b"application/json"
+def _is_kind(headers: Mapping[bytes, bytes], wanted: bytes) -> bool:
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return kind == wanted
+
+
+def _says_where_from(headers: Mapping[bytes, bytes]) -> bool:
+    return b"origin" in headers or b"sec-fetch-site" in headers
+
+
+def _to_sign_in(http: HTTPScope) -> str:
+    """Return where a browser signs in, and is led back from."""
+    path = quote(http["path"])
+    return "/login" if path == "/" else f"/login?next={path}"

@@ -27,6 +27,8 @@ _STATUS: Final[tuple[tuple[type[GaplessError], HTTPStatus], ...]] = (
     (errors.Unsupported, HTTPStatus.UNPROCESSABLE_ENTITY),
     (errors.TooLarge, HTTPStatus.UNPROCESSABLE_ENTITY),
     (errors.LineTooLong, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (errors.QuotaExceeded, HTTPStatus.TOO_MANY_REQUESTS),
+    (errors.Conflict, HTTPStatus.CONFLICT),
     (errors.Overloaded, HTTPStatus.SERVICE_UNAVAILABLE),
     (NotAcceptable, HTTPStatus.NOT_ACCEPTABLE),
     (errors.RequestError, HTTPStatus.BAD_REQUEST),
@@ -87,6 +89,8 @@ def problem_of(error: GaplessError, status: int | None = None) -> Problem:
 
 def headers_of(problem: Problem) -> Mapping[str, str]:
     """Return the headers that go with a problem document."""
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        return _UNAUTHORIZED
     if problem.retry_after_s is None:
         return _PLAIN
     return {
@@ -96,6 +100,8 @@ def headers_of(problem: Problem) -> Mapping[str, str]:
 
 
 _PLAIN: Final = MappingProxyType({"cache-control": "no-store"})
+# RFC 9110, 11.6.1: whoever is refused is told what kind of credentials there are.
+_UNAUTHORIZED: Final = MappingProxyType({**_PLAIN, "www-authenticate": 'Bearer realm="gapless"'})
 
 
 def encoded(problem: Problem) -> bytes:

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gapless.errors import GaplessError, InvalidQuery, LineTooLong, Overloaded
 from gapless.servers.http import problems
+from gapless.servers.http.identity import SESSION
 
 _log = structlog.get_logger("gapless.http")
 
@@ -26,9 +27,14 @@ _UPGRADE = re.compile(rb"\r\n(?:upgrade|http2-settings):[^\r\n]*", re.IGNORECASE
 
 @dataclass(frozen=True, slots=True)
 class ReceiptLimits:
-    """What one connection may take; seconds, bytes and counts by name."""
+    """What one connection may take; seconds, bytes and counts by name.
+
+    `token_s`: how long a request may take to arrive where none before it has shown a valid
+    token; `None`: no token is needed.
+    """
 
     receive_s: float = 10.0
+    token_s: float | None = None
     slow_reader_s: float = 10.0
     max_head_bytes: int = 64 << 10
     max_connections: int = 2_000
@@ -42,6 +48,7 @@ class ReceivingProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadline: asyncio.TimerHandle | None = None
+        self._allowed_s, self._allowed_by = 0.0, ""
         self._slow: asyncio.TimerHandle | None = None
         # Bytes of a head that is not complete yet.
         self._head = 0
@@ -136,7 +143,17 @@ class ReceivingProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _arm(self) -> None:
-        self._deadline = self.loop.call_later(self.limits.receive_s, self._expired)
+        self._allowed_s, self._allowed_by = self.limits.receive_s, "api.receive_s"
+        token_s = self.limits.token_s
+        if token_s is not None and token_s < self._allowed_s and not self._admitted():
+            self._allowed_s, self._allowed_by = token_s, "access.token_s"
+        self._deadline = self.loop.call_later(self._allowed_s, self._expired)
+
+    def _admitted(self) -> bool:
+        """Whether the request before on this connection has shown a valid token."""
+        scope = getattr(self, "scope", None)
+        session = None if scope is None else scope["state"].get(SESSION)
+        return session is not None and session.admitted
 
     def _disarm(self) -> None:
         if self._deadline is not None:
@@ -157,7 +174,7 @@ class ReceivingProtocol(HttpToolsProtocol):
             return
         self._refuse(
             InvalidQuery(
-                f"the request did not arrive within {self.limits.receive_s:g} s (api.receive_s)"
+                f"the request did not arrive within {self._allowed_s:g} s ({self._allowed_by})"
             ),
             HTTPStatus.REQUEST_TIMEOUT,
         )

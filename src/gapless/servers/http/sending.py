@@ -40,6 +40,17 @@ async def send_problem(error: GaplessError, send: Send, status: int | None = Non
     await send(_body(body))
 
 
+async def send_redirect(to: str, send: Send) -> None:
+    """Lead a browser to another page."""
+    headers = [
+        (b"location", to.encode()),
+        (b"content-length", b"0"),
+        (b"cache-control", b"no-store"),
+    ]
+    await send(_start(HTTPStatus.SEE_OTHER, headers))
+    await send(_body(b""))
+
+
 async def send_reply(
     reply: Reply,
     method: str,

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from ssl import SSLContext
 
 import structlog
 import uvicorn
@@ -31,8 +32,11 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """The hub's HTTP door: one ASGI application."""
 
-    def __init__(self, app: ASGIApp, limits: ReceiptLimits | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, limits: ReceiptLimits | None = None, tls: SSLContext | None = None
+    ) -> None:
         self._app = app
+        self._tls = tls
         self._limits = limits or ReceiptLimits()
         self._server: _Uvicorn | None = None
         self._task: asyncio.Task[None] | None = None
@@ -60,6 +64,7 @@ class HttpServer:
         except BaseException:
             sock.close()
             raise
+        tls = self._tls
         config = uvicorn.Config(
             self._app,
             http=protocol_class(self._limits),
@@ -72,6 +77,7 @@ class HttpServer:
             proxy_headers=False,
             backlog=_BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE_S,
+            ssl_context_factory=None if tls is None else lambda config, default: tls,
         )
         self._server = _Uvicorn(config)
         self._task = loop.create_task(self._server.serve(sockets=[sock]), name="http")

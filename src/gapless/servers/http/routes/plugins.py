@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from litestar import delete, get, post
+from litestar import Request, delete, get, post
 from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath, JSONBody
 
 from gapless.errors import NotFound
 from gapless.hub.plugins import Plugins, PluginSpec, PluginStatus
+from gapless.servers.http.identity import grant_of
 from gapless.servers.http.routes.responses import problems
 from gapless.servers.http.shapes import PluginLoaded, PluginPage
 
@@ -23,13 +25,13 @@ def plugin_routes(plugins: Plugins) -> Sequence[BaseRouteHandler]:
         status_code=200,
         responses=problems(413, 415, 422, 507),
     )
-    async def load(data: JSONBody[PluginSpec]) -> PluginLoaded:
+    async def load(request: Request[Any, Any, Any], data: JSONBody[PluginSpec]) -> PluginLoaded:
         """Load a provider, by module and base directory or by file.
 
         `class` is `Provider` unless it is given, `name` what the plugin's `name()` says. A plugin
         of the same name is replaced once the new one runs. It has the rights of the hub's user.
         """
-        status = await plugins.load(data)
+        status = await plugins.load(data, grant_of(request).email)
         return PluginLoaded(True, status.name)
 
     @get("/v1/plugins", tags=["plugins"], responses=problems())
@@ -51,16 +53,16 @@ def plugin_routes(plugins: Plugins) -> Sequence[BaseRouteHandler]:
         status_code=200,
         responses=problems(404, 422, 507),
     )
-    async def reload(name: FromPath[str]) -> PluginStatus:
+    async def reload(request: Request[Any, Any, Any], name: FromPath[str]) -> PluginStatus:
         """Load a plugin's code anew, in a fresh process; if that fails the old one runs on."""
-        return await plugins.reload(name)
+        return await plugins.reload(name, grant_of(request).email)
 
     @delete(
         "/v1/plugins/{name:str}", tags=["plugins"], status_code=200, responses=problems(404, 507)
     )
-    async def unload(name: FromPath[str]) -> PluginLoaded:
+    async def unload(request: Request[Any, Any, Any], name: FromPath[str]) -> PluginLoaded:
         """Let a plugin go, and do not load it again after a restart; its data stays stored."""
-        await plugins.unload(name)
+        await plugins.unload(name, grant_of(request).email)
         return PluginLoaded(True, name)
 
     return [load, listed, one, reload, unload]

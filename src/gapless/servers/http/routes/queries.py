@@ -14,10 +14,12 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gapless.errors import InvalidQuery, LineTooLong
 from gapless.protocol.messages import Rejected
+from gapless.servers.admission import caller_of
 from gapless.servers.desk import Desk, Outcome, error_of, size_of
 from gapless.servers.http.budget import ByteBudget
 from gapless.servers.http.data import Data
 from gapless.servers.http.gate import OUTCOME, asked_of
+from gapless.servers.http.identity import grant_of, session_of
 from gapless.servers.http.problems import status_of
 from gapless.servers.http.replies import Reply
 from gapless.servers.http.routes.responses import ANY_KEYS, problems
@@ -107,7 +109,7 @@ def query_routes(
                 f"the request has {len(body):,} bytes; {max_line_bytes:,} are the most "
                 "(limits.max_line_bytes)"
             )
-        reply = await desk.outcome(body)
+        reply = await desk.outcome(body, session_of(request))
         error = error_of(reply)
         if error is not None:
             request.scope["state"][OUTCOME] = error.code
@@ -144,7 +146,8 @@ def query_routes(
         # A client of HTTP/1.0 could not tell the end of a body that comes in pieces.
         old = request.scope["http_version"] == "1.0"
         whole = request.method == HttpMethod.HEAD or b"range" in headers or old
-        reply = await data.reply(asked_of(request.scope, headers), whole)
+        caller = caller_of(grant_of(request))
+        reply = await data.reply(asked_of(request.scope, headers), whole, caller)
         if old and not isinstance(reply.body, bytes):
             await reply.body.aclose()
             raise InvalidQuery("so large an answer needs HTTP/1.1; or ask for it with limit=")

@@ -16,13 +16,16 @@ ANY_KEYS: Final = "gapless_any_keys"
 _ABOUT: Final[Mapping[int, str]] = MappingProxyType(
     {
         400: "The request makes no sense: the message names what is wrong.",
+        401: "Authentication is on, and there is no valid token.",
         403: "This host, site or token is not allowed to.",
         404: "There is no such provider, ticker, series, entity or plugin.",
         406: "None of the formats that the client takes is there.",
         408: "The request did not arrive in time.",
+        409: "What is there already stands against it.",
         413: "The body is too large.",
         415: "The body is not JSON.",
         422: "The request was understood and cannot be done.",
+        429: "You ask more often than you may; try again.",
         500: "A fault of the hub's own; its log has the details.",
         502: "The provider failed, and nothing is held that could be answered.",
         503: "A limit is reached, or upstream wants to be left alone; try again.",
@@ -41,5 +44,5 @@ def problems(*statuses: int) -> Mapping[int, ResponseSpec]:
             media_type=MEDIA_TYPE,
             generate_examples=False,
         )
-        for status in sorted({400, 403, *statuses})
+        for status in sorted({400, 401, 403, 429, *statuses})
     }

@@ -16,7 +16,9 @@ from gapless.hub.administration import Administration
 from gapless.hub.ranges import RangeSearch, range_search, series_key
 from gapless.protocol.messages import DateRange, Filter, Param, Ticker
 from gapless.providers.registry import Registry
+from gapless.servers.admission import caller_of
 from gapless.servers.http.asking import path_of, query_of
+from gapless.servers.http.identity import grant_of
 from gapless.servers.http.routes.responses import ANY_KEYS, problems
 from gapless.servers.http.shapes import (
     CoverageShape,
@@ -120,9 +122,10 @@ def series_routes(
         status_code=200,
         responses=problems(404, 413, 415, 422, 502, 503, 504, 507),
     )
-    async def refresh(data: JSONBody[RangeRequest]) -> Refreshed:
+    async def refresh(request: Request[Any, Any, Any], data: JSONBody[RangeRequest]) -> Refreshed:
         """Fetch a range anew, held or not."""
-        return Refreshed.of(await administration.refresh(search_of_body(data)))
+        caller = caller_of(grant_of(request))
+        return Refreshed.of(await administration.refresh(search_of_body(data), caller))
 
     @delete(
         "/v1/series/{provider:str}/{ticker:path}",

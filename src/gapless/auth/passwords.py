@@ -1,0 +1,114 @@
+"""Passwords: what makes one, and hashing them without standing in anybody's way.
+
+argon2id with 19 MiB, two passes, one lane (OWASP's password storage cheat sheet), at most two at
+once. A hash takes some 40 ms of a core, so it is made in threads that yield to all others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import unicodedata
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from typing import Final, TypeVar
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from gapless.errors import InvalidQuery, Overloaded
+
+T = TypeVar("T")
+SHORTEST: Final = 12
+LONGEST: Final = 256
+_AT_ONCE: Final = 2
+_NICENESS: Final = 10
+# The hash of a password that nobody has: who is not known costs as much as who is.
+_NOBODYS: Final = (
+    "$argon2id$v=19$m=19456,t=2,p=1$JPKS7l9johmEwi32S3908g"
+    "$B0Bp80kGja1NrdMX5E42+B+VlJTpcuJvT9nTZQyIQf8"
+)
+
+
+def check_password(password: str, email: str) -> None:
+    """Raise `InvalidQuery` for what is no password; it is held against nothing but this."""
+    if len(password) < SHORTEST:
+        raise InvalidQuery(f"the password has {len(password)} characters; {SHORTEST} are the least")
+    if len(password) > LONGEST:
+        raise InvalidQuery(f"the password is too long; {LONGEST} characters are the most")
+    if len(set(password)) < 4 or password.casefold() == email:
+        raise InvalidQuery("this password is too easy to guess; choose another one")
+
+
+class Passwords:
+    """Hashes and checks passwords; `most_waiting` may wait for their turn."""
+
+    def __init__(self, most_waiting: int = 256) -> None:
+        self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "gapless-password", initializer=_yield_to_all)
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._most_waiting = most_waiting
+        self._waiting = 0
+
+    async def hashed(self, password: str, admit: Callable[[], None] = lambda: None) -> str:
+        """Return the hash of a password, as it is stored; for `admit` see `verify`."""
+        async with self._turn():
+            admit()
+            return await self._away(lambda: self._hasher.hash(_normal(password)))
+
+    async def verify(
+        self, stored: str | None, password: str, admit: Callable[[], None] = lambda: None
+    ) -> bool:
+        """Whether it is the password; `stored` `None`: there is none, which takes as long.
+
+        `admit` is called when its turn has come, and may raise.
+        """
+        async with self._turn():
+            admit()
+            if len(password) > LONGEST:
+                password = ""
+            return await self._away(lambda: self._matches(stored, password))
+
+    def outdated(self, stored: str) -> bool:
+        """Whether a hash was made by other parameters than today's."""
+        return self._hasher.check_needs_rehash(stored)
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _matches(self, stored: str | None, password: str) -> bool:
+        with suppress(VerificationError, InvalidHashError):
+            self._hasher.verify(stored or _NOBODYS, _normal(password))
+            return stored is not None
+        return False
+
+    async def _away(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._waiting >= self._most_waiting:
+            raise Overloaded(
+                f"{self._most_waiting:,} sign-ins wait for their turn already; try again later",
+                retry_after_s=5,
+            )
+        self._waiting += 1
+        try:
+            async with self._turns:
+                yield
+        finally:
+            self._waiting -= 1
+
+
+def _normal(password: str) -> str:
+    """Return a password as every keyboard and system spells it (NIST SP 800-63B, 3.1.1.2)."""
+    return unicodedata.normalize("NFKC", password)
+
+
+def _yield_to_all() -> None:
+    """Give this thread less of the processor than the loop's; on Linux each has its own share."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -1,0 +1,303 @@
+"""Signing in, going on, signing out; and setting a new hub up, once."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from gapless.auth.audit import Audit
+from gapless.auth.directory import Account, Directory, Grant
+from gapless.auth.passwords import Passwords, check_password
+from gapless.auth.permissions import EVERYTHING
+from gapless.auth.throttle import Patience, Throttle
+from gapless.auth.tokens import Kind, Minted, digest, family_of, mint
+from gapless.auth.users import Users, checked_email
+from gapless.clock import Clock
+from gapless.errors import Conflict, Forbidden, QuotaExceeded, Unauthorized
+from gapless.store.accounts import AccountStore, NewToken, StoredToken
+
+# Of a family that goes on and on, the access tokens of so many turns back still count.
+_ACCESS_TOKENS: Final = 3
+_WRONG: Final = "the email address or the password is wrong"
+_SETUP_OVER: Final = "setup is over: there is a user already; sign in"
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long tokens count, in seconds, and how many times a user may be signed in at once."""
+
+    access_s: float = 4 * 3_600.0
+    refresh_s: float = 28 * 86_400.0
+    session_s: float = 12 * 3_600.0
+    most_families: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What a program gets for signing in; both texts are shown once."""
+
+    account: Account
+    access: str = field(repr=False)
+    refresh: str = field(repr=False)
+    expires_in_s: int
+    refresh_expires_in_s: int
+
+
+class Sessions:
+    """Who is signed in."""
+
+    def __init__(
+        self,
+        store: AccountStore,
+        directory: Directory,
+        users: Users,
+        passwords: Passwords,
+        audit: Audit,
+        clock: Clock,
+        lifetimes: Lifetimes | None = None,
+    ) -> None:
+        self.lifetimes = lifetimes or Lifetimes()
+        self._store = store
+        self._directory = directory
+        self._users = users
+        self._passwords = passwords
+        self._audit = audit
+        self._clock = clock
+        self._setup_key: str | None = None
+        # Who guesses at one account from one address soon waits for minutes; from many
+        # addresses at one account, or from one at many, for as long as still lets others in.
+        self._at_account_from = Throttle(Patience(free=5, first=1.0, most=900.0))
+        self._at_account = Throttle(Patience(free=20, first=1.0, most=60.0))
+        self._from_address = Throttle(Patience(free=50, first=1.0, most=60.0))
+        self._refreshing = asyncio.Lock()
+
+    # Setup
+
+    def open_setup(self) -> str:
+        """Let a first user be made by whoever has the key that is returned."""
+        self._setup_key = secrets.token_urlsafe(32)
+        return self._setup_key
+
+    @property
+    def awaits_setup(self) -> bool:
+        """Whether there has never been a user."""
+        return self._setup_key is not None and not self._directory.accounts()
+
+    def check_setup_key(self, key: str) -> None:
+        """Raise `Conflict` where setup is over, `Forbidden` for another key."""
+        if self._setup_key is None or not self.awaits_setup:
+            raise Conflict(_SETUP_OVER)
+        if not hmac.compare_digest(key.encode(), self._setup_key.encode()):
+            raise Forbidden("that is not the key; it stands in the hub's log, in the setup address")
+
+    async def set_up(self, key: str, email: str, password: str) -> Pair:
+        """Make the first user, an administrator, and sign them in; setup is over then.
+
+        Raises `Forbidden` for another key, `InvalidQuery`, and `Conflict` for all but the first.
+        """
+        self.check_setup_key(key)
+        email = checked_email(email)
+        check_password(password, email)
+        hashed = await self._passwords.hashed(password, lambda: self.check_setup_key(key))
+        minted = _pair()
+        new = self._new(minted, "setup")
+        try:
+            with self._audit.deed("setup", "first user added", email, role="admin") as deed:
+                user, tokens = await self._store.add_user(
+                    email, "admin", hashed, deed, new, first=True
+                )
+        except Conflict:
+            self._setup_key = None
+            raise
+        self._setup_key = None
+        account = self._directory.add(user, tokens)
+        return self._shown(account, minted)
+
+    # Signing in and out
+
+    async def sign_in(self, email: str, password: str, address: str) -> Pair:
+        """Return tokens for a password; raise `Unauthorized`, or `QuotaExceeded` for a guesser."""
+        account = await self._proven(email, password, address)
+        minted = _pair()
+        await self._begin(account, account.epoch, minted, address)
+        return self._shown(account, minted)
+
+    async def sign_in_browser(self, email: str, password: str, address: str) -> str:
+        """Return what a browser is to keep as a cookie; see `sign_in`."""
+        account = await self._proven(email, password, address)
+        minted = mint(Kind.SESSION)
+        await self._begin(account, account.epoch, [minted], address)
+        return minted.text
+
+    async def refresh(self, token: str) -> Pair:
+        """Return new tokens for a refresh token, which is used up by it.
+
+        One that was used before ends its family: of the two who have it one is a thief. Raises
+        `Unauthorized`.
+        """
+        family = family_of(token)
+        if family is None:
+            raise Unauthorized("that is no refresh token")
+        async with self._refreshing:
+            found = self._directory.refresh(family)
+            now = self._clock.now_ms()
+            if found is None or now >= found[1].token.expires_at:
+                raise Unauthorized("this refresh token is not valid, or not any more; sign in")
+            account, current = found
+            if not hmac.compare_digest(digest(token), current.token.digest):
+                await self._end_family(account, family, "refresh token used twice")
+                raise Unauthorized(
+                    "this refresh token has been used before, so that whoever signed in with it "
+                    "is signed out; sign in again"
+                )
+            minted = _pair(family)
+            new = self._new(minted, current.token.name)
+            old = [current, *self._oldest(account, family)]
+            stored = await self._store.add_tokens(
+                account.user.number, new, instead=[one.number for one in old]
+            )
+            if self._directory.refresh(family) != found:
+                # Signed out, or the password reset, while this was being stored.
+                await self._store.remove_tokens([one.number for one in stored])
+                raise Unauthorized("this sign-in has just been ended; sign in again")
+            self._directory.end(account, old)
+            self._directory.grant(account, stored)
+            return self._shown(account, minted)
+
+    async def sign_out(self, grant: Grant) -> None:
+        """End all tokens that came from the same sign-in."""
+        await self._end_family(grant.account, grant.family, "signed out")
+
+    async def change_password(self, grant: Grant, old: str, new: str, address: str) -> None:
+        """Change one's own password, which ends all tokens, this one too."""
+        email = grant.email
+        check_password(new, email)
+        await self._proven(email, old, address)
+        await self._users.set_password(email, new, email)
+
+    # How
+
+    async def _proven(self, email: str, password: str, address: str) -> Account:
+        """Return whose password it is, or raise, after the same time for any address."""
+        email = email.strip().casefold()[:300]
+        keys = (
+            (self._at_account_from, (email, address)),
+            (self._at_account, email),
+            (self._from_address, address),
+        )
+
+        def admit() -> None:
+            now = self._clock.monotonic()
+            wait = max(throttle.wait(key, now) for throttle, key in keys)
+            if wait > 0:
+                raise QuotaExceeded(
+                    f"there were too many failed sign-ins; try again in {wait:.0f} s",
+                    retry_after_s=round(wait, 1) or 0.1,
+                )
+
+        admit()
+        account = self._directory.account(email)
+        stored = None if account is None else account.user.password
+        # Asked again when its turn has come: many at once would all be let through else.
+        if not await self._passwords.verify(stored, password, admit):
+            now = self._clock.monotonic()
+            for throttle, key in keys:
+                throttle.failed(key, now)
+            raise Unauthorized(_WRONG)
+        self._at_account_from.succeeded((email, address))
+        account = self._directory.account(email)
+        if account is None or account.user.password != stored:
+            # It was changed, or the user removed, while this was looked at.
+            raise Unauthorized(_WRONG)
+        if self._passwords.outdated(account.user.password):
+            await self._users.rehashed(account, password)
+        return account
+
+    async def _begin(
+        self, account: Account, epoch: int, minted: Sequence[Minted], address: str
+    ) -> None:
+        """Let a new family of tokens count; a user who is signed in too often loses the oldest."""
+        now = self._clock.now_ms()
+        new = self._new(minted, f"signed in from {address}")
+        old = self._surplus(account)
+        email = account.email
+        with self._audit.deed(email, "signed in", email, address=address) as deed:
+            stored = await self._store.add_tokens(
+                account.user.number,
+                new,
+                deed,
+                instead=[one.number for one in old],
+                signed_in_at=now,
+            )
+        self._directory.end(account, old)
+        if account.epoch != epoch:
+            # The password was reset, or the user removed, while this was being stored.
+            await self._store.remove_tokens([one.number for one in stored])
+            raise Unauthorized(_WRONG)
+        account.user = replace(account.user, signed_in_at=now)
+        self._directory.grant(account, stored)
+
+    async def _end_family(self, account: Account, family: str, why: str) -> None:
+        tokens = self._directory.family(account, family)
+        # In memory first: whatever becomes of the store, nobody gets in with one any more.
+        self._directory.end(account, tokens)
+        with self._audit.deed(account.email, why, account.email) as deed:
+            await self._store.remove_tokens([one.number for one in tokens], deed)
+
+    def _oldest(self, account: Account, family: str) -> list[StoredToken]:
+        """Return the access tokens of a family that are too many by one more."""
+        access = sorted(
+            (one.stored for one in account.grants.values() if one.family == family),
+            key=lambda stored: stored.number,
+        )
+        return access[: max(0, len(access) - _ACCESS_TOKENS + 1)]
+
+    def _surplus(self, account: Account) -> list[StoredToken]:
+        """Return the tokens of the oldest sign-ins that are too many by one more."""
+        begun: dict[str, int] = {}
+        signed_in = [one.stored for one in account.grants.values() if one.signed_in]
+        tokens = [*signed_in, *account.families.values()]
+        for stored in tokens:
+            family = stored.token.family
+            begun[family] = max(begun.get(family, 0), stored.token.created_at)
+        ordered = sorted(begun, key=lambda family: begun[family])
+        over = set(ordered[: max(0, len(ordered) - self.lifetimes.most_families + 1)])
+        return [stored for stored in tokens if stored.token.family in over]
+
+    def _new(self, minted: Sequence[Minted], name: str) -> list[NewToken]:
+        """Return what is stored of tokens that are good for all that their user's role is."""
+        now = self._clock.now_ms()
+        scopes = " ".join(sorted(EVERYTHING))
+        return [
+            NewToken(
+                one.digest, one.kind, one.family, name, scopes, now, now + self._lifetime(one.kind)
+            )
+            for one in minted
+        ]
+
+    def _lifetime(self, kind: Kind) -> int:
+        seconds = {
+            Kind.ACCESS: self.lifetimes.access_s,
+            Kind.REFRESH: self.lifetimes.refresh_s,
+            Kind.SESSION: self.lifetimes.session_s,
+        }[kind]
+        return round(seconds * 1_000)
+
+    def _shown(self, account: Account, minted: Sequence[Minted]) -> Pair:
+        access, refresh = minted
+        return Pair(
+            account,
+            access.text,
+            refresh.text,
+            round(self.lifetimes.access_s),
+            round(self.lifetimes.refresh_s),
+        )
+
+
+def _pair(family: str | None = None) -> list[Minted]:
+    access = mint(Kind.ACCESS, family)
+    return [access, mint(Kind.REFRESH, access.family)]

@@ -1,0 +1,101 @@
+"""Whether a request goes ahead: the one place where doors meet users, tokens and permissions.
+
+TCP and HTTP both ask here, so that what one refuses the other does not let through.
+"""
+
+from __future__ import annotations
+
+from gapless.auth.authority import Authority
+from gapless.auth.directory import Grant
+from gapless.auth.permissions import Scope, refusal
+from gapless.clock import Clock
+from gapless.errors import QuotaExceeded
+from gapless.hub.callers import ANYBODY, Caller
+
+
+class Session:
+    """What a connection, or a request by itself, has shown of who it is.
+
+    `grant` is what requests without a token of their own go by; `presented`: it was shown a token,
+    which may be none. `admitted`: there has been a valid one. `counted`: its requests are counted
+    against their user's budget by somebody else.
+    """
+
+    __slots__ = ("admitted", "counted", "grant", "presented")
+
+    def __init__(
+        self, grant: Grant | None, *, presented: bool = False, counted: bool = False
+    ) -> None:
+        self.grant = grant
+        self.presented = presented
+        self.admitted = grant is not None
+        self.counted = counted
+
+
+class Admission:
+    """Lets requests in, or says why not."""
+
+    def __init__(self, authority: Authority, clock: Clock) -> None:
+        self.authority = authority
+        self._clock = clock
+
+    @property
+    def required(self) -> bool:
+        """Whether requests need a token."""
+        return self.authority.enabled
+
+    def session(self) -> Session:
+        """Return the session of a connection that has shown nothing yet."""
+        return Session(self.authority.open_grant)
+
+    def shown(self, token: str | None, *, counted: bool = False) -> Session:
+        """Return the session of a request that shows this token; `None`: none."""
+        if self.authority.open_grant is not None:
+            return Session(self.authority.open_grant, counted=counted)
+        grant = None if token is None else self.authority.directory.find(token)
+        return Session(grant, presented=token is not None, counted=counted)
+
+    def admit(
+        self, operation: str, session: Session, token: str | None = None, charged: bool = True
+    ) -> Grant | None:
+        """Return the grant that an operation goes ahead by; a request's own `token` goes first.
+
+        `None`: it is open to anyone, and nobody in particular asks. Unless it is `charged`, it
+        is only a part of a request.
+
+        Raises what `refusal` returns, and `QuotaExceeded` for one request too many.
+        """
+        open_grant = self.authority.open_grant
+        if open_grant is not None:
+            return open_grant
+        if token is not None:
+            grant, presented = self.authority.directory.find(token), True
+            session.admitted = session.admitted or grant is not None
+        else:
+            grant, presented = session.grant, session.presented
+            if grant is not None and not grant.current(self._clock.now_ms()):
+                grant, presented = None, True
+        standing = None if grant is None else grant.standing
+        refused = refusal(operation, standing, presented=presented)
+        if refused is not None:
+            raise refused
+        if grant is not None and charged and not session.counted:
+            charge(grant)
+        return grant
+
+
+def charge(grant: Grant) -> None:
+    """Take a request from its user's budget; raise `QuotaExceeded` where there is none."""
+    rate = grant.account.rate
+    if rate is not None and not rate.take():
+        raise QuotaExceeded(
+            "you ask more often than one user may (access.requests_per_s); try again",
+            retry_after_s=max(0.001, round(rate.wait(), 3)),
+        )
+
+
+def caller_of(grant: Grant) -> Caller:
+    """Return on whose behalf the hub works for a grant."""
+    if not grant.number:
+        return ANYBODY
+    return Caller(grant.email, may_fetch=Scope.FETCH in grant.standing.scopes)

@@ -271,7 +271,7 @@ def auth_limits(settings: Settings) -> AuthLimits:
     """Return what users may by these settings."""
     access = settings.access
     return AuthLimits(
-        requests_per_s=access.requests_per_s,
+        requests_per_s=access.rate,
         burst=access.burst,
         lifetimes=Lifetimes(
             access_s=access.access_token_s,

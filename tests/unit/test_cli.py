@@ -398,9 +398,10 @@ def test_errors_of_the_wire() -> None:
 
 def test_address_of_the_hub() -> None:
     """The flag wins over GAPLESS_URL, and that over the default; HTTP is refused by name."""
-    assert hub_address(None, {}) == Address("127.0.0.1", 7000)
-    assert hub_address(None, {"GAPLESS_URL": "tcp://h:1/"}) == Address("h", 1)
-    assert hub_address("g:2", {"GAPLESS_URL": "tcp://h:1"}) == Address("g", 2)
+    assert hub_address(None, {}) == (Address("127.0.0.1", 7000), False)
+    assert hub_address(None, {"GAPLESS_URL": "tcp://h:1/"}) == (Address("h", 1), False)
+    assert hub_address(None, {"GAPLESS_URL": "tls://h:1/"}) == (Address("h", 1), True)
+    assert hub_address("g:2", {"GAPLESS_URL": "tcp://h:1"}) == (Address("g", 2), False)
     with pytest.raises(ConfigError, match="speaks TCP"):
         hub_address(None, {"GAPLESS_URL": "http://h:1"})
 

@@ -27,6 +27,7 @@ Output = Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])]
 FromStdin = Annotated[bool, Parameter(negative=())]
 Role = Literal["read", "fetch", "admin"]
 _MAKES: Final = "users.add"
+_PIPED_WIDTH: Final = 1_000
 
 
 def register(app: App) -> None:
@@ -324,4 +325,8 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    console_on(sys.stdout).print(table)
+    console = console_on(sys.stdout)
+    if not sys.stdout.isatty():
+        # What reads a pipe has no width: a line stays a line.
+        console.width = _PIPED_WIDTH
+    console.print(table)

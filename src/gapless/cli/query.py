@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from gapless.errors import ConfigError, GaplessError
 from gapless.observability import printable
 
 DEFAULT_TCP = "127.0.0.1:7000"
+_SCHEMES = ("tcp://", "tls://")
 
 
 def register(app: App) -> None:
@@ -51,8 +53,8 @@ def query(
     more
         Further words of it, where it is not in quotes.
     tcp
-        HOST:PORT of the hub. Default: what `GAPLESS_URL` names (tcp://HOST:PORT), else
-        127.0.0.1:7000.
+        HOST:PORT of the hub, tls://HOST:PORT where it speaks TLS. Default: what `GAPLESS_URL`
+        names (tcp://HOST:PORT or tls://HOST:PORT), else 127.0.0.1:7000.
     token
         Access token. Better put it into `GAPLESS_TOKEN`: arguments can be seen by others.
     output
@@ -65,11 +67,12 @@ def query(
     timeout
         Seconds to wait for a hub that is silent.
     """
-    address = hub_address(tcp, os.environ)
+    address, encrypted = hub_address(tcp, os.environ)
     format = choose_format(output, output_file, terminal=sys.stdout.isatty())
     if not timeout > 0:
         raise UsageError("--timeout needs a number of seconds above 0")
-    with connect(address.host, address.port, timeout) as connection:
+    tls = ssl.create_default_context() if encrypted else None
+    with connect(address.host, address.port, timeout, tls) as connection:
         answer = connection.request(
             {"type": "Line", "payload": {"line": " ".join([line, *more])}},
             token=token or os.environ.get("GAPLESS_TOKEN") or None,
@@ -87,22 +90,31 @@ def query(
         print(f"gapless: warning: {text}", file=sys.stderr)
 
 
-def hub_address(tcp: str | None, environ: Mapping[str, str]) -> Address:
-    """Return where the hub is: the flag, else `GAPLESS_URL`, else the default."""
+def hub_address(tcp: str | None, environ: Mapping[str, str]) -> tuple[Address, bool]:
+    """Return where the hub is, and whether it speaks TLS there.
+
+    By the flag, else `GAPLESS_URL`, else the default.
+    """
     if tcp is not None:
         try:
-            return parse_address(tcp.removeprefix("tcp://"))
+            return _address(tcp)
         except ConfigError as error:
             raise UsageError(f"--tcp: {error.message}") from None
     url = environ.get("GAPLESS_URL") or DEFAULT_TCP
-    if "://" in url and not url.startswith("tcp://"):
+    if "://" in url and not url.startswith(_SCHEMES):
         raise ConfigError(
             f"GAPLESS_URL = {url}: gapless query speaks TCP; give tcp://HOST:PORT, or --tcp"
         )
     try:
-        return parse_address(url.removeprefix("tcp://").rstrip("/"))
+        return _address(url.rstrip("/"))
     except ConfigError as error:
         raise ConfigError(f"GAPLESS_URL: {error.message}") from None
+
+
+def _address(text: str) -> tuple[Address, bool]:
+    plain, encrypted = _SCHEMES
+    address = parse_address(text.removeprefix(plain).removeprefix(encrypted))
+    return address, text.startswith(encrypted)
 
 
 def choose_format(

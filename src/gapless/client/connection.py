@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import ssl
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
@@ -23,16 +24,28 @@ class UnexpectedAnswer(GaplessError):
     """What answers at the address does not speak the hub's protocol."""
 
 
-def connect(host: str, port: int, timeout: float = 60.0) -> Connection:
+def connect(
+    host: str, port: int, timeout: float = 60.0, tls: ssl.SSLContext | None = None
+) -> Connection:
     """Connect to a hub; raise `Unreachable`.
 
     `timeout` is in seconds, for connecting and for the longest silence while an answer is
-    awaited: a large answer that keeps coming is not cut off.
+    awaited: a large answer that keeps coming is not cut off. `tls`: by whom the hub must be
+    vouched for; without it nothing is encrypted.
     """
     try:
         sock = socket.create_connection((host, port), timeout)
+        if tls is not None:
+            sock = tls.wrap_socket(sock, server_hostname=host)
     except TimeoutError as error:
         raise Unreachable(f"no answer from {host}:{port} within {timeout:g} s") from error
+    except ssl.SSLCertVerificationError as error:
+        raise Unreachable(
+            f"{host}:{port} is not who it says it is: {error.verify_message}; a certificate of "
+            "your own is trusted by SSL_CERT_FILE=FILE"
+        ) from error
+    except ssl.SSLError as error:
+        raise Unreachable(f"{host}:{port} does not speak TLS: leave out tls://") from error
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise Unreachable(

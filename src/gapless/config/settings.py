@@ -182,9 +182,7 @@ class AccessSettings:
     max_sign_ins: int = _setting(
         100, "how many times a user is signed in at once; the oldest gives way", least=1
     )
-    requests_per_s: float = _setting(
-        10_000.0, "requests a second of one user; 0: any number", least=0
-    )
+    rate: float = _setting(10_000.0, "requests a second of one user; 0: any number", least=0)
     burst: int = _setting(20_000, "requests of one user at once after a rest", least=1)
     token_s: float = _setting(
         5.0,

@@ -89,7 +89,7 @@ def charge(grant: Grant) -> None:
     rate = grant.account.rate
     if rate is not None and not rate.take():
         raise QuotaExceeded(
-            "you ask more often than one user may (access.requests_per_s); try again",
+            "you ask more often than one user may (access.rate); try again",
             retry_after_s=max(0.001, round(rate.wait(), 3)),
         )
 

@@ -37,6 +37,7 @@ class Web:
     hub: Hub
     plugins: Plugins
     authority: Authority
+    http_door: HttpDoor
     port: int
     tcp_port: int
     client: httpx.AsyncClient
@@ -129,7 +130,7 @@ async def web(
             httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=PATIENCE_S)
         )
         client.headers.pop("accept-encoding")
-        opened = Web(hub, plugins, authority, port, tcp_port, client, logs)
+        opened = Web(hub, plugins, authority, door, port, tcp_port, client, logs)
         yield opened
         assert not opened.logged("error")
 

@@ -42,7 +42,7 @@ def shape(path: Path) -> dict[str, Any]:
             "SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'"
         ).all()
     engine.dispose()
-    return {**result, "counts by itself": [row[0] for row in sequences]}
+    return {**result, "counts by itself": sorted(row[0] for row in sequences)}
 
 
 def tables(path: Path, *statements: str) -> bytes:

@@ -66,7 +66,8 @@ class Turns:
             async with asyncio.timeout(patience):
                 await self._turn(waiting, until)
         except TimeoutError:
-            raise self._late(callers, self.bucket.wait(self._clock.monotonic())) from None
+            wait = self.bucket.wait(self._clock.monotonic())
+            raise self._late(waiting.callers, wait, itself=1) from None
         finally:
             joinable(None)
             self._leave(waiting)
@@ -86,7 +87,7 @@ class Turns:
                 self._rotate(waiting)
                 return
             if now + wait > until:
-                raise self._late(waiting.callers, wait)
+                raise self._late(waiting.callers, wait, itself=1)
             await self._clock.sleep(wait)
 
     def _check(self, callers: list[Caller], patience: float, now: float) -> None:
@@ -102,9 +103,11 @@ class Turns:
         before = place + sum(min(len(queue), place) for queue in others)
         return self.bucket.wait_for(before, now)
 
-    def _late(self, callers: list[Caller], wait: float) -> GaplessError:
-        own = max((len(self._queues.get(one.name, ())) for one in callers if one.share), default=0)
-        if own:
+    def _late(self, callers: list[Caller], wait: float, itself: int = 0) -> GaplessError:
+        """Return why there is no turn in time; `itself`: it is among those that wait."""
+        queues = [self._queues.get(one.name, ()) for one in callers if one.share]
+        own = max(map(len, queues), default=0) - itself
+        if own > 0:
             return QuotaExceeded(
                 f"{own:,} requests of yours wait for {self._name} already, which is asked at most "
                 f"{self.bucket.rate:g} times a second; the next turn comes in {wait:.0f} s; "

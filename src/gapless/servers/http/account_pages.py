@@ -14,6 +14,7 @@ from litestar import MediaType, Response
 from markupsafe import Markup
 
 _PACKAGE: Final = "gapless.servers.http"
+_PAGES: Final = ("setup", "created", "login", "account", "notice")
 
 
 class AccountPages:
@@ -21,7 +22,11 @@ class AccountPages:
 
     def __init__(self) -> None:
         self._environment = Environment(
-            loader=PackageLoader(_PACKAGE, "pages"), autoescape=True, undefined=StrictUndefined
+            loader=PackageLoader(_PACKAGE, "pages"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            # All are read here, before anybody waits.
+            auto_reload=False,
         )
         style = files(f"{_PACKAGE}.pages").joinpath("account.css").read_text("utf-8")
         # As it stands between the tags: a browser holds exactly that against the hash.
@@ -29,6 +34,9 @@ class AccountPages:
         self._environment.globals.update(
             style=Markup(style), day=_day, moment=_moment, who=None, error="", done=""
         )
+        self._templates = {
+            name: self._environment.get_template(f"{name}.html") for name in ("base", *_PAGES)
+        }
         self._headers = {
             "content-security-policy": (
                 f"default-src 'none'; style-src 'sha256-{hashed}'; form-action 'self'; "
@@ -42,14 +50,14 @@ class AccountPages:
 
     def page(
         self,
-        name: str,
+        template: str,
         title: str,
         status: int = 200,
         headers: Mapping[str, str] | None = None,
         **values: Any,
     ) -> Response[str]:
         """Return a page by the name of its template."""
-        text = self._environment.get_template(f"{name}.html").render(title=title, **values)
+        text = self._templates[template].render(title=title, **values)
         return Response(
             text,
             status_code=status,

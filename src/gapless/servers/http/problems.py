@@ -99,7 +99,8 @@ def headers_of(problem: Problem) -> Mapping[str, str]:
     }
 
 
-_PLAIN: Final = MappingProxyType({"cache-control": "no-store"})
+# What is told back of a request must not be taken for a page.
+_PLAIN: Final = MappingProxyType({"cache-control": "no-store", "x-content-type-options": "nosniff"})
 # RFC 9110, 11.6.1: whoever is refused is told what kind of credentials there are.
 _UNAUTHORIZED: Final = MappingProxyType({**_PLAIN, "www-authenticate": 'Bearer realm="gapless"'})
 

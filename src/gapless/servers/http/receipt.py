@@ -49,6 +49,7 @@ class ReceivingProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._deadline: asyncio.TimerHandle | None = None
         self._allowed_s, self._allowed_by = 0.0, ""
+        self._admitted = False
         self._slow: asyncio.TimerHandle | None = None
         # Bytes of a head that is not complete yet.
         self._head = 0
@@ -145,15 +146,16 @@ class ReceivingProtocol(HttpToolsProtocol):
     def _arm(self) -> None:
         self._allowed_s, self._allowed_by = self.limits.receive_s, "api.receive_s"
         token_s = self.limits.token_s
-        if token_s is not None and token_s < self._allowed_s and not self._admitted():
+        if token_s is not None and token_s < self._allowed_s and not self._admitted:
             self._allowed_s, self._allowed_by = token_s, "access.token_s"
         self._deadline = self.loop.call_later(self._allowed_s, self._expired)
 
-    def _admitted(self) -> bool:
-        """Whether the request before on this connection has shown a valid token."""
-        scope = getattr(self, "scope", None)
-        session = None if scope is None else scope["state"].get(SESSION)
-        return session is not None and session.admitted
+    def on_message_begin(self) -> None:
+        """Note whether the request before has shown a valid token."""
+        if not self._admitted and self.scope is not None:
+            session = self.scope["state"].get(SESSION)
+            self._admitted = session is not None and session.admitted
+        super().on_message_begin()
 
     def _disarm(self) -> None:
         if self._deadline is not None:

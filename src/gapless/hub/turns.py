@@ -112,12 +112,12 @@ class Turns:
                 f"{own:,} requests of yours wait for {self._name} already, which is asked at most "
                 f"{self.bucket.rate:g} times a second; the next turn comes in {wait:.0f} s; "
                 "try again then",
-                retry_after_s=round(wait, 1),
+                retry_after_s=max(0.1, round(wait, 1)),
             )
         return RateLimited(
             f"{self._name} is asked at most {self.bucket.rate:g} times a second, "
             f"and the next turn comes in {wait:.0f} s; try again then",
-            retry_after_s=round(wait, 1),
+            retry_after_s=max(0.1, round(wait, 1)),
         )
 
     # The queues

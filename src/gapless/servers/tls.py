@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import Final
 
 from gapless.errors import ConfigError
-
-_NAMES: Final = {
-    "KEY_VALUES_MISMATCH": "the key is not that of the certificate",
-    "NO_START_LINE": "one of the two is no PEM file",
-    "PEM_LIB": "one of the two is no PEM file, or is damaged",
-}
 
 
 class Certificate:
@@ -45,13 +38,19 @@ class Certificate:
         try:
             # A key that is locked by a pass phrase would ask for it on the terminal.
             context.load_cert_chain(self._cert, self._key, password=_no_pass_phrase)
-        except (ssl.SSLError, OSError, ValueError) as error:
-            reason = getattr(error, "reason", None) or ""
-            why = _NAMES.get(reason, reason.lower().replace("_", " ") or str(error))
+        except (OSError, ValueError) as error:
             raise ConfigError(
-                f"{self._cert} and {self._key} cannot be used for TLS: {why}"
+                f"{self._cert} and {self._key} cannot be used for TLS: {_why(error)}"
             ) from error
         return context
+
+
+def _why(error: Exception) -> str:
+    if not isinstance(error, ssl.SSLError):
+        return str(error)
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "the key is not that of the certificate"
+    return f"one of the two is no PEM file, or is damaged ({error.reason or error})"
 
 
 def _no_pass_phrase() -> str:

@@ -15,7 +15,10 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
+from support.searching import Search
+
 TESTS = Path(__file__).parent
+SEARCH = Search()
 BY_FOLDER = {"property": "property", "soak": "soak", "faults": "faults"}
 
 # A slow machine is no reason to fail; a failure prints what repeats it.
@@ -35,6 +38,28 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell the seed of the property tests."""
     seed = terminalreporter.config.getoption("hypothesis_seed")
     terminalreporter.write_line(f"to repeat the property tests: --hypothesis-seed={seed}")
+    if SEARCH.files:
+        told = f"{len(SEARCH.found)} passwords and tokens"
+        terminalreporter.write_line(f"{told} found in {SEARCH.files:,} files that were left")
+    for found in SEARCH.found:
+        terminalreporter.write_line(f"  {found}", red=True)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note what of a test's output, log and failure should be nowhere: see `searching`."""
+    texts = [text for _, text in report.sections]
+    SEARCH.look(report.nodeid, *texts, str(report.longrepr or ""))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Search all that the tests have left behind for passwords and tokens, once for all workers."""
+    if hasattr(session.config, "workerinput"):
+        return
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    if factory is not None and session.testscollected != 1:
+        SEARCH.look_through(factory.getbasetemp())
+    if SEARCH.found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -29,12 +29,14 @@ SECRET_KEYS = frozenset(
 MASK = "***"
 
 _URL_PASSWORD = re.compile(r"(?<=://)([^/?#\s:@]*):[^/?#\s]*@")
-_QUERY_PASSWORD = re.compile(r"(?i)\b(password|token|secret|api_?key)=[^&\s]+")
+_QUERY_PASSWORD = re.compile(r"(?i)\b(password|token|secret|key|api_?key)=[^&\s]+")
+# Tokens of ours, whatever they are part of; enough is left to tell what it was.
+_TOKEN = re.compile(r"\b(gapless_(?:at|rt|st|api)_)[A-Za-z0-9_.-]{20,}")
 
 
 def masked(text: str) -> str:
-    """Return `text` with the passwords of URLs in it replaced by `***`."""
-    text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
+    """Return `text` with passwords of URLs and tokens of ours in it replaced by `***`."""
+    text = _TOKEN.sub(rf"\1{MASK}", _URL_PASSWORD.sub(rf"\1:{MASK}@", text))
     return _QUERY_PASSWORD.sub(rf"\1={MASK}", text)
 
 

@@ -519,7 +519,7 @@ def check_page(response: httpx.Response) -> Tags:
     assert "script-src" not in policy
     assert "unsafe" not in policy
     assert response.headers["x-content-type-options"] == "nosniff"
-    assert response.headers["referrer-policy"] == "no-referrer"
+    assert response.headers["referrer-policy"] == "same-origin"
     assert response.headers["cache-control"] == "no-store"
     found = Tags()
     found.feed(response.text)

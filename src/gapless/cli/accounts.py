@@ -21,7 +21,7 @@ from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, running, write
 from gapless.cli.exits import UsageError
 from gapless.cli.wording import console_on, count_text
 from gapless.clock import SystemClock
-from gapless.observability import printable
+from gapless.observability import configure_logging, printable
 
 Output = Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])]
 FromStdin = Annotated[bool, Parameter(negative=())]
@@ -276,6 +276,8 @@ def _do(flags: DatabaseFlags, type: str, **told: Any) -> dict[str, Any]:
     from gapless.store.sql import SqlStore
 
     order = order_of({"type": type, **told})
+    # What is done is printed below; stdout is for that alone.
+    configure_logging("warning", "text")
 
     async def work(store: SqlStore) -> dict[str, Any]:
         authority = Authority(store.accounts, SystemClock(), enabled=True)

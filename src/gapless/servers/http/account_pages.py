@@ -43,8 +43,9 @@ class AccountPages:
                 "base-uri 'none'; frame-ancestors 'none'"
             ),
             "x-content-type-options": "nosniff",
-            # The setup key stands in an address, which is nobody else's business.
-            "referrer-policy": "no-referrer",
+            # The setup key stands in an address, which is nobody else's business. With no referrer
+            # at all a browser would not say, either, that our own form is sent from our own page.
+            "referrer-policy": "same-origin",
             "cache-control": "no-store",
         }
 

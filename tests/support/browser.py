@@ -1,0 +1,51 @@
+"""A real browser: the system's chromium, driven by playwright."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from playwright.async_api import BrowserContext, ConsoleMessage, Page, async_playwright
+
+# Nothing but what the test opens: no update checks, no first-run pages.
+_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@asynccontextmanager
+async def browser(folder: Path) -> AsyncIterator[Page]:
+    """Open chromium with nothing in it; yield a page that fails at any script error or alert."""
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("chromium is not installed; get it with: apt-get install chromium")
+    async with async_playwright() as playwright:
+        context: BrowserContext = await playwright.chromium.launch_persistent_context(
+            str(folder / "browser"), executable_path=program, args=list(_FLAGS), headless=True
+        )
+        page = context.pages[0]
+        page.set_default_timeout(15_000)
+        wrong: list[str] = []
+
+        def note(told: ConsoleMessage) -> None:
+            # An answer's status is the test's own business.
+            if told.type == "error" and not told.text.startswith("Failed to load resource"):
+                wrong.append(told.text)
+
+        page.on("console", note)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: wrong.append(dialog.message))
+        try:
+            yield page
+        finally:
+            await context.close()
+        assert not wrong, wrong

@@ -1,0 +1,113 @@
+"""`gapless serve --auth` and the commands beside it, as processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from support.wire import PATIENCE_S
+
+
+@dataclass(slots=True)
+class Hub:
+    """A hub that runs; `said` has what it has said so far, `setup` the address it printed."""
+
+    process: asyncio.subprocess.Process
+    said: list[str] = field(default_factory=list)
+    tcp: str = ""
+    http: str = ""
+    setup: str | None = None
+
+    @property
+    def port(self) -> int:
+        """The TCP port."""
+        return int(self.tcp.rpartition(":")[2])
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return an environment without settings of the hub's but these."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GAPLESS_")}
+    return {**kept, "GAPLESS_YAHOO__ENABLED": "false", **more}
+
+
+@asynccontextmanager
+async def hub(database: Path, *flags: str, **variables: str) -> AsyncIterator[Hub]:
+    """Run `gapless serve` for the length of the block."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gapless", "serve", "--db", str(database)),
+        *("--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0", *flags),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(**variables),
+    )
+    running = Hub(process)
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while not running.tcp:
+                await _hear(running)
+            if "--auth" in flags and not await asyncio.to_thread(_has_users, database):
+                while running.setup is None:
+                    await _hear(running)
+        yield running
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        async with asyncio.timeout(PATIENCE_S):
+            rest = await process.stderr.read()
+            running.said += rest.decode().splitlines()
+            await process.wait()
+
+
+async def _hear(running: Hub) -> None:
+    assert running.process.stderr is not None
+    line = (await running.process.stderr.readline()).decode().rstrip("\n")
+    assert line, f"the hub ended before it was ready: {running.said}"
+    running.said.append(line)
+    ready = re.search(r" ready tcp=(\S+) http=(\S+) ", line)
+    if ready:
+        running.tcp, running.http = ready[1], ready[2]
+    if re.fullmatch(r"https?://\S+/setup\?key=\S+", line):
+        running.setup = line
+
+
+def _has_users(database: Path) -> bool:
+    done = subprocess.run(
+        [sys.executable, "-m", "gapless", "users", "list", "-o", "json", "--db", str(database)],
+        capture_output=True,
+        check=True,
+        env=environment(),
+        timeout=60,
+    )
+    return done.stdout.strip() != b"[]"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+async def gapless(*arguments: str, stdin: str = "", **variables: str) -> Done:
+    """Run a command to its end."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gapless", *arguments),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(**variables),
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate(stdin.encode())
+    assert process.returncode is not None
+    return Done(process.returncode, out.decode(), err.decode())

@@ -10,6 +10,7 @@ from hub_only import Restart, Scale
 from idle import Idle
 from plugin_fetch import Fetching
 from plugin_loads import Loads, Reloads
+from tokens import Tokens
 from web import Web
 
 
@@ -22,6 +23,7 @@ class Plan:
 
     rounds: int
     seconds: float
+    token_rounds: int
     scale_rounds: int
     starts: int
     web_rounds: int
@@ -40,6 +42,7 @@ class Plan:
 FULL = Plan(
     rounds=2,
     seconds=1.5,
+    token_rounds=9,
     scale_rounds=5,
     starts=10,
     web_rounds=5,
@@ -52,6 +55,7 @@ FULL = Plan(
 QUICK = Plan(
     rounds=1,
     seconds=0.3,
+    token_rounds=7,
     scale_rounds=3,
     starts=5,
     web_rounds=2,
@@ -68,6 +72,7 @@ class Results:
     """What has been measured so far, what could not be, and the wrong answers."""
 
     grid: list[Measured] = field(default_factory=list)
+    tokens: list[Tokens] = field(default_factory=list)
     scale: list[Scale] = field(default_factory=list)
     restart: Restart | None = None
     idle: list[Idle] = field(default_factory=list)
@@ -89,6 +94,9 @@ def problems_of(results: Results) -> list[str]:
             found.append(
                 f"{row.server}, {where}: {row.problems} wrong or lost. {row.first_problem}"
             )
+    for one in results.tokens:
+        if one.problems:
+            found.append(f"Tokens, {one.way}: {one.problems} wrong or lost. {one.first_problem}")
     for scale in results.scale:
         if scale.problems:
             found.append(

@@ -38,9 +38,10 @@ from plugin_loads import measure_loads
 from processes import HUB, OUT, Cores, NotMeasured, Server, program_of, start_gapless
 from questions import WrongAnswer
 from results import FULL, QUICK, Plan, Results, problems_of
+from tokens import measure_tokens
 from web import measure_web
 
-PARTS = ("grid", "scale", "restart", "idle", "http", "frames", "plugins")
+PARTS = ("grid", "tokens", "scale", "restart", "idle", "http", "frames", "plugins")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,12 @@ class Bench:
     to: Console
     results: Results
 
-    def start(self, db: Path, name: str, web: bool = False) -> Server:
-        """Start a hub on `db`, on the servers' core; `web`: with HTTP."""
-        core = self.load.cores.server
-        return start_gapless(db, core, name=name, command=self.command, extra=self.extra, web=web)
+    def start(
+        self, db: Path, name: str, flags: tuple[str, ...] = (), *, web: bool = False
+    ) -> Server:
+        """Start a hub on `db`, on the servers' core, with further flags; `web`: with HTTP."""
+        core, extra = self.load.cores.server, (*self.extra, *flags)
+        return start_gapless(db, core, name=name, command=self.command, extra=extra, web=web)
 
     def leave_out(self, why: str) -> None:
         """Say what is not measured, now and in the results; once."""
@@ -80,6 +83,7 @@ class Bench:
                 self._part(partial(self._grid, hub))
         if hub is not None:
             for name, part in (
+                ("tokens", self._tokens),
                 ("scale", self._scale),
                 ("restart", self._restart),
                 ("http", self._http),
@@ -117,6 +121,13 @@ class Bench:
                 measure_grid(self.load, found, plan.rounds, plan.seconds, done, self.leave_out)
         finally:
             report.print_grid(self.to, rows)
+
+    def _tokens(self) -> None:
+        plan = self.plan
+        self.results.tokens += measure_tokens(
+            self.load, self.start, self.folder, plan.token_rounds, plan.seconds
+        )
+        report.print_tokens(self.to, self.results.tokens)
 
     def _idle(self) -> None:
         core, connections = self.load.cores.server, self.plan.idle
@@ -253,7 +264,9 @@ def main() -> int:
             results=results,
         )
         bench.measure(tuple(asked.only or PARTS))
-    found = report.targets(results.grid, results.scale, results.restart, results.idle)
+    found = report.targets(
+        results.grid, results.tokens, results.scale, results.restart, results.idle
+    )
     found += report_http.targets_http(
         results.web, results.frames, results.fetches, results.loads, results.reloads
     )

@@ -12,6 +12,7 @@ import pytest
 
 from gapless.app import running_hub
 from gapless.config import Settings, YahooSettings
+from support.people import PASSWORD, api_token
 
 SUPPORT = Path(__file__).parents[1] / "support"
 CHECKS = (
@@ -35,22 +36,36 @@ class Provider:
 """
 
 
-async def holds(folder: Path, examples: int) -> None:
-    """Run schemathesis against a hub, and fail with all that it says where it finds anything."""
+# It would revoke the very token that the requests are sent with.
+ENDS_ITSELF = "DELETE /v1/tokens/{number}"
+
+
+async def holds(folder: Path, examples: int, auth: bool = False) -> None:
+    """Run schemathesis against a hub, and fail with all that it says where it finds anything.
+
+    With `auth` it has the token of an administrator's program.
+    """
     (folder / "dummy.py").write_text(PLUGIN)
     settings = Settings(
         db=str(folder / "hub.db"),
         tcp="127.0.0.1:0",
         http="127.0.0.1:0",
+        auth=auth,
         base=folder,
         yahoo=YahooSettings(enabled=False),
     )
     seed = str(secrets.randbits(32))
     async with running_hub(settings) as hub:
+        shown: tuple[str, ...] = ()
+        if auth:
+            await hub.authority.users.add("ann@example.com", PASSWORD, "admin", "test")
+            token = await api_token(hub.authority, "ann@example.com")
+            header = f"Authorization: Bearer {token}"
+            shown = ("--header", header, "--exclude-name", ENDS_ITSELF)
         process = await asyncio.create_subprocess_exec(
             *(str(Path(sys.executable).with_name("schemathesis")), "--no-color"),
             *("--config-file", str(SUPPORT / "schemathesis.toml")),
-            *("run", f"{hub.http}/openapi.json", "--checks", ",".join(CHECKS)),
+            *("run", f"{hub.http}/openapi.json", "--checks", ",".join(CHECKS), *shown),
             *("--max-examples", str(examples), "--seed", seed, "--continue-on-failure"),
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -66,6 +81,11 @@ async def holds(folder: Path, examples: int) -> None:
 async def test_the_description_holds(tmp_path: Path) -> None:
     """No server error, no undocumented answer, nothing wrong accepted, nothing gone still there."""
     await holds(tmp_path, 15)
+
+
+async def test_the_description_holds_with_authentication(tmp_path: Path) -> None:
+    """The same for a program that shows a token, and for what it may not."""
+    await holds(tmp_path, 10, auth=True)
 
 
 @pytest.mark.soak

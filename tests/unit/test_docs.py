@@ -63,7 +63,9 @@ def setting_row(option: Option) -> str:
         mib = option.default / (1 << 20)
         default = f"`{mib:g}MiB`" if mib >= 1 else f"`{mib * 1024:g}KiB`"
     elif isinstance(option.default, float):
-        default = f"`{option.default:g}`"
+        default = f"`{option.default:.12g}`"
+    elif option.default is None:
+        default = "none"
     else:
         default = f"`{option.default}`"
     if get_origin(option.type) is Literal:

@@ -120,7 +120,9 @@ def _refused(request: Request[Any, Any, Any], error: HTTPException) -> Response[
         case HTTPStatus.METHOD_NOT_ALLOWED:
             ours = InvalidQuery(f"{request.method} is not allowed at {path}; see /docs")
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            ours = LineTooLong("the body is larger than api.max_body_bytes allows")
+            ours = LineTooLong(
+                "the body is larger than this route takes (api.max_body_bytes at the most)"
+            )
         case status if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             ours = InvalidQuery(error.detail)
         case _ if error.detail == _CLIENT_LEFT:

@@ -45,6 +45,9 @@ def described(document: Mapping[str, Any]) -> Json:
     for path in _OPEN:
         for operation in paths[path].values():
             operation["parameters"].append(copy.deepcopy(_PARAMS))
+    # Where authentication is off, no token is needed.
+    result["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    result["security"] = [{}, {"bearer": []}]
     for path, method, status, key, target in _LINKS:
         _link(paths, path, method, status, key, target)
     return result

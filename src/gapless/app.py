@@ -189,6 +189,11 @@ async def running_hub(
             scheme = "http" if tls is None else "https"
             desk.http = f"{scheme}://{_written(*await _opened(door, 'http', settings.http))}"
         host, port = await _opened(server, "tcp", settings.tcp)
+        if settings.auth and tls is None and not _is_at_home(settings):
+            _log.warning(
+                "passwords and tokens go over the network as they are; give --tls-cert and "
+                "--tls-key, or let a proxy of yours speak TLS"
+            )
         _log.info("open", tcp=f"{host}:{port}", http=desk.http, database=str(path))
         yield RunningHub(
             hub,
@@ -258,6 +263,12 @@ async def _close_all(doors: Sequence[Door], timeout: float) -> None:
 def _written(host: str, port: int) -> str:
     """Return an address as it is written, an IPv6 host in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_at_home(settings: Settings) -> bool:
+    """Whether only this machine can reach the hub."""
+    open_at = [text for text in (settings.tcp, settings.http) if text != "off"]
+    return all(parse_address(text).is_loopback for text in open_at)
 
 
 def reachable(url: str) -> str:

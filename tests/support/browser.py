@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
 from playwright.async_api import BrowserContext, ConsoleMessage, Page, async_playwright
+
+from support.programs import program
 
 # Nothing but what the test opens: no update checks, no first-run pages.
 _FLAGS = (
@@ -25,12 +25,10 @@ _FLAGS = (
 @asynccontextmanager
 async def browser(folder: Path) -> AsyncIterator[Page]:
     """Open chromium with nothing in it; yield a page that fails at any script error or alert."""
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("chromium is not installed; get it with: apt-get install chromium")
+    chromium = program("chromium", "chromium")
     async with async_playwright() as playwright:
         context: BrowserContext = await playwright.chromium.launch_persistent_context(
-            str(folder / "browser"), executable_path=program, args=list(_FLAGS), headless=True
+            str(folder / "browser"), executable_path=chromium, args=list(_FLAGS), headless=True
         )
         page = context.pages[0]
         page.set_default_timeout(15_000)

@@ -21,7 +21,7 @@ from gapless.servers.http.gate import Gate
 from gapless.servers.http.hosts import Hosts
 from gapless.servers.http.metrics import Figures
 from gapless.servers.http.receipt import ReceiptLimits
-from gapless.servers.http.routes.accounts import account_routes
+from gapless.servers.http.routes.account import account_routes
 from gapless.servers.http.routes.authentication import authentication_routes
 from gapless.servers.http.routes.entities import entity_routes
 from gapless.servers.http.routes.health import health_routes
@@ -30,6 +30,8 @@ from gapless.servers.http.routes.plugins import plugin_routes
 from gapless.servers.http.routes.providers import provider_routes
 from gapless.servers.http.routes.queries import query_routes
 from gapless.servers.http.routes.series import series_routes
+from gapless.servers.http.routes.setup import setup_routes
+from gapless.servers.http.routes.sign_in import sign_in_routes
 from gapless.servers.http.routes.users import user_routes
 from gapless.servers.http.server import HttpServer
 
@@ -74,7 +76,7 @@ class HttpDoor:
     async def open(self, host: str, port: int) -> tuple[str, int]:
         """Listen; return the address that is open, with the port that a 0 became."""
         limits, desk = self._limits, self._desk
-        authority, cookie = desk.admission.authority, SessionCookie()
+        authority, pages, cookie = desk.admission.authority, AccountPages(), SessionCookie()
         data = Data(self._hub, self._clock, self._executor, limits.data)
         budget = ByteBudget(limits.max_unsent_bytes)
         administration = Administration(self._hub)
@@ -91,7 +93,9 @@ class HttpDoor:
                 *manual_routes(),
                 *authentication_routes(authority),
                 *user_routes(authority),
-                *account_routes(authority, AccountPages(), cookie),
+                *setup_routes(authority, pages),
+                *sign_in_routes(authority, pages, cookie),
+                *account_routes(authority, pages, cookie),
             ],
             limits.max_body_bytes,
             desk.admission,

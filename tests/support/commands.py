@@ -30,6 +30,15 @@ class Hub:
         """The TCP port."""
         return int(self.tcp.rpartition(":")[2])
 
+    async def hear(self) -> str:
+        """Return the next line that it says."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(PATIENCE_S):
+            line = (await self.process.stderr.readline()).decode().rstrip("\n")
+        assert line, f"the hub has ended: {self.said}"
+        self.said.append(line)
+        return line
+
 
 def environment(**more: str) -> dict[str, str]:
     """Return an environment without settings of the hub's but these."""
@@ -67,10 +76,7 @@ async def hub(database: Path, *flags: str, **variables: str) -> AsyncIterator[Hu
 
 
 async def _hear(running: Hub) -> None:
-    assert running.process.stderr is not None
-    line = (await running.process.stderr.readline()).decode().rstrip("\n")
-    assert line, f"the hub ended before it was ready: {running.said}"
-    running.said.append(line)
+    line = await running.hear()
     ready = re.search(r" ready tcp=(\S+) http=(\S+) ", line)
     if ready:
         running.tcp, running.http = ready[1], ready[2]

@@ -242,6 +242,7 @@ def _http_door(
             max_unsent_bytes=api.max_unsent_bytes,
             data=DataLimits(memo_bytes=settings.cache.hot_bytes // 2, streams=api.max_streams),
             hosts=tuple(api.hosts.split(",")),
+            proxies=frozenset(filter(None, map(str.strip, settings.access.proxies.split(",")))),
         ),
         tls,
     )

@@ -5,6 +5,7 @@ Apart because every floor logs, while how a line looks is decided once, by the c
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -71,14 +72,17 @@ def configure_logging(level: str, format: str, stream: TextIO | None = None) -> 
     last: list[Processor]
     if format == "json":
         last = [
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(),
+            # Without local variables, which may be secrets; what is left is masked once more.
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            ),
+            _MaskedJson(),
         ]
     else:
         colors = stream.isatty() and "NO_COLOR" not in os.environ
         # Plain tracebacks: the decorated ones show local variables, and with them secrets.
         renderer = structlog.dev.ConsoleRenderer(
-            colors=colors, exception_formatter=structlog.dev.plain_traceback
+            colors=colors, exception_formatter=_masked_traceback
         )
         last = [_printable_values, renderer]
 
@@ -103,6 +107,24 @@ def configure_logging(level: str, format: str, stream: TextIO | None = None) -> 
     root.handlers[:] = [handler]
     # Libraries tell their daily business at info; ours is what the level is about.
     root.setLevel(max(threshold, logging.WARNING) if threshold > logging.DEBUG else logging.INFO)
+
+
+def _masked_traceback(stream: TextIO, about: Any) -> None:
+    """Write a traceback without what looks like a secret."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, about)
+    stream.write(masked(text.getvalue()))
+
+
+class _MaskedJson:
+    """Renders an event as JSON, and masks what looks like a secret wherever it stands in it."""
+
+    def __init__(self) -> None:
+        self._render = structlog.processors.JSONRenderer()
+
+    def __call__(self, logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
+        """Return the line."""
+        return masked(str(self._render(logger, name, event)))
 
 
 def _without_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

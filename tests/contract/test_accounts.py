@@ -105,7 +105,8 @@ async def test_a_new_password_ends_all_tokens(accounts: AccountStore) -> None:
     assert [one.user for one in roster.tokens] == [bob.number]
     changed = roster.users[0]
     assert (changed.role, changed.password, changed.password_at) == ("admin", "new", 9_000)
-    await accounts.rehash(ann.number, "newer")
+    assert not await accounts.rehash(ann.number, "hash", "newest")
+    assert await accounts.rehash(ann.number, "new", "newer")
     assert (await accounts.roster()).users[0].password == "newer"
     assert not await accounts.change_user(99, later, role="read")
     assert not await accounts.remove_user(99, later)

@@ -124,7 +124,7 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         ((cert, other[1]), "the key is not that of the certificate"),
         ((text, key), "no PEM file"),
         ((cert, text), "no PEM file"),
-        ((cert, tmp_path / "none"), "cannot be read: No such file"),
+        ((cert, tmp_path / "none"), "it is no file, or is not there"),
         ((tmp_path, key), "cannot be read"),
         ((cert, locked), "pass phrase"),
     ):

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any
 
 import httpx
@@ -85,6 +86,7 @@ async def web(
     clock: Clock | None = None,
     auth: bool = False,
     auth_limits: AuthLimits | None = None,
+    tls: SSLContext | None = None,
 ) -> AsyncIterator[Web]:
     """Run a hub with these providers on a database in `folder`, both doors open.
 
@@ -120,8 +122,8 @@ async def web(
         )
         stack.push_async_callback(hub.close, 1.0)
         desk = Desk(hub, clock, Admission(authority, clock), meter=meter)
-        tcp = TcpServer(desk)
-        door = HttpDoor(hub, plugins, desk, clock, lambda: len(tcp.connections), limits)
+        tcp = TcpServer(desk, tls=tls)
+        door = HttpDoor(hub, plugins, desk, clock, lambda: len(tcp.connections), limits, tls)
         stack.push_async_callback(door.close, 1.0)
         host, port = await door.open("127.0.0.1", 0)
         _, tcp_port = await tcp.open("127.0.0.1", 0)

@@ -300,3 +300,23 @@ def test_text_log() -> None:
     assert "unseen" not in text
     assert "\nforged" not in text
     assert "ValueError: why" in text
+
+
+@pytest.mark.usefixtures("logging_restored")
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_traceback_tells_no_secrets(form: str) -> None:
+    """Neither by local variables nor by what an error says."""
+    stream = io.StringIO()
+    configure_logging("info", form, stream)
+    token = "gapless_at_" + "x" * 43
+    hidden = "a password that nobody tells"
+    try:
+        raise ValueError(f"no such token {token}")
+    except ValueError:
+        structlog.get_logger("test").exception("it failed", user="ann")
+        logging.getLogger("other").exception("so did this")
+    text = stream.getvalue()
+    assert "no such token gapless_at_***" in text
+    assert token not in text
+    assert hidden not in text
+    assert text.count("ValueError") >= 2

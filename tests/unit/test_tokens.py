@@ -106,12 +106,12 @@ async def test_the_same_letters_in_another_spelling() -> None:
 
 async def test_no_more_than_so_many_wait() -> None:
     """Whoever is too many is told to come again, and nobody else is."""
-    passwords = Passwords(most_waiting=4)
+    passwords = Passwords(most_of_one=4)
     results = await asyncio.gather(
         *(passwords.hashed(PASSWORD) for _ in range(10)), return_exceptions=True
     )
     refused = [one for one in results if isinstance(one, Overloaded)]
-    assert len(refused) == 6
+    assert len(refused) == 4
     assert all(one.retry_after_s for one in refused)
     assert isinstance(await passwords.hashed(PASSWORD), str)
     passwords.close()

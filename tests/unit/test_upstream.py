@@ -297,3 +297,34 @@ async def test_a_remembered_refusal_does_not_grow() -> None:
     assert len(provider.calls) == 1
     assert len({id(error) for error in errors}) == 3
     assert [error.message for error in errors] == ["no such ticker"] * 3
+
+
+async def test_each_trial_lets_those_go_on_who_wait_for_it() -> None:
+    """Where the breaker closes and opens again beside a trial, the next one does not replace it."""
+    provider = ScriptProvider(GOOD)
+    one = upstream(provider)
+    clock = provider.clock
+
+    def opened() -> None:
+        one.breaker.failed(clock.monotonic(), open_for=1.0)
+        clock.advance(one.breaker.blocked_for(clock.monotonic()))
+
+    opened()
+    first = one._enter()
+    assert first is not None
+    waiting = asyncio.ensure_future(ask(one))
+    await asyncio.sleep(0)
+    # Somebody who went ahead before it had opened comes back with an answer.
+    one.breaker.succeeded()
+    opened()
+    second = one._enter()
+    assert second is not None
+    assert second is not first
+    one._end(second)
+    one.breaker.succeeded()
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    one._end(first)
+    async with asyncio.timeout(5):
+        assert len((await waiting).run) == 2
+    assert one._trial is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -46,6 +47,8 @@ class ApiTokens:
         self._users = users
         self._audit = audit
         self._clock = clock
+        # One after the other: what is looked at before is still so when it is stored.
+        self._creating = asyncio.Lock()
 
     def of(self, account: Account) -> Sequence[Grant]:
         """Return a user's tokens that count, oldest first; refresh tokens are not among them."""
@@ -63,7 +66,12 @@ class ApiTokens:
 
         It may no more than its user; without scopes all that its user may.
         """
-        name = name.strip()
+        async with self._creating:
+            return await self._create(account, name.strip(), scopes, days, actor)
+
+    async def _create(
+        self, account: Account, name: str, scopes: Iterable[str], days: float, actor: str
+    ) -> ApiToken:
         if not name or len(name) > _LONGEST_NAME or not name.isprintable():
             raise InvalidQuery(f"a token needs a name, of {_LONGEST_NAME} characters at the most")
         if not 0 < days <= MOST_DAYS:
@@ -115,7 +123,9 @@ class ApiTokens:
         self._directory.end(account, tokens)
         name = grant.stored.token.name
         with self._audit.deed(actor, "token revoked", account.email, name=name) as deed:
-            await self._store.remove_tokens([one.number for one in tokens], deed)
+            numbers = [one.number for one in tokens]
+            await self._store.remove_tokens(numbers, deed)
+            self._directory.removed(numbers)
         return grant
 
 

@@ -111,6 +111,7 @@ class Authority:
             over = self.directory.over()
             if over:
                 await self._store.remove_tokens(sorted(over))
+                self.directory.removed(over)
             await self._store.note_use(self.directory.used())
         except GaplessError as error:
             # It is tried again; what is over counts no more, whatever the store has.

@@ -124,7 +124,9 @@ class Directory:
         self._by_email: dict[str, Account] = {}
         self._grants: dict[str, Grant] = {}
         self._families: dict[str, Account] = {}
-        # Tokens found to be over, to be removed from the store.
+        # When refresh tokens end by the clock that nobody sets.
+        self._deadlines: dict[str, float] = {}
+        # Tokens that are over and may yet be in the store.
         self._over: set[int] = set()
 
     def find(self, token: str) -> Grant | None:
@@ -183,6 +185,7 @@ class Directory:
             if token.kind == Kind.REFRESH:
                 account.families[token.family] = stored
                 self._families[token.family] = account
+                self._deadlines[token.family] = monotonic + (token.expires_at - now) / 1_000
                 continue
             left = (token.expires_at - now) / 1_000
             grant = Grant(account, stored, monotonic + left)
@@ -191,6 +194,7 @@ class Directory:
 
     def refresh(self, family: str) -> tuple[Account, StoredToken] | None:
         """Return whose a family is, and its one refresh token that is not used yet."""
+        self.expire()
         account = self._families.get(family)
         return None if account is None else (account, account.families[family])
 
@@ -201,12 +205,18 @@ class Directory:
         return found if refresh is None else [*found, refresh]
 
     def end(self, account: Account, tokens: Iterable[StoredToken]) -> None:
-        """End tokens: whoever shows one again is refused."""
+        """End tokens: whoever shows one again is refused.
+
+        They are `over` until they are said to be `removed`: a store that fails just then must not
+        bring them back some day.
+        """
         for stored in tokens:
+            self._over.add(stored.number)
             if stored.token.kind == Kind.REFRESH:
                 if account.families.get(stored.token.family) is stored:
                     del account.families[stored.token.family]
                     del self._families[stored.token.family]
+                    del self._deadlines[stored.token.family]
             elif (grant := account.grants.get(stored.number)) is not None:
                 self._end(grant)
 
@@ -237,16 +247,18 @@ class Directory:
                 if now >= grant.expires_ms or monotonic >= grant.deadline:
                     self._end(grant)
                     self._over.add(grant.number)
-            for stored in list(account.families.values()):
-                if now >= stored.token.expires_at:
+            for family, stored in list(account.families.items()):
+                if now >= stored.token.expires_at or monotonic >= self._deadlines[family]:
                     self.end(account, [stored])
-                    self._over.add(stored.number)
 
-    def over(self) -> set[int]:
-        """Return the numbers of the tokens that have run out since this was last asked."""
+    def over(self) -> frozenset[int]:
+        """Return the numbers of tokens that are over, and may yet be in the store."""
         self.expire()
-        found, self._over = self._over, set()
-        return found
+        return frozenset(self._over)
+
+    def removed(self, numbers: Iterable[int]) -> None:
+        """Note that these are in the store no more."""
+        self._over.difference_update(numbers)
 
     def _end(self, grant: Grant) -> None:
         # Answers that are kept ready hang on the grant itself.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pwd
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Struct
@@ -29,6 +29,10 @@ class AddUser(Struct, tag="users.add", forbid_unknown_fields=True):
     password: str
     role: str
 
+    def __repr__(self) -> str:
+        """Return it without the password."""
+        return f"AddUser({self.email!r}, role={self.role!r})"
+
 
 class ListUsers(Struct, tag="users.list", forbid_unknown_fields=True):
     """List the users."""
@@ -45,6 +49,10 @@ class SetPassword(Struct, tag="users.passwd", forbid_unknown_fields=True):
 
     email: str
     password: str
+
+    def __repr__(self) -> str:
+        """Return it without the password."""
+        return f"SetPassword({self.email!r})"
 
 
 class SetRole(Struct, tag="users.role", forbid_unknown_fields=True):
@@ -78,7 +86,7 @@ class RevokeToken(Struct, tag="tokens.revoke", forbid_unknown_fields=True):
 class ListDeeds(Struct, tag="audit", forbid_unknown_fields=True):
     """List the latest lines of the audit log."""
 
-    limit: int = 100
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 100
 
 
 Order = (
@@ -98,7 +106,7 @@ def order_of(told: Mapping[str, Any]) -> Order:
     """Return the order that JSON tells, by its `type`; raise `InvalidQuery`."""
     try:
         order: Order = msgspec.convert(told, type=Order)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, RecursionError) as error:
         raise InvalidQuery(f"that is no command of this hub: {error}") from error
     return order
 

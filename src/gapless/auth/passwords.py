@@ -10,15 +10,16 @@ import asyncio
 import os
 import threading
 import unicodedata
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from gapless.errors import InvalidQuery, Overloaded
+from gapless.auth.slots import FairSlots
+from gapless.errors import InvalidQuery
 
 T = TypeVar("T")
 SHORTEST: Final = 12
@@ -43,29 +44,33 @@ def check_password(password: str, email: str) -> None:
 
 
 class Passwords:
-    """Hashes and checks passwords; `most_waiting` may wait for their turn."""
+    """Hashes and checks passwords, in turn among the keys that ask; `most_of_one` may wait."""
 
-    def __init__(self, most_waiting: int = 256) -> None:
+    def __init__(self, most_of_one: int = 256, most_waiting: int = 2_048) -> None:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
         self._threads = ThreadPoolExecutor(_AT_ONCE, "gapless-password", initializer=_yield_to_all)
-        self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._most_waiting = most_waiting
-        self._waiting = 0
+        self._slots = FairSlots(_AT_ONCE, most_of_one, most_waiting)
 
-    async def hashed(self, password: str, admit: Callable[[], None] = lambda: None) -> str:
+    async def hashed(
+        self, password: str, key: Hashable = "", admit: Callable[[], None] = lambda: None
+    ) -> str:
         """Return the hash of a password, as it is stored; for `admit` see `verify`."""
-        async with self._turn():
+        async with self._slots.slot(key):
             admit()
             return await self._away(lambda: self._hasher.hash(_normal(password)))
 
     async def verify(
-        self, stored: str | None, password: str, admit: Callable[[], None] = lambda: None
+        self,
+        stored: str | None,
+        password: str,
+        key: Hashable = "",
+        admit: Callable[[], None] = lambda: None,
     ) -> bool:
         """Whether it is the password; `stored` `None`: there is none, which takes as long.
 
-        `admit` is called when its turn has come, and may raise.
+        `key` is whose queue it stands in. `admit` is called when its turn has come, and may raise.
         """
-        async with self._turn():
+        async with self._slots.slot(key):
             admit()
             if len(password) > LONGEST:
                 password = ""
@@ -87,20 +92,6 @@ class Passwords:
 
     async def _away(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        if self._waiting >= self._most_waiting:
-            raise Overloaded(
-                f"{self._most_waiting:,} sign-ins wait for their turn already; try again later",
-                retry_after_s=5,
-            )
-        self._waiting += 1
-        try:
-            async with self._turns:
-                yield
-        finally:
-            self._waiting -= 1
 
 
 def _normal(password: str) -> str:

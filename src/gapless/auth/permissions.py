@@ -66,6 +66,7 @@ SIGNED_IN: Final = Rule(signed_in=True)
 READ: Final = Rule(Scope.READ)
 FETCH: Final = Rule(Scope.FETCH)
 ADMIN: Final = Rule(Scope.ADMIN)
+ADMIN_HERSELF: Final = Rule(Scope.ADMIN, signed_in=True)
 
 OPERATIONS: Final[Mapping[str, Rule]] = MappingProxyType(
     {
@@ -97,13 +98,13 @@ OPERATIONS: Final[Mapping[str, Rule]] = MappingProxyType(
         "POST /account/tokens": SIGNED_IN,
         "POST /account/tokens/{number}/revoke": SIGNED_IN,
         "POST /account/password": SIGNED_IN,
-        "GET /v1/tokens": ANY_TOKEN,
+        "GET /v1/tokens": SIGNED_IN,
         "POST /v1/tokens": SIGNED_IN,
-        "DELETE /v1/tokens/{number}": ANY_TOKEN,
+        "DELETE /v1/tokens/{number}": SIGNED_IN,
         "GET /v1/users": ADMIN,
-        "POST /v1/users": ADMIN,
-        "PATCH /v1/users/{email}": ADMIN,
-        "DELETE /v1/users/{email}": ADMIN,
+        "POST /v1/users": ADMIN_HERSELF,
+        "PATCH /v1/users/{email}": ADMIN_HERSELF,
+        "DELETE /v1/users/{email}": ADMIN_HERSELF,
         "GET /v1/audit": ADMIN,
         # Routes that ask.
         "POST /v1/query": ANY_TOKEN,

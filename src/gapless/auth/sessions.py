@@ -11,11 +11,12 @@ from typing import Final
 
 from gapless.auth.audit import Audit
 from gapless.auth.directory import Account, Directory, Grant
+from gapless.auth.guessing import Guessing, origin_of
 from gapless.auth.passwords import Passwords, check_password
 from gapless.auth.permissions import EVERYTHING
 from gapless.auth.throttle import Patience, Throttle
 from gapless.auth.tokens import Kind, Minted, digest, family_of, mint
-from gapless.auth.users import Users, checked_email
+from gapless.auth.users import Users, checked_email, plain
 from gapless.clock import Clock
 from gapless.errors import Conflict, Forbidden, QuotaExceeded, Unauthorized
 from gapless.store.accounts import AccountStore, NewToken, StoredToken
@@ -68,11 +69,11 @@ class Sessions:
         self._audit = audit
         self._clock = clock
         self._setup_key: str | None = None
-        # Who guesses at one account from one address soon waits for minutes; from many
-        # addresses at one account, or from one at many, for as long as still lets others in.
-        self._at_account_from = Throttle(Patience(free=5, first=1.0, most=900.0))
-        self._at_account = Throttle(Patience(free=20, first=1.0, most=60.0))
-        self._from_address = Throttle(Patience(free=50, first=1.0, most=60.0))
+        self._guessing = Guessing(clock)
+        # One's own password is guessed at only with a token of one's own.
+        self._own = Throttle(Patience(free=5, first=1.0, most=60.0))
+        # One after the other: who is signed in too often is decided on all of them.
+        self._signing_in = asyncio.Lock()
         self._refreshing = asyncio.Lock()
 
     # Setup
@@ -102,7 +103,7 @@ class Sessions:
         self.check_setup_key(key)
         email = checked_email(email)
         check_password(password, email)
-        hashed = await self._passwords.hashed(password, lambda: self.check_setup_key(key))
+        hashed = await self._passwords.hashed(password, "setup", lambda: self.check_setup_key(key))
         minted = _pair()
         new = self._new(minted, "setup")
         try:
@@ -124,6 +125,7 @@ class Sessions:
         account = await self._proven(email, password, address)
         minted = _pair()
         await self._begin(account, account.epoch, minted, address)
+        await self._users.renew_hash(account, password)
         return self._shown(account, minted)
 
     async def sign_in_browser(self, email: str, password: str, address: str) -> str:
@@ -131,6 +133,7 @@ class Sessions:
         account = await self._proven(email, password, address)
         minted = mint(Kind.SESSION)
         await self._begin(account, account.epoch, [minted], address)
+        await self._users.renew_hash(account, password)
         return minted.text
 
     async def refresh(self, token: str) -> Pair:
@@ -144,8 +147,7 @@ class Sessions:
             raise Unauthorized("that is no refresh token")
         async with self._refreshing:
             found = self._directory.refresh(family)
-            now = self._clock.now_ms()
-            if found is None or now >= found[1].token.expires_at:
+            if found is None:
                 raise Unauthorized("this refresh token is not valid, or not any more; sign in")
             account, current = found
             if not hmac.compare_digest(digest(token), current.token.digest):
@@ -165,6 +167,7 @@ class Sessions:
                 await self._store.remove_tokens([one.number for one in stored])
                 raise Unauthorized("this sign-in has just been ended; sign in again")
             self._directory.end(account, old)
+            self._directory.removed(one.number for one in old)
             self._directory.grant(account, stored)
             return self._shown(account, minted)
 
@@ -172,81 +175,85 @@ class Sessions:
         """End all tokens that came from the same sign-in."""
         await self._end_family(grant.account, grant.family, "signed out")
 
-    async def change_password(self, grant: Grant, old: str, new: str, address: str) -> None:
-        """Change one's own password, which ends all tokens, this one too."""
-        email = grant.email
-        check_password(new, email)
-        await self._proven(email, old, address)
-        await self._users.set_password(email, new, email)
+    async def change_password(self, grant: Grant, old: str, new: str) -> None:
+        """Change one's own password, which ends all tokens, this one too.
+
+        Whoever else guesses at the account does not keep its user from it.
+        """
+        account = grant.account
+        check_password(new, account.email)
+        now = self._clock.monotonic()
+        wait = self._own.wait(account.email, now)
+        if wait > 0:
+            raise QuotaExceeded(
+                f"that was wrong too often; try again in {max(wait, 1):.0f} s",
+                retry_after_s=max(0.1, round(wait, 1)),
+            )
+        if not await self._passwords.verify(account.user.password, old, account.email):
+            self._own.failed(account.email, self._clock.monotonic())
+            raise Forbidden("that is not your password")
+        if grant.ended:
+            raise Unauthorized("this sign-in has just been ended; sign in again")
+        self._own.succeeded(account.email)
+        await self._users.set_password(account.email, new, account.email)
 
     # How
 
     async def _proven(self, email: str, password: str, address: str) -> Account:
         """Return whose password it is, or raise, after the same time for any address."""
-        email = email.strip().casefold()[:300]
-        keys = (
-            (self._at_account_from, (email, address)),
-            (self._at_account, email),
-            (self._from_address, address),
-        )
+        email, origin = plain(email), origin_of(address)
 
         def admit() -> None:
-            now = self._clock.monotonic()
-            wait = max(throttle.wait(key, now) for throttle, key in keys)
-            if wait > 0:
-                raise QuotaExceeded(
-                    f"there were too many failed sign-ins; try again in {wait:.0f} s",
-                    retry_after_s=round(wait, 1) or 0.1,
-                )
+            self._guessing.check(email, origin)
 
         admit()
         account = self._directory.account(email)
         stored = None if account is None else account.user.password
+        queue = self._guessing.queue(email, origin)
         # Asked again when its turn has come: many at once would all be let through else.
-        if not await self._passwords.verify(stored, password, admit):
-            now = self._clock.monotonic()
-            for throttle, key in keys:
-                throttle.failed(key, now)
+        if not await self._passwords.verify(stored, password, queue, admit):
+            self._guessing.failed(email, origin, known=account is not None)
             raise Unauthorized(_WRONG)
-        self._at_account_from.succeeded((email, address))
-        account = self._directory.account(email)
         if account is None or account.user.password != stored:
             # It was changed, or the user removed, while this was looked at.
             raise Unauthorized(_WRONG)
-        if self._passwords.outdated(account.user.password):
-            await self._users.rehashed(account, password)
+        self._guessing.succeeded(email, origin)
         return account
 
     async def _begin(
         self, account: Account, epoch: int, minted: Sequence[Minted], address: str
     ) -> None:
         """Let a new family of tokens count; a user who is signed in too often loses the oldest."""
-        now = self._clock.now_ms()
-        new = self._new(minted, f"signed in from {address}")
-        old = self._surplus(account)
-        email = account.email
-        with self._audit.deed(email, "signed in", email, address=address) as deed:
-            stored = await self._store.add_tokens(
-                account.user.number,
-                new,
-                deed,
-                instead=[one.number for one in old],
-                signed_in_at=now,
-            )
-        self._directory.end(account, old)
-        if account.epoch != epoch:
-            # The password was reset, or the user removed, while this was being stored.
-            await self._store.remove_tokens([one.number for one in stored])
-            raise Unauthorized(_WRONG)
-        account.user = replace(account.user, signed_in_at=now)
-        self._directory.grant(account, stored)
+        async with self._signing_in:
+            now = self._clock.now_ms()
+            new = self._new(minted, f"signed in from {address}")
+            old = self._surplus(account)
+            email = account.email
+            with self._audit.deed(email, "signed in", email, address=address) as deed:
+                stored = await self._store.add_tokens(
+                    account.user.number,
+                    new,
+                    deed,
+                    instead=[one.number for one in old],
+                    signed_in_at=now,
+                )
+            self._directory.end(account, old)
+            self._directory.removed(one.number for one in old)
+            if account.epoch != epoch:
+                # The password was reset, or the user removed, while this was being stored.
+                await self._store.remove_tokens([one.number for one in stored])
+                raise Unauthorized(_WRONG)
+            account.user = replace(account.user, signed_in_at=now)
+            self._directory.grant(account, stored)
 
     async def _end_family(self, account: Account, family: str, why: str) -> None:
         tokens = self._directory.family(account, family)
         # In memory first: whatever becomes of the store, nobody gets in with one any more.
         self._directory.end(account, tokens)
         with self._audit.deed(account.email, why, account.email) as deed:
-            await self._store.remove_tokens([one.number for one in tokens], deed)
+            numbers = [one.number for one in tokens]
+            await self._store.remove_tokens(numbers, deed)
+            self._directory.removed(numbers)
 
     def _oldest(self, account: Account, family: str) -> list[StoredToken]:
         """Return the access tokens of a family that are too many by one more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -50,7 +51,7 @@ class Users:
         check_password(password, email)
         if self._directory.account(email) is not None:
             raise Conflict(f"there is a user {email} already")
-        hashed = await self._passwords.hashed(password)
+        hashed = await self._passwords.hashed(password, actor)
         async with self._changing:
             with self._audit.deed(actor, "user added", email, role=role) as deed:
                 user, _ = await self._store.add_user(email, role, hashed, deed)
@@ -76,7 +77,7 @@ class Users:
         """Change a password, which ends all tokens of the user: who took one is out."""
         account = self.get(email)
         check_password(password, account.email)
-        hashed = await self._passwords.hashed(password)
+        hashed = await self._passwords.hashed(password, actor)
         async with self._changing:
             account = self.get(email)
             with self._audit.deed(actor, "password changed", account.email) as deed:
@@ -96,11 +97,18 @@ class Users:
                 await self._store.remove_user(account.user.number, deed)
             self._directory.remove(account)
 
-    async def rehashed(self, account: Account, password: str) -> None:
-        """Store the hash of a password that was just shown anew, by today's parameters."""
-        hashed = await self._passwords.hashed(password)
-        await self._store.rehash(account.user.number, hashed)
-        self._directory.changed(account, replace(account.user, password=hashed))
+    async def renew_hash(self, account: Account, password: str) -> None:
+        """Store the hash of a password that was just shown by today's parameters, if it is not."""
+        old = account.user.password
+        if not self._passwords.outdated(old):
+            return
+        hashed = await self._passwords.hashed(password, account.email)
+        async with self._changing:
+            # A reset meanwhile is not undone, neither here nor in the store.
+            if account.user.password == old and await self._store.rehash(
+                account.user.number, old, hashed
+            ):
+                self._directory.changed(account, replace(account.user, password=hashed))
 
     def _refuse_last(self, account: Account, what: str) -> None:
         """Refuse to leave the hub without an administrator: nobody could let another one in."""
@@ -115,10 +123,15 @@ class Users:
 
 def checked_email(email: str) -> str:
     """Return an address as users go by it; raise `InvalidQuery`."""
-    text = email.strip().casefold()
+    text = plain(email)
     if len(text) > _LONGEST_EMAIL or not _EMAIL.fullmatch(text) or not text.isprintable():
         raise InvalidQuery(f"{text[:60]!r} is no email address, such as ann@example.com")
     return text
+
+
+def plain(email: str) -> str:
+    """Return an address as all who mean the same spell it: look-alikes are no others."""
+    return unicodedata.normalize("NFKC", email[:1_000]).strip().casefold()
 
 
 def checked_role(role: str) -> str:

@@ -184,6 +184,11 @@ class AccessSettings:
     )
     rate: float = _setting(10_000.0, "requests a second of one user; 0: any number", least=0)
     burst: int = _setting(20_000, "requests of one user at once after a rest", least=1)
+    proxies: str = _setting(
+        "",
+        "addresses, separated by commas, of proxies whose X-Forwarded-For is believed: failed "
+        "sign-ins are counted by the address that it ends with",
+    )
     token_s: float = _setting(
         5.0,
         "how long a connection may take to show a valid token",

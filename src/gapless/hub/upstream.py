@@ -208,8 +208,8 @@ class Upstream:
                 self.last_error = None
                 return brought
 
-    async def _turn(self, started: float, tally: Tally) -> bool:
-        """Wait for a turn of the budget; return whether it is the breaker's trial.
+    async def _turn(self, started: float, tally: Tally) -> asyncio.Event | None:
+        """Wait for a turn of the budget; return what ends it if it is the breaker's trial.
 
         Raises what `Turns.take` raises where none comes in time. Who finds a trial under way
         waits for it: if that succeeds, all may go on.
@@ -223,35 +223,39 @@ class Upstream:
         try:
             waited = await self._turns.take(tally.callers, left, tally.joinable)
         except BaseException:
-            if trial:
+            if trial is not None:
                 self.breaker.abandoned()
-                self._end_trial()
+                self._end(trial)
             raise
-        if waited and not trial:
+        if waited and trial is None:
             # It may have opened for all while this one stood in the queue.
             self._refuse_blocked(self._clock.monotonic())
             trial = self._enter()
         return trial
 
-    def _enter(self) -> bool:
-        """Go ahead past the breaker; return whether this is its trial, which others wait for."""
-        trial = self.breaker.enter()
-        if trial:
-            self._trial = asyncio.Event()
-        return trial
+    def _enter(self) -> asyncio.Event | None:
+        """Go ahead past the breaker; return what others wait for if this is its trial.
+
+        Each trial ends what it began itself: the breaker may have closed and opened again since
+        an earlier one went ahead, which then is under way yet.
+        """
+        if not self.breaker.enter():
+            return None
+        self._trial = asyncio.Event()
+        return self._trial
 
     @contextmanager
-    def _trying(self, trial: bool) -> Iterator[None]:
+    def _trying(self, trial: asyncio.Event | None) -> Iterator[None]:
         """Let those who wait for a trial go on when it is over, however it ended."""
         try:
             yield
         finally:
-            if trial:
-                self._end_trial()
+            if trial is not None:
+                self._end(trial)
 
-    def _end_trial(self) -> None:
-        if self._trial is not None:
-            self._trial.set()
+    def _end(self, trial: asyncio.Event) -> None:
+        trial.set()
+        if self._trial is trial:
             self._trial = None
 
     def _refuse_blocked(self, now: float) -> None:

@@ -5,6 +5,8 @@ TCP and HTTP both ask here, so that what one refuses the other does not let thro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gapless.auth.authority import Authority
 from gapless.auth.directory import Grant
 from gapless.auth.permissions import Scope, refusal
@@ -48,12 +50,16 @@ class Admission:
         """Return the session of a connection that has shown nothing yet."""
         return Session(self.authority.open_grant)
 
-    def shown(self, token: str | None, *, counted: bool = False) -> Session:
-        """Return the session of a request that shows this token; `None`: none."""
+    def shown(self, tokens: Sequence[str], *, counted: bool = False) -> Session:
+        """Return the session of a request that shows these tokens, of which one may be valid.
+
+        Where several are, it is none of them: one is not the user's, and it cannot be told which.
+        """
         if self.authority.open_grant is not None:
             return Session(self.authority.open_grant, counted=counted)
-        grant = None if token is None else self.authority.directory.find(token)
-        return Session(grant, presented=token is not None, counted=counted)
+        valid = [found for one in tokens if (found := self.authority.directory.find(one))]
+        grant = valid[0] if len(valid) == 1 else None
+        return Session(grant, presented=bool(tokens), counted=counted)
 
     def admit(
         self, operation: str, session: Session, token: str | None = None, charged: bool = True
@@ -82,6 +88,16 @@ class Admission:
         if grant is not None and charged and not session.counted:
             charge(grant)
         return grant
+
+    def overdrawn(self, session: Session) -> QuotaExceeded | None:
+        """Take a request that is none from the budget; return why not, where there is nothing."""
+        if session.grant is None or session.counted:
+            return None
+        try:
+            charge(session.grant)
+        except QuotaExceeded as error:
+            return error
+        return None
 
 
 def charge(grant: Grant) -> None:

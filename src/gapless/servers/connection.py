@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import structlog
@@ -37,6 +38,8 @@ _log = structlog.get_logger("gapless.tcp")
 _BATCH_BYTES = 1 << 20
 # Listings are read from the database as they are, unlike ranges, which share their bytes.
 _MOST_LISTINGS = 2
+# One client's lines are answered for so long, then others have their turn.
+_LONGEST_S = 0.002
 # After an overlong line what still comes in is thrown away for at most this long.
 _DISCARD_S = 1.0
 # Dead peers are found after 120 + 4 × 60 s.
@@ -67,6 +70,7 @@ class Connection(asyncio.Protocol):
         "_paused",
         "_queue",
         "_refused",
+        "_resting",
         "_server",
         "_session",
         "_slow",
@@ -102,6 +106,8 @@ class Connection(asyncio.Protocol):
         self._discarding = False
         # An overlong line was answered, and after that answer the connection ends.
         self._refused = False
+        # It goes on with its lines when others have had their turn.
+        self._resting = False
         self._closing = False
         self._slow: asyncio.TimerHandle | None = None
 
@@ -252,7 +258,11 @@ class Connection(asyncio.Protocol):
         desk, splitter = self._desk, self._splitter
         parts: list[bytes] = []
         size = 0
-        while not self._paused and not self._closing and not self._discarding and self._has_room():
+        until = perf_counter() + _LONGEST_S
+        while (
+            not (self._paused or self._closing or self._discarding or self._resting)
+            and self._has_room()
+        ):
             try:
                 line = splitter.next_line()
             except LineTooLong as error:
@@ -262,6 +272,10 @@ class Connection(asyncio.Protocol):
                 return
             if line is None:
                 break
+            if perf_counter() > until and not self._resting:
+                # The line is answered yet; the next one when others have been served.
+                self._resting = True
+                asyncio.get_running_loop().call_soon(self._rested)
             reply = desk.at_once(line, self._session)
             if self._token_deadline is not None and self._session.admitted:
                 self._admitted()
@@ -280,6 +294,12 @@ class Connection(asyncio.Protocol):
             self._transport.writelines(parts)
         self._heed()
         self._close_if_done()
+
+    def _rested(self) -> None:
+        """Go on where it was left off for others."""
+        self._resting = False
+        if not self._closing:
+            self._go_on()
 
     def _has_room(self) -> bool:
         """Whether another request is taken: so many wait at most, and so many bytes of answers."""
@@ -369,14 +389,14 @@ class Connection(asyncio.Protocol):
         """Read on only while there is room for more requests."""
         if self._closing or self._paused or self._discarding or self._eof:
             return
-        if self._has_room():
+        if self._has_room() and not self._resting:
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
 
     def _close_if_done(self) -> None:
         """End the connection where everything is answered and nothing more is taken."""
-        if self._closing or self._in_flight or self._queue or self._loose:
+        if self._closing or self._in_flight or self._queue or self._loose or self._resting:
             return
         if self._refused:
             self._end_refused()

@@ -116,7 +116,7 @@ class ControlServer:
     async def _do(self, line: bytes, who: str) -> dict[str, Any]:
         try:
             command = msgspec.json.decode(line, type=Command)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise InvalidQuery(f"that is no command of this hub: {error}") from error
         match command:
             case Command("accounts", dict() as told):

@@ -54,7 +54,7 @@ from gapless.servers.wire import encode_listing, frame
 _log = structlog.get_logger("gapless.desk")
 
 # A query line is read letter by letter while everybody waits.
-_LONGEST_QUERY = 16_384
+_LONGEST_QUERY = 4_096
 # A range search that no provider answers.
 _REHEARSAL = encode_envelope(
     Envelope(
@@ -155,6 +155,10 @@ class Desk:
         started = perf_counter()
         envelope = decode_envelope(line)
         if isinstance(envelope, Rejected):
+            error = self.admission.overdrawn(session)
+            if error is not None:
+                # What is wrong takes time as well.
+                envelope = replace(envelope, error=error)
             self._count(door, envelope.error, started)
             return envelope
         query = envelope.query
@@ -162,10 +166,12 @@ class Desk:
         try:
             token = envelope.token
             if isinstance(query, Line):
-                # Reading it takes a while: not for strangers.
-                self.admission.admit(_operation(query), session, token, charged=False)
+                # Reading it takes a while: not for strangers, nor for who has asked too much.
+                self.admission.admit(_operation(query), session, token)
                 query = self._parsed(query, now)
-            grant = self.admission.admit(_operation(query), session, token)
+                grant = self.admission.admit(_operation(query), session, token, charged=False)
+            else:
+                grant = self.admission.admit(_operation(query), session, token)
             if not isinstance(query, ProviderRequest):
                 return [self._simple(envelope, query, session, grant, now)]
             answer = self.hub.held(query)

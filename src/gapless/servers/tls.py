@@ -25,13 +25,20 @@ class Certificate:
         # In a context of its own first: one that fails half-way has the certificate without
         # the key.
         self._read()
-        self.context.load_cert_chain(self._cert, self._key)
+        try:
+            self.context.load_cert_chain(self._cert, self._key, password=_no_pass_phrase)
+        except (OSError, ValueError) as error:
+            # They were changed between the two looks.
+            raise ConfigError(f"{self._cert} and {self._key}: {_why(error)}") from error
 
     def _read(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         for path in (self._cert, self._key):
             try:
+                if not path.is_file():
+                    # A pipe, say, would be waited for.
+                    raise ConfigError(f"{path} cannot be read: it is no file, or is not there")
                 path.open("rb").close()
             except OSError as error:
                 raise ConfigError(f"{path} cannot be read: {error.strerror}") from error

@@ -115,8 +115,8 @@ class AccountStore(Protocol):
         """Remove a user and all tokens of theirs; return whether it was there."""
         ...
 
-    async def rehash(self, number: int, password: str) -> None:
-        """Store the same password's hash anew."""
+    async def rehash(self, number: int, old: str, new: str) -> bool:
+        """Store the same password's hash anew; return whether the `old` one was still there."""
         ...
 
     async def add_tokens(

@@ -99,10 +99,12 @@ class SqlAccounts:
 
         return await self._write(work)
 
-    async def rehash(self, number: int, password: str) -> None:
-        """Store the same password's hash anew."""
-        statement = update(schema.users).where(_u.number == number).values(password=password)
-        await self._write(lambda connection: connection.execute(statement).rowcount)
+    async def rehash(self, number: int, old: str, new: str) -> bool:
+        """Store the same password's hash anew, if the `old` one is still there."""
+        statement = (
+            update(schema.users).where(_u.number == number, _u.password == old).values(password=new)
+        )
+        return await self._write(lambda connection: connection.execute(statement).rowcount > 0)
 
     async def add_tokens(
         self,

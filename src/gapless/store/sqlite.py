@@ -76,10 +76,11 @@ def open_store(path: Path, block_records: int = 2_000) -> SqlStore:
     except OSError as error:
         raise StoreError(f"{path.parent} cannot be made: {error.strerror}") from error
     _refuse_foreign(path)
+    _make_private(path)
     reader, writer = _engine(path, "read"), _engine(path, "write")
     try:
         # Even to connect the writer changes a foreign file: it turns its journal to WAL.
-        if path.exists():
+        if path.stat().st_size:
             with reader.begin() as connection:
                 examine(connection, str(path))
         with writer.begin() as connection:
@@ -158,6 +159,21 @@ def _damaged(path: Path, said: str) -> DatabaseDamaged:
         f"{path} is damaged ({said}); it is left as it is. Restore a copy, or move it away "
         "and start anew: what it held is fetched again"
     )
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, for its user alone: it holds hashes of passwords. SQLite's others follow it.
+
+    One that is there stays as open as it is; who opened it to others may have meant it.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be made ({error.strerror}); check its folder and permissions"
+        ) from error
 
 
 def _refuse_missing(path: Path) -> None:

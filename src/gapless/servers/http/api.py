@@ -22,7 +22,7 @@ from gapless.servers.admission import Admission
 from gapless.servers.http import problems
 from gapless.servers.http.asking import query_of
 from gapless.servers.http.gate import OUTCOME
-from gapless.servers.http.identity import SESSION
+from gapless.servers.http.identity import OPERATION, SESSION
 from gapless.servers.http.routes.responses import ANY_KEYS
 
 _log = structlog.get_logger("gapless.http")
@@ -51,6 +51,7 @@ def application(
         # What Litestar answers to OPTIONS by itself is the same for every route.
         name = method if method == "OPTIONS" else f"{method} {scope['path_template']}"
         admission.admit(name, scope["state"][SESSION])
+        scope["state"][OPERATION] = name
 
     return Litestar(
         guards=[permitted],

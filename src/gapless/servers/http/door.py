@@ -40,7 +40,10 @@ _ENCODERS = 2
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """What HTTP clients may take; bytes, seconds and counts by name. `hosts`: further names."""
+    """What HTTP clients may take; bytes, seconds and counts by name.
+
+    `hosts`: further names of the hub. `proxies`: whose word on where requests come from is believed.
+    """
 
     receipt: ReceiptLimits = field(default_factory=ReceiptLimits)
     data: DataLimits = field(default_factory=DataLimits)
@@ -48,6 +51,7 @@ class HttpLimits:
     max_line_bytes: int = 1 << 20
     max_unsent_bytes: int = 512 << 20
     hosts: tuple[str, ...] = ()
+    proxies: frozenset[str] = frozenset()
 
 
 class HttpDoor:
@@ -108,6 +112,7 @@ class HttpDoor:
             budget,
             desk.admission,
             cookie,
+            limits.proxies,
         )
         self._server = HttpServer(gate, limits.receipt, self._tls)
         opened = await self._server.open(host, port)

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import structlog
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types.asgi_types import HTTPReceiveMessage as ReceiveMessage
 
 from gapless.auth.permissions import OPERATIONS, invalid_token, missing_token
 from gapless.errors import Forbidden, GaplessError, InternalError, InvalidQuery, Overloaded
@@ -22,7 +23,7 @@ from gapless.servers.http.budget import ByteBudget
 from gapless.servers.http.cookies import SessionCookie
 from gapless.servers.http.data import Data
 from gapless.servers.http.hosts import SAFE_METHODS, Hosts, crosses_sites
-from gapless.servers.http.identity import SESSION, shown
+from gapless.servers.http.identity import OPERATION, SESSION, client_of, shown
 from gapless.servers.http.replies import Asked
 from gapless.servers.http.sending import send_problem, send_redirect, send_reply
 from gapless.servers.meter import OK, Meter
@@ -56,12 +57,14 @@ class Gate:
         budget: ByteBudget,
         admission: Admission,
         cookie: SessionCookie,
+        proxies: frozenset[str] = frozenset(),
     ) -> None:
         self._app = app
         self._data = data
         self._hosts = hosts
         self._admission = admission
         self._cookie = cookie
+        self._proxies = proxies
         self._meter = meter
         self._budget = budget
         self._known: dict[bytes, bool] = {}
@@ -71,6 +74,8 @@ class Gate:
         http = cast("HTTPScope", scope)
         started = perf_counter()
         headers = dict(http["headers"])
+        if self._proxies:
+            http["client"] = client_of(http["client"], headers, self._proxies)
         sending = _Sending(send)
         outcome = OK
         try:
@@ -94,6 +99,8 @@ class Gate:
                     if sent:
                         self._meter.points(reply.cached, reply.fetched)
                     return
+            if self._admission.required and http["method"] not in SAFE_METHODS:
+                receive = self._deciding_again(http, receive)
             await self._app(scope, receive, sending)
             outcome = http["state"].get(OUTCOME, OK)
         except GaplessError as error:
@@ -111,6 +118,22 @@ class Gate:
         finally:
             self._meter.request("http", outcome, perf_counter() - started)
 
+    def _deciding_again(self, http: HTTPScope, receive: Receive) -> Receive:
+        """Return what hands on a body only to who may still do what they were let in for.
+
+        A body can be held back for as long as a request may take to arrive, and whoever was let
+        in by its head may have been shown the door meanwhile.
+        """
+
+        async def received() -> ReceiveMessage:
+            message = cast("ReceiveMessage", await receive())
+            operation = http["state"].get(OPERATION)
+            if operation is not None and not message.get("more_body"):
+                self._admission.admit(operation, http["state"][SESSION], charged=False)
+            return message
+
+        return received
+
     def _session(self, http: HTTPScope, headers: Mapping[bytes, bytes]) -> Session | None:
         """Return what a request has shown of who sends it, and note it for its handler.
 
@@ -118,11 +141,11 @@ class Gate:
         is refused with, before anything is routed or a body read, unless its route is open.
         """
         if not self._admission.required:
-            session = self._admission.shown(None)
+            session = self._admission.shown(())
             http["state"][SESSION] = session
             return session
         who = shown(headers, self._cookie.name)
-        session = self._admission.shown(who.token, counted=True)
+        session = self._admission.shown(who.tokens, counted=True)
         http["state"][SESSION] = session
         grant, method, path = session.grant, http["method"], http["path"]
         if grant is None:

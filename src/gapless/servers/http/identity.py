@@ -5,7 +5,7 @@ Pure. Everything that is sent is text of a stranger's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,14 +16,20 @@ from gapless.servers.admission import Session
 
 # Where the gate notes, in the scope's state, what a request has shown of who sends it.
 SESSION: Final = "gapless_session"
+# Where it is noted by which name of an operation a request was let in.
+OPERATION: Final = "gapless_operation"
 _BEARER: Final = "bearer"
+_MOST_COOKIES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The token that a request shows; `by_cookie`: its browser does so of its own accord."""
+    """The tokens that a request shows; `by_cookie`: its browser does so of its own accord.
 
-    token: str | None
+    Pages of other ports can set cookies of our name too, so that there may be several.
+    """
+
+    tokens: tuple[str, ...] = ()
     by_cookie: bool = False
 
 
@@ -34,15 +40,32 @@ def shown(headers: Mapping[bytes, bytes], cookie: str) -> Shown:
     """
     scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     if scheme.lower() == _BEARER:
-        return Shown(token.strip())
-    cookies = headers.get(b"cookie")
-    if cookies is not None:
-        # Read by hand: a cookie of another program's that is no valid one must not hide ours.
-        for part in cookies.decode("latin-1").split(";"):
-            name, _, value = part.strip().partition("=")
-            if name == cookie and value:
-                return Shown(value, by_cookie=True)
-    return Shown(None)
+        return Shown((token.strip(),))
+    found: list[str] = []
+    # Read by hand: a cookie of another program's that is no valid one must not hide ours.
+    for part in headers.get(b"cookie", b"").decode("latin-1").split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == cookie and value and value not in found:
+            found.append(value)
+    return Shown(tuple(found[:_MOST_COOKIES]), by_cookie=bool(found))
+
+
+def client_of(
+    client: tuple[str, int] | None, headers: Mapping[bytes, bytes], proxies: Set[str]
+) -> tuple[str, int] | None:
+    """Return where a request comes from: where a proxy that is believed says so, what it says.
+
+    Of a list the last entry that is none of these proxies; what stands before it anybody may
+    have written.
+    """
+    if client is None or client[0] not in proxies:
+        return client
+    said = headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")
+    for entry in reversed(said):
+        address = entry.strip()[:100]
+        if address and address not in proxies:
+            return address, 0
+    return client
 
 
 def session_of(request: Request[Any, Any, Any]) -> Session:

@@ -152,10 +152,26 @@ class ReceivingProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Note whether the request before has shown a valid token."""
+        self._look()
+        super().on_message_begin()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request; for that of a stranger not as long as for others."""
+        super().on_response_complete()
+        self._look()
+        token_s = self.limits.token_s
+        waits = self.timeout_keep_alive_task
+        if token_s is not None and not self._admitted and waits is not None:
+            waits.cancel()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                token_s, self.timeout_keep_alive_handler
+            )
+
+    def _look(self) -> None:
+        """Find out whether the latest request has shown a valid token; one is enough."""
         if not self._admitted and self.scope is not None:
             session = self.scope["state"].get(SESSION)
             self._admitted = session is not None and session.admitted
-        super().on_message_begin()
 
     def _disarm(self) -> None:
         if self._deadline is not None:

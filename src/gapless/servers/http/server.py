@@ -7,6 +7,7 @@ import socket
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from ssl import SSLContext
+from typing import Any, cast
 
 import structlog
 import uvicorn
@@ -24,9 +25,38 @@ _BACKLOG = 2_048
 class _Uvicorn(uvicorn.Server):
     """A server that leaves signals to whoever runs the hub."""
 
+    handshake_s = 60.0
+
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; where TLS is spoken, with an end to handshakes that are not gone on with."""
+        config = self.config
+        if config.ssl is None or sockets is None:
+            await super().startup(sockets)
+            return
+        await self.lifespan.startup()
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = cast("type[Any]", config.http_protocol_class)(
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=sock,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=self.handshake_s,
+            )
+            for sock in sockets
+        ]
+        self.started = True
 
 
 class HttpServer:
@@ -80,6 +110,7 @@ class HttpServer:
             ssl_context_factory=None if tls is None else lambda config, default: tls,
         )
         self._server = _Uvicorn(config)
+        self._server.handshake_s = self._limits.token_s or self._limits.receive_s
         self._task = loop.create_task(self._server.serve(sockets=[sock]), name="http")
         while not self._server.started:
             if self._task.done():

@@ -17,7 +17,7 @@ from gapless.auth.tokens import Kind
 from gapless.errors import GaplessError, InvalidQuery, RequestError
 from gapless.servers.http.account_pages import AccountPages
 from gapless.servers.http.cookies import SessionCookie
-from gapless.servers.http.identity import address_of, grant_of
+from gapless.servers.http.identity import grant_of
 from gapless.servers.http.problems import status_of
 from gapless.servers.http.routes.authentication import BODY_BYTES
 from gapless.servers.http.routes.forms import (
@@ -134,7 +134,6 @@ def account_routes(
                 grant,
                 form.get("password", ""),
                 form.get("new_password", ""),
-                address_of(request),
             )
         except RequestError as error:
             return account_page(grant, error)

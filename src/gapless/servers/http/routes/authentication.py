@@ -88,9 +88,7 @@ def authentication_routes(authority: Authority) -> Sequence[BaseRouteHandler]:
     async def password(request: Request[Any, Any, Any], data: JSONBody[NewPassword]) -> SignedOut:
         """Change your password; all your tokens end, this one too."""
         require(authority)
-        await sessions.change_password(
-            grant_of(request), data.password, data.new_password, address_of(request)
-        )
+        await sessions.change_password(grant_of(request), data.password, data.new_password)
         return SignedOut(True)
 
     return [login, refresh, logout, me, password]

@@ -42,7 +42,7 @@ _ENCODERS = 2
 class HttpLimits:
     """What HTTP clients may take; bytes, seconds and counts by name.
 
-    `hosts`: further names of the hub. `proxies`: whose word on where requests come from is believed.
+    `hosts`: further names of the hub. `proxies`: who is believed on where requests come from.
     """
 
     receipt: ReceiptLimits = field(default_factory=ReceiptLimits)

@@ -11,6 +11,7 @@ from gapless.auth.permissions import (
     Rule,
     Scope,
     Standing,
+    allowed,
     refusal,
 )
 from gapless.errors import Forbidden, MissingToken, Unauthorized
@@ -39,6 +40,15 @@ def test_what_the_table_says_is_what_is_decided(name: str) -> None:
     assert (refusal(name, PROGRAM) is None) is (rule.anyone or not rule.signed_in)
     empty = rule.anyone or rule.scope is None
     assert (refusal(name, NOTHING) is None) is empty
+
+
+def test_what_is_allowed_is_what_is_not_refused() -> None:
+    """The decision that is made before and the one that says why are one."""
+    for scopes in (*ROLES.values(), frozenset[Scope]()):
+        for signed_in in (True, False):
+            standing = Standing(scopes, signed_in)
+            for name in OPERATIONS:
+                assert (name in allowed(standing)) is (refusal(name, standing) is None)
 
 
 def test_why_it_is_refused() -> None:

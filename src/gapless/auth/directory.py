@@ -6,11 +6,12 @@ store is changed here in the same breath, so that it counts from the next reques
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
-from gapless.auth.permissions import EVERYTHING, ROLES, Scope, Standing
+from gapless.auth.permissions import EVERYTHING, ROLES, Scope, Standing, allowed
 from gapless.auth.rate import Rate
 from gapless.auth.tokens import Kind, digest, plausible
 from gapless.clock import Clock
@@ -18,6 +19,7 @@ from gapless.store.accounts import NewToken, StoredToken, StoredUser
 
 _NEVER_MS: Final = 1 << 62
 _FOREVER_S: Final = float("inf")
+_MOST_LATEST: Final = 1_000
 
 
 class Account:
@@ -48,6 +50,7 @@ class Grant:
 
     __slots__ = (
         "account",
+        "allowed",
         "deadline",
         "ended",
         "expires_ms",
@@ -74,6 +77,7 @@ class Grant:
         self.ended = False
         self.scopes = frozenset(Scope(name) for name in stored.token.scopes.split())
         self.standing: Standing
+        self.allowed: frozenset[str]
         self.reads: bool
         self.settle()
 
@@ -91,19 +95,24 @@ class Grant:
         """Find out anew what it is good for: what it was made for, as far as the role reaches."""
         scopes = self.scopes & self.account.scopes
         self.standing = Standing(scopes, self.signed_in)
+        self.allowed = allowed(self.standing)
         self.reads = Scope.READ in scopes
 
     def current(self, now_ms: int) -> bool:
         """Whether it still counts."""
         return not self.ended and now_ms < self.expires_ms
 
+    def takes(self) -> bool:
+        """Take a request from the budget of its user; `False`: there is none left."""
+        rate = self.account.rate
+        return rate is None or rate.take()
+
     def admits(self, now_ms: int) -> bool:
         """Whether it may read now, which takes a request from its user's budget."""
         if not self.reads or now_ms >= self.expires_ms:
             return False
         self.used_ms = now_ms
-        rate = self.account.rate
-        return rate is None or rate.take()
+        return self.takes()
 
 
 def everybody() -> Grant:
@@ -123,6 +132,9 @@ class Directory:
         self._accounts: dict[int, Account] = {}
         self._by_email: dict[str, Account] = {}
         self._grants: dict[str, Grant] = {}
+        # Those that were found last, by their text: hashing it costs most of finding one. They
+        # are looked at each time all the same: one that has ended allows nothing any more.
+        self.latest: OrderedDict[str, Grant] = OrderedDict()
         self._families: dict[str, Account] = {}
         # When refresh tokens end by the clock that nobody sets.
         self._deadlines: dict[str, float] = {}
@@ -131,17 +143,20 @@ class Directory:
 
     def find(self, token: str) -> Grant | None:
         """Return what a token grants; `None`: it is none, or not any more."""
+        now = self._clock.now_ms()
         if not plausible(token):
             return None
         grant = self._grants.get(digest(token))
         if grant is None:
             return None
-        now = self._clock.now_ms()
         if now >= grant.expires_ms or self._clock.monotonic() >= grant.deadline:
             self._end(grant)
             self._over.add(grant.number)
             return None
         grant.used_ms = now
+        self.latest[token] = grant
+        if len(self.latest) > _MOST_LATEST:
+            self.latest.popitem(last=False)
         return grant
 
     # Accounts
@@ -266,5 +281,6 @@ class Directory:
         grant.reads = False
         grant.scopes = frozenset()
         grant.standing = Standing(frozenset(), grant.signed_in)
+        grant.allowed = frozenset()
         grant.account.grants.pop(grant.number, None)
         self._grants.pop(grant.stored.token.digest, None)

@@ -6,9 +6,10 @@ which somebody adds is closed until it is put here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from types import MappingProxyType
 from typing import Final
 
@@ -56,7 +57,7 @@ class Rule:
 class Standing:
     """How a request stands: what its token is good for, and where that came from."""
 
-    scopes: Set[Scope]
+    scopes: frozenset[Scope]
     signed_in: bool
 
 
@@ -164,6 +165,12 @@ def refusal(
             "this takes a token from signing in; one that was made for a program cannot do it"
         )
     return None
+
+
+@cache
+def allowed(standing: Standing) -> frozenset[str]:
+    """Return the operations that `refusal` lets a standing do: the same decision, made before."""
+    return frozenset(name for name in OPERATIONS if refusal(name, standing) is None)
 
 
 def missing_token() -> MissingToken:

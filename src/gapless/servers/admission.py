@@ -39,6 +39,8 @@ class Admission:
 
     def __init__(self, authority: Authority, clock: Clock) -> None:
         self.authority = authority
+        self._open = authority.open_grant
+        self._latest = authority.directory.latest
         self._clock = clock
 
     @property
@@ -71,20 +73,39 @@ class Admission:
 
         Raises what `refusal` returns, and `QuotaExceeded` for one request too many.
         """
-        open_grant = self.authority.open_grant
-        if open_grant is not None:
-            return open_grant
+        if self._open is not None:
+            return self._open
+        # The common case by far: a token that was shown before, and may do it.
+        grant = session.grant if token is None else self._latest.get(token)
+        now = self._clock.now_ms()
+        if (
+            grant is not None
+            and operation in grant.allowed
+            and now < grant.expires_ms
+            and (session.counted or not charged or grant.takes())
+        ):
+            session.admitted = True
+            grant.used_ms = now
+            return grant
+        return self._looked_at(operation, session, token, charged)
+
+    def _looked_at(
+        self, operation: str, session: Session, token: str | None, charged: bool
+    ) -> Grant | None:
+        """Decide by all there is to know, and say why where it is refused; see `admit`."""
         if token is not None:
             grant, presented = self.authority.directory.find(token), True
-            session.admitted = session.admitted or grant is not None
+            if grant is not None:
+                session.admitted = True
         else:
             grant, presented = session.grant, session.presented
             if grant is not None and not grant.current(self._clock.now_ms()):
                 grant, presented = None, True
-        standing = None if grant is None else grant.standing
-        refused = refusal(operation, standing, presented=presented)
-        if refused is not None:
-            raise refused
+        if grant is None or operation not in grant.allowed:
+            standing = None if grant is None else grant.standing
+            refused = refusal(operation, standing, presented=presented)
+            if refused is not None:
+                raise refused
         if grant is not None and charged and not session.counted:
             charge(grant)
         return grant

@@ -26,7 +26,7 @@ from gapless.errors import (
 from gapless.hub.hub import Options
 from gapless.providers.sample import SampleProvider
 from support.providers import SteadyProvider
-from support.wire import IMPATIENT, connect, door, records, request, search
+from support.wire import IMPATIENT, connect, door, line_of, records, request, search
 
 ENTITY_KEYS = [
     "id",
@@ -551,3 +551,20 @@ async def test_a_database_lies_in_the_file_that_was_named(tmp_path: Path, name: 
         ".lock",
         "link.db",
     }
+
+
+async def test_lines_that_take_long_are_all_answered_in_order(tmp_path: Path) -> None:
+    """One client's lines are left off for others and gone on with, its end of sending included."""
+    text = "provider steady search ticker=ABC " + "tags=a," * 300
+    async with door(tmp_path, SteadyProvider()) as opened, opened.client() as client:
+        slow: dict[str, Any] = {"type": "Line", "payload": {"line": text}}
+        queries = [slow, {"type": "Ping"}] * 200
+        client.write(b"".join(line_of(q, request_id=n) for n, q in enumerate(queries)))
+        client.writer.write_eof()
+        async with opened.client() as other:
+            await other.ping()
+        lines = (await client.rest()).splitlines()
+    answers = [json.loads(line) for line in lines]
+    assert [answer["request_id"] for answer in answers] == list(range(400))
+    assert {answer["ok"] for answer in answers[1::2]} == {True}
+    assert {answer["error"]["code"] for answer in answers[::2]} == {"invalid_query"}

@@ -273,7 +273,7 @@ class Connection(asyncio.Protocol):
             if line is None:
                 break
             if perf_counter() > until and not self._resting:
-                # The line is answered yet; the next one when others have been served.
+                # This line is still answered, the next one when others have had their turn.
                 self._resting = True
                 asyncio.get_running_loop().call_soon(self._rested)
             reply = desk.at_once(line, self._session)

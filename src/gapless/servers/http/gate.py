@@ -128,7 +128,11 @@ class Gate:
         async def received() -> ReceiveMessage:
             message = cast("ReceiveMessage", await receive())
             operation = http["state"].get(OPERATION)
-            if operation is not None and not message.get("more_body"):
+            if (
+                operation is not None
+                and message["type"] == "http.request"
+                and not message["more_body"]
+            ):
                 self._admission.admit(operation, http["state"][SESSION], charged=False)
             return message
 

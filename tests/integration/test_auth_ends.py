@@ -94,7 +94,7 @@ async def authenticated(opened: Web, token: str) -> Wire:
 
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
-async def test_a_stolen_session_does_not_outlive_it(tmp_path: Path, end: End) -> None:
+async def test_a_stolen_session_outlives_nothing(tmp_path: Path, end: End) -> None:
     """Every token of the sign-in is replayed on both doors after each way to end it."""
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(web(tmp_path, SteadyProvider(), auth=True))

@@ -216,7 +216,7 @@ def queries() -> dict[str, dict[str, Any]]:
     return found
 
 
-async def test_every_operation_of_tcp_by_role(tmp_path: Path) -> None:
+async def test_a_second_door_unguarded(tmp_path: Path) -> None:
     """The same on the other door, by a token in each line and by an authenticated connection."""
     async with door(tmp_path, SteadyProvider(), auth=True) as opened:
         cast = Cast(opened.authority)

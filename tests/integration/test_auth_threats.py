@@ -49,7 +49,7 @@ async def signed_in(opened: Web, email: str) -> AsyncIterator[httpx.AsyncClient]
 # A port that loads code stands open
 
 
-async def test_who_loaded_which_code_is_told(tmp_path: Path) -> None:
+async def test_a_port_that_loads_code_stands_open(tmp_path: Path) -> None:
     """Only an administrator loads it; the audit log has who, and the file's SHA-256."""
     file = tmp_path / "dummy.py"
     file.write_text(
@@ -135,7 +135,7 @@ def tricks(folder: Path) -> list[dict[str, str]]:
     return [{"file": one} for one in files] + [{"module": one} for one in modules]
 
 
-async def test_paths_and_addresses_in_load_requests(tmp_path: Path) -> None:
+async def test_path_and_url_tricks_in_load_requests(tmp_path: Path) -> None:
     """A hundred of them: each refused in a sentence, nothing is loaded, nothing fetched."""
     requests = tricks(tmp_path)
     assert len(requests) >= 90
@@ -155,7 +155,7 @@ async def test_paths_and_addresses_in_load_requests(tmp_path: Path) -> None:
         assert opened.plugins.status() == []
 
 
-async def test_a_link_that_is_swapped(tmp_path: Path) -> None:
+async def test_path_tricks_a_link_that_is_swapped(tmp_path: Path) -> None:
     """What is told and hashed is the file that was loaded, wherever a link points later."""
     good, evil, link = tmp_path / "good.py", tmp_path / "evil.py", tmp_path / "link.py"
     text = (
@@ -181,7 +181,7 @@ async def test_a_link_that_is_swapped(tmp_path: Path) -> None:
 # Cross-site requests, and DNS rebinding
 
 
-async def test_another_sites_page_cannot_use_the_cookie(tmp_path: Path) -> None:
+async def test_cross_site_requests_with_a_cookie(tmp_path: Path) -> None:
     """All methods by all headers that another page's request could have: nothing is done."""
     hostile: list[dict[str, str]] = [
         {"sec-fetch-site": "cross-site"},
@@ -241,7 +241,7 @@ async def test_off_this_machine_a_cookie_goes_over_tls_alone(tmp_path: Path) -> 
 # Setup hijacked
 
 
-async def test_a_hundred_set_up_at_once(tmp_path: Path) -> None:
+async def test_setup_hijacked_a_hundred_at_once(tmp_path: Path) -> None:
     """Exactly one becomes the administrator, and only with the key."""
     async with web(tmp_path, auth=True) as opened:
         key = opened.authority.sessions.open_setup()
@@ -270,7 +270,7 @@ async def test_a_hundred_set_up_at_once(tmp_path: Path) -> None:
 # Guessing, enumeration
 
 
-async def test_a_thousand_guesses(tmp_path: Path) -> None:
+async def test_guessing_a_thousand_times(tmp_path: Path) -> None:
     """From one address a handful is looked at, then there is a wait that grows; right or wrong."""
     async with web(tmp_path, auth=True) as opened:
         await opened.authority.users.add("ann@example.com", PASSWORD, "admin", "test")
@@ -303,7 +303,7 @@ async def test_a_thousand_guesses(tmp_path: Path) -> None:
         assert response.status_code == 200
 
 
-async def test_guesses_at_many_accounts_from_one_address(tmp_path: Path) -> None:
+async def test_guessing_at_many_accounts_from_one_address(tmp_path: Path) -> None:
     """Spraying one password over many addresses ends too; over HTTP it is a 429 that says when."""
     async with web(tmp_path, auth=True) as opened:
         statuses = []
@@ -319,7 +319,7 @@ async def test_guesses_at_many_accounts_from_one_address(tmp_path: Path) -> None
         assert response.json()["code"] == "overloaded"
 
 
-async def test_who_is_not_known_costs_as_much(tmp_path: Path) -> None:
+async def test_enumeration_costs_as_much_for_who_is_not_known(tmp_path: Path) -> None:
     """Neither words nor time tell whether there is such a user."""
     async with web(tmp_path, auth=True) as opened:
         sessions = opened.authority.sessions
@@ -342,7 +342,7 @@ async def test_who_is_not_known_costs_as_much(tmp_path: Path) -> None:
         assert 0.7 < known / unknown < 1.4, (known, unknown)
 
 
-async def test_two_hundred_sign_in_while_queries_run(tmp_path: Path) -> None:
+async def test_guessing_two_hundred_sign_in_while_queries_run(tmp_path: Path) -> None:
     """All of them come in, at most two are worked on at once, and queries are answered beside."""
     async with web(tmp_path, SteadyProvider(), auth=True) as opened:
         one = await person(opened.authority, "fetch")
@@ -385,7 +385,7 @@ async def test_two_hundred_sign_in_while_queries_run(tmp_path: Path) -> None:
 # Memory before login
 
 
-async def test_a_thousand_silent_clients(tmp_path: Path) -> None:
+async def test_memory_before_login_a_thousand_silent_clients(tmp_path: Path) -> None:
     """Each may hold 64 KiB and a moment; then it is told why, and hung up on."""
     limits = TcpLimits(token_s=2.0)
     half_a_line = b'{"query": "' + b"x" * 60_000
@@ -407,7 +407,7 @@ async def test_a_thousand_silent_clients(tmp_path: Path) -> None:
         assert not opened.server.connections
 
 
-async def test_a_line_too_long_for_a_stranger(tmp_path: Path) -> None:
+async def test_memory_before_login_a_line_too_long(tmp_path: Path) -> None:
     """Before a token 64 KiB are the most; after it, as much as for everybody."""
     long = "x" * 100_000
     async with door(tmp_path, SteadyProvider(), auth=True) as opened:
@@ -426,7 +426,7 @@ async def test_a_line_too_long_for_a_stranger(tmp_path: Path) -> None:
             assert answer["error"]["code"] == "not_found"
 
 
-async def test_silent_clients_of_http(tmp_path: Path) -> None:
+async def test_memory_before_login_silent_clients_of_http(tmp_path: Path) -> None:
     """Slow heads and bodies of strangers end at the shorter deadline; those of others may go on."""
     receipt = ReceiptLimits(receive_s=30, token_s=0.5)
     async with web(tmp_path, auth=True, limits=HttpLimits(receipt=receipt)) as opened:
@@ -453,7 +453,7 @@ async def test_silent_clients_of_http(tmp_path: Path) -> None:
             assert b"HTTP/1.1 200 " in await wire.rest()
 
 
-async def test_bodies_of_strangers_are_small(tmp_path: Path) -> None:
+async def test_memory_before_login_bodies_are_small(tmp_path: Path) -> None:
     """What needs no token takes 16 KiB; what needs one is refused before its body is read."""
     async with web(tmp_path, auth=True) as opened:
         body = {"email": "a@b.c", "password": "x" * 20_000}
@@ -532,7 +532,7 @@ def check_page(response: httpx.Response) -> Tags:
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-async def test_scripts_in_whatever_is_shown(tmp_path: Path, payload: str) -> None:
+async def test_script_injection(tmp_path: Path, payload: str) -> None:
     """In addresses, names of tokens, errors, keys, tickers and providers: shown, never run."""
     async with web(tmp_path, SteadyProvider(), auth=True) as opened:
         key = opened.authority.sessions.open_setup()

@@ -60,7 +60,7 @@ def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
     return int(first.split()[1]), headers, body
 
 
-async def test_only_names_of_ours_are_served(tmp_path: Path) -> None:
+async def test_dns_rebinding(tmp_path: Path) -> None:
     """A name that was made to point here is refused on every route, before anything is done."""
     async with web(tmp_path, SampleProvider()) as opened:
         for host, path in product(HOSTILE, ("/providers", "/v1/data/sample/AAPL", "/docs")):

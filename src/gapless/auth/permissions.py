@@ -175,7 +175,10 @@ def allowed(standing: Standing) -> frozenset[str]:
 
 def missing_token() -> MissingToken:
     """Return the error of a request without a token."""
-    return MissingToken("authentication is on, and the request has no token")
+    return MissingToken(
+        "authentication is on, and the request has no token: sign in, or make one with "
+        "'gapless tokens create'; gapless query takes it from GAPLESS_TOKEN"
+    )
 
 
 def invalid_token() -> Unauthorized:

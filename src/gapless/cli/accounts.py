@@ -150,7 +150,7 @@ def create(
     /,
     *,
     user: str | None = None,
-    scope: tuple[Role, ...] = (),
+    scope: Annotated[tuple[Role, ...], Parameter(negative=())] = (),
     days: float = 90,
     flags: DatabaseFlags = DEFAULT_DATABASE,
 ) -> None:

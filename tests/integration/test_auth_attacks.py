@@ -389,3 +389,24 @@ async def test_odd_orders_of_an_operator(tmp_path: Path) -> None:
         deep = b'{"command": "accounts", "account": ' + b'{"a":' * 9_000 + b"1" + b"}" * 9_001
         told = await control._answer(deep, "test")
         assert told["error"]["code"] == InvalidQuery.code
+
+
+async def test_a_stolen_session_does_not_guess_the_password(tmp_path: Path) -> None:
+    """Many tries to change it at once are let through no more than one after the other."""
+    store = await asyncio.to_thread(open_store, tmp_path / "auth.db")
+    authority = Authority(store.accounts, SystemClock(), enabled=True)
+    await authority.load()
+    one = await person(authority, "read")
+    grant = authority.directory.find(one.pair.access)
+    assert grant is not None
+    change = authority.sessions.change_password
+    results = await asyncio.gather(
+        *(change(grant, f"guess number {number}", OTHER_PASSWORD) for number in range(60)),
+        return_exceptions=True,
+    )
+    looked_at = [one for one in results if isinstance(one, Forbidden)]
+    assert len(looked_at) <= 8
+    assert all(isinstance(one, Forbidden | QuotaExceeded) for one in results)
+    assert not grant.ended
+    await authority.close()
+    await store.close()

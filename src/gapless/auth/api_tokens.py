@@ -102,7 +102,9 @@ class ApiTokens:
             (stored,) = await self._store.add_tokens(account.user.number, [new], deed)
         if account.epoch != epoch:
             # The password was reset, or the user removed, while this was being stored.
+            self._directory.disown([stored.number])
             await self._store.remove_tokens([stored.number])
+            self._directory.removed([stored.number])
             raise Conflict(f"the tokens of {account.email} have just been ended; try again")
         self._directory.grant(account, [stored])
         return ApiToken(account.grants[stored.number], minted.text)

@@ -271,6 +271,10 @@ class Directory:
         self.expire()
         return frozenset(self._over)
 
+    def disown(self, numbers: Iterable[int]) -> None:
+        """Note that these are in the store and must not be."""
+        self._over.update(numbers)
+
     def removed(self, numbers: Iterable[int]) -> None:
         """Note that these are in the store no more."""
         self._over.difference_update(numbers)

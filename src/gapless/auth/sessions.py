@@ -164,7 +164,7 @@ class Sessions:
             )
             if self._directory.refresh(family) != found:
                 # Signed out, or the password reset, while this was being stored.
-                await self._store.remove_tokens([one.number for one in stored])
+                await self._take_back(stored)
                 raise Unauthorized("this sign-in has just been ended; sign in again")
             self._directory.end(account, old)
             self._directory.removed(one.number for one in old)
@@ -182,14 +182,17 @@ class Sessions:
         """
         account = grant.account
         check_password(new, account.email)
-        now = self._clock.monotonic()
-        wait = self._own.wait(account.email, now)
-        if wait > 0:
-            raise QuotaExceeded(
-                f"that was wrong too often; try again in {max(wait, 1):.0f} s",
-                retry_after_s=max(0.1, round(wait, 1)),
-            )
-        if not await self._passwords.verify(account.user.password, old, account.email):
+
+        def admit() -> None:
+            wait = self._own.wait(account.email, self._clock.monotonic())
+            if wait > 0:
+                raise QuotaExceeded(
+                    f"that was wrong too often; try again in {max(wait, 1):.0f} s",
+                    retry_after_s=max(0.1, round(wait, 1)),
+                )
+
+        # When its turn has come: many at once would all be let through else.
+        if not await self._passwords.verify(account.user.password, old, account.email, admit):
             self._own.failed(account.email, self._clock.monotonic())
             raise Forbidden("that is not your password")
         if grant.ended:
@@ -241,7 +244,7 @@ class Sessions:
             self._directory.removed(one.number for one in old)
             if account.epoch != epoch:
                 # The password was reset, or the user removed, while this was being stored.
-                await self._store.remove_tokens([one.number for one in stored])
+                await self._take_back(stored)
                 raise Unauthorized(_WRONG)
             account.user = replace(account.user, signed_in_at=now)
             self._directory.grant(account, stored)
@@ -254,6 +257,13 @@ class Sessions:
             numbers = [one.number for one in tokens]
             await self._store.remove_tokens(numbers, deed)
             self._directory.removed(numbers)
+
+    async def _take_back(self, stored: Sequence[StoredToken]) -> None:
+        """Remove tokens from the store that never counted, now or as soon as that can be."""
+        numbers = [one.number for one in stored]
+        self._directory.disown(numbers)
+        await self._store.remove_tokens(numbers)
+        self._directory.removed(numbers)
 
     def _oldest(self, account: Account, family: str) -> list[StoredToken]:
         """Return the access tokens of a family that are too many by one more."""

@@ -25,9 +25,10 @@ from gapless.servers.http.door import HttpLimits
 from gapless.servers.http.receipt import ReceiptLimits
 from gapless.servers.tcp import TcpLimits
 from support.people import OTHER_PASSWORD, PASSWORD, api_token, bearer, person
+from support.plugins import until
 from support.providers import SteadyProvider
 from support.web import Web, web
-from support.wire import connections, door, search
+from support.wire import connect, connections, door, request, search
 
 JANUARY = ("2024-01-01", "2024-02-01")
 QUERY = search("steady", "ABC", *JANUARY)
@@ -86,6 +87,32 @@ async def test_a_port_that_loads_code_stands_open(tmp_path: Path) -> None:
             (admin.email, "plugin not loaded", sums["broken.py"]),
             (admin.email, "plugin loaded", sums["dummy.py"]),
         ]
+
+
+async def test_code_that_a_crash_brings_in_is_told_of(tmp_path: Path) -> None:
+    """A file that was changed and not loaded again runs after a crash: the audit log has it."""
+    file = tmp_path / "brittle.py"
+    text = (
+        "import os\nclass Provider:\n    def name(self): return 'brittle'\n"
+        "    def fetch_entities(self, request): os._exit(1)\n"
+    )
+    file.write_text(text)
+    async with web(tmp_path, auth=True) as opened:
+        admin = await person(opened.authority, "admin")
+        body = {"file": "brittle.py"}
+        await opened.client.post("/plugins/load", json=body, headers=admin.bearer)
+        file.write_text(text + "# changed\n")
+        async with await connect(opened.tcp_port) as wire:
+            await wire.ask(request("brittle", "GetEntity", id="x"), token=admin.pair.access)
+        changed = hashlib.sha256(file.read_bytes()).hexdigest()
+
+        who = "the hub, after a crash"
+        await until(lambda: any(one.get("actor") == who for one in opened.logs))
+        deeds = [one.deed for one in await opened.authority.audit.deeds(10)]
+        loaded = [one for one in deeds if one.action == "plugin loaded"]
+        assert [(one.actor, one.details["sha256"]) for one in loaded[:1]] == [(who, changed)]
+        assert loaded[1].actor == admin.email
+        opened.logged("error")
 
 
 # Path and URL tricks in load requests

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from gapless.hub.plugin_watch import changes
 from gapless.hub.ranges import shortened
 from gapless.protocol.times import format_instant
 from gapless.providers.plugins.contracts import PluginProvider, checked_alias
-from gapless.providers.plugins.messages import Launch
+from gapless.providers.plugins.messages import Launch, Ready
 from gapless.providers.plugins.supervisor import PluginLimits
 from gapless.providers.registry import Registry
 from gapless.store.base import RememberedPlugin, Store
@@ -218,6 +219,7 @@ class Plugins:
         except BaseException:
             await provider.aclose()
             raise
+        provider.supervisor.on_changed = partial(self._tell_of_restart, name)
         before = self._plugins.get(name)
         self._registry.put(provider)
         self._defaults[name] = defaults
@@ -368,6 +370,18 @@ class Plugins:
                 await asyncio.shield(self._background(self._reload_quietly(name)))
         except OSError as error:
             _log.warning("a plugin's files cannot be watched", plugin=name, error=str(error))
+
+    def _tell_of_restart(self, name: str, ready: Ready) -> None:
+        """Tell the audit log of code that nobody has asked for: a crash brought it in."""
+        details = {"file": ready.file or "", "sha256": ready.sha256 or ""}
+
+        async def record() -> None:
+            try:
+                await self._record("the hub, after a crash", "plugin loaded", name, details)
+            except GaplessError as error:
+                _log.error("the audit log could not be told", plugin=name, error=error.message)
+
+        self._background(record())
 
     async def _reload_quietly(self, name: str) -> None:
         try:

@@ -75,6 +75,8 @@ class Supervisor:
         self.crashes = 0
         self.restarts = 0
         self.last_error: str | None = None
+        # Told of a process that runs other code than the one before it.
+        self.on_changed: Callable[[Ready], None] = lambda ready: None
         self._launch = launch
         self._clock = clock
         self._process: PluginProcess | None = None
@@ -291,6 +293,7 @@ class Supervisor:
                     sha256=ready.sha256,
                     before=before.sha256,
                 )
+                self.on_changed(ready)
 
     @property
     def _closed(self) -> bool:

@@ -288,6 +288,18 @@ async def test_bodies_are_checked(tmp_path: Path, body: dict[str, Any], said: st
             assert said in answer["message"]
 
 
+@pytest.mark.parametrize("watch", [0, 1, "true", "0", None])
+async def test_what_only_seems_right_is_refused(tmp_path: Path, watch: object) -> None:
+    """A number is no truth value, however plain it may be what was meant."""
+    async with web(tmp_path) as opened:
+        body = {"file": "none.py", "watch": watch}
+        answer = await opened.send("POST", "/plugins/load", body, status=400)
+        assert "watch" in answer["message"]
+        body["watch"] = False
+        answer = await opened.send("POST", "/plugins/load", body, status=400)
+        assert "there is no file" in answer["message"]
+
+
 async def test_entities_are_imported_listed_and_shown(tmp_path: Path) -> None:
     """One comes back as it went in; ranges are entities too; what is no entity is refused."""
     async with web(tmp_path, SampleProvider(), SteadyProvider()) as opened:

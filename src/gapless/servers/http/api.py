@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, cast
 
+import msgspec
 import structlog
 from litestar import Litestar, Request, Response, Router
 from litestar.connection import ASGIConnection
@@ -67,7 +69,7 @@ def application(
                 "/schema", route_handlers=[], include_in_schema=False, before_request=_nothing_here
             ),
         ),
-        before_request=_only_known_keys,
+        before_request=_as_declared,
         exception_handlers=_handlers(),
         request_max_body_size=max_body_bytes,
         logging_config=None,
@@ -155,6 +157,29 @@ def _response(
         media_type=problems.MEDIA_TYPE,
         headers=dict(problems.headers_of(problem)),
     )
+
+
+async def _as_declared(request: Request[Any, Any, Any]) -> None:
+    """Hold a request against what its handler declares, where Litestar would let things pass."""
+    await _only_known_keys(request)
+    await _only_declared_types(request)
+
+
+async def _only_declared_types(request: Request[Any, Any, Any]) -> None:
+    """Refuse a body whose types only seem right: Litestar takes 0 for false, and "1" for 1."""
+    body = request.route_handler.parsed_fn_signature.parameters.get("data")
+    if body is None or not issubclass(body.annotation, msgspec.Struct):
+        return
+    text = await request.body()
+    try:
+        msgspec.json.decode(text, type=body.annotation)
+    except msgspec.ValidationError as error:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            msgspec.json.decode(text, type=body.annotation, strict=False)
+            raise InvalidQuery(f"the body: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Litestar says what is wrong with it.
+        return
 
 
 async def _only_known_keys(request: Request[Any, Any, Any]) -> None:

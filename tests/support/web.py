@@ -28,6 +28,7 @@ from gapless.servers.http.door import HttpDoor, HttpLimits
 from gapless.servers.meter import Meter
 from gapless.servers.tcp import TcpServer
 from gapless.store.sqlite import open_store
+from support.people import PASSWORD
 from support.wire import PATIENCE_S, PATIENT, Wire, connect, nothing_unnoticed
 
 
@@ -135,6 +136,17 @@ async def web(
         opened = Web(hub, plugins, authority, door, port, tcp_port, client, logs)
         yield opened
         assert not opened.logged("error")
+
+
+@asynccontextmanager
+async def signed_in(opened: Web, email: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a browser, as far as HTTP shows one, with its cookie."""
+    home = f"http://localhost:{opened.port}"
+    headers = {"accept": "text/html", "origin": home}
+    async with httpx.AsyncClient(base_url=home, headers=headers, timeout=20) as browser:
+        answer = await browser.post("/login", data={"email": email, "password": PASSWORD})
+        assert answer.status_code == 303, answer.text
+        yield browser
 
 
 def stitch_of(headers: Mapping[str, str]) -> dict[str, Any]:

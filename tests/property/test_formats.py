@@ -14,15 +14,9 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from gapless.domain.blocks import Run, encode
+from gapless.protocol.columns import Kind, Schema, frame_types, merge
 from gapless.servers.http.formats import Format, NotAcceptable, negotiate
-from gapless.servers.http.frames import (
-    Kind,
-    Schema,
-    frame_of,
-    frame_types,
-    merge,
-    schema_of,
-)
+from gapless.servers.http.frames import frame_of, schema_of
 from gapless.servers.http.writers import Writer, writer_for
 from support.documents import exact
 

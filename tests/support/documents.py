@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gapless.domain.blocks import Run, encode
+from gapless.protocol.columns import Kind
 from gapless.servers.http.formats import Format
-from gapless.servers.http.frames import Kind, schema_of
+from gapless.servers.http.frames import schema_of
 from gapless.servers.http.writers import needs_schema, writer_for
 
 Row = Mapping[str, Any]

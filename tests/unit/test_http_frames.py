@@ -12,8 +12,9 @@ from polars.testing import assert_frame_equal
 
 from gapless.domain.blocks import Run
 from gapless.errors import InvalidQuery
+from gapless.protocol.columns import Kind, Schema, merge
 from gapless.servers.http.formats import Format
-from gapless.servers.http.frames import Kind, Schema, frame_of, merge, schema_of
+from gapless.servers.http.frames import frame_of, schema_of
 from support.documents import BARS, BARS_KINDS, EXPECTED, NAMES, Row, exact, halves, run_of, written
 
 

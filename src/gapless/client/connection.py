@@ -1,27 +1,40 @@
-"""A blocking line-JSON connection to a hub: one request, one answer, errors as exceptions."""
+"""Blocking connections to a hub, one request at a time on each, and a pool of them."""
 
 from __future__ import annotations
 
-import itertools
+import select
 import socket
 import ssl
-from collections.abc import Iterator
+import threading
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
-from gapless.errors import GaplessError, InvalidQuery, ProviderError
+from gapless.client.conversations import Ask, Fetch, Reply
+from gapless.client.failures import (
+    ConnectionLost,
+    TimedOut,
+    UnexpectedAnswer,
+    Unreachable,
+    error_of,
+)
+from gapless.client.lines import LineExchange
+from gapless.client.web import WebAddress, WebExchange, WebReply
 
 CHUNK_BYTES = 1 << 18
 
-
-class Unreachable(GaplessError):
-    """No hub answers at the address, or it stopped answering."""
-
-
-class UnexpectedAnswer(GaplessError):
-    """What answers at the address does not speak the hub's protocol."""
+__all__ = [
+    "CHUNK_BYTES",
+    "Connection",
+    "Pool",
+    "UnexpectedAnswer",
+    "Unreachable",
+    "WebConnection",
+    "connect",
+    "error_of",
+]
 
 
 def connect(
@@ -33,67 +46,53 @@ def connect(
     awaited: a large answer that keeps coming is not cut off. `tls`: by whom the hub must be
     vouched for; without it nothing is encrypted.
     """
+    return Connection(open_socket(host, port, timeout, tls), f"{host}:{port}", timeout)
+
+
+def open_socket(host: str, port: int, timeout: float, tls: ssl.SSLContext | None) -> socket.socket:
+    """Return a connected socket; raise `Unreachable`, in words that help."""
+    sock: socket.socket | None = None
     try:
         sock = socket.create_connection((host, port), timeout)
-        if tls is not None:
-            sock = tls.wrap_socket(sock, server_hostname=host)
-    except TimeoutError as error:
-        raise Unreachable(f"no answer from {host}:{port} within {timeout:g} s") from error
-    except ssl.SSLCertVerificationError as error:
-        raise Unreachable(
-            f"{host}:{port} is not who it says it is: {error.verify_message}; a certificate of "
-            "your own is trusted by SSL_CERT_FILE=FILE"
-        ) from error
-    except ssl.SSLError as error:
-        raise Unreachable(f"{host}:{port} does not speak TLS: leave out tls://") from error
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock if tls is None else tls.wrap_socket(sock, server_hostname=host)
     except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise Unreachable(
-            f"no hub can be reached at {host}:{port} ({why}); start one with: gapless serve"
-        ) from error
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Connection(sock, f"{host}:{port}", timeout)
+        if sock is not None:
+            sock.close()
+        raise unreachable(error, f"{host}:{port}", timeout) from error
 
 
-class Connection:
-    """An open connection, for one thread at a time; closes as a context manager."""
+def unreachable(error: OSError | UnicodeError, name: str, timeout: float) -> Unreachable:
+    """Return the error for a connection that did not come about."""
+    if isinstance(error, TimeoutError):
+        return Unreachable(f"no answer from {name} within {timeout:g} s")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Unreachable(
+            f"the certificate of {name} is not trusted: {error.verify_message}; one of your own "
+            "is by SSL_CERT_FILE=FILE"
+        )
+    if isinstance(error, ssl.SSLError):
+        return Unreachable(f"{name} does not speak TLS: leave out tls://")
+    why = getattr(error, "strerror", None) or str(error)
+    return Unreachable(f"no hub can be reached at {name} ({why}); start one with: gapless serve")
 
-    def __init__(self, sock: socket.socket, name: str, timeout: float) -> None:
-        """Take over a connected socket; `name` is the address as errors tell it."""
+
+class _Channel:
+    """A socket whose errors come as errors of ours. What is half-read cannot go on: it closes."""
+
+    def __init__(self, sock: socket.socket, name: str) -> None:
         self._sock = sock
         self._name = name
-        self._timeout = timeout
-        self._ids = itertools.count(1)
-        self._received = bytearray()
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
 
-    def request(
-        self, query: dict[str, Any], token: str | None = None, **envelope: Any
-    ) -> dict[str, Any]:
-        """Send `query` and return the hub's whole answer, which is `ok`.
-
-        `envelope` has further keys of the request, such as `data_as="array"`. Raises the error
-        of the tree that stands for an answer that is not `ok`, `Unreachable` if none comes, and
-        `UnexpectedAnswer` if what comes is none.
-        """
-        request_id = next(self._ids)
-        message = {**envelope, "request_id": request_id, "query": query}
-        if token is not None:
-            message["token"] = token
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is there to be read: of an idle connection, that it still stands."""
         try:
-            line = msgspec.json.encode(message) + b"\n"
-        except UnicodeEncodeError as error:
-            raise InvalidQuery("the request holds characters that are no valid UTF-8") from error
-        answer = self._exchange(line)
-        if not isinstance(answer.get("ok"), bool):
-            raise UnexpectedAnswer(f"what answers at {self._name} is no gapless hub")
-        if not answer["ok"]:
-            raise error_of(answer.get("error"))
-        if answer.get("request_id") != request_id:
-            raise UnexpectedAnswer(
-                f"{self._name} answered request {answer.get('request_id')!r} "
-                f"where {request_id} was asked"
-            )
-        return answer
+            return not self._poll.poll(0)
+        except (OSError, ValueError):
+            return False
 
     def close(self) -> None:
         """Close the connection; may be called again."""
@@ -112,69 +111,153 @@ class Connection:
         """Close the connection."""
         self.close()
 
-    def _exchange(self, line: bytes) -> dict[str, Any]:
+    def _send(self, data: bytes, timeout: float) -> None:
+        self._sock.settimeout(timeout)
+        self._sock.sendall(data)
+
+    def _receive(self) -> bytes:
+        chunk = self._sock.recv(CHUNK_BYTES)
+        if not chunk:
+            raise ConnectionResetError("it was closed before the answer was complete")
+        return chunk
+
+    def _broken(self, error: OSError, timeout: float) -> Unreachable:
+        # A late answer would be taken for that of the next request.
+        self.close()
+        if isinstance(error, TimeoutError):
+            return TimedOut(f"{self._name} was silent for {timeout:g} s; the request was given up")
+        return ConnectionLost(f"the connection to {self._name} broke: {error}")
+
+
+class Connection(_Channel):
+    """An open line-JSON connection, for one thread at a time; closes as a context manager."""
+
+    def __init__(self, sock: socket.socket, name: str, timeout: float) -> None:
+        """Take over a connected socket; `name` is the address as errors tell it."""
+        super().__init__(sock, name)
+        self._timeout = timeout
+        self._exchange = LineExchange(name)
+
+    def ask(self, step: Ask) -> Reply:
+        """Send a query and return the answer to it, whatever it says.
+
+        Raises `Unreachable` where none comes, and `UnexpectedAnswer` where what comes is none.
+        """
+        exchange = self._exchange
+        request_id, line = exchange.request(step.query, step.token, step.envelope)
         try:
-            self._sock.sendall(line)
-            received = self._read_line()
-        except TimeoutError as error:
-            self.close()  # A late answer would be taken for that of the next request.
-            raise Unreachable(
-                f"{self._name} was silent for {self._timeout:g} s; the request was given up"
-            ) from error
+            self._send(line, step.timeout)
+            while not (lines := exchange.feed(self._receive())):
+                pass
         except OSError as error:
+            raise self._broken(error, step.timeout) from error
+        except BaseException:
+            # Interrupted half-way, as by Ctrl-C.
             self.close()
-            raise Unreachable(f"the connection to {self._name} broke: {error}") from error
+            raise
         try:
-            answer = msgspec.json.decode(received)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            answer = None
-        if not isinstance(answer, dict):
+            if len(lines) > 1:
+                raise UnexpectedAnswer(f"{self._name} answered what was not asked")
+            answer = exchange.expect(exchange.answer(lines[0]), request_id)
+        except UnexpectedAnswer:
             self.close()
-            if received.startswith(b"HTTP/"):
-                raise UnexpectedAnswer(
-                    f"{self._name} speaks HTTP; the hub's ready line says where it speaks TCP"
-                )
-            raise UnexpectedAnswer(f"what answers at {self._name} is no gapless hub")
+            raise
+        return Reply(answer, lines[0])
+
+    def request(
+        self, query: Mapping[str, Any], token: str | None = None, **envelope: Any
+    ) -> dict[str, Any]:
+        """Send `query` and return the hub's whole answer, which is `ok`.
+
+        `envelope` has further keys of the request, such as `data_as="array"`. Raises the error
+        of the tree that stands for an answer that is not `ok`, and what `ask` raises.
+        """
+        reply = self.ask(Ask(query, token, envelope, self._timeout))
+        if not reply.answer.ok:
+            raise reply.answer.failure()
+        answer: dict[str, Any] = msgspec.json.decode(reply.line)
         return answer
 
-    def _read_line(self) -> bytearray:
-        """Return the bytes up to the next line feed."""
-        searched = 0
-        while (end := self._received.find(b"\n", searched)) < 0:
-            searched = len(self._received)
-            chunk = self._sock.recv(CHUNK_BYTES)
-            if not chunk:
-                raise ConnectionResetError("it was closed before the answer was complete")
-            self._received += chunk
-        line = self._received[:end]
-        del self._received[: end + 1]
-        return line
+
+class WebConnection(_Channel):
+    """An open HTTP connection, for one thread at a time."""
+
+    def __init__(self, sock: socket.socket, address: WebAddress) -> None:
+        """Take over a connected socket."""
+        super().__init__(sock, f"{address.host}:{address.port}")
+        self.address = address
+        self._exchange = WebExchange(address)
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may be sent."""
+        return self._exchange.reusable
+
+    def fetch(self, step: Fetch) -> WebReply:
+        """Send a request and return the answer to it, whatever it says; raise as `Connection`."""
+        request = self._exchange.request(
+            step.method, step.target, step.token, step.accept, step.body
+        )
+        try:
+            self._send(request, step.timeout)
+            while (reply := self._exchange.feed(self._receive())) is None:
+                pass
+        except OSError as error:
+            raise self._broken(error, step.timeout) from error
+        except BaseException:
+            self.close()
+            raise
+        return reply
 
 
-def error_of(error: object) -> GaplessError:
-    """Return the error of the tree for an answer's `error` object: by reason, or by code."""
-    fields = error if isinstance(error, dict) else {}
-    code, reason = fields.get("code"), fields.get("reason")
-    message = str(fields.get("message") or "the hub gave no reason")
-    retry = fields.get("retry_after_s")
-    kind: type[GaplessError] = GaplessError
-    for candidate in _descendants(GaplessError):
-        if candidate.code != code or code == GaplessError.code:
-            continue
-        if kind is GaplessError:
-            kind = candidate
-        if issubclass(candidate, ProviderError) and candidate.default_reason == reason:
-            kind = candidate
-    if kind is GaplessError and code not in (None, GaplessError.code):
-        message = f"{message} ({code})"
-    return kind(
-        message,
-        reason=reason if isinstance(reason, str) else None,
-        retry_after_s=retry if isinstance(retry, int | float) else None,
-    )
+class _Pooled(Protocol):
+    @property
+    def idle(self) -> bool: ...
+
+    def close(self) -> None: ...
 
 
-def _descendants(kind: type[GaplessError]) -> Iterator[type[GaplessError]]:
-    for child in kind.__subclasses__():
-        yield child
-        yield from _descendants(child)
+C = TypeVar("C", bound=_Pooled)
+
+
+class Pool(Generic[C]):
+    """Open connections that nobody uses, the one used last first; for any number of threads.
+
+    At most `limit` are in use at once: who comes then waits.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._places = threading.BoundedSemaphore(limit)
+        self._idle: list[C] = []
+        self._closed = False
+
+    def take(self, timeout: float) -> C | None:
+        """Wait for a place; return an open connection for it, `None` if one is to be opened."""
+        if not self._places.acquire(timeout=timeout):
+            raise TimedOut(f"all connections were in use for {timeout:g} s")
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                # Another thread was quicker.
+                break
+            if connection.idle:
+                return connection
+            # The hub has left, or says what nobody has asked.
+            connection.close()
+        return None
+
+    def give(self, connection: C | None) -> None:
+        """Leave a place, with the connection if it can be used again."""
+        if connection is not None:
+            if self._closed:
+                connection.close()
+            else:
+                self._idle.append(connection)
+        self._places.release()
+
+    def close(self) -> None:
+        """Close what is idle; what is in use is closed when it comes back."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()

@@ -92,11 +92,12 @@ class Hub:
             self._upstreams[name] = found
         return found
 
-    def held(self, request: ProviderRequest) -> Answer | None:
+    def held(self, request: ProviderRequest, most_loaded: int | None = None) -> Answer | None:
         """Answer a range search at once if all of it is fresh and in memory; else `None`.
 
-        Raises what is wrong with the request. Never waits, so it is called where requests are
-        read.
+        Raises what is wrong with the request, and `TooLarge` for more records than one answer may
+        have, unless more than `most_loaded` are not sent with it. Never waits, so it is called
+        where requests are read.
         """
         if type(request.request) is not SearchEntities:
             return None
@@ -115,15 +116,21 @@ class Hub:
             return None
         self.hot.hits += 1
         answer = compose(entry, wanted, now)
-        self.searcher.check_size(answer)
+        if most_loaded is None or answer.count <= most_loaded:
+            self.searcher.check_size(answer)
         return self.searcher.dated(provider, answer, search, now)
 
     async def answer(
-        self, request: ProviderRequest, strict: bool = False, caller: Caller = ANYBODY
+        self,
+        request: ProviderRequest,
+        strict: bool = False,
+        caller: Caller = ANYBODY,
+        most_loaded: int | None = None,
     ) -> Answer | Listing:
         """Answer any request to a provider; `strict`: a partial answer is an error.
 
-        Whatever goes upstream for it does so on behalf of `caller`.
+        Whatever goes upstream for it does so on behalf of `caller`. `most_loaded`: a range of
+        more records is answered without them.
         """
         provider = self.registry.get(request.provider)
         match request.request:
@@ -135,7 +142,7 @@ class Hub:
                     return await self.entities.filtered(provider, query, limit)
                 if limit == 0 or not may_match(search):
                     return Listing(())
-                return await self._range(provider, search, strict, caller)
+                return await self._range(provider, search, strict, caller, most_loaded)
             case GetEntity(id):
                 return await self._by_id(provider, id, strict, caller)
             case GetEntities(ids):
@@ -216,9 +223,15 @@ class Hub:
     # Entities
 
     async def _range(
-        self, provider: Provider, search: RangeSearch, strict: bool, caller: Caller
+        self,
+        provider: Provider,
+        search: RangeSearch,
+        strict: bool,
+        caller: Caller,
+        most_loaded: int | None = None,
     ) -> Answer | Listing:
-        answer = _complete(await self.searcher.search(search, caller=caller), strict)
+        answer = await self.searcher.search(search, caller=caller, most_loaded=most_loaded)
+        answer = _complete(answer, strict)
         now = self.clock.now_ms()
         if not all(matches(answer, item, now) for item in search.others):
             return Listing(())

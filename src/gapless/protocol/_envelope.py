@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -58,7 +58,8 @@ class Envelope(Struct, frozen=True):
     """One request, wholly validated but for what only the hub can know.
 
     `request_id` is the JSON text of a scalar, to be echoed verbatim. `token` is the envelope's
-    `token`, or else its `access_token`.
+    `token`, or else its `access_token`. `inline_records`: a range of more records is answered
+    without them, and with the path at which they can be had over HTTP; `None`: never.
     """
 
     request_id: bytes
@@ -67,6 +68,7 @@ class Envelope(Struct, frozen=True):
     data_as_array: bool = False
     strict: bool = False
     ordered: bool = True
+    inline_records: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class _Outer(Struct):
     data_as: Literal["string", "array"] | None = None
     strict: bool | None = None
     ordered: bool | None = None
+    inline_records: Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)] | None = None
 
 
 class _IdOnly(Struct):
@@ -200,6 +203,7 @@ def decode_envelope(line: bytes) -> Envelope | Rejected:
         outer.data_as == "array",
         outer.strict is True,
         outer.ordered is not False,
+        outer.inline_records,
     )
 
 
@@ -391,6 +395,8 @@ def _explain(what: str, path: str) -> str:
         return f"{path}: expected one of {', '.join(QUERY_TYPES)}"
     if path == "data_as":
         return f'{path}: expected "array", "string" or null'
+    if path == "inline_records":
+        return f"{path}: expected null or an integer from 0 to {MAX_COUNT}"
     if what.startswith("Integer value out of range"):
         return f"{path}: this integer is too large"
     return f"{path}: {_in_words(what)}"
@@ -421,6 +427,8 @@ def encode_envelope(envelope: Envelope) -> bytes:
         fields["strict"] = True
     if not envelope.ordered:
         fields["ordered"] = False
+    if envelope.inline_records is not None:
+        fields["inline_records"] = envelope.inline_records
     return msgspec.json.encode(fields) + b"\n"
 
 

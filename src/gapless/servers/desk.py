@@ -49,7 +49,7 @@ from gapless.protocol.times import format_instant
 from gapless.servers.admission import Admission, Session, caller_of
 from gapless.servers.memo import Memos
 from gapless.servers.meter import OK, Meter
-from gapless.servers.wire import encode_listing, frame
+from gapless.servers.wire import Frame, encode_listing, frame, frame_elsewhere
 
 _log = structlog.get_logger("gapless.desk")
 
@@ -174,13 +174,13 @@ class Desk:
                 grant = self.admission.admit(_operation(query), session, token)
             if not isinstance(query, ProviderRequest):
                 return [self._simple(envelope, query, session, grant, now)]
-            answer = self.hub.held(query)
+            answer = self.hub.held(query, self._inline(envelope))
             if answer is None:
                 # What it comes to is counted when it is there.
                 door = None
                 assert grant is not None
                 return Work(envelope, query, caller_of(grant))
-            framed = frame(answer, query.request_kind, envelope.data_as_array)
+            framed = self._frame(envelope, query, answer)
             own = grant if token is not None and self.admission.required else None
             self.memos.put(line, answer, framed, now, own)
             self.meter.answer(answer)
@@ -230,12 +230,18 @@ class Desk:
                     ts_ms=now,
                 )
             ]
-        assert provider is not None and request_kind is not None
+        assert isinstance(query, ProviderRequest)
         if isinstance(result, Answer):
-            framed = frame(result, request_kind, envelope.data_as_array)
-            return framed.parts(request_id, now)
+            return self._frame(envelope, query, result).parts(request_id, now)
         return [
-            encode_listing(request_id, provider, request_kind, result, envelope.data_as_array, now)
+            encode_listing(
+                request_id,
+                query.provider,
+                query.request_kind,
+                result,
+                envelope.data_as_array,
+                now,
+            )
         ]
 
     async def work(self, work: Work, door: str | None = "tcp") -> Outcome:
@@ -244,7 +250,9 @@ class Desk:
         envelope, query = work.envelope, work.query
         result: Answer | Listing | GaplessError
         try:
-            result = await self.hub.answer(query, envelope.strict, work.caller)
+            result = await self.hub.answer(
+                query, envelope.strict, work.caller, self._inline(envelope)
+            )
         except GaplessError as error:
             result = error
         except Exception:
@@ -253,6 +261,16 @@ class Desk:
             self.meter.answer(result)
         self._count(door, result if isinstance(result, GaplessError) else None, started)
         return Outcome(envelope, query, result)
+
+    def _inline(self, envelope: Envelope) -> int | None:
+        """Return how many records are sent with an answer; `None`: all, for no other door has them."""
+        return None if self.http is None else envelope.inline_records
+
+    def _frame(self, envelope: Envelope, query: ProviderRequest, answer: Answer) -> Frame:
+        most = self._inline(envelope)
+        if not answer.loaded or (most is not None and answer.count > most):
+            return frame_elsewhere(answer, query.request_kind, envelope.data_as_array)
+        return frame(answer, query.request_kind, envelope.data_as_array)
 
     def _count(self, door: str | None, error: GaplessError | None, started: float) -> None:
         if door is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from gapless.hub.answers import Answer
 from gapless.hub.entities import Listing
 from gapless.protocol.messages import (
@@ -17,10 +19,12 @@ from gapless.protocol.messages import (
     entity_frame,
 )
 from gapless.protocol.times import format_instant
+from gapless.servers.http.asking import data_path
 from gapless.store.base import StoredEntity
 from gapless.store.rows import span_text, tags_text
 
 ID_HEAD = b'{"ok":true,"request_id":'
+_AFTER = b'],"error":null,"ts_ms":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +56,6 @@ class Frame:
 def frame(answer: Answer, request_kind: str, as_array: bool) -> Frame:
     """Lay a stitched answer out as a line, its records as they lie in memory."""
     head, tail = entity_frame(_shell(answer), as_array)
-    provider = answer.key.provider.encode()
-    before = b',"kind":"%b","provider":"%b","request_kind":"%b","result":[%b' % (
-        KIND_PROVIDER_REQUEST.encode(),
-        provider,
-        request_kind.encode(),
-        head,
-    )
     opening, closing = (b"[", b"]") if as_array else (b'"[', b']"')
     records: list[bytes] = []
     for part in answer.slices:
@@ -67,10 +64,35 @@ def frame(answer: Answer, request_kind: str, as_array: bool) -> Frame:
         run = part.run
         records.append(run.run.joined(part.i, part.j) if as_array else run.escaped(part.i, part.j))
     return Frame(
-        before + opening,
+        _before(answer, request_kind, head) + opening,
         tuple(records),
-        closing + tail + b'],"error":null,"ts_ms":',
+        closing + tail + _AFTER,
         b',"stitch":' + encode_stitch(stitch_of(answer)) + b"}\n",
+    )
+
+
+def frame_elsewhere(answer: Answer, request_kind: str, as_array: bool) -> Frame:
+    """Lay a stitched answer out without its records, and say where they are.
+
+    `data` is null, so that nobody takes it for a range without records. `etag` is empty: it comes
+    with them.
+    """
+    head, tail = entity_frame(msgspec.structs.replace(_shell(answer), etag=""), as_array)
+    where = msgspec.json.encode(data_path(answer.key, answer.asked))
+    return Frame(
+        _before(answer, request_kind, head) + b"null",
+        (),
+        tail + _AFTER,
+        b',"records_at":%b,"stitch":%b}\n' % (where, encode_stitch(stitch_of(answer))),
+    )
+
+
+def _before(answer: Answer, request_kind: str, head: bytes) -> bytes:
+    return b',"kind":"%b","provider":"%b","request_kind":"%b","result":[%b' % (
+        KIND_PROVIDER_REQUEST.encode(),
+        answer.key.provider.encode(),
+        request_kind.encode(),
+        head,
     )
 
 

@@ -16,6 +16,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import msgspec
 
+from gapless.domain.intervals import Interval
+from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery
 from gapless.protocol.messages import (
     DateRange,
@@ -122,6 +124,20 @@ def read(
         cursor,
         format.is_text and takes_gzip(accept_encoding),
     )
+
+
+def data_path(key: SeriesKey, asked: Interval) -> str:
+    """Return the path and query at which a range of a series is had, as an Arrow stream.
+
+    The format is named because the end of a ticker would otherwise be read as one.
+    """
+    values = {
+        "start": format_instant(asked.start),
+        "end": format_instant(asked.end),
+        **dict(key.params),
+        "format": Format.ARROW.value,
+    }
+    return f"{PATH}{quote(key.provider, safe='')}/{quote(key.ticker, safe='')}?{urlencode(values)}"
 
 
 def next_page(

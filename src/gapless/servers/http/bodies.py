@@ -17,8 +17,9 @@ import msgspec
 
 from gapless.domain.blocks import Run
 from gapless.errors import Overloaded, TooLarge
+from gapless.protocol.columns import Schema, merge
 from gapless.servers.http.asking import DataRequest
-from gapless.servers.http.frames import Schema, merge, schema_of
+from gapless.servers.http.frames import schema_of
 from gapless.servers.http.reading import Page, Piece, Reader
 from gapless.servers.http.writers import Writer, needs_schema, writer_for
 

@@ -298,6 +298,7 @@ class Data:
             (b"vary", b"accept, accept-encoding"),
             (b"x-content-type-options", b"nosniff"),
             (b"gapless-records", b"%d" % page.count),
+            (b"gapless-etag", etag(page.total).encode()),
             *stitch_headers(answer),
         ]
         if request.gzip:

@@ -1,4 +1,4 @@
-"""Records as columns: which there are, of what kind, and the values of each.
+"""Runs of records as columns: which columns all of them have, and the frame that they are.
 
 The kinds are learnt from the records themselves, all of them. A run that fits what is known so
 far is only checked against it, at the speed of the decoder; one that does not is looked at value
@@ -8,110 +8,14 @@ by run, so that no single call into C keeps the event loop waiting for longer th
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from functools import cached_property
-from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
-
-import msgspec
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from gapless.domain.blocks import Run
-from gapless.errors import InvalidQuery
+from gapless.protocol.columns import Schema, Shape, framed, looked_at, merge
 
 if TYPE_CHECKING:
     import polars as pl
-
-
-class Kind(StrEnum):
-    """What the values of a column are; each may also be null or missing.
-
-    `NULL`: nothing else. `INT`: within 64 bits. `FLOAT`: also integers, where one value is a float
-    or beyond 64 bits (the nearest float stands for those that have none of their own). `TEXT`:
-    strings. `JSON`: anything else, nested values and mixtures, each as its JSON text.
-    """
-
-    NULL = "null"
-    BOOL = "bool"
-    INT = "int"
-    FLOAT = "float"
-    TEXT = "text"
-    JSON = "json"
-
-    def joined(self, other: Kind) -> Kind:
-        """Return the narrowest kind that takes the values of both."""
-        if self is other or other is Kind.NULL:
-            return self
-        if self is Kind.NULL:
-            return other
-        return Kind.FLOAT if {self, other} == _NUMBERS else Kind.JSON
-
-
-_NUMBERS = {Kind.INT, Kind.FLOAT}
-_LEAST, _MOST = -(2**63), 2**63 - 1
-_TYPES: Mapping[Kind, Any] = {
-    Kind.NULL: None,
-    Kind.BOOL: bool | None,
-    Kind.INT: Annotated[int, msgspec.Meta(ge=_LEAST, le=_MOST)] | None,
-    Kind.FLOAT: float | None,
-    Kind.TEXT: str | None,
-    Kind.JSON: msgspec.Raw,
-}
-_NULL = msgspec.Raw(b"null")
-_Decoder: TypeAlias = msgspec.json.Decoder[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """The columns of an answer as (name, kind), in the order in which they were first met.
-
-    `declared` are those that the provider says there may be, whether a record has them or not.
-    """
-
-    columns: tuple[tuple[str, Kind], ...] = ()
-    declared: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the columns, in order."""
-        return tuple(name for name, _ in self.columns)
-
-    def select(self, columns: Sequence[str] | None = None) -> Schema:
-        """Return the schema of these columns, in this order; `None`: of all there are.
-
-        Where no record has a column, all there are is what is declared. A declared column that
-        no record has is null throughout. Where nothing is known, neither by a record nor by the
-        provider, any name is taken: an empty answer is no error.
-
-        Raises `InvalidQuery` for a column that is not there, or is named twice, or for none.
-        """
-        kinds = dict(self.columns)
-        for name in self.declared:
-            kinds.setdefault(name, Kind.NULL)
-        if columns is None:
-            return self if self.columns else Schema(tuple(kinds.items()), self.declared)
-        if not columns:
-            raise InvalidQuery("name at least one column, or leave `columns` out for all")
-        seen: set[str] = set()
-        for name in columns:
-            if kinds and name not in kinds:
-                there = ", ".join(kinds)
-                raise InvalidQuery(f"there is no column {name[:80]!r}; there are {there}")
-            if name in seen:
-                raise InvalidQuery(f"column {name[:80]!r} is named twice; name it once")
-            seen.add(name)
-        chosen = tuple((name, kinds.get(name, Kind.NULL)) for name in columns)
-        return Schema(chosen, self.declared)
-
-
-def merge(a: Schema, b: Schema) -> Schema:
-    """Return the schema of the records of both; the columns of `a` come first."""
-    kinds = dict(a.columns)
-    for name, kind in b.columns:
-        kinds[name] = kinds[name].joined(kind) if name in kinds else kind
-    return Schema(tuple(kinds.items()), tuple(dict.fromkeys((*a.declared, *b.declared))))
 
 
 def schema_of(runs: Iterable[Run], known: Sequence[str] = ()) -> Schema:
@@ -123,200 +27,27 @@ def schema_of(runs: Iterable[Run], known: Sequence[str] = ()) -> Schema:
     schema = Schema(declared=tuple(dict.fromkeys(known)))
     shape: Shape | None = None
     for run in runs:
-        if not len(run) or (shape is not None and shape.fits(run)):
+        if not len(run) or (shape is not None and shape.fits(run.text)):
             continue
         # A few records are enough for most runs; whether they were is checked against all. Columns
         # come from the first alone: one that a later record begins has its place by that record.
-        few = _looked_at(b",".join(run.record(i) for i in (0, len(run) // 2, len(run) - 1)))
+        few = looked_at(b",".join(run.record(i) for i in (0, len(run) // 2, len(run) - 1)))
         if few.names == tuple(run.row(0)):
             shape = Shape(merge(schema, few))
-            if shape.fits(run):
+            if shape.fits(run.text):
                 schema = shape.schema
                 continue
-        schema = merge(schema, _looked_at(run.text))
+        schema = merge(schema, looked_at(run.text))
         shape = Shape(schema)
     return schema
-
-
-class Shape:
-    """Decodes the records of runs by a schema; what decodes is made once, on first use.
-
-    Columns that the schema does not have are skipped, which costs less than decoding them.
-    """
-
-    def __init__(self, schema: Schema) -> None:
-        self.schema = schema
-
-    def fits(self, run: Run) -> bool:
-        """Whether every record has only columns of the schema, with values of their kinds.
-
-        False where that cannot be told without looking at each value.
-        """
-        if self._exact is None:
-            return False
-        try:
-            self._exact.decode(_array(run.text))
-        except msgspec.ValidationError:
-            return False
-        return True
-
-    def values(self, run: Run) -> list[list[Any]]:
-        """Return the values of each column, a list as long as the run.
-
-        What a record lacks is `None`; a `JSON` column has the JSON texts of its values.
-
-        Raises `msgspec.ValidationError` where a value is not of its column's kind, that is,
-        where the schema is not that of the run.
-        """
-        text = _array(run.text)
-        if self._typed is not None:
-            rows = self._typed.decode(text)
-            return [
-                _plain(kind, list(map(attrgetter(f"c{i}"), rows)))
-                for i, (_, kind) in enumerate(self.schema.columns)
-            ]
-        raw = _raw_rows(text)
-        return [
-            _plain(kind, _decoded(kind, [row.get(name, _NULL) for row in raw]))
-            for name, kind in self.schema.columns
-        ]
-
-    def rows(self, run: Run) -> list[Any]:
-        """Return the records with the schema's columns alone, for the encoder of msgspec.
-
-        The texts of the values stay as they are, none is parsed; what a record lacks is null.
-        """
-        text = _array(run.text)
-        if self._raw is not None:
-            rows: list[Any] = self._raw.decode(text)
-            return rows
-        names = self.schema.names
-        return [{name: row.get(name, _NULL) for name in names} for row in _raw_rows(text)]
-
-    @cached_property
-    def _exact(self) -> _Decoder | None:
-        return _decoder(self.schema, _TYPES, exact=True)
-
-    @cached_property
-    def _typed(self) -> _Decoder | None:
-        return _decoder(self.schema, _TYPES)
-
-    @cached_property
-    def _raw(self) -> _Decoder | None:
-        return _decoder(self.schema, dict.fromkeys(Kind, msgspec.Raw))
 
 
 def frame_of(
     runs: Iterable[Run], schema: Schema, columns: Sequence[str] | None = None
 ) -> pl.DataFrame:
-    """Return the records as a frame of exactly this schema, in one chunk.
+    """Return the records as a frame; see `framed`.
 
-    `schema` is that of these records or of more; `columns` chooses among its columns. `BOOL`,
-    `INT`, `FLOAT` become Boolean, Int64, Float64, and `TEXT` and `JSON` String. A column of
-    nothing but nulls is Null: its type is not known, and Null gives way to any other when frames
-    are put together, where a guess would not. `timestamp` stays the number it is, Unix seconds.
-
-    Raises `InvalidQuery` as `Schema.select` does.
+    `schema` is that of these records or of more; `columns` chooses among its columns. Raises
+    `InvalidQuery` as `Schema.select` does.
     """
-    return framed(runs, Shape(schema.select(columns)))
-
-
-def framed(runs: Iterable[Run], shape: Shape) -> pl.DataFrame:
-    """Return the records as a frame of the shape's schema; see `frame_of`."""
-    import polars as pl
-
-    types = frame_types(shape.schema)
-    frames = [
-        pl.DataFrame(
-            {
-                name: pl.Series(values, dtype=dtype, strict=True)
-                for (name, dtype), values in zip(types.items(), shape.values(run), strict=True)
-            }
-        )
-        for run in runs
-        if len(run) and types
-    ]
-    return pl.concat(frames, rechunk=True) if frames else pl.DataFrame(schema=types)
-
-
-def frame_types(schema: Schema) -> dict[str, Any]:
-    """Return the polars type of each column."""
-    import polars as pl
-
-    types = {
-        Kind.NULL: pl.Null,
-        Kind.BOOL: pl.Boolean,
-        Kind.INT: pl.Int64,
-        Kind.FLOAT: pl.Float64,
-        Kind.TEXT: pl.String,
-        Kind.JSON: pl.String,
-    }
-    return {name: types[kind] for name, kind in schema.columns}
-
-
-def _looked_at(text: bytes) -> Schema:
-    """Return the schema of joined records, by looking at every value."""
-    kinds: dict[str, Kind] = {}
-    for row in msgspec.json.decode(_array(text), type=list[dict[str, Any]]):
-        for name, value in row.items():
-            kind = _kind(value)
-            known = kinds.get(name)
-            if known is not kind:
-                kinds[name] = kind if known is None else known.joined(kind)
-    return Schema(tuple(kinds.items()))
-
-
-def _kind(value: object) -> Kind:
-    # bool first: it is an int, too.
-    if isinstance(value, bool):
-        return Kind.BOOL
-    if isinstance(value, float):
-        return Kind.FLOAT
-    if isinstance(value, int):
-        if _LEAST <= value <= _MOST:
-            return Kind.INT
-        return Kind.FLOAT if abs(value) <= sys.float_info.max else Kind.JSON
-    if isinstance(value, str):
-        return Kind.TEXT
-    return Kind.NULL if value is None else Kind.JSON
-
-
-def _decoder(schema: Schema, types: Mapping[Kind, Any], *, exact: bool = False) -> _Decoder | None:
-    """Return what decodes records into objects with attributes `c0`, `c1` … for the columns.
-
-    `exact`: a record with a further column is refused; else the column is skipped. `None`: a
-    name has characters that the name of a struct's field cannot have.
-    """
-    fields = [
-        (f"c{i}", types[kind], _NULL if types[kind] is msgspec.Raw else None)
-        for i, (_, kind) in enumerate(schema.columns)
-    ]
-    names = {f"c{i}": name for i, name in enumerate(schema.names)}
-    try:
-        # The rows are many, short-lived and without cycles: not the collector's business.
-        row = msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=exact, gc=False)
-    except ValueError:
-        return None
-    return msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
-
-
-def _decoded(kind: Kind, texts: Iterable[msgspec.Raw]) -> list[Any]:
-    """Return the values that the texts of a column say."""
-    kinds: Any = list[_TYPES[kind]]  # type: ignore[valid-type]
-    values: list[Any] = msgspec.json.decode(_array(b",".join(texts)), type=kinds)
-    return values
-
-
-def _plain(kind: Kind, values: list[Any]) -> list[Any]:
-    """Return the values of a column, with JSON texts instead of undecoded ones."""
-    if kind is not Kind.JSON:
-        return values
-    return [None if text == b"null" else text.decode() for text in map(bytes, values)]
-
-
-def _raw_rows(text: bytes) -> list[dict[str, msgspec.Raw]]:
-    return msgspec.json.decode(text, type=list[dict[str, msgspec.Raw]])
-
-
-def _array(joined: bytes) -> bytes:
-    return b"[%b]" % joined
+    return framed([run.text for run in runs], Shape(schema.select(columns)))

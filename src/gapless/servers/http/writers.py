@@ -14,8 +14,8 @@ import msgspec
 
 from gapless.domain.blocks import Run
 from gapless.errors import InternalError
+from gapless.protocol.columns import Kind, Schema, Shape, framed
 from gapless.servers.http.formats import Format
-from gapless.servers.http.frames import Kind, Schema, Shape, framed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -126,7 +126,7 @@ class JsonWriter(_Bare):
     def _text(self, run: Run) -> bytes:
         if self._shape is None:
             return run.text
-        return _encode.encode(self._shape.rows(run))[1:-1]
+        return _encode.encode(self._shape.rows(run.text))[1:-1]
 
 
 class NdjsonWriter(_Bare):
@@ -141,7 +141,7 @@ class NdjsonWriter(_Bare):
 
     def _lines(self, run: Run) -> bytes:
         if self._shape is not None:
-            return _encode.encode_lines(self._shape.rows(run))
+            return _encode.encode_lines(self._shape.rows(run.text))
         # Only the commas between records are told by the offsets: a text may have `},{` in it.
         lines = bytearray(run.text)
         for offset in run.offsets[1 : len(run)]:
@@ -174,7 +174,7 @@ class CsvWriter(_Bare):
     def _rows(self, run: Run) -> bytes:
         columns = [
             _fields(kind, values)
-            for kind, values in zip(self._kinds, self._shape.values(run), strict=True)
+            for kind, values in zip(self._kinds, self._shape.values(run.text), strict=True)
         ]
         if len(columns) == 1:
             columns = [[field or '""' for field in columns[0]]]
@@ -203,7 +203,7 @@ class ArrowWriter(_Bare):
 
     def batch(self, runs: Sequence[Run]) -> bytes:
         """Return a message with the records; nothing for no records or no columns."""
-        frame = framed(runs, self._shape)
+        frame = framed([run.text for run in runs], self._shape)
         if frame.is_empty():
             return b""
         stream = _stream(frame)
@@ -230,7 +230,7 @@ class ParquetWriter(_Bare):
 
     def batch(self, runs: Sequence[Run]) -> bytes:
         """Keep the records; return nothing."""
-        frame = framed(runs, self._shape)
+        frame = framed([run.text for run in runs], self._shape)
         if not frame.is_empty():
             self._frames.append(frame)
         return b""

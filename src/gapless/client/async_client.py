@@ -1,0 +1,243 @@
+"""`AsyncClient`: a hub from coroutines; the same conversations as `Client`, the same names."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from gapless.client.addresses import endpoint, web_override
+from gapless.client.async_transport import AsyncTransport
+from gapless.client.bulk import Many, OnError, all_told, gather
+from gapless.client.conversations import Conversations, HubInfo, Patience
+from gapless.client.requests import Instant, ParamValue, provider_line
+from gapless.client.results import Result, told
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class AsyncClient:
+    """A hub, asked by coroutines; the arguments, methods and errors are those of `Client`.
+
+    Requests share one connection and do not wait for one another: ask for many at once with
+    `asyncio.gather`, or by `search_many`. It belongs to the event loop in which it is first used.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        token: str | None = None,
+        http: str | Literal[False] | None = None,
+        timeout: float = 60.0,
+        connect_timeout: float = 10.0,
+        retries: int = 2,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        where = endpoint(address, token, os.environ)
+        patience = Patience(timeout, connect_timeout, retries)
+        self._conversations = Conversations(where, web_override(http), patience)
+        self._tls = tls
+        self._transport = AsyncTransport(self._conversations, tls)
+
+    # About the hub
+
+    @property
+    def address(self) -> str:
+        """The hub's address, without the token."""
+        return self._conversations.endpoint.url
+
+    @property
+    def http(self) -> str | None:
+        """The base address of the hub's HTTP door; `None`: none is known (yet: see `ping`)."""
+        return self._conversations.web
+
+    async def ping(self) -> HubInfo:
+        """Ask the hub who it is; needs no token."""
+        return await self._transport.run(self._conversations.greeting())
+
+    async def providers(self) -> list[str]:
+        """Return the names of the providers, sorted."""
+        return await self._transport.run(self._conversations.providers())
+
+    async def list_providers(self) -> list[str]:
+        """Return the names of the providers, sorted; `providers` by an older name."""
+        return await self.providers()
+
+    # Histories
+
+    async def search(
+        self,
+        provider: str,
+        ticker: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        strict: bool = False,
+        timeout: float | None = None,
+        **params: ParamValue | None,
+    ) -> Result:
+        """Return the history of a ticker in `[start, end)`, from what is held and what is not.
+
+        Bounds are texts (`2025-09-05`, RFC 3339, `-30d`, `now`), dates, or datetimes with a time
+        zone; without `end` up to now, without both the last 30 days. Other keywords are
+        parameters of the provider, such as `interval="1h"`. `strict`: an answer that would be
+        partial is an error.
+        """
+        talk = self._conversations.search(
+            provider, ticker, start, end, params, strict=strict, timeout=timeout
+        )
+        return told(await self._transport.run(talk))
+
+    async def search_many(
+        self,
+        provider: str,
+        tickers: Iterable[str],
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        strict: bool = False,
+        concurrency: int = 16,
+        on_error: OnError = "raise",
+        progress: bool | None = None,
+        timeout: float | None = None,
+        **params: ParamValue | None,
+    ) -> pl.DataFrame:
+        """Return the histories of many tickers as one frame, with the ticker as first column."""
+        return all_told(
+            await gather(
+                self._conversations,
+                self._transport.run,
+                Many(provider, tickers, start, end, params, strict, timeout),
+                concurrency=concurrency,
+                on_error=on_error,
+                progress=progress,
+            )
+        )
+
+    # Entities
+
+    async def get(self, provider: str, id: str, *, timeout: float | None = None) -> Result:
+        """Return one entity by its id, such as that of an earlier result."""
+        return told(
+            await self._transport.run(self._conversations.get(provider, id, timeout=timeout))
+        )
+
+    async def get_many(
+        self, provider: str, ids: Iterable[str], *, timeout: float | None = None
+    ) -> list[Result]:
+        """Return those of these entities that are stored, in the order asked."""
+        return await self._transport.run(
+            self._conversations.get_many(provider, ids, timeout=timeout)
+        )
+
+    async def entities(
+        self,
+        provider: str,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        timeout: float | None = None,
+    ) -> list[Result]:
+        """Return what is stored of a provider, by id; all of it, or `limit`."""
+        return await self._transport.run(
+            self._conversations.entities(provider, limit, offset, timeout=timeout)
+        )
+
+    async def find(
+        self,
+        provider: str,
+        *,
+        id: str | None = None,
+        source: str | None = None,
+        state: str | None = None,
+        tags: Sequence[str] = (),
+        url: str | None = None,
+        updated: tuple[Instant | None, Instant | None] | None = None,
+        limit: int | None = None,
+        timeout: float | None = None,
+    ) -> list[Result]:
+        """Return the stored entities of a provider for which all of that holds."""
+        talk = self._conversations.find(
+            provider,
+            id=id,
+            source=source,
+            state=state,
+            tags=tags,
+            url=url,
+            updated=updated,
+            limit=limit,
+            timeout=timeout,
+        )
+        return await self._transport.run(talk)
+
+    async def report(
+        self, provider: str, url: str, *, timeout: float | None = None
+    ) -> list[Result]:
+        """Return a report of a provider that has such a thing."""
+        return await self._transport.run(self._conversations.report(provider, url, timeout=timeout))
+
+    # Lines of the query language, as users of older clients send them
+
+    async def send_line(
+        self, line: str, *, token: str | None = None, timeout: float | None = None
+    ) -> dict[str, Any]:
+        """Ask what a line of the query language says; return the hub's whole answer.
+
+        It is what the wire has: `result` a list of entities whose `data` is a text of JSON.
+        `token` is shown for this once.
+        """
+        return await self._transport.run(
+            self._conversations.line(line, token=token, timeout=timeout)
+        )
+
+    async def provider(self, line: str, *, timeout: float | None = None) -> dict[str, Any]:
+        """Ask a line that begins with a provider's name: `sample search ticker=AAPL`."""
+        return await self.send_line(provider_line(line), timeout=timeout)
+
+    def set_token(self, token: str) -> None:
+        """Show this token from now on."""
+        self._conversations.token = token
+
+    def clear_token(self) -> None:
+        """Show no token from now on."""
+        self._conversations.token = None
+
+    # Over HTTP
+
+    async def fetch(
+        self, method: str, target: str, body: Any = None, *, timeout: float | None = None
+    ) -> Any:
+        """Send a request to the hub's HTTP door; return the JSON that it answers, decoded.
+
+        `target` is a path with its query, such as `/v1/series`; `body` is sent as JSON. For what
+        TCP has not: plugins, coverage, plans (see `/docs` of the hub). Only `GET` is sent again.
+        """
+        talk = self._conversations.fetch(method, target, body, timeout=timeout)
+        return (await self._transport.run(talk)).json()
+
+    # The client itself
+
+    async def aclose(self) -> None:
+        """Close all connections; a client that is used again opens new ones."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        """Return itself, once the hub is reached."""
+        await self.ping()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close all connections."""
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<gapless.AsyncClient {self.address}>"

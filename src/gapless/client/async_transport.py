@@ -1,0 +1,280 @@
+"""The steps of conversations, taken in an event loop.
+
+Lines go on one connection, any number at a time: each is told by its id, and none waits for
+another one's answer. HTTP goes on a few, one request at a time on each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TypeVar, cast
+
+from gapless.client.connection import unreachable
+from gapless.client.conversations import (
+    Ask,
+    Conversation,
+    Conversations,
+    Fetch,
+    Pause,
+    Reply,
+    Step,
+)
+from gapless.client.failures import ConnectionLost, TimedOut, UnexpectedAnswer, Unreachable
+from gapless.client.lines import LineExchange
+from gapless.client.web import WebAddress, WebExchange, WebReply
+from gapless.errors import GaplessError
+
+T = TypeVar("T")
+
+# HTTP connections in use at once.
+_MOST_WEBS = 8
+
+
+class AsyncTransport:
+    """Holds the connections to a hub, for one event loop; opens them when needed."""
+
+    def __init__(self, conversations: Conversations, tls: ssl.SSLContext | None) -> None:
+        self._conversations = conversations
+        self._tls = tls
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening = asyncio.Lock()
+        self._lines: _LineProtocol | None = None
+        self._places = asyncio.Semaphore(_MOST_WEBS)
+        self._webs: list[_WebProtocol] = []
+
+    async def run(self, conversation: Conversation[T]) -> T:
+        """Take a conversation's steps until it is over."""
+        self._check_loop()
+        try:
+            step = next(conversation)
+            while True:
+                try:
+                    came = await self._take(step)
+                except GaplessError as error:
+                    step = conversation.throw(error)
+                else:
+                    step = conversation.send(came)
+        except StopIteration as end:
+            found: T = end.value
+            return found
+        finally:
+            conversation.close()
+
+    async def close(self) -> None:
+        """Close all connections; later steps open new ones."""
+        open_ones: list[_Heard] = [*self._webs]
+        if self._lines is not None:
+            open_ones.append(self._lines)
+        self._webs.clear()
+        self._lines = None
+        for connection in open_ones:
+            connection.close()
+        for connection in open_ones:
+            await connection.gone.wait()
+
+    def _check_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise GaplessError(
+                "this AsyncClient was used in another event loop; make one for each loop"
+            )
+
+    async def _take(self, step: Step) -> Reply | WebReply | None:
+        match step:
+            case Ask():
+                lines = self._lines
+                if lines is None or lines.gone.is_set():
+                    lines = await self._open()
+                return await lines.ask(step)
+            case Fetch():
+                return await self._fetch(step)
+            case Pause(seconds):
+                await asyncio.sleep(seconds)
+                return None
+
+    async def _open(self) -> _LineProtocol:
+        async with self._opening:
+            # Somebody else may have been quicker.
+            lines = self._lines
+            if lines is None or lines.gone.is_set():
+                where = self._conversations.endpoint
+                lines = _LineProtocol(where.name)
+                await self._connect(lines, where.host, where.port, where.tls)
+                self._lines = lines
+            return lines
+
+    async def _fetch(self, step: Fetch) -> WebReply:
+        address = WebAddress.of(step.base)
+        async with self._places:
+            web: _WebProtocol | None = None
+            while self._webs and web is None:
+                web = self._webs.pop()
+                if web.gone.is_set() or web.address != address:
+                    web.close()
+                    web = None
+            if web is None:
+                web = _WebProtocol(address)
+                await self._connect(web, address.host, address.port, address.tls)
+            reply = await web.fetch(step)
+            if web.reusable:
+                self._webs.append(web)
+            else:
+                web.close()
+            return reply
+
+    async def _connect(self, protocol: _Heard, host: str, port: int, encrypted: bool) -> None:
+        if encrypted and self._tls is None:
+            self._tls = ssl.create_default_context()
+        timeout = self._conversations.patience.connect_timeout
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout):
+                await loop.create_connection(
+                    lambda: protocol, host, port, ssl=self._tls if encrypted else None
+                )
+        except (OSError, UnicodeError) as error:
+            raise unreachable(error, f"{host}:{port}", timeout) from error
+
+
+class _Heard(asyncio.Protocol):
+    """A connection that knows when it last heard of its peer, and whether that is still there."""
+
+    def __init__(self, name: str) -> None:
+        self.gone = asyncio.Event()
+        self._name = name
+        self._transport: asyncio.Transport | None = None
+        self._heard = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection."""
+        # uvloop's transports are of no class that tells.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell those who wait."""
+        self.gone.set()
+        self._fail(
+            ConnectionLost(f"the connection to {self._name} broke: {exc or 'it was closed'}")
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _fail(self, error: Unreachable | UnexpectedAnswer) -> None:
+        """End what waits for an answer with an error."""
+        raise NotImplementedError
+
+    async def _wait(self, answer: asyncio.Future[T], timeout: float) -> T:
+        """Wait for an answer as long as the hub is not silent for the timeout."""
+        loop = asyncio.get_running_loop()
+        self._heard = loop.time()
+        while True:
+            left = self._heard + timeout - loop.time()
+            if left <= 0:
+                raise TimedOut(
+                    f"{self._name} was silent for {timeout:g} s; the request was given up"
+                )
+            await asyncio.wait([answer], timeout=left)
+            if answer.done():
+                return answer.result()
+
+
+class _LineProtocol(_Heard):
+    """The connection on which lines go, any number of requests at a time."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._exchange = LineExchange(name)
+        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+
+    async def ask(self, step: Ask) -> Reply:
+        """Send a query and return the answer to it, whatever it says."""
+        if self.gone.is_set() or self._transport is None:
+            raise ConnectionLost(f"the connection to {self._name} is closed")
+        request_id, line = self._exchange.request(
+            step.query, step.token, {**step.envelope, "ordered": False}
+        )
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[request_id] = answer
+        try:
+            self._transport.write(line)
+            return await self._wait(answer, step.timeout)
+        finally:
+            # What comes for it later is passed over.
+            self._waiting.pop(request_id, None)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand answers to those who asked."""
+        self._heard = asyncio.get_running_loop().time()
+        try:
+            for line in self._exchange.feed(data):
+                answer = self._exchange.answer(line)
+                waiting = self._waiting.get(answer.request_id)  # type: ignore[arg-type]
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(Reply(answer, line))
+                elif answer.request_id is None and not answer.ok:
+                    # Such as a line that was too long: it concerns the connection.
+                    raise UnexpectedAnswer(str(answer.failure()))
+        except UnexpectedAnswer as error:
+            self._fail(error)
+            self.close()
+
+    def _fail(self, error: Unreachable | UnexpectedAnswer) -> None:
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(error.again())
+
+
+class _WebProtocol(_Heard):
+    """A connection on which HTTP goes, one request at a time."""
+
+    def __init__(self, address: WebAddress) -> None:
+        super().__init__(f"{address.host}:{address.port}")
+        self.address = address
+        self._exchange = WebExchange(address)
+        self._waiting: asyncio.Future[WebReply] | None = None
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may be sent."""
+        return self._exchange.reusable and not self.gone.is_set()
+
+    async def fetch(self, step: Fetch) -> WebReply:
+        """Send a request and return the answer to it, whatever it says."""
+        assert self._transport is not None
+        request = self._exchange.request(
+            step.method, step.target, step.token, step.accept, step.body
+        )
+        self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            if self.gone.is_set():
+                raise ConnectionLost(f"the connection to {self._name} is closed")
+            self._transport.write(request)
+            return await self._wait(self._waiting, step.timeout)
+        except BaseException:
+            # What is half-read cannot go on.
+            self.close()
+            raise
+        finally:
+            self._waiting = None
+
+    def data_received(self, data: bytes) -> None:
+        """Hand the answer over once it is complete."""
+        self._heard = asyncio.get_running_loop().time()
+        try:
+            reply = self._exchange.feed(data)
+        except UnexpectedAnswer as error:
+            self._fail(error)
+            self.close()
+            return
+        if reply is not None and self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(reply)
+
+    def _fail(self, error: Unreachable | UnexpectedAnswer) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(error)

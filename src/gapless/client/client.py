@@ -1,0 +1,322 @@
+"""`Client`: a hub from code that waits; `async_client` is for code that does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import threading
+from collections.abc import Coroutine, Iterable, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+
+from gapless.client.addresses import endpoint, web_override
+from gapless.client.async_transport import AsyncTransport
+from gapless.client.bulk import Gathered, Many, OnError, all_told, gather
+from gapless.client.conversations import Conversations, HubInfo, Patience
+from gapless.client.requests import Instant, ParamValue, provider_line
+from gapless.client.results import Result, told
+from gapless.client.transport import Transport
+
+if TYPE_CHECKING:
+    import polars as pl
+
+T = TypeVar("T")
+
+
+def connect(
+    address: str | None = None,
+    *,
+    token: str | None = None,
+    http: str | Literal[False] | None = None,
+    timeout: float = 60.0,
+    connect_timeout: float = 10.0,
+    retries: int = 2,
+    tls: ssl.SSLContext | None = None,
+) -> Client:
+    """Return a client that has reached its hub; see `Client` for the arguments and errors."""
+    client = Client(
+        address,
+        token=token,
+        http=http,
+        timeout=timeout,
+        connect_timeout=connect_timeout,
+        retries=retries,
+        tls=tls,
+    )
+    try:
+        client.ping()
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+class Client:
+    """A hub, asked by code that waits for its answers; for any number of threads.
+
+    `address` is `HOST:PORT` or a URL: `gapless://TOKEN@HOST:PORT`, `tls://HOST:PORT` for a hub
+    that speaks TLS; without it that of `GAPLESS_URL`, or 127.0.0.1:7000. `token` goes before that
+    of the address, and that before `GAPLESS_TOKEN`. `http` is the base address of the hub's HTTP
+    door where it is not the one that the hub names; `False`: HTTP is not used. `timeout` is the
+    longest silence in seconds while an answer is awaited; every call takes one of its own, too.
+    `retries` is how often a request is sent again after its connection broke or the hub was
+    overloaded; a report is never. `tls` says by whom the hub must be vouched for.
+
+    Connections are opened when they are needed, and kept. Every call raises `GaplessError`: the
+    hub's own errors by their kinds, `Unreachable` where no hub answers, `TimedOut`,
+    `UnexpectedAnswer`. An answer that is not `ready` comes with a `NotReadyWarning`.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        token: str | None = None,
+        http: str | Literal[False] | None = None,
+        timeout: float = 60.0,
+        connect_timeout: float = 10.0,
+        retries: int = 2,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        where = endpoint(address, token, os.environ)
+        patience = Patience(timeout, connect_timeout, retries)
+        self._conversations = Conversations(where, web_override(http), patience)
+        self._tls = tls
+        self._transport = Transport(self._conversations, tls)
+
+    # About the hub
+
+    @property
+    def address(self) -> str:
+        """The hub's address, without the token."""
+        return self._conversations.endpoint.url
+
+    @property
+    def http(self) -> str | None:
+        """The base address of the hub's HTTP door; `None`: none is known (yet: see `ping`)."""
+        return self._conversations.web
+
+    def ping(self) -> HubInfo:
+        """Ask the hub who it is; needs no token."""
+        return self._transport.run(self._conversations.greeting())
+
+    def providers(self) -> list[str]:
+        """Return the names of the providers, sorted."""
+        return self._transport.run(self._conversations.providers())
+
+    def list_providers(self) -> list[str]:
+        """Return the names of the providers, sorted; `providers` by an older name."""
+        return self.providers()
+
+    # Histories
+
+    def search(
+        self,
+        provider: str,
+        ticker: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        strict: bool = False,
+        timeout: float | None = None,
+        **params: ParamValue | None,
+    ) -> Result:
+        """Return the history of a ticker in `[start, end)`, from what is held and what is not.
+
+        Bounds are texts (`2025-09-05`, RFC 3339, `-30d`, `now`), dates, or datetimes with a time
+        zone; without `end` up to now, without both the last 30 days. Other keywords are
+        parameters of the provider, such as `interval="1h"`. `strict`: an answer that would be
+        partial is an error.
+        """
+        talk = self._conversations.search(
+            provider, ticker, start, end, params, strict=strict, timeout=timeout
+        )
+        return told(self._transport.run(talk))
+
+    def search_many(
+        self,
+        provider: str,
+        tickers: Iterable[str],
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        strict: bool = False,
+        concurrency: int = 16,
+        on_error: OnError = "raise",
+        progress: bool | None = None,
+        timeout: float | None = None,
+        **params: ParamValue | None,
+    ) -> pl.DataFrame:
+        """Return the histories of many tickers as one frame, with the ticker as first column.
+
+        They are asked for together, `concurrency` at a time, and come in the order of `tickers`.
+        `progress` shows a bar on stderr; by default where that is a terminal or a notebook. If
+        some of them fail, `PartlyFailed` is raised in the end: it has the errors and the frame
+        of the others. With `on_error="skip"` they are left out, with a warning.
+        """
+        # By a loop in a thread of its own, which works inside a running one as well.
+        transport = AsyncTransport(self._conversations, self._tls)
+
+        async def all_of_them() -> Gathered:
+            try:
+                return await gather(
+                    self._conversations,
+                    transport.run,
+                    Many(provider, tickers, start, end, params, strict, timeout),
+                    concurrency=concurrency,
+                    on_error=on_error,
+                    progress=progress,
+                )
+            finally:
+                await transport.close()
+
+        return all_told(_in_a_loop_of_its_own(all_of_them()))
+
+    # Entities
+
+    def get(self, provider: str, id: str, *, timeout: float | None = None) -> Result:
+        """Return one entity by its id, such as that of an earlier result."""
+        return told(self._transport.run(self._conversations.get(provider, id, timeout=timeout)))
+
+    def get_many(
+        self, provider: str, ids: Iterable[str], *, timeout: float | None = None
+    ) -> list[Result]:
+        """Return those of these entities that are stored, in the order asked."""
+        return self._transport.run(self._conversations.get_many(provider, ids, timeout=timeout))
+
+    def entities(
+        self,
+        provider: str,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        timeout: float | None = None,
+    ) -> list[Result]:
+        """Return what is stored of a provider, by id; all of it, or `limit`."""
+        return self._transport.run(
+            self._conversations.entities(provider, limit, offset, timeout=timeout)
+        )
+
+    def find(
+        self,
+        provider: str,
+        *,
+        id: str | None = None,
+        source: str | None = None,
+        state: str | None = None,
+        tags: Sequence[str] = (),
+        url: str | None = None,
+        updated: tuple[Instant | None, Instant | None] | None = None,
+        limit: int | None = None,
+        timeout: float | None = None,
+    ) -> list[Result]:
+        """Return the stored entities of a provider for which all of that holds."""
+        talk = self._conversations.find(
+            provider,
+            id=id,
+            source=source,
+            state=state,
+            tags=tags,
+            url=url,
+            updated=updated,
+            limit=limit,
+            timeout=timeout,
+        )
+        return self._transport.run(talk)
+
+    def report(self, provider: str, url: str, *, timeout: float | None = None) -> list[Result]:
+        """Return a report of a provider that has such a thing."""
+        return self._transport.run(self._conversations.report(provider, url, timeout=timeout))
+
+    # Lines of the query language, as users of older clients send them
+
+    def send_line(
+        self, line: str, *, token: str | None = None, timeout: float | None = None
+    ) -> dict[str, Any]:
+        """Ask what a line of the query language says; return the hub's whole answer.
+
+        It is what the wire has: `result` a list of entities whose `data` is a text of JSON.
+        `token` is shown for this once.
+        """
+        return self._transport.run(self._conversations.line(line, token=token, timeout=timeout))
+
+    def provider(self, line: str, *, timeout: float | None = None) -> dict[str, Any]:
+        """Ask a line that begins with a provider's name: `sample search ticker=AAPL`."""
+        return self.send_line(provider_line(line), timeout=timeout)
+
+    def set_token(self, token: str) -> None:
+        """Show this token from now on."""
+        self._conversations.token = token
+
+    def clear_token(self) -> None:
+        """Show no token from now on."""
+        self._conversations.token = None
+
+    # Over HTTP
+
+    def fetch(
+        self, method: str, target: str, body: Any = None, *, timeout: float | None = None
+    ) -> Any:
+        """Send a request to the hub's HTTP door; return the JSON that it answers, decoded.
+
+        `target` is a path with its query, such as `/v1/series`; `body` is sent as JSON. For what
+        TCP has not: plugins, coverage, plans (see `/docs` of the hub). Only `GET` is sent again.
+        """
+        return self._transport.run(
+            self._conversations.fetch(method, target, body, timeout=timeout)
+        ).json()
+
+    # The client itself
+
+    def close(self) -> None:
+        """Close all connections; a client that is used again opens new ones."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close all connections."""
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<gapless.Client {self.address}>"
+
+
+def _in_a_loop_of_its_own(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a thread; an interrupt here ends it there."""
+    import uvloop
+
+    loop = uvloop.new_event_loop()
+    task = loop.create_task(work)
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                done.set_result(runner.run(_awaited(task)))
+        except BaseException as error:
+            done.set_exception(error)
+
+    thread = threading.Thread(target=run, name="gapless-search-many", daemon=True)
+    thread.start()
+    try:
+        return done.result()
+    except BaseException:
+        if not done.done():
+            loop.call_soon_threadsafe(task.cancel)
+        raise
+    finally:
+        thread.join()
+
+
+async def _awaited(task: asyncio.Task[T]) -> T:
+    return await task

@@ -1,0 +1,453 @@
+"""What a client says to a hub, and what it makes of the answers, without doing any of it.
+
+Each conversation is a generator: it yields steps (ask this over TCP, fetch that over HTTP, wait)
+and is sent what came of them, or thrown what went wrong. `Client` takes the steps with sockets
+that block, `AsyncClient` with those of a loop; what is decided is decided here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import msgspec
+
+from gapless.client import requests
+from gapless.client.addresses import Endpoint, web_base
+from gapless.client.failures import ConnectionLost, TimedOut, UnexpectedAnswer, Unreachable
+from gapless.client.lines import Answer
+from gapless.client.requests import Instant, ParamValue
+from gapless.client.results import Elsewhere, EntityBox, Result, entities_in
+from gapless.client.web import WebReply
+from gapless.errors import (
+    InvalidEnvelope,
+    InvalidJson,
+    InvalidQuery,
+    MissingToken,
+    Overloaded,
+    Unauthorized,
+)
+from gapless.protocol.language import LineQuery
+from gapless.protocol.messages import GetReport, ProviderRequest
+
+T = TypeVar("T")
+
+ARROW = "application/vnd.apache.arrow.stream"
+JSON = "application/json"
+# Beyond so many records columns over HTTP are quicker than JSON, second request included.
+INLINE_RECORDS = 5_000
+# How often a series may change while its pages are read.
+_MOST_READINGS = 3
+
+
+class Ask(NamedTuple):
+    """Send a query over TCP; what comes back is a `Reply`."""
+
+    query: Mapping[str, Any]
+    token: str | None
+    envelope: Mapping[str, Any]
+    timeout: float
+
+
+class Fetch(NamedTuple):
+    """Send a request over HTTP; what comes back is a `WebReply`. `body` goes as JSON."""
+
+    base: str
+    method: str
+    target: str
+    token: str | None
+    accept: str
+    body: Any
+    timeout: float
+
+
+class Pause(NamedTuple):
+    """Wait so many seconds; what comes back is `None`."""
+
+    seconds: float
+
+
+class Reply(NamedTuple):
+    """An answer, and the line that it was read from."""
+
+    answer: Answer
+    line: bytes
+
+
+Step: TypeAlias = Ask | Fetch | Pause
+Conversation: TypeAlias = Generator[Step, Any, T]
+
+
+class HubInfo(msgspec.Struct, frozen=True):
+    """What a hub says of itself; a hub that knows no `Ping` leaves all of it open.
+
+    `http` is the base address of its HTTP door as the hub sees it. `auth`: whether it asks for
+    tokens. `limits` are those that concern clients.
+    """
+
+    name: str = ""
+    version: str = ""
+    protocol: int = 1
+    http: str | None = None
+    auth: bool = False
+    limits: dict[str, int | float] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long is waited, and for what again.
+
+    `timeout` is the longest silence in seconds while an answer is awaited, so that a large one
+    that keeps coming is not cut off; `connect_timeout` that for a connection. `retries` is how
+    often a request is sent again after its connection broke, or when the hub was overloaded and
+    names a time of no more than `longest_pause` seconds.
+    """
+
+    timeout: float = 60.0
+    connect_timeout: float = 10.0
+    retries: int = 2
+    longest_pause: float = 5.0
+
+
+class Conversations:
+    """All that can be asked of a hub. Holds what clients remember: the token and what it said.
+
+    `web`: the base address of its HTTP door, where it is not the one that the hub names; empty:
+    HTTP is not used.
+    """
+
+    def __init__(self, endpoint: Endpoint, web: str | None, patience: Patience) -> None:
+        self.endpoint = endpoint
+        self.patience = patience
+        self.token = endpoint.token
+        self.info: HubInfo | None = None
+        self._web = web
+        # Set where TCP gets through to the hub and HTTP does not.
+        self._web_lost = False
+
+    @property
+    def web(self) -> str | None:
+        """The base address of the hub's HTTP door as it is reached from here, if it is known."""
+        if self._web is not None:
+            return self._web or None
+        return None if self.info is None else web_base(self.info.http, self.endpoint)
+
+    # What is asked over TCP
+
+    def greeting(self) -> Conversation[HubInfo]:
+        """Ask the hub who it is."""
+        try:
+            reply = yield from self._asking(requests.PING)
+        except (InvalidJson, InvalidEnvelope, MissingToken, Unauthorized):
+            # One that only knows the protocol's first version.
+            self.info = HubInfo()
+            return self.info
+        try:
+            info = msgspec.json.decode(reply.answer.result, type=HubInfo)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UnexpectedAnswer(
+                f"what answers at {self.endpoint.name} is no gapless hub: {error}"
+            ) from error
+        self.info = info
+        return info
+
+    def providers(self) -> Conversation[list[str]]:
+        """Ask for the names of the providers."""
+        reply = yield from self._asking(requests.PROVIDERS)
+        try:
+            return msgspec.json.decode(reply.answer.result, type=list[str])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UnexpectedAnswer(f"the hub's list of providers is none: {error}") from error
+
+    def search(
+        self,
+        provider: str,
+        ticker: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        params: Mapping[str, ParamValue | None] | None = None,
+        *,
+        strict: bool = False,
+        timeout: float | None = None,
+        inline_records: int = INLINE_RECORDS,
+    ) -> Conversation[Result]:
+        """Ask for a range of a ticker; very many records are fetched as columns over HTTP."""
+        query = requests.range_search(provider, ticker, start, end, params or {})
+        return self.ranged(query, strict=strict, timeout=timeout, inline_records=inline_records)
+
+    def ranged(
+        self,
+        query: Mapping[str, Any],
+        *,
+        strict: bool = False,
+        timeout: float | None = None,
+        inline_records: int = INLINE_RECORDS,
+    ) -> Conversation[Result]:
+        """Ask a query that is answered with one entity."""
+        found = yield from self._results(query, strict, timeout, inline_records)
+        if len(found) != 1:
+            raise UnexpectedAnswer(f"the hub answered with {len(found)} entities where 1 was asked")
+        return found[0]
+
+    def several(
+        self, query: Mapping[str, Any], *, timeout: float | None = None, repeatable: bool = True
+    ) -> Conversation[list[Result]]:
+        """Ask a query that is answered with any number of entities."""
+        return self._results(query, False, timeout, INLINE_RECORDS, repeatable)
+
+    def get(self, provider: str, id: str, *, timeout: float | None = None) -> Conversation[Result]:
+        """Ask for one entity by its id."""
+        return self.ranged(
+            requests.to_provider(provider, {"GetEntity": {"id": id}}), timeout=timeout
+        )
+
+    def get_many(
+        self, provider: str, ids: Iterable[str], *, timeout: float | None = None
+    ) -> Conversation[list[Result]]:
+        """Ask for those of these entities that are stored."""
+        if isinstance(ids, str):
+            raise InvalidQuery(f"ids={ids!r}: expected a list of ids")
+        query = requests.to_provider(provider, {"GetEntities": {"ids": list(ids)}})
+        return self.several(query, timeout=timeout)
+
+    def entities(
+        self, provider: str, limit: int | None, offset: int, *, timeout: float | None = None
+    ) -> Conversation[list[Result]]:
+        """Ask for what is stored, page by page until there are `limit`, or all."""
+        found: list[Result] = []
+        at: int | None = offset
+        while at is not None and (limit is None or len(found) < limit):
+            left = 1_000 if limit is None else min(1_000, limit - len(found))
+            query = requests.to_provider(
+                provider, {"GetAllEntities": {"limit": left, "offset": at}}
+            )
+            reply = yield from self._asking(query, {"data_as": "array"}, timeout)
+            page = entities_in(reply.answer.result)
+            found += [Result(entity) for entity in page]
+            told = reply.answer.next_offset
+            if told is None and limit is None and len(page) == left:
+                told = at + len(page)
+            at = told
+        return found
+
+    def find(
+        self,
+        provider: str,
+        *,
+        id: str | None,
+        source: str | None,
+        state: str | None,
+        tags: Iterable[str],
+        url: str | None,
+        updated: tuple[Instant | None, Instant | None] | None,
+        limit: int | None,
+        timeout: float | None = None,
+    ) -> Conversation[list[Result]]:
+        """Ask for what is stored and for which all of that holds."""
+        query = requests.stored_search(
+            provider,
+            id=id,
+            source=source,
+            state=state,
+            tags=tags,
+            url=url,
+            updated=updated,
+            limit=limit,
+        )
+        return self.several(query, timeout=timeout)
+
+    def report(
+        self, provider: str, url: str, *, timeout: float | None = None
+    ) -> Conversation[list[Result]]:
+        """Ask for a report; it is asked once, for nobody knows what the provider does for it."""
+        query = requests.to_provider(provider, {"GetReport": {"url": url}})
+        return self.several(query, timeout=timeout, repeatable=False)
+
+    def line(
+        self,
+        line: str,
+        *,
+        token: str | None = None,
+        timeout: float | None = None,
+        envelope: Mapping[str, Any] | None = None,
+    ) -> Conversation[dict[str, Any]]:
+        """Ask what a line of the query language says; the whole answer comes back as it is."""
+        query, parsed = requests.line_query(line)
+        reply = yield from self._asking(
+            query, envelope or {}, timeout, token, repeatable=_repeatable(parsed)
+        )
+        answer: dict[str, Any] = msgspec.json.decode(reply.line)
+        return answer
+
+    # What is asked over HTTP
+
+    def fetch(
+        self, method: str, target: str, body: Any = None, *, timeout: float | None = None
+    ) -> Conversation[WebReply]:
+        """Send a request to the HTTP door; one that changes something is sent once."""
+        if self._web is None and self.info is None:
+            yield from self.greeting()
+        base = self.web
+        if base is None:
+            raise Unreachable(
+                f"the hub at {self.endpoint.name} has no HTTP address that is reached from here"
+            )
+        wait = self.patience.timeout if timeout is None else timeout
+        step = Fetch(base, method, target, self.token, JSON, body, wait)
+        attempts = 0
+        while True:
+            try:
+                reply: WebReply = yield step
+                return reply
+            except ConnectionLost:
+                if method not in ("GET", "HEAD") or attempts >= self.patience.retries:
+                    raise
+            attempts += 1
+
+    # The parts of conversations
+
+    def _results(
+        self,
+        query: Mapping[str, Any],
+        strict: bool,
+        timeout: float | None,
+        inline_records: int,
+        repeatable: bool = True,
+    ) -> Conversation[list[Result]]:
+        if self.info is None:
+            yield from self.greeting()
+        base = None if self._web_lost else self.web
+        envelope: dict[str, Any] = {"data_as": "array"}
+        if strict:
+            envelope["strict"] = True
+        if base is not None:
+            envelope["inline_records"] = inline_records
+        reply = yield from self._asking(query, envelope, timeout, repeatable=repeatable)
+        answer = reply.answer
+        entities = entities_in(answer.result)
+        if answer.records_at is None:
+            return [Result(entity, answer.stitch) for entity in entities]
+        if base is None or len(entities) != 1:
+            raise UnexpectedAnswer(f"{self.endpoint.name} left out records that were asked for")
+        try:
+            return [(yield from self._elsewhere(base, entities[0], answer, timeout))]
+        except TimedOut:
+            raise
+        except Unreachable:
+            # As through a tunnel that has only the one port: everything by TCP, then.
+            self._web_lost = True
+            return (yield from self._results(query, strict, timeout, inline_records, repeatable))
+
+    def _asking(
+        self,
+        query: Mapping[str, Any],
+        envelope: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        token: str | None = None,
+        *,
+        repeatable: bool = True,
+    ) -> Conversation[Reply]:
+        """Ask until there is an answer, as often as may be; raise what it says is wrong."""
+        patience = self.patience
+        step = Ask(
+            query,
+            self.token if token is None else token,
+            envelope or {},
+            patience.timeout if timeout is None else timeout,
+        )
+        attempts = 0
+        while True:
+            try:
+                reply: Reply = yield step
+            except ConnectionLost:
+                if not repeatable or attempts >= patience.retries:
+                    raise
+            else:
+                if reply.answer.ok:
+                    return reply
+                failure = reply.answer.failure()
+                pause = failure.retry_after_s
+                if not isinstance(failure, Overloaded) or attempts >= patience.retries:
+                    raise failure
+                if pause is None or pause > patience.longest_pause:
+                    raise failure
+                yield Pause(pause)
+            attempts += 1
+
+    def _elsewhere(
+        self, base: str, entity: EntityBox, answer: Answer, timeout: float | None
+    ) -> Conversation[Result]:
+        """Fetch the records that were left out of an answer."""
+        assert answer.records_at is not None
+        for reading in range(1, _MOST_READINGS + 1):
+            try:
+                pages = yield from self._pages(base, answer.records_at, timeout)
+            except InvalidQuery:
+                # The series was changed between two pages, which would not fit.
+                if reading == _MOST_READINGS:
+                    raise
+            else:
+                break
+        first = pages[0].headers
+        elsewhere = Elsewhere(
+            tuple(page.body for page in pages),
+            first.get("gapless-state", entity.state),
+            _etag([page.headers.get("gapless-etag", "") for page in pages]),
+        )
+        return Result(entity, _stitched(answer.stitch, first), elsewhere)
+
+    def _pages(self, base: str, target: str, timeout: float | None) -> Conversation[list[WebReply]]:
+        wait = self.patience.timeout if timeout is None else timeout
+        pages: list[WebReply] = []
+        attempts = 0
+        following: str | None = target
+        while following is not None:
+            try:
+                reply: WebReply = yield Fetch(base, "GET", following, self.token, ARROW, None, wait)
+            except ConnectionLost:
+                if attempts >= self.patience.retries:
+                    raise
+                attempts += 1
+                continue
+            if reply.status != 200:
+                raise reply.failure()
+            pages.append(reply)
+            following = reply.next
+        return pages
+
+
+def _etag(parts: Sequence[str]) -> str:
+    """Return the etag of records by those of its pages: they are sums (stitching rule 18)."""
+    try:
+        return f"{sum(int(part, 16) for part in parts) & ((1 << 64) - 1):016x}"
+    except ValueError:
+        return ""
+
+
+def _repeatable(parsed: LineQuery) -> bool:
+    return not (isinstance(parsed, ProviderRequest) and isinstance(parsed.request, GetReport))
+
+
+def _stitched(stitch: bytes, headers: Mapping[str, str]) -> bytes:
+    """Return the stitch of an answer whose records came a moment later, with headers of their own.
+
+    Mostly the two say the same but that by then all was held. Where the series changed meanwhile,
+    what counts is what came with the records.
+    """
+    told: dict[str, Any] = msgspec.json.decode(stitch)
+    state, fetched = headers.get("gapless-state"), headers.get("gapless-fetched")
+    if not fetched and state == told.get("state"):
+        return bytes(stitch)
+    for name in ("cached", "fetched", "missing"):
+        listed = headers.get(f"gapless-{name}", "")
+        if " more" not in listed:
+            told[name] = [text.split("..") for text in listed.split(", ") if ".." in text]
+    told["state"] = state
+    asked = headers.get("gapless-upstream-requests", "0")
+    told["upstream_requests"] = told.get("upstream_requests", 0) + int(asked)
+    try:
+        told["why"] = msgspec.json.decode(headers.get("gapless-why", "[]"))
+    except msgspec.DecodeError:
+        told["why"] = []
+    return msgspec.json.encode(told)

@@ -1,0 +1,91 @@
+"""Records as data frames: one shape, whether they came as JSON over TCP or as Arrow over HTTP.
+
+polars does the work; pandas and pyarrow are only looked for where somebody wants theirs.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gapless.client.failures import MissingDependency, UnexpectedAnswer
+from gapless.protocol.columns import frame_of_text
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_MICROSECONDS = 1_000_000
+
+
+def from_text(text: bytes) -> pl.DataFrame:
+    """Return a JSON array of records as a frame; raise `UnexpectedAnswer` for another one."""
+    try:
+        return frame_of_text(text.strip()[1:-1])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UnexpectedAnswer(f"these are no records: {error}") from error
+
+
+def from_streams(bodies: Sequence[bytes]) -> pl.DataFrame:
+    """Return Arrow streams that follow one another as one frame."""
+    import polars as pl
+
+    try:
+        frames = [pl.read_ipc_stream(io.BytesIO(body)) for body in bodies]
+        return together(frames)
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        raise UnexpectedAnswer(f"the records over HTTP are no Arrow stream: {error}") from error
+
+
+def together(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Put frames one below the other; what one has no column or no values for is null."""
+    import polars as pl
+
+    found = list(frames)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        return pl.DataFrame()
+    if all(frame.schema == found[0].schema for frame in found):
+        return pl.concat(found, rechunk=True)
+    return pl.concat(found, how="diagonal_relaxed", rechunk=True)
+
+
+def dated(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame with `timestamp`, in Unix seconds, as instants in UTC."""
+    import polars as pl
+
+    kind = frame.schema.get("timestamp")
+    column = pl.col("timestamp")
+    if kind == pl.Float64:
+        column = (column * _MICROSECONDS).round()
+    elif kind == pl.Int64:
+        column = column * _MICROSECONDS
+    elif kind != pl.Null:
+        return frame
+    instants = pl.Datetime("us", "UTC")
+    return frame.with_columns(column.cast(pl.Int64).cast(instants).alias("timestamp"))
+
+
+def to_arrow(frame: pl.DataFrame) -> Any:
+    """Return the frame as a `pyarrow.Table`; raise `MissingDependency`."""
+    try:
+        return frame.to_arrow()
+    except ModuleNotFoundError as error:
+        raise _missing("pyarrow", "arrow") from error
+
+
+def to_pandas(frame: pl.DataFrame) -> Any:
+    """Return the frame as a `pandas.DataFrame`; raise `MissingDependency`."""
+    try:
+        return frame.to_pandas()
+    except ModuleNotFoundError as error:
+        raise _missing(error.name or "pandas", "pandas") from error
+
+
+def _missing(library: str, extra: str) -> MissingDependency:
+    return MissingDependency(
+        f"this needs {library}, which is not installed: pip install 'gapless[{extra}]'"
+    )

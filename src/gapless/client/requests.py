@@ -1,0 +1,133 @@
+"""What Python callers ask for, as queries of the wire; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, time
+from typing import Any, TypeAlias
+
+from gapless.errors import InvalidQuery
+from gapless.protocol.language import LineQuery, parse_line
+from gapless.protocol.messages import ProviderList, ProviderRequest, request_to_wire
+
+Instant: TypeAlias = str | date | datetime
+"""A bound of a range: a text of the wire (RFC 3339, `YYYY-MM-DD`, `now`, `-30d`), a date, or a
+datetime with a time zone."""
+ParamValue: TypeAlias = str | int | float | bool
+
+PROVIDERS: Mapping[str, Any] = {"type": "ProviderList"}
+PING: Mapping[str, Any] = {"type": "Ping"}
+
+
+def range_search(
+    provider: str,
+    ticker: str,
+    start: Instant | None,
+    end: Instant | None,
+    params: Mapping[str, ParamValue | None],
+) -> dict[str, Any]:
+    """Return the search for a range of a ticker; without bounds the last 30 days are meant."""
+    if not isinstance(ticker, str) or not ticker:
+        raise InvalidQuery(f"ticker={ticker!r}: expected a text such as 'AAPL'")
+    filters: list[dict[str, Any]] = [{"Ticker": ticker}]
+    if start is not None or end is not None:
+        bounds = {"start": bound(start, "start"), "end": bound(end, "end")}
+        filters.append({"DateRange": bounds})
+    for name, value in params.items():
+        if value is not None:
+            filters.append({"Param": {"name": name, "value": _param(name, value)}})
+    return to_provider(provider, {"SearchEntities": {"query": filters, "limit": None}})
+
+
+def stored_search(
+    provider: str,
+    *,
+    id: str | None,
+    source: str | None,
+    state: str | None,
+    tags: Iterable[str],
+    url: str | None,
+    updated: tuple[Instant | None, Instant | None] | None,
+    limit: int | None,
+) -> dict[str, Any]:
+    """Return the search through what is stored of a provider."""
+    filters: list[dict[str, Any]] = [
+        {kind: value}
+        for kind, value in (("ById", id), ("BySource", source), ("ByState", state), ("ByUrl", url))
+        if value is not None
+    ]
+    if isinstance(tags, str):
+        raise InvalidQuery(f"tags={tags!r}: expected a list of tags")
+    if wanted := list(tags):
+        filters.append({"ByTags": wanted})
+    if updated is not None:
+        since, until = updated
+        bounds = {"start": bound(since, "updated"), "end": bound(until, "updated")}
+        filters.append({"ByUpdatedAtRange": bounds})
+    if not filters:
+        raise InvalidQuery("say what to find: id, source, state, tags, url or updated")
+    return to_provider(provider, {"SearchEntities": {"query": filters, "limit": limit}})
+
+
+def to_provider(provider: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request to a provider as a query."""
+    if not isinstance(provider, str) or not provider:
+        raise InvalidQuery(f"provider={provider!r}: expected a name such as 'yahoo_finance'")
+    return {"type": "ProviderRequest", "payload": {"provider": provider, "request": request}}
+
+
+def line_query(line: str) -> tuple[dict[str, Any], LineQuery]:
+    """Return what a line of the query language asks, for the wire and parsed.
+
+    It is read here, so that what is wrong with it is said at once, and so that hubs that do not
+    know the language can be asked. Raises `InvalidQuery`.
+    """
+    parsed = parse_line(line)
+    return query_of(parsed), parsed
+
+
+def provider_line(line: str) -> str:
+    """Return a line that begins with a provider's name, or with `provider`, as a whole one."""
+    first = line.split(maxsplit=1)[:1]
+    return line if first and first[0].lower() == "provider" else f"provider {line}"
+
+
+def query_of(parsed: LineQuery) -> dict[str, Any]:
+    """Return a query as the wire has it."""
+    match parsed:
+        case ProviderList():
+            return dict(PROVIDERS)
+        case ProviderRequest(provider, request):
+            return to_provider(provider, request_to_wire(request))
+
+
+def bound(value: Instant | None, what: str) -> str:
+    """Return a bound as the wire has it; `None` is an open end, the empty text.
+
+    A datetime without a time zone is refused, unless it is a midnight: then it is that date.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, datetime):
+        if value.tzinfo is not None:
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        if value.time() != time():
+            raise InvalidQuery(
+                f"{what}={value!r} has no time zone; give it one, such as "
+                "value.replace(tzinfo=datetime.UTC), or write it as a text"
+            )
+        return value.date().isoformat()
+    if isinstance(value, date):
+        return value.isoformat()
+    raise InvalidQuery(f"{what}={value!r}: expected a text, a date or a datetime")
+
+
+def _param(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return str(value)
+    raise InvalidQuery(f"{name}={value!r}: expected a text, a number or a truth value")

@@ -1,0 +1,112 @@
+"""The steps of conversations, taken with sockets that block."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from typing import TypeVar
+
+from gapless.client.connection import Connection, Pool, WebConnection, open_socket
+from gapless.client.conversations import (
+    Ask,
+    Conversation,
+    Conversations,
+    Fetch,
+    Pause,
+    Reply,
+    Step,
+)
+from gapless.client.web import WebAddress, WebReply
+from gapless.errors import GaplessError
+
+T = TypeVar("T")
+
+# Connections that are in use at once, of each kind.
+_MOST_CONNECTIONS = 16
+
+
+class Transport:
+    """Holds the connections to a hub, for any number of threads; opens them when needed."""
+
+    def __init__(self, conversations: Conversations, tls: ssl.SSLContext | None) -> None:
+        self._conversations = conversations
+        self._tls = tls
+        self._lines: Pool[Connection] = Pool(_MOST_CONNECTIONS)
+        self._webs: Pool[WebConnection] = Pool(_MOST_CONNECTIONS)
+
+    def close(self) -> None:
+        """Close all connections; later steps open new ones."""
+        self._lines.close()
+        self._webs.close()
+
+    def run(self, conversation: Conversation[T]) -> T:
+        """Take a conversation's steps until it is over."""
+        try:
+            step = next(conversation)
+            while True:
+                try:
+                    came = self._take(step)
+                except GaplessError as error:
+                    step = conversation.throw(error)
+                else:
+                    step = conversation.send(came)
+        except StopIteration as end:
+            found: T = end.value
+            return found
+        finally:
+            conversation.close()
+
+    def _take(self, step: Step) -> Reply | WebReply | None:
+        match step:
+            case Ask():
+                return self._ask(step)
+            case Fetch():
+                return self._fetch(step)
+            case Pause(seconds):
+                time.sleep(seconds)
+                return None
+
+    def _ask(self, step: Ask) -> Reply:
+        connection = self._lines.take(step.timeout)
+        usable = False
+        try:
+            if connection is None:
+                connection = self._open()
+            reply = connection.ask(step)
+            usable = True
+            return reply
+        finally:
+            self._lines.give(connection if usable else None)
+
+    def _fetch(self, step: Fetch) -> WebReply:
+        connection = self._webs.take(step.timeout)
+        usable = False
+        try:
+            address = WebAddress.of(step.base)
+            if connection is None or connection.address != address:
+                connection = self._open_web(address)
+            reply = connection.fetch(step)
+            usable = connection.reusable
+            return reply
+        finally:
+            if connection is not None and not usable:
+                connection.close()
+            self._webs.give(connection if usable else None)
+
+    def _open(self) -> Connection:
+        where = self._conversations.endpoint
+        timeout = self._conversations.patience.connect_timeout
+        sock = open_socket(where.host, where.port, timeout, self._trust(where.tls))
+        return Connection(sock, where.name, self._conversations.patience.timeout)
+
+    def _open_web(self, address: WebAddress) -> WebConnection:
+        timeout = self._conversations.patience.connect_timeout
+        sock = open_socket(address.host, address.port, timeout, self._trust(address.tls))
+        return WebConnection(sock, address)
+
+    def _trust(self, encrypted: bool) -> ssl.SSLContext | None:
+        if not encrypted:
+            return None
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls

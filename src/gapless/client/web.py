@@ -1,0 +1,153 @@
+"""One HTTP connection to a hub as bytes: requests out, answers in; it opens no socket."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import httptools
+import msgspec
+
+from gapless.client.failures import UnexpectedAnswer, error_of
+from gapless.errors import GaplessError, InvalidQuery
+
+_NEXT = re.compile(r'<([^<>]*)>\s*;\s*rel="?next"?')
+# A target in a request line may hold none of these.
+_UNSAFE = re.compile(r"[\x00-\x20\x7f]|[^\x00-\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class WebReply:
+    """What a route answered: `headers` by their names in small letters."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def next(self) -> str | None:
+        """The path of the next page, where there is one."""
+        match = _NEXT.search(self.headers.get("link", ""))
+        return match[1] if match else None
+
+    def json(self) -> Any:
+        """Return the body, decoded; raise what it says is wrong."""
+        if self.status >= 400:
+            raise self.failure()
+        if not self.body:
+            return None
+        try:
+            return msgspec.json.decode(self.body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UnexpectedAnswer("what answers over HTTP is no gapless hub") from error
+
+    def failure(self) -> GaplessError:
+        """Return the error that a problem document stands for."""
+        try:
+            problem = msgspec.json.decode(self.body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            problem = None
+        if not isinstance(problem, dict) or "code" not in problem:
+            return UnexpectedAnswer(
+                f"what answers over HTTP is no gapless hub (HTTP {self.status})"
+            )
+        return error_of(problem)
+
+
+class WebAddress(NamedTuple):
+    """Where a hub speaks HTTP, taken apart.
+
+    `authority` is what requests name as `Host`, `path` what comes before each of their own, for a
+    hub behind a proxy.
+    """
+
+    base: str
+    host: str
+    port: int
+    tls: bool
+    authority: str
+    path: str
+
+    @classmethod
+    def of(cls, base: str) -> WebAddress:
+        """Take a base address apart, which is one already."""
+        parts = urlsplit(base)
+        tls = parts.scheme == "https"
+        port = parts.port or (443 if tls else 80)
+        return cls(base, parts.hostname or "", port, tls, parts.netloc, parts.path)
+
+
+class WebExchange:
+    """Writes requests and reads their answers, one after the other."""
+
+    def __init__(self, address: WebAddress) -> None:
+        self._address = address
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: dict[str, str] = {}
+        self._body: list[bytes] = []
+        self._reply: WebReply | None = None
+        self._keep = True
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may be sent on the connection."""
+        return self._keep
+
+    def request(
+        self, method: str, target: str, token: str | None, accept: str, body: Any = None
+    ) -> bytes:
+        """Return the bytes of a request; `body` is sent as JSON."""
+        if _UNSAFE.search(target):
+            raise InvalidQuery(f"{target!r} is no path: percent-encode what is no plain character")
+        headers = [
+            f"{method} {self._address.path}{target} HTTP/1.1",
+            f"host: {self._address.authority}",
+            f"accept: {accept}",
+        ]
+        if token is not None:
+            if _UNSAFE.search(token):
+                raise InvalidQuery("the token holds characters that no token has")
+            headers.append(f"authorization: Bearer {token}")
+        content = b""
+        if body is not None:
+            content = msgspec.json.encode(body)
+            headers.append("content-type: application/json")
+        if body is not None or method not in ("GET", "HEAD"):
+            headers.append(f"content-length: {len(content)}")
+        return "\r\n".join([*headers, "", ""]).encode("ascii") + content
+
+    def feed(self, chunk: bytes) -> WebReply | None:
+        """Return the answer once it is complete; raise `UnexpectedAnswer` for what is no HTTP."""
+        try:
+            self._parser.feed_data(chunk)
+        except httptools.HttpParserError as error:
+            raise UnexpectedAnswer(
+                f"what answers at {self._address.base} does not speak HTTP: {error}"
+            ) from error
+        reply, self._reply = self._reply, None
+        return reply
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        """Begin an answer."""
+        self._headers = {}
+        self._body = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """Keep the answer; one of the kind 1xx is followed by the real one."""
+        status = self._parser.get_status_code()
+        if status >= 200:
+            self._reply = WebReply(status, self._headers, b"".join(self._body))
+            self._keep = self._parser.should_keep_alive()

@@ -8,8 +8,8 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -17,6 +17,7 @@ import structlog
 from cyclopts import App, Parameter
 
 from gapless import __version__
+from gapless.cli.hangup import heeding_hangups
 from gapless.cli.settings import NO_FLAGS, SettingFlags
 from gapless.config import Origins, Settings, refuse_exposure
 from gapless.errors import ConfigError, GaplessError
@@ -68,7 +69,7 @@ def register(app: App) -> None:
 
 
 def serve(flags: SettingFlags = NO_FLAGS) -> None:
-    """Run a hub until SIGTERM or Ctrl-C.
+    """Run a hub until SIGTERM or Ctrl-C; SIGHUP reads the certificate again.
 
     Settings come from defaults, the settings file, the environment (`GAPLESS_…`) and these
     flags, the later winning; "gapless config show" lists them all. Logs go to stderr, and so
@@ -135,6 +136,7 @@ async def serve_until(stop: asyncio.Event, settings: Settings, running_hub: Open
     Raises a `GaplessError` of one sentence if it cannot start.
     """
     async with AsyncExitStack() as stack:
+        hangups = stack.enter_context(heeding_hangups(stop))
         from gapless.app import CannotListen
 
         try:
@@ -155,8 +157,8 @@ async def serve_until(stop: asyncio.Event, settings: Settings, running_hub: Open
             flush=True,
         )
         _tell_of_setup(hub)
-        with _reloading(hub.certificate):
-            await stop.wait()
+        hangups.started(hub.certificate)
+        await stop.wait()
 
 
 def _tell_of_setup(hub: RunningHub) -> None:
@@ -175,31 +177,6 @@ def _tell_of_setup(hub: RunningHub) -> None:
     )
     # As it is: in the log's own form it could not be clicked, and its key would be masked.
     print(hub.setup_url, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _reloading(certificate: Certificate | None) -> Iterator[None]:
-    """Read the certificate again at each SIGHUP; a hub without one ends by it, as programs do."""
-    if certificate is None:
-        yield
-        return
-
-    def read() -> None:
-        try:
-            certificate.reload()
-        except ConfigError as error:
-            _log.error(
-                "the certificate could not be read again; the old one stays", error=error.message
-            )
-        else:
-            _log.info("the certificate was read again")
-
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, read)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
 
 
 def _cannot_listen(failed: CannotListen) -> GaplessError:

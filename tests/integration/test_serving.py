@@ -1,0 +1,72 @@
+"""`gapless serve` as a process: what it says, and what signals do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from structlog.testing import capture_logs
+
+from gapless.cli.hangup import Hangups
+from gapless.servers.tls import Certificate
+from support.certificates import certificate
+from support.commands import environment, hub
+from support.wire import PATIENCE_S, connect
+
+
+async def test_sighup_does_not_end_a_hub_without_a_certificate(tmp_path: Path) -> None:
+    """It says that there is nothing to read again, however often it is sent, and goes on."""
+    async with hub(tmp_path / "hub.db") as running:
+        for _ in range(2):
+            running.process.send_signal(signal.SIGHUP)
+            assert "nothing to read again" in await running.hear()
+        async with await connect(running.port) as wire:
+            assert (await wire.ask({"type": "ProviderList"}))["ok"]
+
+
+def test_sighup_while_a_hub_starts_is_not_lost(tmp_path: Path) -> None:
+    """The certificate that was replaced meanwhile is read when the hub is there, once."""
+    cert, key = certificate(tmp_path, "first")
+    used = Certificate(cert, key)
+    for new, old in zip(certificate(tmp_path, "second"), (cert, key), strict=True):
+        shutil.copy(new, old)
+    stop = asyncio.Event()
+    hangups = Hangups(stop)
+    with capture_logs() as logs:
+        hangups.heed()
+        hangups.heed()
+        assert logs == []
+        hangups.started(used)
+    assert [one["event"] for one in logs] == ["the certificate was read again"]
+    assert not stop.is_set()
+
+
+async def test_a_hub_whose_terminal_is_closed_stops_in_order(tmp_path: Path) -> None:
+    """Nobody could read its log any more, and writing to it would fail."""
+    outer, inner = os.openpty()
+    database = tmp_path / "hub.db"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gapless", "serve", "--db", str(database)),
+        *("--tcp", "127.0.0.1:0", "--http", "off"),
+        stdin=subprocess.DEVNULL,
+        stderr=inner,
+        env=environment(),
+    )
+    os.close(inner)
+
+    def hear() -> None:
+        said = b""
+        while b" ready tcp=" not in said:
+            said += os.read(outer, 1_000)
+
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.to_thread(hear)
+        os.close(outer)
+        process.send_signal(signal.SIGHUP)
+        assert await process.wait() == 0
+    assert not database.with_name("hub.db.sock").exists()

@@ -91,6 +91,11 @@ class RunningHub:
         return _written(self.host, self.port)
 
     @property
+    def administered(self) -> bool:
+        """Whether there is an administrator, or nobody needs one."""
+        return not self.authority.enabled or self.authority.users.administered
+
+    @property
     def setup_url(self) -> str | None:
         """Where the first user is made; `None`: there has been one, or HTTP is off."""
         if self.setup_key is None or self.http is None:

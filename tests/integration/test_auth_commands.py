@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import pty
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -108,6 +110,34 @@ async def test_users_and_tokens_without_a_hub(tmp_path: Path) -> None:
             assert (await client.post("/v1/auth/login", json=body)).status_code == 200
 
 
+async def test_the_first_user_is_an_administrator(tmp_path: Path) -> None:
+    """Beside a hub and without one: with any other, setup would be over and nobody administer."""
+    database = tmp_path / "hub.db"
+    adding = ("users", "add", ANN, "--password-stdin", *of(database))
+    async with hub(database, "--auth") as running:
+        refused = await gapless(*adding, stdin=f"{PASSWORD}\n")
+        assert refused.code != 0
+        assert "first user has to be an administrator" in refused.err
+        assert "--role admin" in refused.err
+        async with httpx.AsyncClient() as client:
+            assert running.setup is not None
+            assert (await client.get(running.setup)).status_code == 200
+    for role in ("read", "fetch"):
+        refused = await gapless(*adding, "--role", role, stdin=f"{PASSWORD}\n")
+        assert "first user has to be an administrator" in refused.err
+    assert (await gapless(*adding, "--role", "admin", stdin=f"{PASSWORD}\n")).code == 0
+    async with hub(database, "--auth") as running:
+        assert running.setup is None
+    assert not any("no user is an administrator" in one for one in running.said)
+    # What an older version allowed.
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE users SET role = 'fetch'")
+    async with hub(database, "--auth") as running:
+        pass
+    assert any("gapless users role EMAIL admin" in one for one in running.said)
+    assert (await gapless("users", "role", ANN, "admin", *of(database))).code == 0
+
+
 async def test_users_and_tokens_beside_a_hub(tmp_path: Path) -> None:
     """Each change counts there from the next request on, on a connection that is open too."""
     database = tmp_path / "hub.db"
@@ -173,7 +203,8 @@ async def test_users_and_tokens_beside_a_hub(tmp_path: Path) -> None:
 async def test_a_password_is_asked_for_at_the_terminal(tmp_path: Path) -> None:
     """Twice, and never shown; without a terminal one is told how to give it."""
     database = tmp_path / "hub.db"
-    command = [sys.executable, "-m", "gapless", "users", "add", ANN, *of(database)]
+    command = [sys.executable, "-m", "gapless", "users", "add", ANN, "--role", "admin"]
+    command += of(database)
     done = await gapless("users", "add", ANN, *of(database))
     assert done.code == Exit.USAGE
     assert "--password-stdin" in done.err
@@ -201,5 +232,5 @@ async def test_a_password_is_asked_for_at_the_terminal(tmp_path: Path) -> None:
     assert "not the same" in shown
     code, shown = await asyncio.to_thread(typed, PASSWORD, PASSWORD)
     assert code == 0, shown
-    assert "added ann@example.com, role fetch" in shown
+    assert "added ann@example.com, role admin" in shown
     assert PASSWORD not in shown

@@ -540,6 +540,7 @@ class Open:
     http: str | None = None
     setup_key: str | None = None
     setup_url: str | None = None
+    administered: bool = True
     certificate: Certificate | None = None
 
 

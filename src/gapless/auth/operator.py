@@ -116,6 +116,7 @@ async def perform(authority: Authority, order: Order, actor: str) -> Json:
     users, tokens = authority.users, authority.tokens
     match order:
         case AddUser(email, password, role):
+            users.check_first(role)
             return _user(await users.add(email, password, role, actor))
         case ListUsers():
             return {"users": [_user(account) for account in users.all()]}

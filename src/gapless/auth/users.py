@@ -38,6 +38,11 @@ class Users:
         """Return all users by their addresses."""
         return self._directory.accounts()
 
+    @property
+    def administered(self) -> bool:
+        """Whether there is an administrator."""
+        return any(map(_administers, self._directory.accounts()))
+
     def get(self, email: str) -> Account:
         """Return a user; raise `NotFound`."""
         account = self._directory.account(checked_email(email))
@@ -56,6 +61,17 @@ class Users:
             with self._audit.deed(actor, "user added", email, role=role) as deed:
                 user, _ = await self._store.add_user(email, role, hashed, deed)
             return self._directory.add(user)
+
+    def check_first(self, role: str) -> None:
+        """Raise `Conflict` for a first user of a role that leaves nobody to let others in.
+
+        Setup by the printed address is over with any user.
+        """
+        if role != _ADMIN and not self._directory.accounts():
+            raise Conflict(
+                "the first user has to be an administrator, who lets the others in: "
+                f"--role {_ADMIN}"
+            )
 
     async def set_role(self, email: str, role: str, actor: str) -> Account:
         """Change a role; tokens stay, and are good for no more than the new one reaches."""

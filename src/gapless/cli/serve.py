@@ -54,6 +54,11 @@ class RunningHub(Protocol):
         ...
 
     @property
+    def administered(self) -> bool:
+        """Whether there is an administrator, or nobody needs one."""
+        ...
+
+    @property
     def certificate(self) -> Certificate | None:
         """What both doors show who they are by; `None`: they speak plainly."""
         ...
@@ -162,8 +167,16 @@ async def serve_until(stop: asyncio.Event, settings: Settings, running_hub: Open
 
 
 def _tell_of_setup(hub: RunningHub) -> None:
-    """Say how the first user is made, where there is none; the address has a line of its own."""
+    """Say how the first user is made, where there is none; the address has a line of its own.
+
+    Users without an administrator can only be left by an older version, or by hand.
+    """
     if hub.setup_key is None:
+        if not hub.administered:
+            _log.warning(
+                "authentication is on and no user is an administrator; make one with: "
+                "gapless users role EMAIL admin"
+            )
         return
     if hub.setup_url is None:
         _log.warning(

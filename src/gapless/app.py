@@ -199,7 +199,7 @@ async def running_hub(
                 "passwords and tokens go over the network as they are; give --tls-cert and "
                 "--tls-key, or let a proxy of yours speak TLS"
             )
-        _log.info("open", tcp=f"{host}:{port}", http=desk.http, database=str(path))
+        _log.info("open", tcp=f"{host}:{port}", http=desk.http or "off", database=str(path))
         yield RunningHub(
             hub,
             plugins,
@@ -211,7 +211,6 @@ async def running_hub(
             setup_key if settings.auth else None,
             certificate,
         )
-        _log.info("stopping")
 
 
 def _http_door(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import pty
+import re
 import sqlite3
 import sys
 from contextlib import closing
@@ -39,6 +41,8 @@ async def test_setup_by_the_address_that_is_printed(tmp_path: Path) -> None:
         assert any("authentication is on and there are no users" in one for one in running.said)
         assert running.setup is not None
         assert running.setup.startswith(f"{running.http}/setup?key=")
+        logged = [json.loads(one) for one in running.said if one.startswith("{")]
+        assert [one["setup_url"] for one in logged if "setup_url" in one] == [running.setup]
         async with httpx.AsyncClient() as client:
             page = await client.get(running.setup)
             assert page.status_code == 200
@@ -164,6 +168,8 @@ async def test_users_and_tokens_beside_a_hub(tmp_path: Path) -> None:
             assert (await wire.ask({"type": "ProviderList"}))["ok"]
             done = await gapless("users", "role", "bob@example.com", "read", *of(database))
             assert done.out == "bob@example.com has the role read\n"
+            done = await gapless("users", "role", "bob@example.com", "read", *of(database))
+            assert (done.code, done.out) == (0, "bob@example.com has the role read already\n")
             line = {"type": "Line", "payload": {"line": QUESTION}}
             assert (await wire.ask(line))["error"]["code"] == "forbidden"
             listed = await gapless("tokens", "list", *of(database), "-o", "json")
@@ -195,9 +201,29 @@ async def test_users_and_tokens_beside_a_hub(tmp_path: Path) -> None:
             "user removed",
         ]
         assert all("operator" in line for line in lines[1:])
+        assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ", line) for line in lines[1:])
         table = (await gapless("users", "list", *of(database))).out
         assert "ann@example.com" in table
         assert "bob" not in table
+
+
+async def test_the_audit_log_tells_code_by_the_beginning_of_its_sum(tmp_path: Path) -> None:
+    """A line of a table has no room for all of it; JSON has it whole."""
+    database = tmp_path / "hub.db"
+    file = tmp_path / "nothing.py"
+    file.write_text(
+        "class Provider:\n    def name(self): return 'nothing'\n"
+        "    def fetch_entities(self, request): return []\n"
+    )
+    async with hub(database, "--base", str(tmp_path)) as running, httpx.AsyncClient() as client:
+        loaded = await client.post(f"{running.http}/plugins/load", json={"file": file.name})
+        assert loaded.status_code == 200, loaded.text
+    whole = hashlib.sha256(file.read_bytes()).hexdigest()
+    (told,) = json.loads((await gapless("audit", "-o", "json", *of(database))).out)
+    assert told["details"]["sha256"] == whole
+    table = (await gapless("audit", *of(database))).out
+    assert f"sha256={whole[:12]}\n" in table.replace(" \n", "\n")
+    assert whole[:13] not in table
 
 
 async def test_a_password_is_asked_for_at_the_terminal(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +19,15 @@ from gapless.servers.tls import Certificate
 from support.certificates import certificate
 from support.commands import environment, hub
 from support.wire import PATIENCE_S, connect
+
+
+async def test_a_start_and_a_stop_are_told(tmp_path: Path) -> None:
+    """HTTP that is off is said to be off, and a stop is told once, with its signal."""
+    async with hub(tmp_path / "hub.db", "--http", "off", GAPLESS_LOG__FORMAT="json") as running:
+        pass
+    logged = [json.loads(line) for line in running.said if line.startswith("{")]
+    assert [one["http"] for one in logged if one["event"] == "open"] == ["off"]
+    assert [one["signal"] for one in logged if one["event"] == "stopping"] == ["SIGTERM"]
 
 
 async def test_sighup_does_not_end_a_hub_without_a_certificate(tmp_path: Path) -> None:
@@ -61,7 +72,8 @@ async def test_a_hub_whose_terminal_is_closed_stops_in_order(tmp_path: Path) -> 
 
     def hear() -> None:
         said = b""
-        while b" ready tcp=" not in said:
+        # To the end of the line: closed before, writing the rest of it would fail.
+        while not re.search(rb" ready tcp=.*\n", said):
             said += os.read(outer, 1_000)
 
     async with asyncio.timeout(PATIENCE_S):

@@ -127,7 +127,8 @@ async def perform(authority: Authority, order: Order, actor: str) -> Json:
         case SetPassword(email, password):
             return _user(await users.set_password(email, password, actor))
         case SetRole(email, role):
-            return _user(await users.set_role(email, role, actor))
+            before = users.get(email).user.role
+            return {**_user(await users.set_role(email, role, actor)), "before": before}
         case CreateToken(email, name, scopes, days):
             made = await tokens.create(users.get(email), name, scopes, days, actor)
             return {"token": made.text, **_token(made.grant)}

@@ -74,10 +74,15 @@ class Users:
             )
 
     async def set_role(self, email: str, role: str, actor: str) -> Account:
-        """Change a role; tokens stay, and are good for no more than the new one reaches."""
+        """Change a role; tokens stay, and are good for no more than the new one reaches.
+
+        One that the user has already is no change, and the audit log has none.
+        """
         role = checked_role(role)
         async with self._changing:
             account = self.get(email)
+            if role == account.user.role:
+                return account
             if role != _ADMIN:
                 self._refuse_last(account, "keeps the role")
             user = account.user

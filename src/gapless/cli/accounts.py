@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
@@ -28,6 +29,8 @@ FromStdin = Annotated[bool, Parameter(negative=())]
 Role = Literal["read", "fetch", "admin"]
 _MAKES: Final = "users.add"
 _PIPED_WIDTH: Final = 1_000
+_SHA256: Final = re.compile("[0-9a-f]{64}")
+_SHA_DIGITS: Final = 12
 
 
 def register(app: App) -> None:
@@ -142,7 +145,8 @@ def role(email: str, role: Role, /, *, flags: DatabaseFlags = DEFAULT_DATABASE) 
         `read`: what is held; `fetch`: what is not, too; `admin`: everything, code included.
     """
     user = _do(flags, "users.role", email=email, role=role)
-    print(printable(f"{user['email']} has the role {user['role']}"))
+    already = " already" if user["before"] == user["role"] else ""
+    print(printable(f"{user['email']} has the role {user['role']}{already}"))
 
 
 def create(
@@ -254,11 +258,11 @@ def audit(
     else:
         rows = [
             (
-                _minute(one["at"]),
+                _second(one["at"]),
                 one["actor"],
                 one["action"],
                 one["target"],
-                " ".join(f"{name}={value}" for name, value in one["details"].items()),
+                " ".join(f"{name}={_short(value)}" for name, value in one["details"].items()),
             )
             for one in found
         ]
@@ -315,6 +319,15 @@ def _new_password(stdin: bool) -> str:
 
 def _minute(instant: str | None) -> str:
     return "never" if instant is None else f"{instant[:10]} {instant[11:16]}"
+
+
+def _second(instant: str) -> str:
+    return f"{instant[:10]} {instant[11:19]}"
+
+
+def _short(value: str) -> str:
+    """Return the beginning of a SHA-256, which tells one file from another; JSON has it whole."""
+    return value[:_SHA_DIGITS] if _SHA256.fullmatch(value) else value
 
 
 def _print_json(found: Sequence[Mapping[str, Any]]) -> None:

@@ -13,15 +13,18 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
+import msgspec
 import structlog
 from cyclopts import App, Parameter
 
 from gapless import __version__
 from gapless.cli.hangup import heeding_hangups
 from gapless.cli.settings import NO_FLAGS, SettingFlags
+from gapless.clock import SystemClock
 from gapless.config import Origins, Settings, refuse_exposure
 from gapless.errors import ConfigError, GaplessError
 from gapless.observability import configure_logging, masked
+from gapless.protocol.times import format_instant
 
 if TYPE_CHECKING:
     from gapless.app import CannotListen
@@ -161,12 +164,12 @@ async def serve_until(stop: asyncio.Event, settings: Settings, running_hub: Open
             file=sys.stderr,
             flush=True,
         )
-        _tell_of_setup(hub)
+        _tell_of_setup(hub, settings.log.format)
         hangups.started(hub.certificate)
         await stop.wait()
 
 
-def _tell_of_setup(hub: RunningHub) -> None:
+def _tell_of_setup(hub: RunningHub, log_format: str) -> None:
     """Say how the first user is made, where there is none; the address has a line of its own.
 
     Users without an administrator can only be left by an older version, or by hand.
@@ -188,7 +191,15 @@ def _tell_of_setup(hub: RunningHub) -> None:
         "authentication is on and there are no users; open this address once to make the first, "
         "an administrator"
     )
-    # As it is: in the log's own form it could not be clicked, and its key would be masked.
+    # Past the log, which makes no exception from masking such a key, not even for this one.
+    if log_format == "json":
+        told = {
+            "setup_url": hub.setup_url,
+            "event": "the address at which the first user is made",
+            "level": "warning",
+            "timestamp": format_instant(SystemClock().now_ms()),
+        }
+        print(msgspec.json.encode(told).decode(), file=sys.stderr)
     print(hub.setup_url, file=sys.stderr, flush=True)
 
 

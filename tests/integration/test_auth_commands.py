@@ -114,6 +114,25 @@ async def test_users_and_tokens_without_a_hub(tmp_path: Path) -> None:
             assert (await client.post("/v1/auth/login", json=body)).status_code == 200
 
 
+async def test_a_first_user_on_a_machine_that_has_had_no_hub(tmp_path: Path) -> None:
+    """The data directory is made as a hub would make it, which is said; another folder is not."""
+    data = tmp_path / "data"
+    here = {"XDG_DATA_HOME": str(data), "stdin": f"{PASSWORD}\n"}
+    adding = ("users", "add", ANN, "--role", "admin", "--password-stdin")
+    added = await gapless(*adding, **here)
+    assert (added.code, added.out) == (0, "added ann@example.com, role admin\n")
+    database = data / "gapless" / "gapless.db"
+    assert added.err == f"made a new database {database}\n"
+    assert database.parent.stat().st_mode & 0o777 == 0o700
+    again = await gapless("users", "list", **here)
+    assert (again.code, again.err) == (0, "")
+    for db in (str(tmp_path / "none" / "hub.db"), f"sqlite://{tmp_path}/none/hub.db"):
+        missing = await gapless(*adding, "--db", db, **here)
+        assert missing.code == Exit.CONFIG
+        assert f"there is no folder {tmp_path / 'none'}" in missing.err
+    assert not (tmp_path / "none").exists()
+
+
 async def test_the_first_user_is_an_administrator(tmp_path: Path) -> None:
     """Beside a hub and without one: with any other, setup would be over and nobody administer."""
     database = tmp_path / "hub.db"

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,16 @@ async def test_a_start_and_a_stop_are_told(tmp_path: Path) -> None:
     logged = [json.loads(line) for line in running.said if line.startswith("{")]
     assert [one["http"] for one in logged if one["event"] == "open"] == ["off"]
     assert [one["signal"] for one in logged if one["event"] == "stopping"] == ["SIGTERM"]
+
+
+async def test_how_to_add_a_first_user_names_the_database(tmp_path: Path) -> None:
+    """Where there is no address to open, the command is told as it is to be typed."""
+    database = tmp_path / "some where.db"
+    async with hub(database, "--auth", "--http", "off") as running:
+        pass
+    (told,) = (line for line in running.said if "there are no users" in line)
+    said = shlex.split(told.partition("add one with: ")[2])
+    assert said == [*["gapless", "users", "add", "EMAIL", "--role", "admin", "--db"], str(database)]
 
 
 async def test_sighup_does_not_end_a_hub_without_a_certificate(tmp_path: Path) -> None:

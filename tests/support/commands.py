@@ -64,7 +64,8 @@ async def hub(database: Path, *flags: str, **variables: str) -> AsyncIterator[Hu
         async with asyncio.timeout(PATIENCE_S):
             while not running.tcp:
                 await _hear(running)
-            if "--auth" in flags and not await asyncio.to_thread(_has_users, database):
+            addressed = "--auth" in flags and "off" not in flags
+            if addressed and not await asyncio.to_thread(_has_users, database):
                 while running.setup is None:
                     await _hear(running)
         yield running

@@ -292,7 +292,9 @@ def _do(flags: DatabaseFlags, type: str, **told: Any) -> dict[str, Any]:
             await authority.close()
 
     # A hub may be given its first user before it is started for the first time.
-    make = type == _MAKES and path.parent.is_dir()
+    make = type == _MAKES
+    if make:
+        flags.prepare_folder()
     block_records = flags.load().cache.block_records
     return write(path, f"gapless {type.replace('.', ' ')}", block_records, work, make=make)
 

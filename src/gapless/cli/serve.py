@@ -10,7 +10,6 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 import msgspec
@@ -18,10 +17,11 @@ import structlog
 from cyclopts import App, Parameter
 
 from gapless import __version__
+from gapless.cli.database import of_database, prepare_folder
 from gapless.cli.hangup import heeding_hangups
 from gapless.cli.settings import NO_FLAGS, SettingFlags
 from gapless.clock import SystemClock
-from gapless.config import Origins, Settings, refuse_exposure
+from gapless.config import Settings, refuse_exposure
 from gapless.errors import ConfigError, GaplessError
 from gapless.observability import configure_logging, masked
 from gapless.protocol.times import format_instant
@@ -105,23 +105,6 @@ def shell_to_come(*_: Annotated[str, Parameter(show=False, allow_leading_hyphen=
     )
 
 
-def prepare_folder(settings: Settings, origins: Origins) -> None:
-    """Make the default database's folder; elsewhere a missing folder may be a slip of the hand."""
-    if "://" in settings.db:
-        return
-    folder = Path(settings.db).parent
-    if origins["db"].kind == "default":
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"the folder {folder} for the database cannot be made ({error.strerror}); "
-                "choose another place with --db"
-            ) from error
-    elif not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder} for the database; make it, or change --db")
-
-
 async def serve_until_signal(settings: Settings, running_hub: Opener) -> None:
     """Run a hub until SIGTERM or SIGINT; a second signal ends the process at once."""
     loop = asyncio.get_running_loop()
@@ -164,12 +147,12 @@ async def serve_until(stop: asyncio.Event, settings: Settings, running_hub: Open
             file=sys.stderr,
             flush=True,
         )
-        _tell_of_setup(hub, settings.log.format)
+        _tell_of_setup(hub, settings)
         hangups.started(hub.certificate)
         await stop.wait()
 
 
-def _tell_of_setup(hub: RunningHub, log_format: str) -> None:
+def _tell_of_setup(hub: RunningHub, settings: Settings) -> None:
     """Say how the first user is made, where there is none; the address has a line of its own.
 
     Users without an administrator can only be left by an older version, or by hand.
@@ -178,13 +161,13 @@ def _tell_of_setup(hub: RunningHub, log_format: str) -> None:
         if not hub.administered:
             _log.warning(
                 "authentication is on and no user is an administrator; make one with: "
-                "gapless users role EMAIL admin"
+                f"gapless users role EMAIL admin{of_database(settings.db)}"
             )
         return
     if hub.setup_url is None:
         _log.warning(
             "authentication is on and there are no users; add one with: "
-            "gapless users add EMAIL --role admin"
+            f"gapless users add EMAIL --role admin{of_database(settings.db)}"
         )
         return
     _log.warning(
@@ -192,7 +175,7 @@ def _tell_of_setup(hub: RunningHub, log_format: str) -> None:
         "an administrator"
     )
     # Past the log, which makes no exception from masking such a key, not even for this one.
-    if log_format == "json":
+    if settings.log.format == "json":
         told = {
             "setup_url": hub.setup_url,
             "event": "the address at which the first user is made",

@@ -101,6 +101,15 @@ async def test_users_and_tokens_without_a_hub(tmp_path: Path) -> None:
         reading = await ask(running.tcp, token.out.strip())
         assert reading.code == Exit.DENIED
         assert "scope fetch" in reading.err
+        # A part of it is.
+        fetching = await gapless("tokens", "create", "fetching", *of(database))
+        assert (await ask(running.tcp, fetching.out.strip())).code == 0
+        more = QUESTION.replace("2010-02-01", "2010-03-01")
+        strictly = ("query", more, "--tcp", running.tcp, "--strict")
+        refused = await gapless(*strictly, GAPLESS_TOKEN=token.out.strip())
+        assert (refused.code, refused.out) == (Exit.DENIED, "")
+        assert "would be partial" in refused.err
+        assert "scope fetch" in refused.err
     done = await gapless("users", "passwd", ANN, "--password-stdin", *of(database), stdin="short\n")
     assert done.code == Exit.USAGE
     done = await gapless(
@@ -139,7 +148,7 @@ async def test_the_first_user_is_an_administrator(tmp_path: Path) -> None:
     adding = ("users", "add", ANN, "--password-stdin", *of(database))
     async with hub(database, "--auth") as running:
         refused = await gapless(*adding, stdin=f"{PASSWORD}\n")
-        assert refused.code != 0
+        assert refused.code == Exit.FAILURE
         assert "first user has to be an administrator" in refused.err
         assert "--role admin" in refused.err
         async with httpx.AsyncClient() as client:
@@ -147,6 +156,7 @@ async def test_the_first_user_is_an_administrator(tmp_path: Path) -> None:
             assert (await client.get(running.setup)).status_code == 200
     for role in ("read", "fetch"):
         refused = await gapless(*adding, "--role", role, stdin=f"{PASSWORD}\n")
+        assert refused.code == Exit.FAILURE
         assert "first user has to be an administrator" in refused.err
     assert (await gapless(*adding, "--role", "admin", stdin=f"{PASSWORD}\n")).code == 0
     async with hub(database, "--auth") as running:
@@ -198,10 +208,10 @@ async def test_users_and_tokens_beside_a_hub(tmp_path: Path) -> None:
             assert revoked.code == 0
             assert (await wire.ask({"type": "ProviderList"}))["error"]["code"] == "unauthorized"
         for arguments, code, says in (
-            (("users", "add", ANN, "--password-stdin"), Exit.USAGE, "already"),
+            (("users", "add", ANN, "--password-stdin"), Exit.FAILURE, "already"),
             (("users", "add", "nobody", "--password-stdin"), Exit.USAGE, "no email address"),
             (("users", "remove", "x@example.com"), Exit.FAILURE, "there is no user"),
-            (("users", "remove", ANN), Exit.USAGE, "only administrator"),
+            (("users", "remove", ANN), Exit.FAILURE, "only administrator"),
             (("users", "role", ANN, "king"), Exit.USAGE, "king"),
             (("tokens", "revoke", "999"), Exit.FAILURE, "there is no token 999"),
             (("tokens", "create", "y", "--user", ANN, "--days", "0"), Exit.USAGE, "3,650 days"),

@@ -31,6 +31,7 @@ from gapless.client.connection import Unreachable, connect, error_of
 from gapless.config import Address, Settings
 from gapless.errors import (
     ConfigError,
+    Conflict,
     DatabaseInUse,
     Forbidden,
     GaplessError,
@@ -224,12 +225,14 @@ def test_config_show(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     [
         (UsageError("x"), 2),
         (InvalidQuery("x"), 2),
+        (Conflict("x"), 1),
         (Unreachable("x"), 69),
         (RateLimited("x"), 75),
         (Overloaded("x"), 75),
         (MissingToken("x"), 77),
         (Unauthorized("x"), 77),
         (Forbidden("x"), 77),
+        (ProviderError("x", reason="forbidden"), 77),
         (ConfigError("x"), 78),
         (DatabaseInUse("x"), 1),
         (UpstreamUnavailable("x"), 1),

@@ -149,6 +149,9 @@ async def test_the_first_user_is_an_administrator(tmp_path: Path) -> None:
     async with hub(database, "--auth") as running:
         refused = await gapless(*adding, stdin=f"{PASSWORD}\n")
         assert refused.code == Exit.FAILURE
+        nobody = await gapless("tokens", "create", "x", *of(database))
+        assert nobody.code == Exit.FAILURE
+        assert "add a user first: gapless users add EMAIL --role admin --db" in nobody.err
         assert "first user has to be an administrator" in refused.err
         assert "--role admin" in refused.err
         async with httpx.AsyncClient() as client:
@@ -213,8 +216,13 @@ async def test_users_and_tokens_beside_a_hub(tmp_path: Path) -> None:
             (("users", "remove", "x@example.com"), Exit.FAILURE, "there is no user"),
             (("users", "remove", ANN), Exit.FAILURE, "only administrator"),
             (("users", "role", ANN, "king"), Exit.USAGE, "king"),
-            (("tokens", "revoke", "999"), Exit.FAILURE, "there is no token 999"),
-            (("tokens", "create", "y", "--user", ANN, "--days", "0"), Exit.USAGE, "3,650 days"),
+            (("tokens", "revoke", "999"), Exit.FAILURE, "no token 999; see: gapless tokens list"),
+            (("tokens", "revoke", "x"), Exit.USAGE, "'x' is no number of a token; see: gapless"),
+            *(
+                (("tokens", "create", "y", "--user", ANN, "--days", days), Exit.USAGE, said)
+                for days in ("0", "nan", "99999999")
+                for said in ("more than 0 and up to 3,650 days",)
+            ),
             (("tokens", "create", "y", "--user", "q@example.com"), Exit.FAILURE, "no user"),
             (("audit", "--limit", "0"), Exit.USAGE, "--limit"),
         ):
@@ -256,20 +264,21 @@ async def test_the_audit_log_tells_code_by_the_beginning_of_its_sum(tmp_path: Pa
 
 
 async def test_a_password_is_asked_for_at_the_terminal(tmp_path: Path) -> None:
-    """Twice, and never shown; without a terminal one is told how to give it."""
+    """Twice, and never shown, where it can be used; else one is told before."""
     database = tmp_path / "hub.db"
     command = [sys.executable, "-m", "gapless", "users", "add", ANN, "--role", "admin"]
     command += of(database)
-    done = await gapless("users", "add", ANN, *of(database))
+    done = await gapless(*command[3:])
     assert done.code == Exit.USAGE
     assert "--password-stdin" in done.err
 
-    def typed(first: str, second: str) -> tuple[int, str]:
+    def typed(command: list[str], *answers: str) -> tuple[int, str]:
         child, terminal = pty.fork()
         if child == 0:
             os.execvpe(command[0], command, environment())
         shown = b""
-        for prompt, answer in ((b"Password: ", first), (b"again: ", second)):
+        prompts = (b"Password (12 characters or more): ", b"again: ")
+        for prompt, answer in zip(prompts, answers, strict=False):
             while not shown.endswith(prompt):
                 shown += os.read(terminal, 1_000)
             os.write(terminal, answer.encode() + b"\n")
@@ -282,10 +291,22 @@ async def test_a_password_is_asked_for_at_the_terminal(tmp_path: Path) -> None:
         os.close(terminal)
         return os.waitstatus_to_exitcode(status), shown.decode()
 
-    code, shown = await asyncio.to_thread(typed, PASSWORD, OTHER_PASSWORD)
+    code, shown = await asyncio.to_thread(typed, command, "short")
+    assert code == Exit.USAGE
+    assert "12 are the least" in shown
+    assert not database.exists()
+    code, shown = await asyncio.to_thread(typed, command, PASSWORD, OTHER_PASSWORD)
     assert code == Exit.USAGE
     assert "not the same" in shown
-    code, shown = await asyncio.to_thread(typed, PASSWORD, PASSWORD)
+    code, shown = await asyncio.to_thread(typed, command, PASSWORD, PASSWORD)
     assert code == 0, shown
     assert "added ann@example.com, role admin" in shown
     assert PASSWORD not in shown
+    code, shown = await asyncio.to_thread(typed, command)
+    assert (code, "already" in shown, "Password" in shown) == (Exit.FAILURE, True, False)
+    other = [*command[:3], "users", "passwd", "bob@example.com", *of(database)]
+    code, shown = await asyncio.to_thread(typed, other)
+    assert (code, "no user" in shown, "Password" in shown) == (Exit.FAILURE, True, False)
+    empty = await gapless("users", "passwd", ANN, "--password-stdin", *of(database))
+    assert empty.code == Exit.USAGE
+    assert "no password on stdin" in empty.err

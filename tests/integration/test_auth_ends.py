@@ -223,6 +223,8 @@ async def test_a_refresh_token_used_twice_is_an_alarm(tmp_path: Path) -> None:
         one = await person(opened.authority, "fetch")
         body = {"refresh_token": one.pair.refresh}
         await opened.send("POST", "/v1/auth/refresh", body)
+        wrong = await opened.send("POST", "/v1/auth/refresh", {"token": "x"}, status=400)
+        assert wrong["message"].endswith("unknown field `token`; there are: refresh_token")
         assert opened.logged("warning") == []
         await opened.send("POST", "/v1/auth/refresh", body, status=401)
         warned = [entry for entry in opened.logs if entry["log_level"] == "warning"]

@@ -160,6 +160,9 @@ def test_version(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["query", "providers", "-O", "a.xlsx"], Exit.USAGE, ".parquet; for another name give -o"),
         (["query", "providers", "-o", "xml"], Exit.USAGE, "parquet"),
         (["query", "providers", "--tcp", "nowhere"], Exit.USAGE, "HOST:PORT"),
+        (["query", "providers", "--tcp", "https://h:1"], Exit.USAGE, "tls://HOST:PORT where"),
+        (["serve", "--tcp", "tcp://127.0.0.1:0"], Exit.CONFIG, "leave out what ends in ://"),
+        (["serve", "--http", "http://127.0.0.1:0/"], Exit.CONFIG, "leave out what ends in ://"),
         (["query", "providers", "--timeout", "0"], Exit.USAGE, "--timeout"),
         (["serve", "--nope"], Exit.USAGE, "--nope"),
         (["serve", "--db"], Exit.USAGE, "--db"),
@@ -404,6 +407,7 @@ def test_address_of_the_hub() -> None:
     assert hub_address(None, {}) == (Address("127.0.0.1", 7000), False)
     assert hub_address(None, {"GAPLESS_URL": "tcp://h:1/"}) == (Address("h", 1), False)
     assert hub_address(None, {"GAPLESS_URL": "tls://h:1/"}) == (Address("h", 1), True)
+    assert hub_address("tls://g:2/", {}) == (Address("g", 2), True)
     assert hub_address("g:2", {"GAPLESS_URL": "tcp://h:1"}) == (Address("g", 2), False)
     with pytest.raises(ConfigError, match="speaks TCP"):
         hub_address(None, {"GAPLESS_URL": "http://h:1"})

@@ -62,16 +62,13 @@ class Users:
                 user, _ = await self._store.add_user(email, role, hashed, deed)
             return self._directory.add(user)
 
-    def check_first(self, role: str) -> None:
-        """Raise `Conflict` for a first user of a role that leaves nobody to let others in.
-
-        Setup by the printed address is over with any user.
-        """
-        if role != _ADMIN and not self._directory.accounts():
-            raise Conflict(
-                "the first user has to be an administrator, who lets the others in: "
-                f"--role {_ADMIN}"
-            )
+    def check_new(self, email: str, role: str) -> None:
+        """Raise why an operator cannot add such a user: `InvalidQuery`, or `Conflict`."""
+        email, role = checked_email(email), checked_role(role)
+        if self._directory.account(email) is not None:
+            raise Conflict(f"there is a user {email} already")
+        if not self._directory.accounts():
+            check_first(role)
 
     async def set_role(self, email: str, role: str, actor: str) -> Account:
         """Change a role; tokens stay, and are good for no more than the new one reaches.
@@ -148,6 +145,17 @@ def checked_email(email: str) -> str:
     if len(text) > _LONGEST_EMAIL or not _EMAIL.fullmatch(text) or not text.isprintable():
         raise InvalidQuery(f"{text[:60]!r} is no email address, such as ann@example.com")
     return text
+
+
+def check_first(role: str) -> None:
+    """Raise `Conflict` for a first user of a role that leaves nobody to let others in.
+
+    Setup by the printed address is over with any user.
+    """
+    if role != _ADMIN:
+        raise Conflict(
+            f"the first user has to be an administrator, who lets the others in: --role {_ADMIN}"
+        )
 
 
 def plain(email: str) -> str:

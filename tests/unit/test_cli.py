@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -134,6 +135,8 @@ def test_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     for word in ("serve", "--server", "query", "config", "version"):
         assert word in out
+    for code in Exit:
+        assert re.search(rf"\b{code.value}\s+\w", out), code
     assert err == ""
 
 
@@ -141,7 +144,11 @@ def test_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each command explains itself, with every option described."""
     assert main([*command.split(), "--help"]) == Exit.OK
-    assert f"Usage: gapless {command}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"Usage: gapless {command}" in out
+    if command == "serve":
+        for told in ("Default 127.0.0.1:7000", "Default 127.0.0.1:7070", "gapless users add"):
+            assert told in " ".join(re.sub(r"[│|]", "", out).split())
 
 
 @pytest.mark.parametrize("argv", [["version"], ["--version"], ["-V"]])
@@ -210,6 +217,7 @@ def test_config_show(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     shown = tomllib.loads(out)
     assert shown["tcp"] == "127.0.0.1:0"
     assert shown["limits"]["max_connections"] == 10_000
+    assert shown["tls_cert"] == shown["tls_key"] == shown["api"]["hosts"] == ""
     assert "# flag --tcp: " in out
     file = tmp_path / "kept.toml"
     file.write_text(out)

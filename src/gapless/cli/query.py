@@ -20,7 +20,7 @@ from gapless.errors import ConfigError, GaplessError
 from gapless.observability import masked, printable
 
 DEFAULT_TCP = "127.0.0.1:7000"
-_SCHEMES = ("tcp://", "tls://")
+SCHEMES = ("tcp://", "tls://")
 
 
 def register(app: App) -> None:
@@ -108,12 +108,12 @@ def hub_address(tcp: str | None, environ: Mapping[str, str]) -> tuple[Address, b
 
 def _address(text: str) -> tuple[Address, bool]:
     text = text.strip().rstrip("/")
-    if "://" in text and not text.startswith(_SCHEMES):
+    if "://" in text and not text.startswith(SCHEMES):
         raise ConfigError(
             f"{masked(printable(text))!r}: gapless query speaks TCP; give HOST:PORT of the hub's "
             "TCP port, or tls://HOST:PORT where the hub speaks TLS"
         )
-    plain, encrypted = _SCHEMES
+    plain, encrypted = SCHEMES
     address = parse_address(text.removeprefix(plain).removeprefix(encrypted))
     return address, text.startswith(encrypted)
 

@@ -77,12 +77,12 @@ def register(app: App) -> None:
 
 
 def serve(flags: SettingFlags = NO_FLAGS) -> None:
-    """Run a hub until SIGTERM or Ctrl-C; SIGHUP reads the certificate again.
+    """Run a hub until SIGTERM or Ctrl-C.
 
     Settings come from defaults, the settings file, the environment (`GAPLESS_…`) and these
     flags, the later winning; "gapless config show" lists them all. Logs go to stderr, and so
     does one line "gapless VERSION ready tcp=HOST:PORT http=URL db=PATH" as soon as requests are
-    taken.
+    taken. SIGHUP reads the certificate again.
     """
     settings, origins = flags.load()
     refuse_exposure(settings)

@@ -91,6 +91,11 @@ class RunningHub:
         return _written(self.host, self.port)
 
     @property
+    def administered(self) -> bool:
+        """Whether there is an administrator, or nobody needs one."""
+        return not self.authority.enabled or self.authority.users.administered
+
+    @property
     def setup_url(self) -> str | None:
         """Where the first user is made; `None`: there has been one, or HTTP is off."""
         if self.setup_key is None or self.http is None:
@@ -194,7 +199,7 @@ async def running_hub(
                 "passwords and tokens go over the network as they are; give --tls-cert and "
                 "--tls-key, or let a proxy of yours speak TLS"
             )
-        _log.info("open", tcp=f"{host}:{port}", http=desk.http, database=str(path))
+        _log.info("open", tcp=f"{host}:{port}", http=desk.http or "off", database=str(path))
         yield RunningHub(
             hub,
             plugins,
@@ -206,7 +211,6 @@ async def running_hub(
             setup_key if settings.auth else None,
             certificate,
         )
-        _log.info("stopping")
 
 
 def _http_door(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import pty
+import re
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -37,6 +41,8 @@ async def test_setup_by_the_address_that_is_printed(tmp_path: Path) -> None:
         assert any("authentication is on and there are no users" in one for one in running.said)
         assert running.setup is not None
         assert running.setup.startswith(f"{running.http}/setup?key=")
+        logged = [json.loads(one) for one in running.said if one.startswith("{")]
+        assert [one["setup_url"] for one in logged if "setup_url" in one] == [running.setup]
         async with httpx.AsyncClient() as client:
             page = await client.get(running.setup)
             assert page.status_code == 200
@@ -95,6 +101,15 @@ async def test_users_and_tokens_without_a_hub(tmp_path: Path) -> None:
         reading = await ask(running.tcp, token.out.strip())
         assert reading.code == Exit.DENIED
         assert "scope fetch" in reading.err
+        # A part of it is.
+        fetching = await gapless("tokens", "create", "fetching", *of(database))
+        assert (await ask(running.tcp, fetching.out.strip())).code == 0
+        more = QUESTION.replace("2010-02-01", "2010-03-01")
+        strictly = ("query", more, "--tcp", running.tcp, "--strict")
+        refused = await gapless(*strictly, GAPLESS_TOKEN=token.out.strip())
+        assert (refused.code, refused.out) == (Exit.DENIED, "")
+        assert "would be partial" in refused.err
+        assert "scope fetch" in refused.err
     done = await gapless("users", "passwd", ANN, "--password-stdin", *of(database), stdin="short\n")
     assert done.code == Exit.USAGE
     done = await gapless(
@@ -106,6 +121,57 @@ async def test_users_and_tokens_without_a_hub(tmp_path: Path) -> None:
         async with httpx.AsyncClient(base_url=running.http) as client:
             body = {"email": ANN, "password": OTHER_PASSWORD}
             assert (await client.post("/v1/auth/login", json=body)).status_code == 200
+
+
+async def test_a_first_user_on_a_machine_that_has_had_no_hub(tmp_path: Path) -> None:
+    """The data directory is made as a hub would make it, which is said; another folder is not."""
+    data = tmp_path / "data"
+    here = {"XDG_DATA_HOME": str(data), "stdin": f"{PASSWORD}\n"}
+    adding = ("users", "add", ANN, "--role", "admin", "--password-stdin")
+    added = await gapless(*adding, **here)
+    assert (added.code, added.out) == (0, "added ann@example.com, role admin\n")
+    database = data / "gapless" / "gapless.db"
+    assert added.err == f"made a new database {database}\n"
+    assert database.parent.stat().st_mode & 0o777 == 0o700
+    again = await gapless("users", "list", **here)
+    assert (again.code, again.err) == (0, "")
+    for db in (str(tmp_path / "none" / "hub.db"), f"sqlite://{tmp_path}/none/hub.db"):
+        missing = await gapless(*adding, "--db", db, **here)
+        assert missing.code == Exit.CONFIG
+        assert f"there is no folder {tmp_path / 'none'}" in missing.err
+    assert not (tmp_path / "none").exists()
+
+
+async def test_the_first_user_is_an_administrator(tmp_path: Path) -> None:
+    """Beside a hub and without one: with any other, setup would be over and nobody administer."""
+    database = tmp_path / "hub.db"
+    adding = ("users", "add", ANN, "--password-stdin", *of(database))
+    async with hub(database, "--auth") as running:
+        refused = await gapless(*adding, stdin=f"{PASSWORD}\n")
+        assert refused.code == Exit.FAILURE
+        nobody = await gapless("tokens", "create", "x", *of(database))
+        assert nobody.code == Exit.FAILURE
+        assert "add a user first: gapless users add EMAIL --role admin --db" in nobody.err
+        assert "first user has to be an administrator" in refused.err
+        assert "--role admin" in refused.err
+        async with httpx.AsyncClient() as client:
+            assert running.setup is not None
+            assert (await client.get(running.setup)).status_code == 200
+    for role in ("read", "fetch"):
+        refused = await gapless(*adding, "--role", role, stdin=f"{PASSWORD}\n")
+        assert refused.code == Exit.FAILURE
+        assert "first user has to be an administrator" in refused.err
+    assert (await gapless(*adding, "--role", "admin", stdin=f"{PASSWORD}\n")).code == 0
+    async with hub(database, "--auth") as running:
+        assert running.setup is None
+    assert not any("no user is an administrator" in one for one in running.said)
+    # What an older version allowed.
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE users SET role = 'fetch'")
+    async with hub(database, "--auth") as running:
+        pass
+    assert any("gapless users role EMAIL admin" in one for one in running.said)
+    assert (await gapless("users", "role", ANN, "admin", *of(database))).code == 0
 
 
 async def test_users_and_tokens_beside_a_hub(tmp_path: Path) -> None:
@@ -134,6 +200,8 @@ async def test_users_and_tokens_beside_a_hub(tmp_path: Path) -> None:
             assert (await wire.ask({"type": "ProviderList"}))["ok"]
             done = await gapless("users", "role", "bob@example.com", "read", *of(database))
             assert done.out == "bob@example.com has the role read\n"
+            done = await gapless("users", "role", "bob@example.com", "read", *of(database))
+            assert (done.code, done.out) == (0, "bob@example.com has the role read already\n")
             line = {"type": "Line", "payload": {"line": QUESTION}}
             assert (await wire.ask(line))["error"]["code"] == "forbidden"
             listed = await gapless("tokens", "list", *of(database), "-o", "json")
@@ -143,13 +211,18 @@ async def test_users_and_tokens_beside_a_hub(tmp_path: Path) -> None:
             assert revoked.code == 0
             assert (await wire.ask({"type": "ProviderList"}))["error"]["code"] == "unauthorized"
         for arguments, code, says in (
-            (("users", "add", ANN, "--password-stdin"), Exit.USAGE, "already"),
+            (("users", "add", ANN, "--password-stdin"), Exit.FAILURE, "already"),
             (("users", "add", "nobody", "--password-stdin"), Exit.USAGE, "no email address"),
             (("users", "remove", "x@example.com"), Exit.FAILURE, "there is no user"),
-            (("users", "remove", ANN), Exit.USAGE, "only administrator"),
+            (("users", "remove", ANN), Exit.FAILURE, "only administrator"),
             (("users", "role", ANN, "king"), Exit.USAGE, "king"),
-            (("tokens", "revoke", "999"), Exit.FAILURE, "there is no token 999"),
-            (("tokens", "create", "y", "--user", ANN, "--days", "0"), Exit.USAGE, "3,650 days"),
+            (("tokens", "revoke", "999"), Exit.FAILURE, "no token 999; see: gapless tokens list"),
+            (("tokens", "revoke", "x"), Exit.USAGE, "'x' is no number of a token; see: gapless"),
+            *(
+                (("tokens", "create", "y", "--user", ANN, "--days", days), Exit.USAGE, said)
+                for days in ("0", "nan", "99999999")
+                for said in ("more than 0 and up to 3,650 days",)
+            ),
             (("tokens", "create", "y", "--user", "q@example.com"), Exit.FAILURE, "no user"),
             (("audit", "--limit", "0"), Exit.USAGE, "--limit"),
         ):
@@ -165,25 +238,47 @@ async def test_users_and_tokens_beside_a_hub(tmp_path: Path) -> None:
             "user removed",
         ]
         assert all("operator" in line for line in lines[1:])
+        assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ", line) for line in lines[1:])
         table = (await gapless("users", "list", *of(database))).out
         assert "ann@example.com" in table
         assert "bob" not in table
 
 
-async def test_a_password_is_asked_for_at_the_terminal(tmp_path: Path) -> None:
-    """Twice, and never shown; without a terminal one is told how to give it."""
+async def test_the_audit_log_tells_code_by_the_beginning_of_its_sum(tmp_path: Path) -> None:
+    """A line of a table has no room for all of it; JSON has it whole."""
     database = tmp_path / "hub.db"
-    command = [sys.executable, "-m", "gapless", "users", "add", ANN, *of(database)]
-    done = await gapless("users", "add", ANN, *of(database))
+    file = tmp_path / "nothing.py"
+    file.write_text(
+        "class Provider:\n    def name(self): return 'nothing'\n"
+        "    def fetch_entities(self, request): return []\n"
+    )
+    async with hub(database, "--base", str(tmp_path)) as running, httpx.AsyncClient() as client:
+        loaded = await client.post(f"{running.http}/plugins/load", json={"file": file.name})
+        assert loaded.status_code == 200, loaded.text
+    whole = hashlib.sha256(file.read_bytes()).hexdigest()
+    (told,) = json.loads((await gapless("audit", "-o", "json", *of(database))).out)
+    assert told["details"]["sha256"] == whole
+    table = (await gapless("audit", *of(database))).out
+    assert f"sha256={whole[:12]}\n" in table.replace(" \n", "\n")
+    assert whole[:13] not in table
+
+
+async def test_a_password_is_asked_for_at_the_terminal(tmp_path: Path) -> None:
+    """Twice, and never shown, where it can be used; else one is told before."""
+    database = tmp_path / "hub.db"
+    command = [sys.executable, "-m", "gapless", "users", "add", ANN, "--role", "admin"]
+    command += of(database)
+    done = await gapless(*command[3:])
     assert done.code == Exit.USAGE
     assert "--password-stdin" in done.err
 
-    def typed(first: str, second: str) -> tuple[int, str]:
+    def typed(command: list[str], *answers: str) -> tuple[int, str]:
         child, terminal = pty.fork()
         if child == 0:
             os.execvpe(command[0], command, environment())
         shown = b""
-        for prompt, answer in ((b"Password: ", first), (b"again: ", second)):
+        prompts = (b"Password (12 characters or more): ", b"again: ")
+        for prompt, answer in zip(prompts, answers, strict=False):
             while not shown.endswith(prompt):
                 shown += os.read(terminal, 1_000)
             os.write(terminal, answer.encode() + b"\n")
@@ -196,10 +291,22 @@ async def test_a_password_is_asked_for_at_the_terminal(tmp_path: Path) -> None:
         os.close(terminal)
         return os.waitstatus_to_exitcode(status), shown.decode()
 
-    code, shown = await asyncio.to_thread(typed, PASSWORD, OTHER_PASSWORD)
+    code, shown = await asyncio.to_thread(typed, command, "short")
+    assert code == Exit.USAGE
+    assert "12 are the least" in shown
+    assert not database.exists()
+    code, shown = await asyncio.to_thread(typed, command, PASSWORD, OTHER_PASSWORD)
     assert code == Exit.USAGE
     assert "not the same" in shown
-    code, shown = await asyncio.to_thread(typed, PASSWORD, PASSWORD)
+    code, shown = await asyncio.to_thread(typed, command, PASSWORD, PASSWORD)
     assert code == 0, shown
-    assert "added ann@example.com, role fetch" in shown
+    assert "added ann@example.com, role admin" in shown
     assert PASSWORD not in shown
+    code, shown = await asyncio.to_thread(typed, command)
+    assert (code, "already" in shown, "Password" in shown) == (Exit.FAILURE, True, False)
+    other = [*command[:3], "users", "passwd", "bob@example.com", *of(database)]
+    code, shown = await asyncio.to_thread(typed, other)
+    assert (code, "no user" in shown, "Password" in shown) == (Exit.FAILURE, True, False)
+    empty = await gapless("users", "passwd", ANN, "--password-stdin", *of(database))
+    assert empty.code == Exit.USAGE
+    assert "no password on stdin" in empty.err

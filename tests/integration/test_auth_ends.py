@@ -136,7 +136,7 @@ async def after_a_restart(folder: Path, one: Person) -> None:
         await authority.load()
         assert authority.directory.find(one.pair.access) is None
         with pytest.raises(Unauthorized):
-            await authority.sessions.refresh(one.pair.refresh)
+            await authority.sessions.refresh(one.pair.refresh, "127.0.0.1")
     finally:
         await authority.close()
         await store.close()
@@ -207,14 +207,32 @@ async def test_what_runs_out_is_over_and_stays_so(tmp_path: Path) -> None:
         one = await person(authority, "fetch", "refresher@example.com")
         clock.advance(1_001)
         with pytest.raises(Unauthorized):
-            await authority.sessions.refresh(one.pair.refresh)
+            await authority.sessions.refresh(one.pair.refresh, "127.0.0.1")
         authority.directory.expire()
         clock.set_wall(clock.now_ms() - 24 * 3_600_000)
         with pytest.raises(Unauthorized):
-            await authority.sessions.refresh(one.pair.refresh)
+            await authority.sessions.refresh(one.pair.refresh, "127.0.0.1")
     finally:
         await authority.close()
         await store.close()
+
+
+async def test_a_refresh_token_used_twice_is_an_alarm(tmp_path: Path) -> None:
+    """The log warns of it, and the audit log has it, with the address that used it again."""
+    async with web(tmp_path, auth=True) as opened:
+        one = await person(opened.authority, "fetch")
+        body = {"refresh_token": one.pair.refresh}
+        await opened.send("POST", "/v1/auth/refresh", body)
+        wrong = await opened.send("POST", "/v1/auth/refresh", {"token": "x"}, status=400)
+        assert wrong["message"].endswith("unknown field `token`; there are: refresh_token")
+        assert opened.logged("warning") == []
+        await opened.send("POST", "/v1/auth/refresh", body, status=401)
+        warned = [entry for entry in opened.logs if entry["log_level"] == "warning"]
+        assert [(entry["event"], entry["target"], entry["address"]) for entry in warned] == [
+            ("refresh token used twice", one.email, "127.0.0.1")
+        ]
+        (told,) = await opened.authority.audit.deeds(1)
+        assert told.deed.details == {"address": "127.0.0.1"}
 
 
 async def test_refreshing_goes_on_and_each_token_counts_once(tmp_path: Path) -> None:
@@ -226,14 +244,14 @@ async def test_refreshing_goes_on_and_each_token_counts_once(tmp_path: Path) -> 
         pair = (await person(authority, "fetch")).pair
         seen = [pair]
         for _ in range(10):
-            pair = await authority.sessions.refresh(pair.refresh)
+            pair = await authority.sessions.refresh(pair.refresh, "127.0.0.1")
             seen.append(pair)
         counting = [authority.directory.find(one.access) is not None for one in seen]
         assert counting == [False] * 8 + [True] * 3
         # Kept are its access tokens and the one refresh token, however often it went on.
         assert len((await store.accounts.roster()).tokens) == 4
         with pytest.raises(Unauthorized):
-            await authority.sessions.refresh(seen[4].refresh)
+            await authority.sessions.refresh(seen[4].refresh, "127.0.0.1")
         assert not any(authority.directory.find(one.access) for one in seen)
         assert (await store.accounts.roster()).tokens == []
     finally:
@@ -263,7 +281,7 @@ async def test_what_is_being_made_while_it_ends_does_not_count(tmp_path: Path, h
             else:
                 end = sessions.sign_out(grant)
             made = [
-                sessions.refresh(one.pair.refresh),
+                sessions.refresh(one.pair.refresh, "127.0.0.1"),
                 tokens.create(account, "made", ["read"], 1, "test"),
             ]
             await asyncio.gather(end, *made, return_exceptions=True)

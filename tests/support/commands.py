@@ -51,7 +51,9 @@ async def hub(database: Path, *flags: str, **variables: str) -> AsyncIterator[Hu
     """Run `gapless serve` for the length of the block."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gapless", "serve", "--db", str(database)),
-        *("--tcp", "127.0.0.1:0", "--http", "127.0.0.1:0", *flags),
+        *("--tcp", "127.0.0.1:0"),
+        *(() if "--http" in flags else ("--http", "127.0.0.1:0")),
+        *flags,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=environment(**variables),
@@ -62,7 +64,8 @@ async def hub(database: Path, *flags: str, **variables: str) -> AsyncIterator[Hu
         async with asyncio.timeout(PATIENCE_S):
             while not running.tcp:
                 await _hear(running)
-            if "--auth" in flags and not await asyncio.to_thread(_has_users, database):
+            addressed = "--auth" in flags and "off" not in flags
+            if addressed and not await asyncio.to_thread(_has_users, database):
                 while running.setup is None:
                     await _hear(running)
         yield running

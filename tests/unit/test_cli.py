@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -31,6 +32,7 @@ from gapless.client.connection import Unreachable, connect, error_of
 from gapless.config import Address, Settings
 from gapless.errors import (
     ConfigError,
+    Conflict,
     DatabaseInUse,
     Forbidden,
     GaplessError,
@@ -133,6 +135,8 @@ def test_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     for word in ("serve", "--server", "query", "config", "version"):
         assert word in out
+    for code in Exit:
+        assert re.search(rf"\b{code.value}\s+\w", out), code
     assert err == ""
 
 
@@ -140,7 +144,11 @@ def test_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each command explains itself, with every option described."""
     assert main([*command.split(), "--help"]) == Exit.OK
-    assert f"Usage: gapless {command}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"Usage: gapless {command}" in out
+    if command == "serve":
+        for told in ("Default 127.0.0.1:7000", "Default 127.0.0.1:7070", "gapless users add"):
+            assert told in " ".join(re.sub(r"[│|]", "", out).split())
 
 
 @pytest.mark.parametrize("argv", [["version"], ["--version"], ["-V"]])
@@ -159,6 +167,9 @@ def test_version(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["query", "providers", "-O", "a.xlsx"], Exit.USAGE, ".parquet; for another name give -o"),
         (["query", "providers", "-o", "xml"], Exit.USAGE, "parquet"),
         (["query", "providers", "--tcp", "nowhere"], Exit.USAGE, "HOST:PORT"),
+        (["query", "providers", "--tcp", "https://h:1"], Exit.USAGE, "tls://HOST:PORT where"),
+        (["serve", "--tcp", "tcp://127.0.0.1:0"], Exit.CONFIG, "leave out what ends in ://"),
+        (["serve", "--http", "http://127.0.0.1:0/"], Exit.CONFIG, "leave out what ends in ://"),
         (["query", "providers", "--timeout", "0"], Exit.USAGE, "--timeout"),
         (["serve", "--nope"], Exit.USAGE, "--nope"),
         (["serve", "--db"], Exit.USAGE, "--db"),
@@ -206,6 +217,7 @@ def test_config_show(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     shown = tomllib.loads(out)
     assert shown["tcp"] == "127.0.0.1:0"
     assert shown["limits"]["max_connections"] == 10_000
+    assert shown["tls_cert"] == shown["tls_key"] == shown["api"]["hosts"] == ""
     assert "# flag --tcp: " in out
     file = tmp_path / "kept.toml"
     file.write_text(out)
@@ -224,12 +236,14 @@ def test_config_show(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     [
         (UsageError("x"), 2),
         (InvalidQuery("x"), 2),
+        (Conflict("x"), 1),
         (Unreachable("x"), 69),
         (RateLimited("x"), 75),
         (Overloaded("x"), 75),
         (MissingToken("x"), 77),
         (Unauthorized("x"), 77),
         (Forbidden("x"), 77),
+        (ProviderError("x", reason="forbidden"), 77),
         (ConfigError("x"), 78),
         (DatabaseInUse("x"), 1),
         (UpstreamUnavailable("x"), 1),
@@ -401,6 +415,7 @@ def test_address_of_the_hub() -> None:
     assert hub_address(None, {}) == (Address("127.0.0.1", 7000), False)
     assert hub_address(None, {"GAPLESS_URL": "tcp://h:1/"}) == (Address("h", 1), False)
     assert hub_address(None, {"GAPLESS_URL": "tls://h:1/"}) == (Address("h", 1), True)
+    assert hub_address("tls://g:2/", {}) == (Address("g", 2), True)
     assert hub_address("g:2", {"GAPLESS_URL": "tcp://h:1"}) == (Address("g", 2), False)
     with pytest.raises(ConfigError, match="speaks TCP"):
         hub_address(None, {"GAPLESS_URL": "http://h:1"})
@@ -540,6 +555,7 @@ class Open:
     http: str | None = None
     setup_key: str | None = None
     setup_url: str | None = None
+    administered: bool = True
     certificate: Certificate | None = None
 
 

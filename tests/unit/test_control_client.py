@@ -13,7 +13,7 @@ import pytest
 
 from gapless.client.connection import UnexpectedAnswer
 from gapless.client.control import Control, NotListening
-from gapless.errors import GaplessError, InvalidQuery
+from gapless.errors import Conflict, GaplessError, InvalidQuery
 
 
 @contextmanager
@@ -66,6 +66,11 @@ def test_commands_are_one_line_of_json(tmp_path: Path) -> None:
             b'{"ok":false,"error":{"code":"invalid_query","message":"no such command"}}\n',
             InvalidQuery,
             "no such command",
+        ),
+        (
+            b'{"ok":false,"error":{"code":"invalid_query","message":"taken","conflict":true}}\n',
+            Conflict,
+            "taken",
         ),
         (b'{"ok":false,"error":{"code":"internal","message":"full"}}\n', GaplessError, "full"),
         (b'{"ok":false}\n', GaplessError, "the hub gave no reason"),

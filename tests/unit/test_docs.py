@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from gapless.cli import build_app
+from gapless.cli.query import SCHEMES
 from gapless.config import options
 from gapless.config.settings import Option
 from gapless.errors import GaplessError
@@ -108,6 +109,13 @@ def test_no_setting_is_documented_that_is_not_there() -> None:
     """The page has as many rows as there are settings."""
     rows = re.findall(r"^\| `", text_of(DOCS / "settings.md"), re.MULTILINE)
     assert len(rows) == len(list(options()))
+
+
+def test_every_scheme_of_the_hubs_address_is_documented() -> None:
+    """The page says in which forms `GAPLESS_URL` names a hub."""
+    page = text_of(DOCS / "settings.md")
+    for scheme in SCHEMES:
+        assert f"`{scheme}HOST:PORT`" in page
 
 
 def test_every_wire_error_is_documented() -> None:

@@ -75,7 +75,9 @@ class ApiTokens:
         if not name or len(name) > _LONGEST_NAME or not name.isprintable():
             raise InvalidQuery(f"a token needs a name, of {_LONGEST_NAME} characters at the most")
         if not 0 < days <= MOST_DAYS:
-            raise InvalidQuery(f"a token is good for up to {MOST_DAYS:,} days, not for {days:g}")
+            raise InvalidQuery(
+                f"a token is good for more than 0 and up to {MOST_DAYS:,} days, not for {days:g}"
+            )
         chosen = _scopes(scopes) or account.scopes
         if not chosen <= account.scopes:
             beyond = ", ".join(sorted(chosen - account.scopes))

@@ -26,9 +26,16 @@ class Audit:
     @contextmanager
     def deed(self, actor: str, action: str, target: str, **details: str | None) -> Iterator[Deed]:
         """Yield a deed of now, to be stored with what it tells of; logged if that went well."""
-        known = {name: value for name, value in details.items() if value is not None}
-        yield Deed(self._clock.now_ms(), actor, action, target, known)
-        _log.info(action, actor=actor, target=target, **known)
+        deed = self._now(actor, action, target, details)
+        yield deed
+        _log.info(action, actor=actor, target=target, **deed.details)
+
+    @contextmanager
+    def alarm(self, actor: str, action: str, target: str, **details: str | None) -> Iterator[Deed]:
+        """Yield a deed that somebody should look into: as `deed`, but logged as a warning."""
+        deed = self._now(actor, action, target, details)
+        yield deed
+        _log.warning(action, actor=actor, target=target, **deed.details)
 
     async def record(self, actor: str, action: str, target: str, **details: str | None) -> None:
         """Store a deed by itself."""
@@ -42,3 +49,7 @@ class Audit:
     async def deeds(self, limit: int, before: int | None = None) -> Sequence[StoredDeed]:
         """Return the latest deeds, or those before that number."""
         return await self._store.deeds(limit, before)
+
+    def _now(self, actor: str, action: str, target: str, details: Mapping[str, str | None]) -> Deed:
+        known = {name: value for name, value in details.items() if value is not None}
+        return Deed(self._clock.now_ms(), actor, action, target, known)

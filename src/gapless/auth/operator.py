@@ -15,7 +15,7 @@ from msgspec import Struct
 from gapless.auth.api_tokens import DEFAULT_DAYS
 from gapless.auth.authority import Authority
 from gapless.auth.directory import Account, Grant
-from gapless.errors import InvalidQuery
+from gapless.errors import InvalidQuery, NotFound
 from gapless.protocol.times import format_instant
 from gapless.store.accounts import StoredDeed
 
@@ -32,6 +32,19 @@ class AddUser(Struct, tag="users.add", forbid_unknown_fields=True):
     def __repr__(self) -> str:
         """Return it without the password."""
         return f"AddUser({self.email!r}, role={self.role!r})"
+
+
+class CheckUser(Struct, tag="users.check", forbid_unknown_fields=True):
+    """Say whether a user can be added, before anybody is asked for the password."""
+
+    email: str
+    role: str
+
+
+class FindUser(Struct, tag="users.find", forbid_unknown_fields=True):
+    """Tell of a user."""
+
+    email: str
 
 
 class ListUsers(Struct, tag="users.list", forbid_unknown_fields=True):
@@ -91,6 +104,8 @@ class ListDeeds(Struct, tag="audit", forbid_unknown_fields=True):
 
 Order = (
     AddUser
+    | CheckUser
+    | FindUser
     | ListUsers
     | RemoveUser
     | SetPassword
@@ -116,7 +131,13 @@ async def perform(authority: Authority, order: Order, actor: str) -> Json:
     users, tokens = authority.users, authority.tokens
     match order:
         case AddUser(email, password, role):
+            users.check_new(email, role)
             return _user(await users.add(email, password, role, actor))
+        case CheckUser(email, role):
+            users.check_new(email, role)
+            return {}
+        case FindUser(email):
+            return _user(users.get(email))
         case ListUsers():
             return {"users": [_user(account) for account in users.all()]}
         case RemoveUser(email):
@@ -126,7 +147,8 @@ async def perform(authority: Authority, order: Order, actor: str) -> Json:
         case SetPassword(email, password):
             return _user(await users.set_password(email, password, actor))
         case SetRole(email, role):
-            return _user(await users.set_role(email, role, actor))
+            before = users.get(email).user.role
+            return {**_user(await users.set_role(email, role, actor)), "before": before}
         case CreateToken(email, name, scopes, days):
             made = await tokens.create(users.get(email), name, scopes, days, actor)
             return {"token": made.text, **_token(made.grant)}
@@ -134,7 +156,10 @@ async def perform(authority: Authority, order: Order, actor: str) -> Json:
             found = tokens.all() if email is None else tokens.of(users.get(email))
             return {"tokens": [_token(grant) for grant in found]}
         case RevokeToken(number):
-            return _token(await tokens.revoke(number, actor))
+            try:
+                return _token(await tokens.revoke(number, actor))
+            except NotFound as error:
+                raise NotFound(f"{error.message}; see: gapless tokens list") from None
         case ListDeeds(limit):
             return {"deeds": [_deed(one) for one in await authority.audit.deeds(limit)]}
 

@@ -33,4 +33,5 @@ class Rate:
 
     def wait(self) -> float:
         """Return the seconds until there is a request in the budget."""
-        return max(0.0, self._due - self._ahead - self._monotonic())
+        # Rounded as `take` rounds it: who is refused is not told to wait for nothing.
+        return max(0.0, (self._due - self._monotonic()) - self._ahead)

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import secrets
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -19,7 +20,7 @@ from gapless.auth.tokens import Kind, Minted, digest, family_of, mint
 from gapless.auth.users import Users, checked_email, plain
 from gapless.clock import Clock
 from gapless.errors import Conflict, Forbidden, QuotaExceeded, Unauthorized
-from gapless.store.accounts import AccountStore, NewToken, StoredToken
+from gapless.store.accounts import AccountStore, Deed, NewToken, StoredToken
 
 # Of a family that goes on and on, the access tokens of so many turns back still count.
 _ACCESS_TOKENS: Final = 3
@@ -136,11 +137,11 @@ class Sessions:
         await self._users.renew_hash(account, password)
         return minted.text
 
-    async def refresh(self, token: str) -> Pair:
+    async def refresh(self, token: str, address: str) -> Pair:
         """Return new tokens for a refresh token, which is used up by it.
 
-        One that was used before ends its family: of the two who have it one is a thief. Raises
-        `Unauthorized`.
+        One that was used before ends its family: of the two who have it one is a thief, and
+        `address` is where the second one is. Raises `Unauthorized`.
         """
         family = family_of(token)
         if family is None:
@@ -151,7 +152,9 @@ class Sessions:
                 raise Unauthorized("this refresh token is not valid, or not any more; sign in")
             account, current = found
             if not hmac.compare_digest(digest(token), current.token.digest):
-                await self._end_family(account, family, "refresh token used twice")
+                email = account.email
+                alarm = self._audit.alarm(email, "refresh token used twice", email, address=address)
+                await self._end_family(account, family, alarm)
                 raise Unauthorized(
                     "this refresh token has been used before, so that whoever signed in with it "
                     "is signed out; sign in again"
@@ -173,7 +176,9 @@ class Sessions:
 
     async def sign_out(self, grant: Grant) -> None:
         """End all tokens that came from the same sign-in."""
-        await self._end_family(grant.account, grant.family, "signed out")
+        email = grant.account.email
+        deed = self._audit.deed(email, "signed out", email)
+        await self._end_family(grant.account, grant.family, deed)
 
     async def change_password(self, grant: Grant, old: str, new: str) -> None:
         """Change one's own password, which ends all tokens, this one too.
@@ -249,11 +254,13 @@ class Sessions:
             account.user = replace(account.user, signed_in_at=now)
             self._directory.grant(account, stored)
 
-    async def _end_family(self, account: Account, family: str, why: str) -> None:
+    async def _end_family(
+        self, account: Account, family: str, why: AbstractContextManager[Deed]
+    ) -> None:
         tokens = self._directory.family(account, family)
         # In memory first: whatever becomes of the store, nobody gets in with one any more.
         self._directory.end(account, tokens)
-        with self._audit.deed(account.email, why, account.email) as deed:
+        with why as deed:
             numbers = [one.number for one in tokens]
             await self._store.remove_tokens(numbers, deed)
             self._directory.removed(numbers)

@@ -38,6 +38,11 @@ class Users:
         """Return all users by their addresses."""
         return self._directory.accounts()
 
+    @property
+    def administered(self) -> bool:
+        """Whether there is an administrator."""
+        return any(map(_administers, self._directory.accounts()))
+
     def get(self, email: str) -> Account:
         """Return a user; raise `NotFound`."""
         account = self._directory.account(checked_email(email))
@@ -57,11 +62,24 @@ class Users:
                 user, _ = await self._store.add_user(email, role, hashed, deed)
             return self._directory.add(user)
 
+    def check_new(self, email: str, role: str) -> None:
+        """Raise why an operator cannot add such a user: `InvalidQuery`, or `Conflict`."""
+        email, role = checked_email(email), checked_role(role)
+        if self._directory.account(email) is not None:
+            raise Conflict(f"there is a user {email} already")
+        if not self._directory.accounts():
+            check_first(role)
+
     async def set_role(self, email: str, role: str, actor: str) -> Account:
-        """Change a role; tokens stay, and are good for no more than the new one reaches."""
+        """Change a role; tokens stay, and are good for no more than the new one reaches.
+
+        One that the user has already is no change, and the audit log has none.
+        """
         role = checked_role(role)
         async with self._changing:
             account = self.get(email)
+            if role == account.user.role:
+                return account
             if role != _ADMIN:
                 self._refuse_last(account, "keeps the role")
             user = account.user
@@ -127,6 +145,17 @@ def checked_email(email: str) -> str:
     if len(text) > _LONGEST_EMAIL or not _EMAIL.fullmatch(text) or not text.isprintable():
         raise InvalidQuery(f"{text[:60]!r} is no email address, such as ann@example.com")
     return text
+
+
+def check_first(role: str) -> None:
+    """Raise `Conflict` for a first user of a role that leaves nobody to let others in.
+
+    Setup by the printed address is over with any user.
+    """
+    if role != _ADMIN:
+        raise Conflict(
+            f"the first user has to be an administrator, who lets the others in: --role {_ADMIN}"
+        )
 
 
 def plain(email: str) -> str:

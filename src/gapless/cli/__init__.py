@@ -25,7 +25,7 @@ Start a hub with "gapless serve", then ask it, for example with
 "gapless query 'provider sample search ticker=AAPL date=2010-01-01..2011-01-01'".
 
 Exit codes: 0 done, 1 failure, 2 usage, 69 unreachable, 75 rate-limited, 77 denied,
-78 configuration.
+78 configuration, 130 interrupted.
 """
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
@@ -17,10 +18,17 @@ from cyclopts import App, Parameter
 from rich.table import Table
 from rich.text import Text
 
-from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, running, write
+from gapless.cli.database import (
+    DEFAULT_DATABASE,
+    DatabaseFlags,
+    of_database,
+    running,
+    write,
+)
 from gapless.cli.exits import UsageError
 from gapless.cli.wording import console_on, count_text
 from gapless.clock import SystemClock
+from gapless.errors import GaplessError
 from gapless.observability import configure_logging, printable
 
 Output = Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])]
@@ -28,6 +36,9 @@ FromStdin = Annotated[bool, Parameter(negative=())]
 Role = Literal["read", "fetch", "admin"]
 _MAKES: Final = "users.add"
 _PIPED_WIDTH: Final = 1_000
+_SHA256: Final = re.compile("[0-9a-f]{64}")
+_SHA_DIGITS: Final = 12
+_NUMBER: Final = re.compile("[0-9]{1,18}")
 
 
 def register(app: App) -> None:
@@ -66,7 +77,17 @@ def add(
     password_stdin
         Read the password from stdin, one line, instead of asking for it at the terminal.
     """
-    password = _new_password(password_stdin)
+    # Before anybody is asked for a password twice, for nothing.
+    path = flags.path()
+    if path.exists() or running(path) is not None:
+        _do(flags, "users.check", email=email, role=role)
+    else:
+        from gapless.auth.users import check_first, checked_email
+
+        checked_email(email)
+        check_first(role)
+        flags.prepare_folder()
+    password = _new_password(password_stdin, email)
     user = _do(flags, _MAKES, email=email, password=password, role=role)
     print(printable(f"added {user['email']}, role {user['role']}"))
 
@@ -83,7 +104,7 @@ def list_users(*, output: Output = "table", flags: DatabaseFlags = DEFAULT_DATAB
     if output == "json":
         _print_json(found)
     elif not found:
-        print("no users yet; add one with: gapless users add EMAIL --role admin", file=sys.stderr)
+        print(f"no users yet; add one with: {_how_to_add(flags)}", file=sys.stderr)
     else:
         rows = [
             (
@@ -126,7 +147,8 @@ def passwd(
     password_stdin
         Read the password from stdin, one line, instead of asking for it at the terminal.
     """
-    password = _new_password(password_stdin)
+    _do(flags, "users.find", email=email)
+    password = _new_password(password_stdin, email)
     user = _do(flags, "users.passwd", email=email, password=password)
     print(printable(f"{user['email']} has a new password; all tokens of theirs have ended"))
 
@@ -142,7 +164,8 @@ def role(email: str, role: Role, /, *, flags: DatabaseFlags = DEFAULT_DATABASE) 
         `read`: what is held; `fetch`: what is not, too; `admin`: everything, code included.
     """
     user = _do(flags, "users.role", email=email, role=role)
-    print(printable(f"{user['email']} has the role {user['role']}"))
+    already = " already" if user["before"] == user["role"] else ""
+    print(printable(f"{user['email']} has the role {user['role']}{already}"))
 
 
 def create(
@@ -170,6 +193,11 @@ def create(
     days
         How long it is good.
     """
+    from gapless.auth.api_tokens import MOST_DAYS
+
+    # Here too: JSON, by which a hub is told, has no word for what is no number.
+    if not 0 < days <= MOST_DAYS:
+        raise UsageError(f"--days needs more than 0 and up to {MOST_DAYS:,} days, not {days:g}")
     if user is None:
         user = _only_user(flags)
     made = _do(flags, "tokens.create", email=user, name=name, scopes=list(scope), days=days)
@@ -217,7 +245,7 @@ def list_tokens(
         _print_table(("token", "user", "kind", "name", "may", "good until", "last used"), rows)
 
 
-def revoke(number: int, /, *, flags: DatabaseFlags = DEFAULT_DATABASE) -> None:
+def revoke(number: str, /, *, flags: DatabaseFlags = DEFAULT_DATABASE) -> None:
     """End a token; one of a sign-in ends with all that belongs to it.
 
     Parameters
@@ -225,7 +253,9 @@ def revoke(number: int, /, *, flags: DatabaseFlags = DEFAULT_DATABASE) -> None:
     number
         Its number, from "gapless tokens list".
     """
-    gone = _do(flags, "tokens.revoke", number=number)
+    if not _NUMBER.fullmatch(number):
+        raise UsageError(f"{printable(number)!r} is no number of a token; see: gapless tokens list")
+    gone = _do(flags, "tokens.revoke", number=int(number))
     print(printable(f"revoked token {gone['number']} of {gone['user']} ({gone['name']})"))
 
 
@@ -254,11 +284,11 @@ def audit(
     else:
         rows = [
             (
-                _minute(one["at"]),
+                _second(one["at"]),
                 one["actor"],
                 one["action"],
                 one["target"],
-                " ".join(f"{name}={value}" for name, value in one["details"].items()),
+                " ".join(f"{name}={_short(value)}" for name, value in one["details"].items()),
             )
             for one in found
         ]
@@ -287,27 +317,45 @@ def _do(flags: DatabaseFlags, type: str, **told: Any) -> dict[str, Any]:
         finally:
             await authority.close()
 
-    # A hub may be given its first user before it is started for the first time.
-    make = type == _MAKES and path.parent.is_dir()
     block_records = flags.load().cache.block_records
-    return write(path, f"gapless {type.replace('.', ' ')}", block_records, work, make=make)
+    # A hub may be given its first user before it is started for the first time.
+    return write(
+        path, f"gapless {type.replace('.', ' ')}", block_records, work, make=type == _MAKES
+    )
 
 
 def _only_user(flags: DatabaseFlags) -> str:
     found = _do(flags, "users.list")["users"]
+    if not found:
+        raise GaplessError(f"there are no users yet; add a user first: {_how_to_add(flags)}")
     if len(found) != 1:
         raise UsageError(f"whose token is it? There are {count_text(len(found), 'user')}: --user")
     email: str = found[0]["email"]
     return email
 
 
-def _new_password(stdin: bool) -> str:
-    """Return a password that was typed twice, or piped in; never an argument, which all can see."""
+def _how_to_add(flags: DatabaseFlags) -> str:
+    return f"gapless users add EMAIL --role admin{of_database(flags.load().db)}"
+
+
+def _new_password(stdin: bool, email: str) -> str:
+    """Return a password that was typed twice, or piped in; never an argument, which all can see.
+
+    Raises `InvalidQuery` for what is no password of the user with that address.
+    """
+    from gapless.auth.passwords import SHORTEST, check_password
+    from gapless.auth.users import plain
+
     if stdin:
-        return sys.stdin.readline().rstrip("\r\n")
+        password = sys.stdin.readline().rstrip("\r\n")
+        if not password:
+            raise UsageError("there is no password on stdin: its first line is empty")
+        check_password(password, plain(email))
+        return password
     if not sys.stdin.isatty():
         raise UsageError("there is no terminal to ask for the password at: use --password-stdin")
-    password = getpass.getpass("Password: ")
+    password = getpass.getpass(f"Password ({SHORTEST} characters or more): ")
+    check_password(password, plain(email))
     if getpass.getpass("Password again: ") != password:
         raise UsageError("the two passwords are not the same")
     return password
@@ -315,6 +363,15 @@ def _new_password(stdin: bool) -> str:
 
 def _minute(instant: str | None) -> str:
     return "never" if instant is None else f"{instant[:10]} {instant[11:16]}"
+
+
+def _second(instant: str) -> str:
+    return f"{instant[:10]} {instant[11:19]}"
+
+
+def _short(value: str) -> str:
+    """Return the beginning of a SHA-256, which tells one file from another; JSON has it whole."""
+    return value[:_SHA_DIGITS] if _SHA256.fullmatch(value) else value
 
 
 def _print_json(found: Sequence[Mapping[str, Any]]) -> None:

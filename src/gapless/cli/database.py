@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,9 @@ from cyclopts import Parameter
 
 from gapless import __version__
 from gapless.client.control import Control, NotListening
-from gapless.config import Settings, database_path, load_settings
-from gapless.errors import GaplessError, StoreError
+from gapless.config import Origins, Settings, database_path, default_db, load_settings
+from gapless.errors import ConfigError, GaplessError, StoreError
+from gapless.observability import printable
 
 if TYPE_CHECKING:
     from gapless.store.sql import SqlStore
@@ -44,14 +47,41 @@ class DatabaseFlags:
 
     def load(self) -> Settings:
         """Return the settings; raise `ConfigError`."""
-        return load_settings({"db": self.db}, os.environ, self.config)[0]
+        return self._load()[0]
 
     def path(self) -> Path:
         """Return the database file, which need not be there; raise `ConfigError`."""
         return database_path(self.load().db)
 
+    def prepare_folder(self) -> None:
+        """Make the default database's folder; raise `ConfigError` where another is missing."""
+        prepare_folder(*self._load())
+
+    def _load(self) -> tuple[Settings, Origins]:
+        return load_settings({"db": self.db}, os.environ, self.config)
+
 
 DEFAULT_DATABASE = DatabaseFlags()
+
+
+def prepare_folder(settings: Settings, origins: Origins) -> None:
+    """Make the default database's folder; elsewhere a missing folder may be a slip of the hand."""
+    folder = database_path(settings.db).parent
+    if origins["db"].kind == "default":
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"the folder {folder} for the database cannot be made ({error.strerror}); "
+                "choose another place with --db"
+            ) from error
+    elif not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder} for the database; make it, or change --db")
+
+
+def of_database(db: str) -> str:
+    """Return the flag that names a database to a command, if it is another than the default."""
+    return "" if db == default_db() else f" --db {shlex.quote(db)}"
 
 
 def running(path: Path) -> Control | None:
@@ -101,12 +131,16 @@ def write(
     """
     from gapless.store.sqlite import FileLock, open_store
 
-    if not path.exists() and not make:
+    there = path.exists()
+    if not there and not make:
         raise StoreError(f"there is no database at {path}; name another with --db")
     lock = FileLock(path)
     lock.acquire(f"process {os.getpid()}, gapless {__version__}, {holder}")
     try:
-        return asyncio.run(_closing(open_store(path, block_records), work))
+        store = open_store(path, block_records)
+        if not there:
+            print(f"made a new database {printable(str(path))}", file=sys.stderr)
+        return asyncio.run(_closing(store, work))
     finally:
         lock.release()
 

@@ -7,11 +7,13 @@ from enum import IntEnum
 from gapless.client.connection import Unreachable
 from gapless.errors import (
     ConfigError,
+    Conflict,
     Forbidden,
     GaplessError,
     InvalidQuery,
     MissingToken,
     Overloaded,
+    ProviderError,
     RateLimited,
     Unauthorized,
 )
@@ -36,6 +38,8 @@ class UsageError(GaplessError):
 
 _CODES: tuple[tuple[type[GaplessError], Exit], ...] = (
     (UsageError, Exit.USAGE),
+    # A kind of the next one, though what was typed makes sense.
+    (Conflict, Exit.FAILURE),
     (InvalidQuery, Exit.USAGE),
     (Unreachable, Exit.UNREACHABLE),
     (RateLimited, Exit.RATE_LIMITED),
@@ -49,6 +53,9 @@ _CODES: tuple[tuple[type[GaplessError], Exit], ...] = (
 
 def exit_code(error: GaplessError) -> Exit:
     """Return the exit code for an error."""
+    if isinstance(error, ProviderError) and error.reason == Forbidden.code:
+        # All of it was asked for, and what is missing of it may not be fetched.
+        return Exit.DENIED
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code

@@ -17,10 +17,10 @@ from gapless.cli.exits import UsageError
 from gapless.client.connection import connect
 from gapless.config import Address, parse_address
 from gapless.errors import ConfigError, GaplessError
-from gapless.observability import printable
+from gapless.observability import masked, printable
 
 DEFAULT_TCP = "127.0.0.1:7000"
-_SCHEMES = ("tcp://", "tls://")
+SCHEMES = ("tcp://", "tls://")
 
 
 def register(app: App) -> None:
@@ -100,19 +100,20 @@ def hub_address(tcp: str | None, environ: Mapping[str, str]) -> tuple[Address, b
             return _address(tcp)
         except ConfigError as error:
             raise UsageError(f"--tcp: {error.message}") from None
-    url = environ.get("GAPLESS_URL") or DEFAULT_TCP
-    if "://" in url and not url.startswith(_SCHEMES):
-        raise ConfigError(
-            f"GAPLESS_URL = {url}: gapless query speaks TCP; give tcp://HOST:PORT, or --tcp"
-        )
     try:
-        return _address(url.rstrip("/"))
+        return _address(environ.get("GAPLESS_URL") or DEFAULT_TCP)
     except ConfigError as error:
         raise ConfigError(f"GAPLESS_URL: {error.message}") from None
 
 
 def _address(text: str) -> tuple[Address, bool]:
-    plain, encrypted = _SCHEMES
+    text = text.strip().rstrip("/")
+    if "://" in text and not text.startswith(SCHEMES):
+        raise ConfigError(
+            f"{masked(printable(text))!r}: gapless query speaks TCP; give HOST:PORT of the hub's "
+            "TCP port, or tls://HOST:PORT where the hub speaks TLS"
+        )
+    plain, encrypted = SCHEMES
     address = parse_address(text.removeprefix(plain).removeprefix(encrypted))
     return address, text.startswith(encrypted)
 

@@ -8,19 +8,23 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Annotated, Protocol
 
+import msgspec
 import structlog
 from cyclopts import App, Parameter
 
 from gapless import __version__
+from gapless.cli.database import of_database, prepare_folder
+from gapless.cli.hangup import heeding_hangups
 from gapless.cli.settings import NO_FLAGS, SettingFlags
-from gapless.config import Origins, Settings, refuse_exposure
+from gapless.clock import SystemClock
+from gapless.config import Settings, refuse_exposure
 from gapless.errors import ConfigError, GaplessError
 from gapless.observability import configure_logging, masked
+from gapless.protocol.times import format_instant
 
 if TYPE_CHECKING:
     from gapless.app import CannotListen
@@ -53,6 +57,11 @@ class RunningHub(Protocol):
         ...
 
     @property
+    def administered(self) -> bool:
+        """Whether there is an administrator, or nobody needs one."""
+        ...
+
+    @property
     def certificate(self) -> Certificate | None:
         """What both doors show who they are by; `None`: they speak plainly."""
         ...
@@ -73,7 +82,7 @@ def serve(flags: SettingFlags = NO_FLAGS) -> None:
     Settings come from defaults, the settings file, the environment (`GAPLESS_…`) and these
     flags, the later winning; "gapless config show" lists them all. Logs go to stderr, and so
     does one line "gapless VERSION ready tcp=HOST:PORT http=URL db=PATH" as soon as requests are
-    taken.
+    taken. SIGHUP reads the certificate again.
     """
     settings, origins = flags.load()
     refuse_exposure(settings)
@@ -94,23 +103,6 @@ def shell_to_come(*_: Annotated[str, Parameter(show=False, allow_leading_hyphen=
     raise ConfigError(
         f"version {__version__} has no shell yet; ask single questions with: gapless query LINE"
     )
-
-
-def prepare_folder(settings: Settings, origins: Origins) -> None:
-    """Make the default database's folder; elsewhere a missing folder may be a slip of the hand."""
-    if "://" in settings.db:
-        return
-    folder = Path(settings.db).parent
-    if origins["db"].kind == "default":
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"the folder {folder} for the database cannot be made ({error.strerror}); "
-                "choose another place with --db"
-            ) from error
-    elif not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder} for the database; make it, or change --db")
 
 
 async def serve_until_signal(settings: Settings, running_hub: Opener) -> None:
@@ -135,6 +127,7 @@ async def serve_until(stop: asyncio.Event, settings: Settings, running_hub: Open
     Raises a `GaplessError` of one sentence if it cannot start.
     """
     async with AsyncExitStack() as stack:
+        hangups = stack.enter_context(heeding_hangups(stop))
         from gapless.app import CannotListen
 
         try:
@@ -154,52 +147,43 @@ async def serve_until(stop: asyncio.Event, settings: Settings, running_hub: Open
             file=sys.stderr,
             flush=True,
         )
-        _tell_of_setup(hub)
-        with _reloading(hub.certificate):
-            await stop.wait()
+        _tell_of_setup(hub, settings)
+        hangups.started(hub.certificate)
+        await stop.wait()
 
 
-def _tell_of_setup(hub: RunningHub) -> None:
-    """Say how the first user is made, where there is none; the address has a line of its own."""
+def _tell_of_setup(hub: RunningHub, settings: Settings) -> None:
+    """Say how the first user is made, where there is none; the address has a line of its own.
+
+    Users without an administrator can only be left by an older version, or by hand.
+    """
     if hub.setup_key is None:
+        if not hub.administered:
+            _log.warning(
+                "authentication is on and no user is an administrator; make one with: "
+                f"gapless users role EMAIL admin{of_database(settings.db)}"
+            )
         return
     if hub.setup_url is None:
         _log.warning(
             "authentication is on and there are no users; add one with: "
-            "gapless users add EMAIL --role admin"
+            f"gapless users add EMAIL --role admin{of_database(settings.db)}"
         )
         return
     _log.warning(
         "authentication is on and there are no users; open this address once to make the first, "
         "an administrator"
     )
-    # As it is: in the log's own form it could not be clicked, and its key would be masked.
+    # Past the log, which makes no exception from masking such a key, not even for this one.
+    if settings.log.format == "json":
+        told = {
+            "setup_url": hub.setup_url,
+            "event": "the address at which the first user is made",
+            "level": "warning",
+            "timestamp": format_instant(SystemClock().now_ms()),
+        }
+        print(msgspec.json.encode(told).decode(), file=sys.stderr)
     print(hub.setup_url, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _reloading(certificate: Certificate | None) -> Iterator[None]:
-    """Read the certificate again at each SIGHUP; a hub without one ends by it, as programs do."""
-    if certificate is None:
-        yield
-        return
-
-    def read() -> None:
-        try:
-            certificate.reload()
-        except ConfigError as error:
-            _log.error(
-                "the certificate could not be read again; the old one stays", error=error.message
-            )
-        else:
-            _log.info("the certificate was read again")
-
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, read)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
 
 
 def _cannot_listen(failed: CannotListen) -> GaplessError:

@@ -27,9 +27,10 @@ class SettingFlags:
     tcp
         HOST:PORT for line-JSON over TCP; port 0 picks a free one. Default 127.0.0.1:7000.
     http
-        HOST:PORT for HTTP, or `off`.
+        HOST:PORT for HTTP, or `off`. Default 127.0.0.1:7070.
     auth
-        Ask every request for a token.
+        Ask every request for a token. While there are no users, the hub prints the address at
+        which the first one is made; without a browser: "gapless users add EMAIL --role admin".
     tls_cert
         Certificate chain (PEM): both ports speak TLS. Read again on SIGHUP.
     tls_key
@@ -109,7 +110,10 @@ def _records(settings: Settings, origins: Origins) -> Iterator[dict[str, object]
 
 
 def _toml_lines(settings: Settings, origins: Origins) -> Iterator[str]:
-    """Yield the settings as TOML; a value that TOML cannot say is the word none."""
+    """Yield the settings as TOML, which cannot say that there is no value.
+
+    A path that is not set is empty, as a text is; where none means something it is the word.
+    """
     values = shown_values(settings)
     section = ""
     for option in options():
@@ -119,6 +123,7 @@ def _toml_lines(settings: Settings, origins: Origins) -> Iterator[str]:
             yield f"\n[{section}]"
         value = values[option.key]
         # JSON's strings, numbers and truth values are TOML's too.
-        text = msgspec.json.encode("none" if value is None else value).decode()
+        unset = "" if option.type == Path | None else "none"
+        text = msgspec.json.encode(unset if value is None else value).decode()
         doc = f"{option.doc} ({option.unit})" if option.unit else option.doc
         yield f"{f'{name} = {text}':<42} # {origins[option.key]}: {doc}"

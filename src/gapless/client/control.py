@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from gapless.client.connection import CHUNK_BYTES, UnexpectedAnswer, Unreachable, error_of
+from gapless.errors import Conflict, GaplessError
 
 
 class NotListening(Unreachable):
@@ -76,8 +77,16 @@ class Control:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UnexpectedAnswer(f"what answers at {self.path} is no gapless hub") from error
         if answer.get("ok") is not True:
-            raise error_of(answer.get("error"))
+            raise _error_of(answer.get("error"))
         return answer.get("result")
+
+
+def _error_of(told: object) -> GaplessError:
+    """Return the error that a hub tells; see `error_of`, to which a conflict is none."""
+    error = error_of(told)
+    if isinstance(told, dict) and told.get("conflict") is True:
+        return Conflict(error.message)
+    return error
 
 
 def _read_line(sock: socket.socket) -> bytes:

@@ -23,6 +23,7 @@ from gapless.config.settings import (
     SampleSettings,
     Settings,
     YahooSettings,
+    default_db,
     options,
 )
 
@@ -42,6 +43,7 @@ __all__ = [
     "Settings",
     "YahooSettings",
     "database_path",
+    "default_db",
     "load_settings",
     "options",
     "parse_address",

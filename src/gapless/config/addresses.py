@@ -36,6 +36,11 @@ class Address(NamedTuple):
 
 def parse_address(text: str) -> Address:
     """Read `HOST:PORT` (`[HOST]:PORT` for IPv6); raise `ConfigError`."""
+    if "://" in text:
+        raise ConfigError(
+            f"{masked(printable(text))!r} is no HOST:PORT such as 127.0.0.1:7000: "
+            "leave out what ends in ://, and any path"
+        )
     host, _, port = text.strip().rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]

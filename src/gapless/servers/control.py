@@ -20,7 +20,7 @@ import structlog
 
 from gapless.auth.authority import Authority
 from gapless.auth.operator import operator_name, order_of, perform
-from gapless.errors import GaplessError, InvalidQuery
+from gapless.errors import Conflict, GaplessError, InvalidQuery
 from gapless.hub.hub import Hub
 
 _log = structlog.get_logger("gapless.control")
@@ -107,7 +107,11 @@ class ControlServer:
         try:
             return {"ok": True, "result": await self._do(line, who)}
         except GaplessError as error:
-            return {"ok": False, "error": {"code": error.code, "message": error.message}}
+            told: dict[str, Any] = {"code": error.code, "message": error.message}
+            if isinstance(error, Conflict):
+                # It shares its code with what makes no sense; the command's exit code differs.
+                told["conflict"] = True
+            return {"ok": False, "error": told}
         except Exception:
             _log.exception("a command failed in a way it should not")
             message = "the hub failed in a way it should not; its log has more"

@@ -30,6 +30,7 @@ from gapless.servers.http.routes.responses import ANY_KEYS
 _log = structlog.get_logger("gapless.http")
 
 # How Litestar says that a connection ended within a body.
+_UNKNOWN_FIELD = "Object contains unknown field"
 _CLIENT_LEFT = "client disconnected prematurely"
 
 _DESCRIPTION = """\
@@ -97,6 +98,7 @@ def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Res
     extra = error.extra if isinstance(error.extra, list) else []
     found = [
         f"{_where(item.get('key'), str(item.get('message')))}: {item.get('message')}"
+        f"{_known_fields(request, str(item.get('message')))}"
         for item in extra
         if isinstance(item, dict)
     ]
@@ -107,6 +109,15 @@ def _where(key: str | None, message: str) -> str:
     """Return what a message is about: the body as a whole goes by its argument's name."""
     whole = not key or (key == "data" and message.startswith(("Object ", "Expected `object`")))
     return "the body" if whole else str(key)
+
+
+def _known_fields(request: Request[Any, Any, Any], message: str) -> str:
+    """Return the end of a message about an unknown field of the body: which ones there are."""
+    body = request.route_handler.parsed_fn_signature.parameters.get("data")
+    if body is None or not message.startswith(_UNKNOWN_FIELD) or "$." in message:
+        return ""
+    names = getattr(body.annotation, "__struct_encode_fields__", ())
+    return f"; there are: {', '.join(names)}" if names else ""
 
 
 def _unreadable(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -53,13 +53,13 @@ def authentication_routes(authority: Authority) -> Sequence[BaseRouteHandler]:
         request_max_body_size=BODY_BYTES,
         responses=problems(413, 415, 422, 503),
     )
-    async def refresh(data: JSONBody[Refresh]) -> Tokens:
+    async def refresh(request: Request[Any, Any, Any], data: JSONBody[Refresh]) -> Tokens:
         """Have new tokens for a refresh token, which is used up by it.
 
         One that was used before ends all tokens of its sign-in.
         """
         require(authority)
-        return Tokens.of(await sessions.refresh(data.refresh_token))
+        return Tokens.of(await sessions.refresh(data.refresh_token, address_of(request)))
 
     @post(
         "/v1/auth/logout",

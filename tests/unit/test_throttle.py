@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gapless.auth.rate import Rate
@@ -52,6 +52,7 @@ def test_it_remembers_no_more_than_it_may() -> None:
     burst=st.integers(1, 50),
     gaps=st.lists(st.floats(0, 5), max_size=200),
 )
+@example(rate=93.0, burst=2, gaps=[0.0, 0.0])
 def test_a_rate_is_kept_over_any_time(rate: float, burst: int, gaps: list[float]) -> None:
     """In no stretch of time are there more than its share and one burst."""
     now = [100.0]

@@ -26,7 +26,8 @@ class Rate:
         if due <= now:
             self._due = now + self._step
             return True
-        if due - now > self._ahead:
+        # As `wait` has it, to the last bit: who is refused is told to wait for longer than nothing.
+        if due - self._ahead > now:
             return False
         self._due = due + self._step
         return True

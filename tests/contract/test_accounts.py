@@ -57,6 +57,9 @@ async def test_what_is_stored_is_read(accounts: AccountStore) -> None:
     ]
     (deed,) = await accounts.deeds(10)
     assert deed.deed == DEED
+    other, _ = await accounts.add_user("d@e.f", "read", "hash", DEED, signed_in_at=7_000)
+    assert other.signed_in_at == 7_000
+    assert (await accounts.roster()).users == [user, other]
 
 
 async def test_of_any_number_of_first_users_one_is_stored(accounts: AccountStore) -> None:

@@ -358,8 +358,8 @@ async def test_limits_hold_beside_one_another(tmp_path: Path) -> None:
     await authority.load()
     account = await authority.users.add("adm1@example.com", PASSWORD, "admin", "test")
     made = await asyncio.gather(
-        *(authority.tokens.create(account, "same", [], 1, "test") for _ in range(10)),
-        *(authority.tokens.create(account, f"n{number}", [], 1, "test") for number in range(120)),
+        *(authority.tokens.create(account, "same", None, 1, "test") for _ in range(10)),
+        *(authority.tokens.create(account, f"n{number}", None, 1, "test") for number in range(120)),
         return_exceptions=True,
     )
     assert sum(isinstance(one, Conflict) for one in made) == 30

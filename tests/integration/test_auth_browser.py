@@ -20,6 +20,9 @@ async def test_from_the_printed_address_to_signing_out(tmp_path: Path) -> None:
         # What needs somebody leads to where one becomes somebody.
         await page.goto(f"{running.http}/docs")
         assert page.url == f"{running.http}/setup"
+        await page.goto(f"{running.setup}x")
+        assert "not the key" in await page.get_by_role("alert").inner_text()
+        assert await page.get_by_label("Setup key").count() == 1
         await page.goto(running.setup)
         await page.get_by_label("Email address").fill(ANN)
         await page.get_by_label("Password", exact=True).fill(PASSWORD)
@@ -43,9 +46,17 @@ async def test_from_the_printed_address_to_signing_out(tmp_path: Path) -> None:
             await page.get_by_label("Password").fill("not the password")
             await page.get_by_role("button", name="Sign in").click()
             assert "is wrong" in await page.get_by_role("alert").inner_text()
-            await page.get_by_label("Password").fill(PASSWORD)
+            # What was right is kept, and one goes on typing where it was wrong.
+            assert await page.get_by_label("Email address").input_value() == ANN
+            focused = "document.activeElement.name"
+            assert await page.evaluate(focused) == "password"
+            weight = "getComputedStyle(document.activeElement).fontWeight"
+            assert await page.evaluate(weight) == "400"
+            await page.keyboard.type(PASSWORD)
             await page.get_by_role("button", name="Sign in").click()
             await page.wait_for_url(f"{running.http}/account")
+            assert await page.get_by_label("Current password").count() == 1
+            assert await page.get_by_text("gapless users").count() == 1
             (cookie,) = await page.context.cookies()
             assert cookie["httpOnly"]
             assert cookie["sameSite"] == "Strict"
@@ -63,9 +74,11 @@ async def test_from_the_printed_address_to_signing_out(tmp_path: Path) -> None:
             await page.wait_for_url(f"{running.http}/account")
             assert (await client.get("/v1/auth/me", headers=bearer(token))).status_code == 401
 
-            await page.goto(f"{running.http}/docs")
+            await page.get_by_role("link", name="What there is").click()
+            await page.wait_for_url(f"{running.http}/docs")
             assert await page.get_by_role("heading", name="gapless").count() == 1
-            await page.goto(f"{running.http}/account")
+            await page.get_by_role("link", name="Your account").click()
+            await page.wait_for_url(f"{running.http}/account")
             await page.get_by_role("button", name="Sign out").click()
             await page.wait_for_url(f"{running.http}/login")
             assert await page.context.cookies() == []

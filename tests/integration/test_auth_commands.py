@@ -63,7 +63,7 @@ async def test_setup_by_the_address_that_is_printed(tmp_path: Path) -> None:
             assert (await ask(running.tcp, access)).code == 0
             denied = await ask(running.tcp, access + "x")
             assert denied.code == Exit.DENIED
-            assert "sign in again" in denied.err
+            assert "the access token is not valid" in denied.err
     async with hub(database, "--auth") as running:
         assert running.setup is None
         assert (await ask(running.tcp, access)).code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from contextlib import AsyncExitStack
 from itertools import product
 from pathlib import Path
@@ -243,6 +244,37 @@ async def test_off_this_machine_a_cookie_goes_over_tls_alone(tmp_path: Path) -> 
 
 
 # Setup hijacked
+
+
+async def test_setup_hijacked_by_guessing_at_the_key(tmp_path: Path) -> None:
+    """Another key brings no further than none, whether it is looked at or sent; both are counted.
+
+    Who does set up is signed in by that.
+    """
+    async with web(tmp_path, auth=True) as opened:
+        key = opened.authority.sessions.open_setup()
+        form = {"email": "ann@example.com", "password": PASSWORD}
+        for wrong in (key[:-1], f"{key}x", "x", "ключ"):
+            for method in ("GET", "POST"):
+                sent = form if method == "POST" else None
+                response = await opened.client.request(
+                    method, "/setup", params={"key": wrong}, data=sent
+                )
+                assert response.status_code == 403, (method, wrong)
+                assert "that is not the key" in response.text
+                assert 'name="key"' in response.text
+        for right in ({}, {"key": key}):
+            assert (await opened.client.get("/setup", params=right)).status_code == 200
+        assert opened.authority.users.all() == []
+        made = await opened.client.post("/setup", params={"key": key}, data=form)
+        assert made.status_code == 200
+        (ann,) = opened.authority.users.all()
+        assert ann.user.signed_in_at is not None
+        token = re.search(r'id="access-token">([^<]+)<', made.text)
+        assert token is not None
+        figures = (await opened.get("/metrics", authorization=f"Bearer {token[1]}")).text
+        (counted,) = re.findall(r'gapless_requests_total\{.*"forbidden"\} (\S+)', figures)
+        assert float(counted) == 8
 
 
 async def test_setup_hijacked_a_hundred_at_once(tmp_path: Path) -> None:

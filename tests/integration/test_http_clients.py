@@ -23,6 +23,7 @@ import pyarrow.parquet
 import pytest
 
 from gapless.providers.sample import SampleProvider
+from support.people import api_token, person
 from support.web import Web, web
 
 PATH = "/v1/data/sample/AAPL.{}?start=2005-01-01&end=2011-01-01"
@@ -135,3 +136,16 @@ async def test_curl_gets_each_format(tmp_path: Path) -> None:
             "/v1/query",
         )
         assert json.loads(asked)["result"] == ["sample"]
+
+
+async def test_pandas_shows_a_token(tmp_path: Path) -> None:
+    """As docs/authentication.md has it: what it calls storage options are headers."""
+    async with web(tmp_path, SampleProvider(), auth=True) as opened:
+        one = await person(opened.authority, "fetch")
+        token = await api_token(opened.authority, one.email)
+        url = opened.url + PATH.format("parquet")
+        shown = {"Authorization": f"Bearer {token}"}
+        frame = await asyncio.to_thread(pd.read_parquet, url, storage_options=shown)
+        assert len(frame) > 1_000
+        written = (Path(__file__).parents[2] / "docs" / "authentication.md").read_text("utf-8")
+        assert 'read_parquet(url, storage_options={"Authorization": "Bearer ' in written

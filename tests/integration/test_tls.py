@@ -52,6 +52,7 @@ async def test_both_ports_speak_it(tmp_path: Path) -> None:
     async with hub(tmp_path / "hub.db", *flags(cert, key)) as served:
         assert served.setup is not None
         assert served.http.startswith("https://127.0.0.1:")
+        assert served.tcp.startswith("tls://127.0.0.1:")
         assert served.setup.startswith(f"{served.http}/setup?key=")
         form = {"email": "ann@example.com", "password": PASSWORD}
         async with httpx.AsyncClient(verify=trusting(cert), base_url=served.http) as client:
@@ -68,7 +69,7 @@ async def test_both_ports_speak_it(tmp_path: Path) -> None:
         assert await ask(served.port, None, line) == b""
         command = ("query", QUESTION, "-o", "json")
         variables = {
-            "GAPLESS_URL": f"tls://{served.tcp}",
+            "GAPLESS_URL": served.tcp,
             "GAPLESS_TOKEN": tokens["access_token"],
             "SSL_CERT_FILE": str(cert),
         }
@@ -120,14 +121,27 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         check=True,
         capture_output=True,
     )
+    weak = tmp_path / "weak.pem", tmp_path / "weak.key"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:512", "-nodes", "-subj", "/CN=weak"),
+            *("-keyout", weak[1], "-out", weak[0]),
+        ],
+        check=True,
+        capture_output=True,
+    )
     for pair, why in (
         ((cert, other[1]), "the key is not that of the certificate"),
-        ((text, key), "no PEM file"),
-        ((cert, text), "no PEM file"),
+        ((text, key), f"{text} cannot be used for TLS: it has no certificate"),
+        ((key, key), f"{key} cannot be used for TLS: it has no certificate"),
+        ((cert, text), f"{text} cannot be used for TLS: it has no private key"),
+        ((cert, cert), f"{cert} cannot be used for TLS: it has no private key"),
+        ((weak[0], weak[1]), f"{weak[0]} cannot be used for TLS: its key is too small"),
         ((cert, tmp_path / "none"), "it is no file, or is not there"),
         ((tmp_path, key), "cannot be read"),
-        ((cert, locked), "pass phrase"),
+        ((cert, locked), f"{locked} cannot be used for TLS: the key has a pass phrase"),
     ):
-        with pytest.raises(ConfigError, match=why):
+        with pytest.raises(ConfigError, match=why) as raised:
             Certificate(*pair)
+        assert "_ssl" not in raised.value.message
     assert Certificate(cert, key).context.minimum_version >= ssl.TLSVersion.TLSv1_2

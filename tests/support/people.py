@@ -39,10 +39,12 @@ async def person(authority: Authority, role: str, email: str | None = None) -> P
 
 
 async def api_token(
-    authority: Authority, email: str, scopes: Iterable[str] = (), name: str = "program"
+    authority: Authority, email: str, scopes: Iterable[str] | None = None, name: str = "program"
 ) -> str:
-    """Make a token for a program of a user's."""
-    made = await authority.tokens.create(authority.users.get(email), name, scopes, 90, "test")
+    """Make a token for a program of a user's; without `scopes` for all that the user may."""
+    account = authority.users.get(email)
+    chosen = account.scopes if scopes is None else scopes
+    made = await authority.tokens.create(account, name, chosen, 90, "test")
     return made.text
 
 

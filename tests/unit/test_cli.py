@@ -26,7 +26,8 @@ from gapless import __version__
 from gapless.app import running_hub
 from gapless.cli import main, output
 from gapless.cli.exits import Exit, UsageError, exit_code
-from gapless.cli.query import choose_format, hub_address
+from gapless.cli.hub_address import hub_address
+from gapless.cli.query import choose_format
 from gapless.cli.serve import serve_until, serve_until_signal
 from gapless.client.connection import Unreachable, connect, error_of
 from gapless.config import Address, Settings

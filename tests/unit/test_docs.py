@@ -33,6 +33,14 @@ from gapless.protocol.messages import (
     Envelope,
     decode_envelope,
 )
+from gapless.servers.http.account_shapes import (
+    Login,
+    NewApiToken,
+    NewPassword,
+    NewUser,
+    Refresh,
+    UserChange,
+)
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -164,6 +172,34 @@ def test_the_example_answers_are_json() -> None:
     for page in PAGES:
         for block in code_blocks(page, "json"):
             msgspec.json.decode(block)
+
+
+BODIES: dict[str, type[msgspec.Struct]] = {
+    "POST /v1/auth/login": Login,
+    "POST /v1/auth/refresh": Refresh,
+    "POST /v1/auth/password": NewPassword,
+    "POST /v1/tokens": NewApiToken,
+    "POST /v1/users": NewUser,
+    "PATCH /v1/users/{email}": UserChange,
+}
+
+
+@pytest.mark.parametrize("route", list(BODIES))
+def test_the_bodies_about_accounts_are_what_is_taken(route: str) -> None:
+    """The page shows each with all of its keys, and the route takes it."""
+    page = text_of(DOCS / "authentication.md")
+    row = re.search(rf"^\| `{re.escape(route)}` \| `(\{{.+?\}})`", page, re.MULTILINE)
+    assert row is not None, f"docs/authentication.md should show the body of {route}"
+    body = msgspec.json.decode(row[1])
+    msgspec.convert(body, BODIES[route])
+    assert set(body) == set(BODIES[route].__struct_fields__)
+
+
+def test_paths_of_the_source_exist() -> None:
+    """A file of the code that a page names is there."""
+    for page in PAGES:
+        for path in re.findall(r"`((?:src/)?gapless/[\w/]+\.py)`", text_of(page)):
+            assert (ROOT / path).is_file(), f"{page.name}: {path}"
 
 
 def test_requests_for_nc_are_requests() -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from gapless import __version__
 from gapless.cli import doctor, main
-from gapless.cli.doctor import Finding
 from gapless.cli.exits import Exit
+from gapless.cli.findings import Finding
+from gapless.cli.hub_findings import hub
 from gapless.config import Settings
 from gapless.store.sqlite import FileLock, open_store
 
@@ -129,10 +130,10 @@ def test_a_hub_that_has_the_database_and_is_silent_is_a_problem(
     """A lock that is held without anybody at the socket is told, with who holds it."""
     path = tmp_path / "hub.db"
     settings = Settings(db=str(path), tcp=f"127.0.0.1:{free_port}")
-    assert [one.level for one in doctor.hub(path, settings)] == ["note"]
+    assert [one.level for one in hub(path, settings, {})] == ["note"]
     lock = FileLock(path)
     lock.acquire("process 4711")
-    (found,) = doctor.hub(path, settings)
+    (found,) = hub(path, settings, {})
     lock.release()
     assert found.level == "problem"
     assert "process 4711" in found.said

@@ -54,6 +54,7 @@ def test_it_remembers_no_more_than_it_may() -> None:
 )
 # Two thirds of a second after 100 are rounded up.
 @example(rate=1.5, burst=2, gaps=[0.0, 0.0])
+@example(rate=93.0, burst=2, gaps=[0.0, 0.0])
 def test_a_rate_is_kept_over_any_time(rate: float, burst: int, gaps: list[float]) -> None:
     """In no stretch of time are there more than its share and one burst."""
     now = [100.0]

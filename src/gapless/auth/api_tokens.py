@@ -60,17 +60,18 @@ class ApiTokens:
         return [grant for account in self._users.all() for grant in self.of(account)]
 
     async def create(
-        self, account: Account, name: str, scopes: Iterable[str], days: float, actor: str
+        self, account: Account, name: str, scopes: Iterable[str] | None, days: float, actor: str
     ) -> ApiToken:
         """Make a token for a program; raise `InvalidQuery`, `Forbidden`, `Conflict`.
 
-        It may no more than its user; without scopes all that its user may.
+        It may no more than its user. `scopes` `None`: all that its user may but `admin`, which
+        is given to a program only by name.
         """
         async with self._creating:
             return await self._create(account, name.strip(), scopes, days, actor)
 
     async def _create(
-        self, account: Account, name: str, scopes: Iterable[str], days: float, actor: str
+        self, account: Account, name: str, scopes: Iterable[str] | None, days: float, actor: str
     ) -> ApiToken:
         if not name or len(name) > _LONGEST_NAME or not name.isprintable():
             raise InvalidQuery(f"a token needs a name, of {_LONGEST_NAME} characters at the most")
@@ -78,7 +79,7 @@ class ApiTokens:
             raise InvalidQuery(
                 f"a token is good for more than 0 and up to {MOST_DAYS:,} days, not for {days:g}"
             )
-        chosen = _scopes(scopes) or account.scopes
+        chosen = account.scopes - {Scope.ADMIN} if scopes is None else _scopes(scopes)
         if not chosen <= account.scopes:
             beyond = ", ".join(sorted(chosen - account.scopes))
             raise Forbidden(f"{account.email} has the role {account.user.role}, without {beyond}")
@@ -134,6 +135,7 @@ class ApiTokens:
 
 
 def _scopes(names: Iterable[str]) -> frozenset[Scope]:
+    """Return the scopes of these names; raise `InvalidQuery`, also where there are none."""
     result: set[Scope] = set()
     for name in names:
         try:
@@ -143,4 +145,9 @@ def _scopes(names: Iterable[str]) -> frozenset[Scope]:
             raise InvalidQuery(
                 f"there is no scope {name[:60]!r}; the scopes are: {known}"
             ) from None
+    if not result:
+        raise InvalidQuery(
+            "a token without scopes is good for nothing; name some of "
+            f"{', '.join(Scope)}, or leave `scopes` out for all that you may but admin"
+        )
     return frozenset(result)

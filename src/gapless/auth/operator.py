@@ -76,11 +76,11 @@ class SetRole(Struct, tag="users.role", forbid_unknown_fields=True):
 
 
 class CreateToken(Struct, tag="tokens.create", forbid_unknown_fields=True):
-    """Make a token for a program of a user's."""
+    """Make a token for a program of a user's; `scopes` `None`: all the user's but `admin`."""
 
     email: str
     name: str
-    scopes: list[str] = []
+    scopes: list[str] | None = None
     days: float = DEFAULT_DAYS
 
 

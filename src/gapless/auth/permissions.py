@@ -174,13 +174,10 @@ def allowed(standing: Standing) -> frozenset[str]:
 
 
 def missing_token() -> MissingToken:
-    """Return the error of a request without a token."""
-    return MissingToken(
-        "authentication is on, and the request has no token: sign in, or make one with "
-        "'gapless tokens create'; gapless query takes it from GAPLESS_TOKEN"
-    )
+    """Return the error of a request without a token; doors say how one is shown to them."""
+    return MissingToken("authentication is on, and the request has no token")
 
 
 def invalid_token() -> Unauthorized:
     """Return the error of a request with a token that is none of ours, or not any more."""
-    return Unauthorized("the token is not valid, or not any more; sign in again")
+    return Unauthorized("the token is not valid, or not any more")

@@ -26,7 +26,7 @@ class Rate:
         if due <= now:
             self._due = now + self._step
             return True
-        if due - now > self._ahead:
+        if due - self._ahead > now:
             return False
         self._due = due + self._step
         return True
@@ -34,4 +34,4 @@ class Rate:
     def wait(self) -> float:
         """Return the seconds until there is a request in the budget."""
         # Rounded as `take` rounds it: who is refused is not told to wait for nothing.
-        return max(0.0, (self._due - self._monotonic()) - self._ahead)
+        return max(0.0, (self._due - self._ahead) - self._monotonic())

@@ -110,7 +110,7 @@ class Sessions:
         try:
             with self._audit.deed("setup", "first user added", email, role="admin") as deed:
                 user, tokens = await self._store.add_user(
-                    email, "admin", hashed, deed, new, first=True
+                    email, "admin", hashed, deed, new, first=True, signed_in_at=deed.at
                 )
         except Conflict:
             self._setup_key = None

@@ -173,7 +173,7 @@ def create(
     /,
     *,
     user: str | None = None,
-    scope: Annotated[tuple[Role, ...], Parameter(negative=())] = (),
+    scope: Annotated[tuple[Role, ...] | None, Parameter(negative=())] = None,
     days: float = 90,
     flags: DatabaseFlags = DEFAULT_DATABASE,
 ) -> None:
@@ -189,7 +189,7 @@ def create(
         Whose it is, by email address. Default: the only user.
     scope
         What it may: `read`, `fetch`, `admin`; may be given several times. Default: all that the
-        user may.
+        user may but `admin`.
     days
         How long it is good.
     """
@@ -200,7 +200,7 @@ def create(
         raise UsageError(f"--days needs more than 0 and up to {MOST_DAYS:,} days, not {days:g}")
     if user is None:
         user = _only_user(flags)
-    made = _do(flags, "tokens.create", email=user, name=name, scopes=list(scope), days=days)
+    made = _do(flags, "tokens.create", email=user, name=name, scopes=scope, days=days)
     about = (
         f"token {made['number']} of {made['user']}: {', '.join(made['scopes'])}, "
         f"good until {_minute(made['expires_at'])} UTC"

@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,16 +25,14 @@ from rich.text import Text
 
 from gapless import __version__
 from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags
+from gapless.cli.findings import Finding, Level
+from gapless.cli.hub_findings import certificate, hub
 from gapless.cli.wording import console_on, size_text
-from gapless.client.connection import connect
-from gapless.client.control import Control
 from gapless.clock import SystemClock
-from gapless.config import Settings, database_path, parse_address
+from gapless.config import Settings, database_path
 from gapless.domain.intervals import Interval
 from gapless.errors import GaplessError
 from gapless.observability import masked, printable
-
-Level = Literal["ok", "note", "problem"]
 
 _LIBRARIES = ("msgspec", "sqlalchemy", "alembic", "uvloop", "xxhash", "polars", "curl_cffi")
 _STYLES: Mapping[Level, str] = {"ok": "green", "note": "yellow", "problem": "bold red"}
@@ -46,16 +43,6 @@ _QUICKLY_CHECKED = 256 << 20
 _REMOTE = frozenset({"9p", "afs", "cifs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"})
 _PATIENCE_S = 5.0
 _DAY_MS = 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report: how it is, about what, what was found, what to do about it."""
-
-    level: Level
-    about: str
-    said: str
-    advice: str = ""
 
 
 def register(app: App) -> None:
@@ -72,8 +59,9 @@ def doctor(
     """Look for what could keep a hub from working, and say what to do; exit 1 on problems.
 
     Looks at the versions of what gapless stands on, the settings, the database and its disk,
-    the hub that runs on it, the limit on open files, and whether the upstream host's name can
-    be resolved. Nothing is changed, and nothing is asked upstream.
+    the files for TLS, the hub that runs on it or that `GAPLESS_URL` names, whether that asks for
+    tokens and takes `GAPLESS_TOKEN`, whether there are users, the limit on open files, and whether
+    the upstream host's name can be resolved. Nothing is changed, and nothing is asked upstream.
 
     Parameters
     ----------
@@ -113,7 +101,8 @@ def examine(flags: DatabaseFlags, online: bool) -> Iterator[Finding]:
         return
     yield settings_read(flags)
     yield from database(path)
-    yield from hub(path, settings)
+    yield from certificate(settings)
+    yield from hub(path, settings, os.environ)
     yield open_files(settings.limits.max_connections)
     if not settings.yahoo.enabled:
         yield Finding("note", "upstream", "the Yahoo provider is turned off (yahoo.enabled)")
@@ -252,67 +241,6 @@ def _file(path: Path) -> Finding:
             "see: gapless db check; restore a copy, or move it away and start anew",
         )
     return Finding("ok", "database", f"{about}, its pages are sound")
-
-
-def hub(path: Path, settings: Settings) -> Iterator[Finding]:
-    """Yield whether a hub has the database, and whether it answers where it is looked for."""
-    from gapless.servers.control import socket_path
-    from gapless.store.health import lock_holder
-
-    holder = lock_holder(path)
-    if holder is None:
-        try:
-            address = parse_address(settings.tcp)
-            ping(address.host, address.port)
-        except GaplessError:
-            yield Finding(
-                "note", "hub", "none is running on this database", "start one with: gapless serve"
-            )
-        else:
-            yield Finding(
-                "note",
-                "hub",
-                f"none is running on this database, but one on another answers at {settings.tcp}",
-                "to run both, give one another port with --tcp",
-            )
-        return
-    try:
-        Control(socket_path(path), _PATIENCE_S).stats()
-    except GaplessError as error:
-        yield Finding(
-            "problem",
-            "hub",
-            f"{holder} has the database open, but {error.message}",
-            "it is starting, stopping or stuck: try again, or end it",
-        )
-        return
-    try:
-        address = parse_address(settings.tcp)
-        version = ping(address.host, address.port)
-    except GaplessError:
-        yield Finding(
-            "note",
-            "hub",
-            f"{holder} runs on the database, but not at {settings.tcp}",
-            "give your programs the address that it printed when it started (GAPLESS_URL)",
-        )
-        return
-    yield Finding("ok", "hub", f"{holder} answers at {settings.tcp}")
-    if version != __version__:
-        yield Finding(
-            "note",
-            "hub",
-            f"it is gapless {version}, and this is {__version__}",
-            "start it again to run what is installed",
-        )
-
-
-def ping(host: str, port: int) -> str:
-    """Return the version of the hub that answers there; raise a `GaplessError`."""
-    with connect(host, port, _PATIENCE_S) as connection:
-        answer = connection.request({"type": "Ping"})
-    result = answer.get("result")
-    return str(result.get("version", "unknown")) if isinstance(result, dict) else "unknown"
 
 
 def open_files(connections: int) -> Finding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,13 +13,10 @@ from cyclopts import App, Parameter
 
 from gapless.cli import output as outputs
 from gapless.cli.exits import UsageError
+from gapless.cli.hub_address import hub_address, telling_of_tls, trusted
 from gapless.client.connection import connect
-from gapless.config import Address, parse_address
-from gapless.errors import ConfigError, GaplessError
-from gapless.observability import masked, printable
-
-DEFAULT_TCP = "127.0.0.1:7000"
-SCHEMES = ("tcp://", "tls://")
+from gapless.errors import GaplessError
+from gapless.observability import printable
 
 
 def register(app: App) -> None:
@@ -71,8 +67,10 @@ def query(
     format = choose_format(output, output_file, terminal=sys.stdout.isatty())
     if not timeout > 0:
         raise UsageError("--timeout needs a number of seconds above 0")
-    tls = ssl.create_default_context() if encrypted else None
-    with connect(address.host, address.port, timeout, tls) as connection:
+    with (
+        telling_of_tls(address, encrypted),
+        connect(address.host, address.port, timeout, trusted(encrypted)) as connection,
+    ):
         answer = connection.request(
             {"type": "Line", "payload": {"line": " ".join([line, *more])}},
             token=token or os.environ.get("GAPLESS_TOKEN") or None,
@@ -88,34 +86,6 @@ def query(
         print(f"{count} to {printable(str(output_file))}", file=sys.stderr)
     for text in outputs.warnings(answer):
         print(f"gapless: warning: {text}", file=sys.stderr)
-
-
-def hub_address(tcp: str | None, environ: Mapping[str, str]) -> tuple[Address, bool]:
-    """Return where the hub is, and whether it speaks TLS there.
-
-    By the flag, else `GAPLESS_URL`, else the default.
-    """
-    if tcp is not None:
-        try:
-            return _address(tcp)
-        except ConfigError as error:
-            raise UsageError(f"--tcp: {error.message}") from None
-    try:
-        return _address(environ.get("GAPLESS_URL") or DEFAULT_TCP)
-    except ConfigError as error:
-        raise ConfigError(f"GAPLESS_URL: {error.message}") from None
-
-
-def _address(text: str) -> tuple[Address, bool]:
-    text = text.strip().rstrip("/")
-    if "://" in text and not text.startswith(SCHEMES):
-        raise ConfigError(
-            f"{masked(printable(text))!r}: gapless query speaks TCP; give HOST:PORT of the hub's "
-            "TCP port, or tls://HOST:PORT where the hub speaks TLS"
-        )
-    plain, encrypted = SCHEMES
-    address = parse_address(text.removeprefix(plain).removeprefix(encrypted))
-    return address, text.startswith(encrypted)
 
 
 def choose_format(

@@ -82,7 +82,8 @@ def serve(flags: SettingFlags = NO_FLAGS) -> None:
     Settings come from defaults, the settings file, the environment (`GAPLESS_…`) and these
     flags, the later winning; "gapless config show" lists them all. Logs go to stderr, and so
     does one line "gapless VERSION ready tcp=HOST:PORT http=URL db=PATH" as soon as requests are
-    taken. SIGHUP reads the certificate again.
+    taken; where the hub speaks TLS it says tcp=tls://HOST:PORT, as commands are given it. SIGHUP
+    reads the certificate again.
     """
     settings, origins = flags.load()
     refuse_exposure(settings)
@@ -141,8 +142,9 @@ async def serve_until(stop: asyncio.Event, settings: Settings, running_hub: Open
         # would stand still for some 50 ms.
         gc.collect()
         gc.freeze()
+        scheme = "" if hub.certificate is None else "tls://"
         print(
-            f"gapless {__version__} ready tcp={hub.tcp} http={hub.http or 'off'} "
+            f"gapless {__version__} ready tcp={scheme}{hub.tcp} http={hub.http or 'off'} "
             f"db={masked(settings.db)}",
             file=sys.stderr,
             flush=True,

@@ -32,9 +32,20 @@ _log = structlog.get_logger("gapless.hub")
 _MOST_EXCUSED = 3
 
 
-def not_allowed() -> Forbidden:
-    """Return the error of a caller for whom upstream is not asked."""
-    return Forbidden("it is not held, and having it fetched takes the scope fetch")
+def not_allowed(key: SeriesKey) -> Forbidden:
+    """Return the error of a caller for whom upstream is not asked for a part of a series."""
+    return Forbidden(
+        f"a part of {key.text} is not held, and having it fetched takes the scope fetch; ask with "
+        "a token that has it"
+    )
+
+
+def not_verified(key: SeriesKey) -> Forbidden:
+    """Return the error of a caller for whom upstream is not asked about the basis of a series."""
+    return Forbidden(
+        f"whether the past of {key.text} has changed upstream is due to be looked at, which takes "
+        "the scope fetch; ask with a token that has it"
+    )
 
 
 @dataclass(slots=True)
@@ -76,9 +87,9 @@ class Course:
         self.excused += 1
         return self.excused <= _MOST_EXCUSED
 
-    def denied(self, gaps: Sequence[Interval]) -> None:
+    def denied(self, key: SeriesKey, gaps: Sequence[Interval]) -> None:
         """Note that the caller may not have these fetched."""
-        self.failures.extend(Failure(gap, not_allowed()) for gap in gaps)
+        self.failures.extend(Failure(gap, not_allowed(key)) for gap in gaps)
 
     def give_up(self, wanted: Plan, key: SeriesKey) -> None:
         """Answer with what is held of one basis: upstream will not settle on one (rule 13)."""

@@ -9,13 +9,13 @@ from typing import cast
 from gapless.clock import Clock
 from gapless.domain.planning import Reach, plan
 from gapless.errors import (
+    Forbidden,
     NotFound,
     ProviderError,
     Unsupported,
 )
 from gapless.hub.answers import Answer, compose
 from gapless.hub.callers import ANYBODY, Caller
-from gapless.hub.course import not_allowed
 from gapless.hub.entities import Entities, Listing, ListingLimits, matches, may_match
 from gapless.hub.flights import Flights
 from gapless.hub.holdings import Holdings
@@ -260,7 +260,10 @@ class Hub:
         if limit == 0:
             return Listing(())
         if not caller.may_fetch:
-            raise not_allowed()
+            raise Forbidden(
+                f"{provider.info.name} answers this itself, and having it asked takes the scope "
+                "fetch; ask with a token that has it"
+            )
         upstream = self.upstream(provider)
         found = await upstream.entities(cast("EntityProvider", provider), request, caller)
         return await self.entities.kept(found, limit, self.registry.names())

@@ -19,7 +19,7 @@ from gapless.errors import GaplessError, InternalError, QuotaExceeded, StoreErro
 from gapless.hub.answers import Answer, compose, not_renewed
 from gapless.hub.bars import has_final
 from gapless.hub.callers import ANYBODY, Caller
-from gapless.hub.course import Course, not_allowed
+from gapless.hub.course import Course, not_verified
 from gapless.hub.filling import Filler
 from gapless.hub.flights import Filled, Flight, Flights
 from gapless.hub.holdings import Holdings
@@ -134,7 +134,7 @@ class Searcher:
             if under_way:
                 await self._land(under_way, gaps, course)
             else:
-                course.denied(gaps)
+                course.denied(key, gaps)
             return True
         if gaps:
             if provider.info.whole:
@@ -152,7 +152,7 @@ class Searcher:
             return True
         if course.unverified is None and self.basis_due(provider, entry, search.asked, now):
             if not course.caller.may_fetch:
-                course.unverified = not_allowed()
+                course.unverified = not_verified(key)
                 return True
             return await self._verify(provider, filler, key, now, course)
         return False

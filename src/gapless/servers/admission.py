@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from gapless.auth.authority import Authority
 from gapless.auth.directory import Grant
 from gapless.auth.permissions import Scope, refusal
+from gapless.auth.tokens import Kind
 from gapless.clock import Clock
-from gapless.errors import QuotaExceeded
+from gapless.errors import QuotaExceeded, RequestError
 from gapless.hub.callers import ANYBODY, Caller
+from gapless.servers.strangers import Door, kind_of, turned_away
 
 
 class Session:
@@ -20,16 +22,22 @@ class Session:
 
     `grant` is what requests without a token of their own go by; `presented`: it was shown a token,
     which may be none. `admitted`: there has been a valid one. `counted`: its requests are counted
-    against their user's budget by somebody else.
+    against their user's budget by somebody else. `door`: where it came in.
     """
 
-    __slots__ = ("admitted", "counted", "grant", "presented")
+    __slots__ = ("admitted", "counted", "door", "grant", "presented")
 
     def __init__(
-        self, grant: Grant | None, *, presented: bool = False, counted: bool = False
+        self,
+        grant: Grant | None,
+        *,
+        presented: bool = False,
+        counted: bool = False,
+        door: Door = "tcp",
     ) -> None:
         self.grant = grant
         self.presented = presented
+        self.door = door
         self.admitted = grant is not None
         self.counted = counted
 
@@ -53,15 +61,22 @@ class Admission:
         return Session(self.authority.open_grant)
 
     def shown(self, tokens: Sequence[str], *, counted: bool = False) -> Session:
-        """Return the session of a request that shows these tokens, of which one may be valid.
+        """Return the session of a request of HTTP with these tokens, of which one may be valid.
 
         Where several are, it is none of them: one is not the user's, and it cannot be told which.
         """
         if self.authority.open_grant is not None:
-            return Session(self.authority.open_grant, counted=counted)
+            return Session(self.authority.open_grant, counted=counted, door="http")
         valid = [found for one in tokens if (found := self.authority.directory.find(one))]
         grant = valid[0] if len(valid) == 1 else None
-        return Session(grant, presented=bool(tokens), counted=counted)
+        return Session(grant, presented=bool(tokens), counted=counted, door="http")
+
+    def stranger(
+        self, door: Door, shown: Kind | None, *, presented: bool, malformed: bool = False
+    ) -> RequestError:
+        """Return what a request without a valid token is refused with; see `turned_away`."""
+        users = not self.authority.sessions.awaits_setup
+        return turned_away(door, users=users, shown=shown, presented=presented, malformed=malformed)
 
     def admit(
         self, operation: str, session: Session, token: str | None = None, charged: bool = True
@@ -93,17 +108,20 @@ class Admission:
         self, operation: str, session: Session, token: str | None, charged: bool
     ) -> Grant | None:
         """Decide by all there is to know, and say why where it is refused; see `admit`."""
+        kind: Kind | None = None
         if token is not None:
-            grant, presented = self.authority.directory.find(token), True
+            grant, presented, kind = self.authority.directory.find(token), True, kind_of(token)
             if grant is not None:
                 session.admitted = True
         else:
             grant, presented = session.grant, session.presented
             if grant is not None and not grant.current(self._clock.now_ms()):
-                grant, presented = None, True
+                kind, grant, presented = grant.kind, None, True
         if grant is None or operation not in grant.allowed:
             standing = None if grant is None else grant.standing
             refused = refusal(operation, standing, presented=presented)
+            if refused is not None and grant is None:
+                raise self.stranger(session.door, kind, presented=presented)
             if refused is not None:
                 raise refused
         if grant is not None and charged and not session.counted:

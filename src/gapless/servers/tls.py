@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from gapless.errors import ConfigError
+
+# What OpenSSL does not take at its security level, in its words and in ours.
+_WEAK: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "EE_KEY_TOO_SMALL": "its key is too small",
+        "CA_KEY_TOO_SMALL": "the key of one of its issuers is too small",
+        "CA_MD_TOO_WEAK": "it is signed with too weak a hash",
+    }
+)
 
 
 class Certificate:
@@ -29,7 +41,7 @@ class Certificate:
             self.context.load_cert_chain(self._cert, self._key, password=_no_pass_phrase)
         except (OSError, ValueError) as error:
             # They were changed between the two looks.
-            raise ConfigError(f"{self._cert} and {self._key}: {_why(error)}") from error
+            raise self._wrong(error) from error
 
     def _read(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -43,22 +55,41 @@ class Certificate:
             except OSError as error:
                 raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
         try:
+            # By itself first, for of the two together it is not told which one is wrong.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(self._cert)
+        except OSError as error:
+            raise _unusable(
+                self._cert, "it has no certificate in PEM form, or is damaged"
+            ) from error
+        try:
             # A key that is locked by a pass phrase would ask for it on the terminal.
             context.load_cert_chain(self._cert, self._key, password=_no_pass_phrase)
         except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"{self._cert} and {self._key} cannot be used for TLS: {_why(error)}"
-            ) from error
+            raise self._wrong(error) from error
         return context
 
+    def _wrong(self, error: Exception) -> ConfigError:
+        """Return what is wrong with the two, the certificate being one."""
+        if isinstance(error, _Locked):
+            return _unusable(self._key, "the key has a pass phrase; give one without")
+        reason = getattr(error, "reason", None) or ""
+        if reason == "KEY_VALUES_MISMATCH":
+            return ConfigError(
+                f"{self._cert} and {self._key} cannot be used for TLS: the key is not that of the "
+                "certificate"
+            )
+        if reason in _WEAK:
+            return _unusable(self._cert, _WEAK[reason])
+        return _unusable(self._key, "it has no private key in PEM form, or is damaged")
 
-def _why(error: Exception) -> str:
-    if not isinstance(error, ssl.SSLError):
-        return str(error)
-    if error.reason == "KEY_VALUES_MISMATCH":
-        return "the key is not that of the certificate"
-    return f"one of the two is no PEM file, or is damaged ({error.reason or error})"
+
+def _unusable(path: Path, why: str) -> ConfigError:
+    return ConfigError(f"{path} cannot be used for TLS: {why}")
+
+
+class _Locked(ValueError):
+    """The key has a pass phrase."""
 
 
 def _no_pass_phrase() -> str:
-    raise ValueError("the key has a pass phrase; give one without")
+    raise _Locked

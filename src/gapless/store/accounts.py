@@ -97,8 +97,11 @@ class AccountStore(Protocol):
         tokens: Sequence[NewToken] = (),
         *,
         first: bool = False,
+        signed_in_at: int | None = None,
     ) -> tuple[StoredUser, Sequence[StoredToken]]:
         """Store a user, with tokens; from then on setup is over.
+
+        `signed_in_at`: when they signed in, where the tokens are of a sign-in.
 
         Raises `Conflict` where the address is taken, and, if it must be the `first`, where there
         has ever been one.

@@ -56,12 +56,13 @@ class SqlAccounts:
         tokens: Sequence[NewToken] = (),
         *,
         first: bool = False,
+        signed_in_at: int | None = None,
     ) -> tuple[StoredUser, Sequence[StoredToken]]:
         """Store a user; see `AccountStore.add_user`."""
 
         def work(connection: Connection) -> tuple[StoredUser, Sequence[StoredToken]]:
             _close_setup(connection, deed.at, first)
-            user = _insert_user(connection, email, role, password, deed.at)
+            user = _insert_user(connection, email, role, password, deed.at, signed_in_at)
             _record(connection, deed)
             return user, _insert_tokens(connection, user.number, tokens)
 
@@ -235,18 +236,23 @@ def _close_setup(connection: Connection, at: int, first: bool) -> None:
 
 
 def _insert_user(
-    connection: Connection, email: str, role: str, password: str, at: int
+    connection: Connection, email: str, role: str, password: str, at: int, signed_in_at: int | None
 ) -> StoredUser:
     try:
         made = connection.execute(
             insert(schema.users).values(
-                email=email, role=role, created_ms=at, password_ms=at, password=password
+                email=email,
+                role=role,
+                created_ms=at,
+                password_ms=at,
+                signed_in_ms=signed_in_at,
+                password=password,
             )
         )
     except IntegrityError:
         raise Conflict(f"there is a user {email} already") from None
     assert made.inserted_primary_key is not None
-    return StoredUser(made.inserted_primary_key[0], email, role, at, at, None, password)
+    return StoredUser(made.inserted_primary_key[0], email, role, at, at, signed_in_at, password)
 
 
 def _insert_tokens(

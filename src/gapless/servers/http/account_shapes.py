@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
@@ -17,6 +17,7 @@ _Email = Annotated[str, Meta(min_length=3, max_length=254, examples=["ann@exampl
 _Password = Annotated[str, Meta(max_length=1_000, description="12 to 256 characters")]
 _Token = Annotated[str, Meta(max_length=1_000)]
 _Role = Annotated[str, Meta(max_length=100, description="read, fetch or admin")]
+_SCOPES: Final = "read, fetch, admin: at least one of them"
 _Name = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
@@ -177,10 +178,11 @@ class TokenPage(Struct, frozen=True):
 
 
 class NewApiToken(Struct, frozen=True, forbid_unknown_fields=True):
-    """A token to be made for a program; without scopes it may all that you may."""
+    """A token to be made for a program; without `scopes` it may all that you may but `admin`."""
 
     name: _Name
-    scopes: Annotated[list[str], Meta(max_length=3)] = []
+    # That there is at least one is told in the words of who checks it.
+    scopes: Annotated[list[str], Meta(max_length=3, description=_SCOPES)] | None = None
     expires_in_days: Annotated[float, Meta(gt=0, le=3_650)] = 90
 
 

@@ -9,10 +9,13 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gapless.auth.permissions import OPERATIONS, Rule
 from gapless.servers.http.formats import Format
 
 Json = dict[str, Any]
 
+# An extension of the document's: what a request needs where authentication is on.
+TAKES: Final = "x-takes"
 _DATA: Final = "/v1/data/{provider}/{ticker}"
 _QUERY: Final = "/v1/query"
 # Statuses with which a request that was read as an envelope is answered.
@@ -36,8 +39,11 @@ _LINKS: Final = (
 _TEXT: Final[Json] = {"type": "string"}
 
 
-def described(document: Mapping[str, Any]) -> Json:
-    """Return the document that clients get, made of Litestar's."""
+def described(document: Mapping[str, Any], authenticated: bool = False) -> Json:
+    """Return the document that clients get, made of Litestar's.
+
+    `authenticated`: requests need a token.
+    """
     result = copy.deepcopy(dict(document))
     paths = result["paths"]
     _describe_data(paths[_DATA])
@@ -45,12 +51,27 @@ def described(document: Mapping[str, Any]) -> Json:
     for path in _OPEN:
         for operation in paths[path].values():
             operation["parameters"].append(copy.deepcopy(_PARAMS))
-    # Where authentication is off, no token is needed.
     result["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
-    result["security"] = [{}, {"bearer": []}]
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            _describe_rule(operation, OPERATIONS[f"{method.upper()} {path}"], authenticated)
     for path, method, status, key, target in _LINKS:
         _link(paths, path, method, status, key, target)
     return result
+
+
+def _describe_rule(operation: Json, rule: Rule, authenticated: bool) -> None:
+    """Tell which token it takes: the scope by the standard, all of it in words."""
+    if rule.anyone:
+        operation["security"] = []
+        return
+    needed: Json = {"bearer": [] if rule.scope is None else [str(rule.scope)]}
+    operation["security"] = [needed] if authenticated else [{}, needed]
+    token = "a token from signing in" if rule.signed_in else "any token"
+    if rule.scope is None:
+        operation[TAKES] = token
+    else:
+        operation[TAKES] = f"{rule.scope}, with {token}" if rule.signed_in else str(rule.scope)
 
 
 def _describe_data(item: Json) -> None:

@@ -94,7 +94,7 @@ class HttpDoor:
                 *series_routes(administration, registry, self._clock),
                 *entity_routes(administration, self._clock),
                 *health_routes(store, figures.registered()),
-                *manual_routes(),
+                *manual_routes(desk.admission.required),
                 *authentication_routes(authority),
                 *user_routes(authority),
                 *setup_routes(authority, pages),

@@ -15,7 +15,7 @@ import structlog
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from litestar.types.asgi_types import HTTPReceiveMessage as ReceiveMessage
 
-from gapless.auth.permissions import OPERATIONS, invalid_token, missing_token
+from gapless.auth.permissions import OPERATIONS
 from gapless.errors import Forbidden, GaplessError, InternalError, InvalidQuery, Overloaded
 from gapless.servers.admission import Admission, Session, charge
 from gapless.servers.http.asking import PATH, takes_gzip
@@ -27,6 +27,7 @@ from gapless.servers.http.identity import OPERATION, SESSION, client_of, shown
 from gapless.servers.http.replies import Asked
 from gapless.servers.http.sending import send_problem, send_redirect, send_reply
 from gapless.servers.meter import OK, Meter
+from gapless.servers.strangers import kind_of
 
 _log = structlog.get_logger("gapless.http")
 
@@ -157,7 +158,12 @@ class Gate:
                 return session
             if method == "GET" and b"text/html" in headers.get(b"accept", b""):
                 return None
-            raise invalid_token() if session.presented else missing_token()
+            raise self._admission.stranger(
+                "http",
+                kind_of(who.tokens[0]) if who.tokens else None,
+                presented=session.presented,
+                malformed=who.malformed,
+            )
         if who.by_cookie and method not in SAFE_METHODS and not _says_where_from(headers):
             # Browsers of today all say it; others may be made to send the cookie by any page.
             raise Forbidden("a request with a cookie must say which page it comes from (Origin)")

@@ -27,10 +27,12 @@ class Shown:
     """The tokens that a request shows; `by_cookie`: its browser does so of its own accord.
 
     Pages of other ports can set cookies of our name too, so that there may be several.
+    `malformed`: there is an `Authorization`, but no token in it.
     """
 
     tokens: tuple[str, ...] = ()
     by_cookie: bool = False
+    malformed: bool = False
 
 
 def shown(headers: Mapping[bytes, bytes], cookie: str) -> Shown:
@@ -38,16 +40,23 @@ def shown(headers: Mapping[bytes, bytes], cookie: str) -> Shown:
 
     An `Authorization` of another kind is for a proxy on the way.
     """
-    scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    if scheme.lower() == _BEARER:
+    credentials = headers.get(b"authorization", b"").decode("latin-1")
+    scheme, _, token = credentials.partition(" ")
+    if scheme.lower() == _BEARER and token.strip():
         return Shown((token.strip(),))
+    if scheme.lower() == _BEARER:
+        return Shown(malformed=True)
     found: list[str] = []
     # Read by hand: a cookie of another program's that is no valid one must not hide ours.
     for part in headers.get(b"cookie", b"").decode("latin-1").split(";"):
         name, _, value = part.strip().partition("=")
         if name == cookie and value and value not in found:
             found.append(value)
-    return Shown(tuple(found[:_MOST_COOKIES]), by_cookie=bool(found))
+    return Shown(
+        tuple(found[:_MOST_COOKIES]),
+        by_cookie=bool(found),
+        malformed=bool(credentials) and not found,
+    )
 
 
 def client_of(

@@ -5,15 +5,40 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from gapless.servers.http.description import TAKES
+
 Json = Mapping[str, Any]
 _REF = "#/components/schemas/"
 _NOTHING: Json = {}
+HERE: Final = "http://hub.invalid"
+"""Stands for the address that the page is asked at, which is put in where it is shown."""
+_PARTS: Final[Mapping[str, str]] = {
+    "{provider}": "sample",
+    "{ticker}": "AAPL",
+    "{entity_id}": "note-1",
+    "{email}": "ann@example.com",
+    "{number}": "1",
+}
+# Bodies that do not follow from what their shapes require.
+_BODIES: Final[Mapping[str, Json]] = {
+    "/plugins/load": {"file": "dummy.py"},
+    "/v1/users/{email}": {"role": "fetch"},
+}
+_RANGED: Final = ("/v1/plan", "/v1/refresh")
+_VALUES: Final[Json] = {
+    "provider": "sample",
+    "ticker": "AAPL",
+    "source": "notes",
+    "data": [{"text": "…"}],
+    "email": "ann@example.com",
+    "name": "notebook",
+}
 _QUOTED = re.compile("`([^`]+)`")
 
 
@@ -65,6 +90,7 @@ class Operation:
     method: str
     path: str
     description: str
+    takes: str
     parameters: Sequence[Parameter]
     takes_body: bool
     body: str
@@ -80,21 +106,25 @@ class Group:
     operations: Sequence[Operation]
 
 
-def page(document: Json) -> str:
-    """Return the page of an OpenAPI document."""
+def page(document: Json, authenticated: bool = False) -> str:
+    """Return the page of an OpenAPI document; `HERE` in it stands for the hub's own address.
+
+    `authenticated`: requests need a token.
+    """
     environment = Environment(
         loader=PackageLoader("gapless.servers.http", "pages"),
         autoescape=True,
         undefined=StrictUndefined,
     )
     operations: dict[str, list[Operation]] = {}
-    for tag, operation in _operations(document):
+    for tag, operation in _operations(document, authenticated):
         operations.setdefault(tag, []).append(operation)
     return environment.get_template("docs.html").render(
         info=document["info"],
         groups=[Group(name, found) for name, found in sorted(operations.items())],
         shapes=[_shape(name, schema) for name, schema in sorted(_schemas(document).items())],
         paragraphs=_paragraphs,
+        authenticated=authenticated,
     )
 
 
@@ -103,7 +133,7 @@ def _schemas(document: Json) -> Json:
     return found
 
 
-def _operations(document: Json) -> Iterator[tuple[str, Operation]]:
+def _operations(document: Json, authenticated: bool) -> Iterator[tuple[str, Operation]]:
     for path, methods in document["paths"].items():
         for method, told in methods.items():
             if method == "head":
@@ -117,13 +147,20 @@ def _operations(document: Json) -> Iterator[tuple[str, Operation]]:
                     method=method.upper(),
                     path=path,
                     description=told.get("description") or told.get("summary") or "",
+                    takes=told.get(TAKES, ""),
                     parameters=[_parameter(one) for one in told.get("parameters", ())],
                     takes_body=bool(schema),
                     body=_named(schema),
                     responses=[
                         _answer(status, one) for status, one in sorted(told["responses"].items())
                     ],
-                    example=_example(method, path, schema, _schemas(document)),
+                    example=_example(
+                        method,
+                        path,
+                        schema,
+                        _schemas(document),
+                        shows_token=authenticated and TAKES in told,
+                    ),
                 ),
             )
 
@@ -180,35 +217,39 @@ def _type(schema: Json) -> str:
     return " or ".join(kind) if isinstance(kind, list) else str(kind)
 
 
-def _example(method: str, path: str, schema: Json, schemas: Json) -> str:
+def _example(
+    method: str, path: str, schema: Json, schemas: Json, *, shows_token: bool = False
+) -> str:
     """Return a command that asks for it, to be pasted into a terminal."""
-    url = path.replace("{provider}", "sample").replace("{ticker}", "AAPL")
-    url = url.replace("{name}", "sample" if "ping" in path else "dummy")
-    url = url.replace("{entity_id}", "note-1")
-    command = f"curl 'http://127.0.0.1:7070{url}'"
-    if method != "get":
-        command = f"curl -X {method.upper()} 'http://127.0.0.1:7070{url}'"
-    if not schema:
-        return command
-    known = schemas.get(_named(schema), {})
+    url = path.replace("{name}", "sample" if "ping" in path else "dummy")
+    for part, value in _PARTS.items():
+        url = url.replace(part, value)
+    command = "curl" if method == "get" else f"curl -X {method.upper()}"
+    lines = [f"{command} '{HERE}{url}'"]
+    if shows_token:
+        lines.append('-H "Authorization: Bearer $GAPLESS_TOKEN"')
+    if schema:
+        body = msgspec.json.encode(_body(path, schemas.get(_named(schema), {}))).decode()
+        lines.append(f"-H 'content-type: application/json' -d '{body}'")
+    return " \\\n  ".join(lines)
+
+
+def _body(path: str, shape: Json) -> Json:
+    if path in _BODIES:
+        return _BODIES[path]
+    if not shape:
+        return {"query": {"type": "ProviderList"}}
+    required = shape.get("required", ())
     body = {
         name: _value(name, told)
-        for name, told in known.get("properties", {}).items()
-        if name in known.get("required", ())
+        for name, told in shape.get("properties", {}).items()
+        if name in required
     }
-    if "/plan" in path or "/refresh" in path:
-        body |= {"start": "2010-01-01", "end": "2011-01-01"}
-    elif path.endswith("/load"):
-        body = {"file": "dummy.py"}
-    if not known:
-        body = {"query": {"type": "ProviderList"}}
-    text = msgspec.json.encode(body).decode()
-    return f"{command} \\\n  -H 'content-type: application/json' -d '{text}'"
+    return body | {"start": "2010-01-01", "end": "2011-01-01"} if path in _RANGED else body
 
 
 def _value(name: str, told: Json) -> object:
-    known = {"provider": "sample", "ticker": "AAPL", "source": "notes", "data": [{"text": "…"}]}
-    return known.get(name, [] if told.get("type") == "array" else "…")
+    return _VALUES.get(name, [] if told.get("type") == "array" else "…")
 
 
 def _paragraphs(text: str) -> list[Markup]:

@@ -12,7 +12,7 @@ from litestar.params import FromPath
 from gapless.auth.authority import Authority
 from gapless.auth.directory import Grant
 from gapless.auth.passwords import SHORTEST
-from gapless.auth.permissions import ROLES
+from gapless.auth.permissions import ROLES, Scope
 from gapless.auth.tokens import Kind
 from gapless.errors import GaplessError, InvalidQuery, RequestError
 from gapless.servers.http.account_pages import AccountPages
@@ -61,6 +61,7 @@ def account_routes(
             error=error.message if error else "",
             who=grant,
             role=grant.account.user.role,
+            manages=Scope.ADMIN in grant.standing.scopes,
             role_means=_ROLE_MEANS[grant.account.user.role],
             scopes=sorted(scopes, key=lambda one: list(_MEANS).index(one["name"])),
             tokens=[_row(one) for one in mine if one.kind is Kind.API],

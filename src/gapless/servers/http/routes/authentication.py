@@ -20,7 +20,7 @@ from gapless.servers.http.account_shapes import (
     Tokens,
 )
 from gapless.servers.http.identity import address_of, grant_of
-from gapless.servers.http.routes.responses import problems
+from gapless.servers.http.routes.responses import open_problems, problems
 
 # Before a token is shown nobody may make the hub hold much.
 BODY_BYTES: Final = 16 << 10
@@ -35,7 +35,9 @@ def authentication_routes(authority: Authority) -> Sequence[BaseRouteHandler]:
         tags=["authentication"],
         status_code=200,
         request_max_body_size=BODY_BYTES,
-        responses=problems(413, 415, 422, 503),
+        responses=open_problems(
+            413, 415, 422, 503, unauthorized="The email address or the password is wrong."
+        ),
     )
     async def login(request: Request[Any, Any, Any], data: JSONBody[Login]) -> Tokens:
         """Sign in with an email address and a password.
@@ -51,7 +53,9 @@ def authentication_routes(authority: Authority) -> Sequence[BaseRouteHandler]:
         tags=["authentication"],
         status_code=200,
         request_max_body_size=BODY_BYTES,
-        responses=problems(413, 415, 422, 503),
+        responses=open_problems(
+            413, 415, 422, 503, unauthorized="The refresh token is not valid, or not any more."
+        ),
     )
     async def refresh(request: Request[Any, Any, Any], data: JSONBody[Refresh]) -> Tokens:
         """Have new tokens for a refresh token, which is used up by it.

@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 
 from gapless import __version__
 from gapless.errors import GaplessError, Overloaded
-from gapless.servers.http.routes.responses import problems
+from gapless.servers.http.routes.responses import open_problems, problems
 from gapless.servers.http.shapes import Health
 from gapless.store.base import Store
 
@@ -19,12 +19,12 @@ from gapless.store.base import Store
 def health_routes(store: Store, registry: CollectorRegistry) -> Sequence[BaseRouteHandler]:
     """Return the routes; `registry` has what `/metrics` shows."""
 
-    @get("/healthz", tags=["health"], responses=problems())
+    @get("/healthz", tags=["health"], responses=open_problems())
     async def healthz() -> Health:
         """Tell that the process answers."""
         return Health(True, __version__)
 
-    @get("/readyz", tags=["health"], responses=problems(503))
+    @get("/readyz", tags=["health"], responses=open_problems(503))
     async def readyz() -> Health:
         """Tell whether requests can be answered: the database is read for it."""
         try:

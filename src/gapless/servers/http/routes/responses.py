@@ -36,13 +36,23 @@ _ABOUT: Final[Mapping[int, str]] = MappingProxyType(
 
 
 def problems(*statuses: int) -> Mapping[int, ResponseSpec]:
-    """Return the error responses of a route; every route may refuse its caller."""
+    """Return the error responses of a route that takes a token, where authentication is on."""
+    return open_problems(401, *statuses)
+
+
+def open_problems(*statuses: int, unauthorized: str | None = None) -> Mapping[int, ResponseSpec]:
+    """Return the error responses of a route that is open to anyone; all may refuse their caller.
+
+    `unauthorized`: what it says 401 to, if to anything.
+    """
+    about = _ABOUT if unauthorized is None else {**_ABOUT, 401: unauthorized}
+    told = {400, 403, 429, *statuses, *(() if unauthorized is None else (401,))}
     return {
         status: ResponseSpec(
             Problem,
-            description=_ABOUT[status],
+            description=about[status],
             media_type=MEDIA_TYPE,
             generate_examples=False,
         )
-        for status in sorted({400, 401, 403, 429, *statuses})
+        for status in sorted(told)
     }

@@ -14,6 +14,7 @@ from gapless.auth.authority import Authority
 from gapless.auth.passwords import SHORTEST
 from gapless.errors import Conflict, Forbidden, GaplessError, RequestError
 from gapless.servers.http.account_pages import AccountPages, span_of
+from gapless.servers.http.gate import OUTCOME
 from gapless.servers.http.problems import status_of
 from gapless.servers.http.routes.authentication import BODY_BYTES
 from gapless.servers.http.routes.forms import check_twice, form_of, nobody_signs_in
@@ -25,16 +26,24 @@ def setup_routes(authority: Authority, pages: AccountPages) -> Sequence[BaseRout
     """Return the routes; they are for browsers, and not in the description."""
     sessions = authority.sessions
 
-    def setup_page(key: str, email: str = "", error: GaplessError | None = None) -> Response[str]:
+    def refused(
+        request: Request[Any, Any, Any], key: str, email: str, error: GaplessError
+    ) -> Response[str]:
+        request.scope["state"][OUTCOME] = error.code
+        # Where the address has the wrong key, let it be typed.
+        shown = "" if isinstance(error, Forbidden) else key
+        return setup_page(shown, email, status_of(error), error.message)
+
+    def setup_page(key: str, email: str = "", status: int = 200, error: str = "") -> Response[str]:
         return pages.page(
             "setup",
             "Set up this hub",
-            200 if error is None else status_of(error),
+            status,
             action=f"/setup?key={quote(key)}" if key else "/setup",
             asks_key=not key,
             email=email,
             shortest=SHORTEST,
-            error=error.message if error else "",
+            error=error,
         )
 
     def no_setup() -> Response[str]:
@@ -50,9 +59,16 @@ def setup_routes(authority: Authority, pages: AccountPages) -> Sequence[BaseRout
         )
 
     @get("/setup", include_in_schema=False)
-    async def setup(key: _Key = "") -> Response[str]:
-        """Show the form that makes the first user."""
-        return setup_page(key) if sessions.awaits_setup else no_setup()
+    async def setup(request: Request[Any, Any, Any], key: _Key = "") -> Response[str]:
+        """Show the form that makes the first user; say so at once where the key is another."""
+        if not sessions.awaits_setup:
+            return no_setup()
+        try:
+            if key:
+                sessions.check_setup_key(key)
+        except Forbidden as error:
+            return refused(request, key, "", error)
+        return setup_page(key)
 
     @post("/setup", include_in_schema=False, status_code=200, request_max_body_size=BODY_BYTES)
     async def set_up(request: Request[Any, Any, Any], key: _Key = "") -> Response[str]:
@@ -69,11 +85,8 @@ def setup_routes(authority: Authority, pages: AccountPages) -> Sequence[BaseRout
             )
         except Conflict:
             return no_setup()
-        except Forbidden as error:
-            # The address has the wrong one: let it be typed.
-            return setup_page("", email, error)
         except RequestError as error:
-            return setup_page(key, email, error)
+            return refused(request, key, email, error)
         return pages.page(
             "created",
             "This hub is yours",

@@ -8,13 +8,14 @@ from __future__ import annotations
 import io
 import logging
 import os
-import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO
 
 import structlog
 from structlog.types import Processor
+
+from gapless.texts import MASK, masked, printable
 
 SECRET_KEYS = frozenset(
     {
@@ -27,32 +28,6 @@ SECRET_KEYS = frozenset(
         "token",
     }
 )
-MASK = "***"
-
-_URL_PASSWORD = re.compile(r"(?<=://)([^/?#\s:@]*):[^/?#\s]*@")
-_QUERY_PASSWORD = re.compile(r"(?i)\b(password|token|secret|key|api_?key)=[^&\s]+")
-# Tokens of ours, whatever they are part of; enough is left to tell what it was.
-_TOKEN = re.compile(r"\b(gapless_(?:at|rt|st|api)_)[A-Za-z0-9_.-]{20,}")
-
-
-def masked(text: str) -> str:
-    """Return `text` with passwords of URLs and tokens of ours in it replaced by `***`."""
-    text = _TOKEN.sub(rf"\1{MASK}", _URL_PASSWORD.sub(rf"\1:{MASK}@", text))
-    return _QUERY_PASSWORD.sub(rf"\1={MASK}", text)
-
-
-def printable(text: str) -> str:
-    """Return `text` with control characters spelled out.
-
-    What upstream or a client sent may carry terminal escapes; printed as they are they could
-    rewrite the screen, or forge a line of the log.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in text
-    )
 
 
 def configure_logging(level: str, format: str, stream: TextIO | None = None) -> None:

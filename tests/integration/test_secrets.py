@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from gapless.observability import masked
+from gapless.texts import masked
 from support.commands import gapless, hub
 from support.people import OTHER_PASSWORD, PASSWORD, bearer
 from support.searching import Search, secrets_in

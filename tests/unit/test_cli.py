@@ -26,17 +26,18 @@ from gapless import __version__
 from gapless.app import running_hub
 from gapless.cli import main, output
 from gapless.cli.exits import Exit, UsageError, exit_code
-from gapless.cli.hub_address import hub_address
 from gapless.cli.query import choose_format
 from gapless.cli.serve import serve_until, serve_until_signal
+from gapless.client.addresses import Endpoint, parse_endpoint
 from gapless.client.connection import Unreachable, connect, error_of
-from gapless.config import Address, Settings
+from gapless.config import Settings
 from gapless.errors import (
     ConfigError,
     Conflict,
     DatabaseInUse,
     Forbidden,
     GaplessError,
+    InternalError,
     InvalidQuery,
     MissingToken,
     Overloaded,
@@ -384,7 +385,7 @@ def test_query_of_something_else(
 def test_connection_serves_several_requests() -> None:
     """Answers are matched to requests one after the other, also when they come in one piece."""
     first = b'{"ok":true,"request_id":1,"result":"a"}\n{"ok":true,"request_id":2,"result":"b"}\n'
-    with answering(first, b"") as (tcp, _), connect("127.0.0.1", int(tcp[10:]), 10) as connection:
+    with answering(first, b"") as (tcp, _), connect(parse_endpoint(tcp), 10) as connection:
         assert connection.request({"type": "Ping"})["result"] == "a"
         assert connection.request({"type": "Ping"})["result"] == "b"
 
@@ -394,7 +395,7 @@ def test_silent_hub() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with (
-            connect("127.0.0.1", port, 0.01) as connection,
+            connect(Endpoint("127.0.0.1", port), 0.01) as connection,
             pytest.raises(Unreachable, match="silent"),
         ):
             connection.request({"type": "Ping"})
@@ -406,20 +407,9 @@ def test_errors_of_the_wire() -> None:
     assert type(error_of({**failed, "reason": "unknown_ticker"})) is UnknownTicker
     assert type(error_of({**failed, "reason": "new_one"})) is ProviderError
     assert type(error_of({"code": "forbidden", "message": "m"})) is Forbidden
-    assert type(error_of({"code": "internal", "message": "m"})) is GaplessError
+    assert type(error_of({"code": "internal", "message": "m"})) is InternalError
     assert error_of({"code": "new_one", "message": "m"}).message == "m (new_one)"
     assert type(error_of(None)) is GaplessError
-
-
-def test_address_of_the_hub() -> None:
-    """The flag wins over GAPLESS_URL, and that over the default; HTTP is refused by name."""
-    assert hub_address(None, {}) == (Address("127.0.0.1", 7000), False)
-    assert hub_address(None, {"GAPLESS_URL": "tcp://h:1/"}) == (Address("h", 1), False)
-    assert hub_address(None, {"GAPLESS_URL": "tls://h:1/"}) == (Address("h", 1), True)
-    assert hub_address("tls://g:2/", {}) == (Address("g", 2), True)
-    assert hub_address("g:2", {"GAPLESS_URL": "tcp://h:1"}) == (Address("g", 2), False)
-    with pytest.raises(ConfigError, match="speaks TCP"):
-        hub_address(None, {"GAPLESS_URL": "http://h:1"})
 
 
 def test_choice_of_format() -> None:

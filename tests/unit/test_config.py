@@ -22,7 +22,8 @@ from gapless.config import (
     shown_values,
 )
 from gapless.errors import ConfigError
-from gapless.observability import configure_logging, masked, printable
+from gapless.observability import configure_logging
+from gapless.texts import masked, printable
 
 
 @pytest.fixture

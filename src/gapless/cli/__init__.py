@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gapless import __version__
 from gapless.cli.exits import Exit, exit_code
 from gapless.errors import GaplessError, UpstreamUnavailable
-from gapless.observability import masked, printable
+from gapless.texts import masked, printable
 
 if TYPE_CHECKING:
     from cyclopts import App, CycloptsError

@@ -29,7 +29,8 @@ from gapless.cli.exits import UsageError
 from gapless.cli.wording import console_on, count_text
 from gapless.clock import SystemClock
 from gapless.errors import GaplessError
-from gapless.observability import configure_logging, printable
+from gapless.observability import configure_logging
+from gapless.texts import printable
 
 Output = Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])]
 FromStdin = Annotated[bool, Parameter(negative=())]

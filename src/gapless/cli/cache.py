@@ -19,9 +19,9 @@ from gapless.cli.exits import UsageError
 from gapless.cli.wording import console_on, count_text, instant_text, size_text
 from gapless.clock import SystemClock
 from gapless.errors import InvalidQuery
-from gapless.observability import printable
 from gapless.protocol.times import parse_instant
 from gapless.store.base import Figures, SeriesState
+from gapless.texts import printable
 
 _TITLES: Mapping[str, str] = {
     "series": "series",

@@ -30,9 +30,9 @@ from gapless.domain.coverage import Coverage, Outcome
 from gapless.domain.intervals import Interval, subtract
 from gapless.domain.planning import tail
 from gapless.errors import InvalidQuery, NotFound
-from gapless.observability import printable
 from gapless.protocol.times import format_instant, parse_instant
 from gapless.store.base import SeriesState
+from gapless.texts import printable
 
 _WIDEST = 120
 _LEGEND = (

@@ -21,7 +21,7 @@ from gapless import __version__
 from gapless.client.control import Control, NotListening
 from gapless.config import Origins, Settings, database_path, default_db, load_settings
 from gapless.errors import ConfigError, GaplessError, StoreError
-from gapless.observability import printable
+from gapless.texts import printable
 
 if TYPE_CHECKING:
     from gapless.store.sql import SqlStore

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, write
 from gapless.cli.wording import console_on, count_text
 from gapless.errors import DatabaseDamaged
-from gapless.observability import printable
+from gapless.texts import printable
 
 
 def register(app: App) -> None:

@@ -32,7 +32,7 @@ from gapless.clock import SystemClock
 from gapless.config import Settings, database_path
 from gapless.domain.intervals import Interval
 from gapless.errors import GaplessError
-from gapless.observability import masked, printable
+from gapless.texts import masked, printable
 
 _LIBRARIES = ("msgspec", "sqlalchemy", "alembic", "uvloop", "xxhash", "polars", "curl_cffi")
 _STYLES: Mapping[Level, str] = {"ok": "green", "note": "yellow", "problem": "bold red"}

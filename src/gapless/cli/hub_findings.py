@@ -13,10 +13,11 @@ from typing import Any, Final
 from gapless import __version__
 from gapless.cli.database import read
 from gapless.cli.findings import Finding
-from gapless.cli.hub_address import VARIABLE, hub_address, telling_of_tls, trusted
-from gapless.client.connection import connect
+from gapless.cli.hub_address import VARIABLE, hub_endpoint
+from gapless.client.addresses import Endpoint
+from gapless.client.connection import connect, telling_of_tls
 from gapless.client.control import Control
-from gapless.config import Address, Settings, parse_address
+from gapless.config import Settings, parse_address
 from gapless.errors import GaplessError, Unauthorized
 
 _TOKEN: Final = "GAPLESS_TOKEN"
@@ -36,13 +37,13 @@ class Pong:
 class Place:
     """Where a hub is looked for; `named`: by `GAPLESS_URL`, and not only by the settings."""
 
-    address: Address
-    encrypted: bool
+    endpoint: Endpoint
+    loopback: bool
     named: bool = False
 
     def __str__(self) -> str:
         """Return it as it is given to commands."""
-        return f"{'tls://' if self.encrypted else ''}{self.address}"
+        return f"{'tls://' if self.endpoint.tls else ''}{self.endpoint.name}"
 
 
 def certificate(settings: Settings) -> Iterator[Finding]:
@@ -101,18 +102,20 @@ def hub(path: Path, settings: Settings, environ: Mapping[str, str]) -> Iterator[
         )
     yield from _token(place, pong, environ.get(_TOKEN) or None)
     # What answers far away has users of its own.
-    near = holder is not None and place.address.is_loopback
+    near = holder is not None and place.loopback
     yield from _users(path, control, needed=settings.auth or (near and pong.auth))
 
 
 def place_of(settings: Settings, environ: Mapping[str, str]) -> Place:
     """Return where the hub is that programs here ask; raise `ConfigError`."""
     if environ.get(VARIABLE):
-        return Place(*hub_address(None, environ), named=True)
+        found = hub_endpoint(None, None, environ)
+        return Place(found, parse_address(found.name).is_loopback, named=True)
     address = parse_address(settings.tcp)
     # A hub that listens everywhere is asked here.
     host = _EVERYWHERE.get(address.host, address.host)
-    return Place(Address(host, address.port), settings.tls_cert is not None)
+    endpoint = Endpoint(host, address.port, settings.tls_cert is not None)
+    return Place(endpoint, parse_address(endpoint.name).is_loopback)
 
 
 def ping(place: Place) -> Pong:
@@ -122,11 +125,8 @@ def ping(place: Place) -> Pong:
 
 
 def _asked(place: Place, query: dict[str, Any], token: str | None = None) -> dict[str, Any]:
-    host, port = place.address
-    with (
-        telling_of_tls(place.address, place.encrypted),
-        connect(host, port, _PATIENCE_S, trusted(place.encrypted)) as connection,
-    ):
+    where = place.endpoint
+    with telling_of_tls(where), connect(where, _PATIENCE_S) as connection:
         result = connection.request(query, token=token).get("result")
     return result if isinstance(result, dict) else {}
 

@@ -15,7 +15,7 @@ import msgspec
 
 from gapless.cli.wording import count_text, takes_blocks
 from gapless.errors import GaplessError
-from gapless.observability import printable
+from gapless.texts import printable
 
 Format = Literal["table", "json", "ndjson", "csv", "arrow", "parquet"]
 BINARY: frozenset[Format] = frozenset({"arrow", "parquet"})

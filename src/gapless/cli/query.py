@@ -13,10 +13,10 @@ from cyclopts import App, Parameter
 
 from gapless.cli import output as outputs
 from gapless.cli.exits import UsageError
-from gapless.cli.hub_address import hub_address, telling_of_tls, trusted
-from gapless.client.connection import connect
+from gapless.cli.hub_address import hub_endpoint
+from gapless.client.connection import connect, telling_of_tls
 from gapless.errors import GaplessError
-from gapless.observability import printable
+from gapless.texts import printable
 
 
 def register(app: App) -> None:
@@ -63,17 +63,14 @@ def query(
     timeout
         Seconds to wait for a hub that is silent.
     """
-    address, encrypted = hub_address(tcp, os.environ)
+    hub = hub_endpoint(tcp, token, os.environ)
     format = choose_format(output, output_file, terminal=sys.stdout.isatty())
     if not timeout > 0:
         raise UsageError("--timeout needs a number of seconds above 0")
-    with (
-        telling_of_tls(address, encrypted),
-        connect(address.host, address.port, timeout, trusted(encrypted)) as connection,
-    ):
+    with telling_of_tls(hub), connect(hub, timeout) as connection:
         answer = connection.request(
             {"type": "Line", "payload": {"line": " ".join([line, *more])}},
-            token=token or os.environ.get("GAPLESS_TOKEN") or None,
+            token=hub.token,
             data_as="array",
             strict=strict,
         )

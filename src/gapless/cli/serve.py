@@ -23,8 +23,9 @@ from gapless.cli.settings import NO_FLAGS, SettingFlags
 from gapless.clock import SystemClock
 from gapless.config import Settings, refuse_exposure
 from gapless.errors import ConfigError, GaplessError
-from gapless.observability import configure_logging, masked
+from gapless.observability import configure_logging
 from gapless.protocol.times import format_instant
+from gapless.texts import masked
 
 if TYPE_CHECKING:
     from gapless.app import CannotListen

@@ -18,7 +18,7 @@ from gapless.cli.stage import Reply, Session
 from gapless.cli.wording import count_text
 from gapless.domain.intervals import Interval
 from gapless.errors import GaplessError
-from gapless.observability import printable
+from gapless.texts import printable
 
 _SHADES = (bars.CACHED, bars.FETCHED, bars.MISSING)
 _WIDEST = 110

@@ -10,7 +10,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from gapless.errors import ConfigError
-from gapless.observability import printable
+from gapless.texts import printable
 
 DEFAULT_PORT = 7000
 DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
@@ -48,7 +48,7 @@ class Endpoint:
 
 
 def parse_endpoint(text: str, what: str = "the address") -> Endpoint:
-    """Read an address: `HOST`, `HOST:PORT` or `SCHEME://[TOKEN@]HOST[:PORT]`.
+    """Read an address: `HOST:PORT` or `SCHEME://[TOKEN@]HOST[:PORT]`.
 
     Schemes are `gapless` and `tcp`, and `tls` and `gapless+tls` for a hub that speaks TLS. A
     user's name before the token is passed over. `what` names the address in the error. Raises
@@ -61,12 +61,12 @@ def parse_endpoint(text: str, what: str = "the address") -> Endpoint:
     shown = printable(f"{scheme}://{rest}" if separator else rest)
     if scheme.lower() in ("http", "https"):
         raise ConfigError(
-            f"{what} {shown}: that is where the hub speaks HTTP; a client needs its TCP "
-            f"address, such as {DEFAULT_ADDRESS}"
+            f"{what} {shown} is for HTTP; give the hub's TCP address: HOST:PORT, or "
+            "tls://HOST:PORT where it speaks TLS"
         )
     tls = SCHEMES.get(scheme.lower())
     match = _HOST.fullmatch(rest.removesuffix("/"))
-    if tls is None or match is None:
+    if tls is None or match is None or not (separator or match["port"]):
         raise ConfigError(f"{what} {shown} is none; {_EXPECTED}")
     port = int(match["port"] or DEFAULT_PORT)
     if not 0 < port <= 65_535:

@@ -6,12 +6,15 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
+from gapless.client.addresses import Endpoint
 from gapless.client.conversations import Ask, Fetch, Reply
 from gapless.client.failures import (
     ConnectionLost,
@@ -24,6 +27,8 @@ from gapless.client.lines import LineExchange
 from gapless.client.web import WebAddress, WebExchange, WebReply
 
 CHUNK_BYTES = 1 << 18
+# For what only says whether TLS is spoken.
+_PROBE_S = 2.0
 
 __all__ = [
     "CHUNK_BYTES",
@@ -34,19 +39,19 @@ __all__ = [
     "WebConnection",
     "connect",
     "error_of",
+    "telling_of_tls",
 ]
 
 
-def connect(
-    host: str, port: int, timeout: float = 60.0, tls: ssl.SSLContext | None = None
-) -> Connection:
+def connect(endpoint: Endpoint, timeout: float = 60.0) -> Connection:
     """Connect to a hub; raise `Unreachable`.
 
     `timeout` is in seconds, for connecting and for the longest silence while an answer is
-    awaited: a large answer that keeps coming is not cut off. `tls`: by whom the hub must be
-    vouched for; without it nothing is encrypted.
+    awaited: a large answer that keeps coming is not cut off.
     """
-    return Connection(open_socket(host, port, timeout, tls), f"{host}:{port}", timeout)
+    tls = ssl.create_default_context() if endpoint.tls else None
+    sock = open_socket(endpoint.host, endpoint.port, timeout, tls)
+    return Connection(sock, endpoint.name, timeout)
 
 
 def open_socket(host: str, port: int, timeout: float, tls: ssl.SSLContext | None) -> socket.socket:
@@ -75,6 +80,34 @@ def unreachable(error: OSError | UnicodeError, name: str, timeout: float) -> Unr
         return Unreachable(f"{name} does not speak TLS: leave out tls://")
     why = getattr(error, "strerror", None) or str(error)
     return Unreachable(f"no hub can be reached at {name} ({why}); start one with: gapless serve")
+
+
+@contextmanager
+def telling_of_tls(endpoint: Endpoint) -> Iterator[None]:
+    """Say so where a hub was asked plainly that speaks TLS, which just hangs up."""
+    try:
+        yield
+    except Unreachable as error:
+        if endpoint.tls or isinstance(error, TimedOut) or not speaks_tls(endpoint):
+            raise
+        raise Unreachable(
+            f"what answers at {endpoint.name} speaks TLS: ask it at tls://{endpoint.name}"
+        ) from error
+
+
+def speaks_tls(endpoint: Endpoint) -> bool:
+    """Whether anything answers a TLS handshake there; who it is does not matter for that."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((endpoint.host, endpoint.port), _PROBE_S) as sock,
+            context.wrap_socket(sock, server_hostname=endpoint.host),
+        ):
+            return True
+    except (OSError, UnicodeError, ValueError):
+        return False
 
 
 class _Channel:
@@ -137,6 +170,13 @@ class Connection(_Channel):
         super().__init__(sock, name)
         self._timeout = timeout
         self._exchange = LineExchange(name)
+        # What has come and was not read yet: more than one line only from what is no hub.
+        self._lines: deque[bytes] = deque()
+
+    @property
+    def idle(self) -> bool:
+        """Whether the connection still stands, and nothing is there that nobody has asked for."""
+        return not self._lines and super().idle
 
     def ask(self, step: Ask) -> Reply:
         """Send a query and return the answer to it, whatever it says.
@@ -147,22 +187,21 @@ class Connection(_Channel):
         request_id, line = exchange.request(step.query, step.token, step.envelope)
         try:
             self._send(line, step.timeout)
-            while not (lines := exchange.feed(self._receive())):
-                pass
+            while not self._lines:
+                self._lines += exchange.feed(self._receive())
         except OSError as error:
             raise self._broken(error, step.timeout) from error
         except BaseException:
             # Interrupted half-way, as by Ctrl-C.
             self.close()
             raise
+        received = self._lines.popleft()
         try:
-            if len(lines) > 1:
-                raise UnexpectedAnswer(f"{self._name} answered what was not asked")
-            answer = exchange.expect(exchange.answer(lines[0]), request_id)
+            answer = exchange.expect(exchange.answer(received), request_id)
         except UnexpectedAnswer:
             self.close()
             raise
-        return Reply(answer, lines[0])
+        return Reply(answer, received)
 
     def request(
         self, query: Mapping[str, Any], token: str | None = None, **envelope: Any

@@ -6,7 +6,13 @@ import ssl
 import time
 from typing import TypeVar
 
-from gapless.client.connection import Connection, Pool, WebConnection, open_socket
+from gapless.client.connection import (
+    Connection,
+    Pool,
+    WebConnection,
+    open_socket,
+    telling_of_tls,
+)
 from gapless.client.conversations import (
     Ask,
     Conversation,
@@ -71,8 +77,11 @@ class Transport:
         usable = False
         try:
             if connection is None:
-                connection = self._open()
-            reply = connection.ask(step)
+                with telling_of_tls(self._conversations.endpoint):
+                    connection = self._open()
+                    reply = connection.ask(step)
+            else:
+                reply = connection.ask(step)
             usable = True
             return reply
         finally:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from gapless.errors import ConfigError
-from gapless.observability import masked, printable
+from gapless.texts import masked, printable
 
 
 class Address(NamedTuple):

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args, get_origin, ge
 from gapless.config.addresses import check_fallback_url, check_http_url, parse_address
 from gapless.config.settings import KIB, MIB, PREFIX, Option, Settings, options
 from gapless.errors import ConfigError
-from gapless.observability import masked, printable
+from gapless.texts import masked, printable
 
 CLIENT_VARIABLES = ("GAPLESS_CONFIG", "GAPLESS_TOKEN", "GAPLESS_URL")
 

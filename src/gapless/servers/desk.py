@@ -263,7 +263,7 @@ class Desk:
         return Outcome(envelope, query, result)
 
     def _inline(self, envelope: Envelope) -> int | None:
-        """Return how many records are sent with an answer; `None`: all, for no other door has them."""
+        """Return how many records are sent with an answer; `None`: all, nothing else has them."""
         return None if self.http is None else envelope.inline_records
 
     def _frame(self, envelope: Envelope, query: ProviderRequest, answer: Answer) -> Frame:

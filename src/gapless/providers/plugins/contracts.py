@@ -26,7 +26,6 @@ from gapless.errors import (
     PluginFailed,
     PluginNotLoaded,
 )
-from gapless.observability import printable
 from gapless.protocol.messages import (
     PROVIDER_REASONS,
     DateRange,
@@ -63,6 +62,7 @@ from gapless.providers.plugins.messages import (
     Stitch,
 )
 from gapless.providers.plugins.supervisor import PluginLimits, PluginState, Supervisor
+from gapless.texts import printable
 
 _log = structlog.get_logger("gapless.plugins")
 

@@ -19,7 +19,6 @@ import msgspec
 import structlog
 
 from gapless.errors import PluginNotLoaded
-from gapless.observability import printable
 from gapless.providers.plugins.messages import (
     Answer,
     BadFrame,
@@ -33,6 +32,7 @@ from gapless.providers.plugins.messages import (
 )
 from gapless.providers.plugins.output import Lines
 from gapless.providers.plugins.restraint import stand_back
+from gapless.texts import printable
 
 _log = structlog.get_logger("gapless.plugins")
 

@@ -16,9 +16,9 @@ from gapless.app import RunningHub, running_hub
 from gapless.cli.demo import stay_off_proxies
 from gapless.cli.stage import DemoClock, OpenHub
 from gapless.cli.tour import EX_DATE, RATIO, SYMBOL, perform
-from gapless.cli.wording import console_on
 from gapless.clock import Clock
 from gapless.config import SampleSettings, Settings
+from gapless.shell.wording import console_on
 from gapless.simulator.happenings import Restatement, Split
 from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market

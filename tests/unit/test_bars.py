@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapless.cli import bars
-from gapless.cli.bars import Shade, bar, cells, legend, ranged_bar
-from gapless.cli.wording import (
+from gapless.domain.intervals import Interval
+from gapless.protocol.times import DAY_MS
+from gapless.shell import bars
+from gapless.shell.bars import Shade, bar, cells, legend, ranged_bar
+from gapless.shell.wording import (
     age_text,
     bounds_text,
     console_on,
@@ -19,8 +21,6 @@ from gapless.cli.wording import (
     size_text,
     takes_blocks,
 )
-from gapless.domain.intervals import Interval
-from gapless.protocol.times import DAY_MS
 
 SHADES = [bars.HELD, bars.PROVISIONAL, bars.EMPTY, bars.OLDER, bars.OUT_OF_WINDOW]
 

@@ -24,7 +24,7 @@ import pytest
 
 from gapless import __version__
 from gapless.app import running_hub
-from gapless.cli import main, output
+from gapless.cli import main
 from gapless.cli.exits import Exit, UsageError, exit_code
 from gapless.cli.query import choose_format
 from gapless.cli.serve import serve_until, serve_until_signal
@@ -48,6 +48,7 @@ from gapless.errors import (
     UpstreamUnavailable,
 )
 from gapless.servers.tls import Certificate
+from gapless.shell import output
 
 RECORDS: list[dict[str, Any]] = [
     {"timestamp": 1_756_992_600, "open": 1.5, "close": 2, "volume": None},

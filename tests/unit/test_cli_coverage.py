@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gapless.cli import bars, main
+from gapless.cli import main
 from gapless.cli.coverage import View, bounds, chosen, record, show, view
 from gapless.cli.exits import Exit, UsageError
-from gapless.cli.wording import console_on
 from gapless.domain.blocks import Block
 from gapless.domain.comparing import Ratio
 from gapless.domain.coverage import Mark
@@ -20,6 +19,8 @@ from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import NotFound
 from gapless.protocol.times import DAY_MS, parse_instant
+from gapless.shell import bars
+from gapless.shell.wording import console_on
 from gapless.store.base import SeriesState
 from gapless.store.sqlite import open_store
 from support.series import EMPTY, KEY, OUT, change, cover, fill

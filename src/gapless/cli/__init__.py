@@ -33,7 +33,18 @@ def build_app() -> App:
     """Return the parser with every command; each room registers its own."""
     from cyclopts import App
 
-    from gapless.cli import accounts, cache, coverage, db, demo, doctor, query, serve, settings
+    from gapless.cli import (
+        accounts,
+        cache,
+        coverage,
+        db,
+        demo,
+        doctor,
+        query,
+        serve,
+        settings,
+        shell,
+    )
 
     app = App(
         name="gapless",
@@ -48,6 +59,7 @@ def build_app() -> App:
     )
     serve.register(app)
     query.register(app)
+    shell.register(app)
     coverage.register(app)
     cache.register(app)
     accounts.register(app)

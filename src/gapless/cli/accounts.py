@@ -26,10 +26,10 @@ from gapless.cli.database import (
     write,
 )
 from gapless.cli.exits import UsageError
-from gapless.cli.wording import console_on, count_text
 from gapless.clock import SystemClock
 from gapless.errors import GaplessError
 from gapless.observability import configure_logging
+from gapless.shell.wording import console_on, count_text
 from gapless.texts import printable
 
 Output = Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])]

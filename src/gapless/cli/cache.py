@@ -16,10 +16,10 @@ from rich.text import Text
 
 from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, read, running, write
 from gapless.cli.exits import UsageError
-from gapless.cli.wording import console_on, count_text, instant_text, size_text
 from gapless.clock import SystemClock
 from gapless.errors import InvalidQuery
 from gapless.protocol.times import parse_instant
+from gapless.shell.wording import console_on, count_text, instant_text, size_text
 from gapless.store.base import Figures, SeriesState
 from gapless.texts import printable
 

@@ -13,11 +13,17 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.text import Text
 
-from gapless.cli import bars
-from gapless.cli.bars import Shade, legend, ranged_bar
 from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, read
 from gapless.cli.exits import UsageError
-from gapless.cli.wording import (
+from gapless.clock import SystemClock
+from gapless.domain.coverage import Coverage, Outcome
+from gapless.domain.intervals import Interval, subtract
+from gapless.domain.planning import tail
+from gapless.errors import InvalidQuery, NotFound
+from gapless.protocol.times import format_instant, parse_instant
+from gapless.shell import bars
+from gapless.shell.bars import Shade, legend, ranged_bar
+from gapless.shell.wording import (
     age_text,
     bounds_text,
     console_on,
@@ -25,12 +31,6 @@ from gapless.cli.wording import (
     instant_text,
     takes_blocks,
 )
-from gapless.clock import SystemClock
-from gapless.domain.coverage import Coverage, Outcome
-from gapless.domain.intervals import Interval, subtract
-from gapless.domain.planning import tail
-from gapless.errors import InvalidQuery, NotFound
-from gapless.protocol.times import format_instant, parse_instant
 from gapless.store.base import SeriesState
 from gapless.texts import printable
 

@@ -13,8 +13,8 @@ from cyclopts import App, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, write
-from gapless.cli.wording import console_on, count_text
 from gapless.errors import DatabaseDamaged
+from gapless.shell.wording import console_on, count_text
 from gapless.texts import printable
 
 

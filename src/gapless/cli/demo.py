@@ -8,8 +8,8 @@ import sys
 
 from cyclopts import App
 
-from gapless.cli.wording import console_on, takes_blocks
 from gapless.observability import configure_logging
+from gapless.shell.wording import console_on, takes_blocks
 
 _LOG_LINES = 15
 

@@ -27,11 +27,11 @@ from gapless import __version__
 from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags
 from gapless.cli.findings import Finding, Level
 from gapless.cli.hub_findings import certificate, hub
-from gapless.cli.wording import console_on, size_text
 from gapless.clock import SystemClock
 from gapless.config import Settings, database_path
 from gapless.domain.intervals import Interval
 from gapless.errors import GaplessError
+from gapless.shell.wording import console_on, size_text
 from gapless.texts import masked, printable
 
 _LIBRARIES = ("msgspec", "sqlalchemy", "alembic", "uvloop", "xxhash", "polars", "curl_cffi")

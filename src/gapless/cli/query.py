@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import App, Parameter
 
-from gapless.cli import output as outputs
 from gapless.cli.exits import UsageError
 from gapless.cli.hub_address import hub_endpoint
 from gapless.client.connection import connect, telling_of_tls
 from gapless.errors import GaplessError
+from gapless.shell import output as outputs
 from gapless.texts import printable
 
 

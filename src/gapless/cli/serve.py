@@ -10,11 +10,11 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import structlog
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from gapless import __version__
 from gapless.cli.database import of_database, prepare_folder
@@ -22,7 +22,7 @@ from gapless.cli.hangup import heeding_hangups
 from gapless.cli.settings import NO_FLAGS, SettingFlags
 from gapless.clock import SystemClock
 from gapless.config import Settings, refuse_exposure
-from gapless.errors import ConfigError, GaplessError
+from gapless.errors import GaplessError
 from gapless.observability import configure_logging
 from gapless.protocol.times import format_instant
 from gapless.texts import masked
@@ -72,9 +72,8 @@ Opener = Callable[[Settings], AbstractAsyncContextManager[RunningHub]]
 
 
 def register(app: App) -> None:
-    """Add `serve` and the older spellings `--server` and `--client` to the command line."""
+    """Add `serve` and its older spelling `--server` to the command line."""
     app.command(serve, name=["serve", "--server"])
-    app.command(shell_to_come, name="--client", show=False)
 
 
 def serve(flags: SettingFlags = NO_FLAGS) -> None:
@@ -98,13 +97,6 @@ def serve(flags: SettingFlags = NO_FLAGS) -> None:
     tune_malloc()
     tune_threads()
     uvloop.run(serve_until_signal(settings, running_hub))
-
-
-def shell_to_come(*_: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> None:
-    """Open the shell: not part of this version."""
-    raise ConfigError(
-        f"version {__version__} has no shell yet; ask single questions with: gapless query LINE"
-    )
 
 
 async def serve_until_signal(settings: Settings, running_hub: Opener) -> None:

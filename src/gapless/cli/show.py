@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.text import Text
 
-from gapless.cli import bars
-from gapless.cli.bars import Shade, legend, ranged_bar
 from gapless.cli.stage import Reply, Session
-from gapless.cli.wording import count_text
 from gapless.domain.intervals import Interval
 from gapless.errors import GaplessError
+from gapless.shell import bars
+from gapless.shell.bars import Shade, legend, ranged_bar
+from gapless.shell.wording import count_text
 from gapless.texts import printable
 
 _SHADES = (bars.CACHED, bars.FETCHED, bars.MISSING)

@@ -14,9 +14,9 @@ from rich.console import Console
 from gapless.cli.show import Show
 from gapless.cli.stage import DemoClock, OpenHub, Reply, Stage, instant, session
 from gapless.cli.tour_own import own_tour
-from gapless.cli.wording import bounds_text
 from gapless.domain.intervals import Interval
 from gapless.errors import GaplessError
+from gapless.shell.wording import bounds_text
 from gapless.simulator.happenings import Split
 from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market

@@ -180,19 +180,36 @@ class AsyncClient:
         """Return a report of a provider that has such a thing."""
         return await self._transport.run(self._conversations.report(provider, url, timeout=timeout))
 
-    # Lines of the query language, as users of older clients send them
+    # Lines of the query language
+
+    async def query(
+        self, line: str, *, strict: bool = False, timeout: float | None = None
+    ) -> list[Result]:
+        """Return what a line of the query language asks for: a range is one result.
+
+        For the names of the providers there is `providers`.
+        """
+        talk = self._conversations.query(line, strict=strict, timeout=timeout)
+        return [told(result) for result in await self._transport.run(talk)]
+
+    # The same, as users of older clients send them
 
     async def send_line(
-        self, line: str, *, token: str | None = None, timeout: float | None = None
+        self,
+        line: str,
+        *,
+        token: str | None = None,
+        timeout: float | None = None,
+        **envelope: Any,
     ) -> dict[str, Any]:
         """Ask what a line of the query language says; return the hub's whole answer.
 
         It is what the wire has: `result` a list of entities whose `data` is a text of JSON.
-        `token` is shown for this once.
+        `token` is shown for this once. `envelope` has further keys of the request, such as
+        `data_as="array"` or `strict=True`.
         """
-        return await self._transport.run(
-            self._conversations.line(line, token=token, timeout=timeout)
-        )
+        talk = self._conversations.line(line, token=token, timeout=timeout, envelope=envelope)
+        return await self._transport.run(talk)
 
     async def provider(self, line: str, *, timeout: float | None = None) -> dict[str, Any]:
         """Ask a line that begins with a provider's name: `sample search ticker=AAPL`."""

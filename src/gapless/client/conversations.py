@@ -264,6 +264,16 @@ class Conversations:
         query = requests.to_provider(provider, {"GetReport": {"url": url}})
         return self.several(query, timeout=timeout, repeatable=False)
 
+    def query(
+        self, line: str, *, strict: bool = False, timeout: float | None = None
+    ) -> Conversation[list[Result]]:
+        """Ask what a line of the query language says of a provider."""
+        query, parsed = requests.line_query(line)
+        if not isinstance(parsed, ProviderRequest):
+            raise InvalidQuery("`providers` has no results; ask for the names themselves")
+        repeatable = _repeatable(parsed)
+        return self._results(query, strict, timeout, INLINE_RECORDS, repeatable)
+
     def line(
         self,
         line: str,

@@ -43,6 +43,17 @@ _RangeFilter: TypeAlias = DateRange | ByUpdatedAtRange
 VERBS: Final = ("get", "get-many", "all", "search", "report")
 SEARCH_KEYS: Final = ("id", "source", "state", "tags", "ticker", "date", "updated", "url", "limit")
 
+# What each verb takes, as help and completion show it.
+VERB_SYNTAX: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "get": "ID",
+        "get-many": "ID1,ID2,…",
+        "all": "[limit=N] [offset=N]",
+        "search": "ticker=… [date=A..B] [PARAM=VALUE …] | KEY=VALUE … [limit=N]",
+        "report": "url=URL",
+    }
+)
+
 _VERB_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
     {"getmany": "get-many", "get-all": "all", "record": "report"}
 )
@@ -89,12 +100,28 @@ class _Token:
         return tuple(self.text[i:j] for i, j in zip(starts, ends, strict=True))
 
 
+class LineError(InvalidQuery):
+    """A line of the query language makes no sense; `start` and `end` say where, in characters.
+
+    Where it only ends too early both lie behind its last word.
+    """
+
+    def __init__(self, message: str, start: int, end: int) -> None:
+        super().__init__(message)
+        self.start = start
+        self.end = end
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return what it is made of, for copies."""
+        return type(self), (self.message, self.start, self.end)
+
+
 def parse_line(line: str, *, now_ms: int | None = None) -> LineQuery:
     """Read one line of the query language.
 
     Bounds of ranges are checked as far as is possible without a clock and stay texts; with
-    `now_ms` (milliseconds UTC) it is also checked that start < end. Raises InvalidQuery, which
-    says what was expected and shows where.
+    `now_ms` (milliseconds UTC) it is also checked that start < end. Raises LineError, which is an
+    InvalidQuery that says what was expected and shows where.
     """
     return _Parser(line, now_ms).query()
 
@@ -297,7 +324,7 @@ class _Parser:
         shown = "".join(c if c.isprintable() else " " for c in line[left:right])
         before, after = "…" * (left > 0), "…" * (right < len(line))
         mark = " " * (len(before) + start - left) + "^" * max(1, min(end, right) - start)
-        raise InvalidQuery(f"{message}\n  {before}{shown}{after}\n  {mark}")
+        raise LineError(f"{message}\n  {before}{shown}{after}\n  {mark}", start, end)
 
 
 def format_line(query: LineQuery) -> str:

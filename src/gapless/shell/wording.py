@@ -7,7 +7,6 @@ from typing import TextIO
 
 from rich.console import Console
 
-from gapless.domain.intervals import Interval
 from gapless.protocol.times import DAY_MS, format_instant
 
 # A range as long as this is told in days.
@@ -20,10 +19,11 @@ def console_on(stream: TextIO) -> Console:
     return Console(file=stream, highlight=False, markup=False, emoji=False)
 
 
-def bounds_text(whole: Interval) -> tuple[str, str]:
+def bounds_text(whole: tuple[int, int]) -> tuple[str, str]:
     """Return both ends as people write them: days, with the minute where minutes matter."""
-    precise = whole.length < _LONG_MS and any(bound % DAY_MS for bound in whole)
-    return instant_text(whole.start, precise), instant_text(whole.end, precise)
+    start, end = whole
+    precise = end - start < _LONG_MS and any(bound % DAY_MS for bound in whole)
+    return instant_text(start, precise), instant_text(end, precise)
 
 
 def instant_text(at_ms: int, precise: bool = True) -> str:

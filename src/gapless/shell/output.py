@@ -13,8 +13,8 @@ from typing import Any, Literal, TextIO
 
 import msgspec
 
-from gapless.cli.wording import count_text, takes_blocks
 from gapless.errors import GaplessError
+from gapless.shell.wording import count_text, takes_blocks
 from gapless.texts import printable
 
 Format = Literal["table", "json", "ndjson", "csv", "arrow", "parquet"]

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from rich.text import Text
 
-from gapless.cli.wording import bounds_text
-from gapless.domain.intervals import Interval
+from gapless.shell.wording import bounds_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +45,34 @@ PARTLY = Shade("partly", "▄", "%", "yellow", 7)
 CACHED = Shade("cached", "█", "#", "green", 1)
 FETCHED = Shade("fetched", "▒", "+", "cyan", 2)
 
-Parts = Iterable[tuple[Shade, Interval]]
+Span: TypeAlias = tuple[int, int]
+"""`[start, end)` in milliseconds UTC."""
+Parts: TypeAlias = Iterable[tuple[Shade, Span]]
 
 
-def cells(parts: Parts, whole: Interval, width: int, rest: Shade = MISSING) -> list[Shade]:
+def cells(parts: Parts, whole: Span, width: int, rest: Shade = MISSING) -> list[Shade]:
     """Return the shade of each of `width` cells that `whole` is cut into.
 
     What no part covers is `rest`. A cell in which some is there and some is lacking is `PARTLY`:
     neither a short gap in years of data nor a few days in years of nothing gets lost.
     """
-    if whole.empty:
+    begin, end = whole
+    length = end - begin
+    if length <= 0:
         return []
-    edges = [whole.start + whole.length * i // width for i in range(width + 1)]
+    edges = [begin + length * i // width for i in range(width + 1)]
     here: list[dict[Shade, int]] = [{} for _ in range(width)]
     for shade, interval in parts:
-        part = interval.intersection(whole)
-        if part.empty:
+        first_ms, last_ms = max(interval[0], begin), min(interval[1], end)
+        if first_ms >= last_ms:
             continue
-        first = max(0, (part.start - whole.start) * width // whole.length - 1)
+        first = max(0, (first_ms - begin) * width // length - 1)
         for i in range(first, width):
-            if edges[i] >= part.end:
+            if edges[i] >= last_ms:
                 break
-            length = min(part.end, edges[i + 1]) - max(part.start, edges[i])
-            if length > 0:
-                here[i][shade] = here[i].get(shade, 0) + length
+            shared = min(last_ms, edges[i + 1]) - max(first_ms, edges[i])
+            if shared > 0:
+                here[i][shade] = here[i].get(shade, 0) + shared
     result: list[Shade] = []
     for i, found in enumerate(here):
         if sum(found.values()) < edges[i + 1] - edges[i]:
@@ -90,7 +94,7 @@ def bar(shades: Sequence[Shade], blocks: bool) -> Text:
 
 
 def ranged_bar(
-    parts: Parts, whole: Interval, width: int, blocks: bool, rest: Shade = MISSING
+    parts: Parts, whole: Span, width: int, blocks: bool, rest: Shade = MISSING
 ) -> tuple[Text, set[Shade]]:
     """Return `FROM bar TO` in `width` characters at most, and the shades that it shows."""
     start, end = bounds_text(whole)

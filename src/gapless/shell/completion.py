@@ -1,0 +1,215 @@
+"""What may come next on a line: a function of the line and of what is known of the hub. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from gapless.protocol.language import SEARCH_KEYS, VERB_SYNTAX
+from gapless.shell.commands import COMMANDS, usage_of
+from gapless.shell.words import Word, quoted, words_of
+
+_MOST = 200
+_KEYS_ABOUT: Mapping[str, str] = {
+    "ticker": "a history, stitched",
+    "date": "its range, A..B or 30d",
+    "id": "stored entities",
+    "source": "stored entities",
+    "state": "ready, partial or stale",
+    "tags": "stored entities with all of these",
+    "updated": "stored entities that changed then",
+    "url": "stored entities from there",
+    "limit": "the most entities",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the hub: by provider the parameters with their choices, and tickers held.
+
+    `saved` are the names of the queries that were kept, `plugins` of what is loaded.
+    """
+
+    providers: tuple[str, ...] = ()
+    params: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    tickers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
+    saved: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A text that may stand at `start` in the line instead of what is there up to the cursor."""
+
+    text: str
+    start: int
+    about: str = ""
+
+
+def complete(before: str, known: Known, now_ms: int) -> list[Suggestion]:
+    """Return what the word under the cursor may become; `before` is the line up to the cursor."""
+    return list(_limited(_suggestions(before, known, now_ms)))
+
+
+def _limited(found: Iterator[Suggestion]) -> Iterator[Suggestion]:
+    for count, suggestion in enumerate(found):
+        if count == _MOST:
+            return
+        yield suggestion
+
+
+def _suggestions(before: str, known: Known, now_ms: int) -> Iterator[Suggestion]:
+    words = words_of(before)
+    if words and not before[-1].isspace():
+        current, done = words[-1], words[:-1]
+    else:
+        current, done = Word("", len(before), len(before)), words
+    if not done and current.text.startswith(":"):
+        for command in COMMANDS.values():
+            if command.name.startswith(current.text[1:].lower()):
+                yield Suggestion(f":{command.name}", current.start, command.about)
+        return
+    if done and done[0].text.startswith(":"):
+        yield from _of_command(before, done, current, known, now_ms)
+        return
+    yield from _of_query(done, current, known, now_ms)
+
+
+def _of_command(
+    before: str, done: list[Word], current: Word, known: Known, now_ms: int
+) -> Iterator[Suggestion]:
+    command = COMMANDS.get(done[0].text[1:].lower())
+    if command is None:
+        return
+    place = len(done) - 1
+    if command.name in ("plan", "watch"):
+        first = 1 if command.name == "plan" else 2
+        if len(done) >= first:
+            offset = done[first - 1].end
+            for one in _suggestions(before[offset:], known, now_ms):
+                yield Suggestion(one.text, one.start + offset, one.about)
+        return
+    match command.name:
+        case "help":
+            yield from _beginning(COMMANDS, current) if not place else ()
+        case "reload" | "unload":
+            yield from _beginning(known.plugins, current) if not place else ()
+        case "run" | "save":
+            yield from _beginning(known.saved, current) if not place else ()
+        case "set":
+            names = ("rows", "strict", "timeout")
+            values = ("on", "off") if place == 1 and done[1].text == "strict" else ()
+            yield from _beginning(names if not place else values, current)
+        case "coverage":
+            if place == 0:
+                yield from _beginning(known.providers, current)
+            elif place == 1:
+                yield from _beginning(known.tickers.get(done[1].text, ()), current)
+            else:
+                yield from _params(done[1].text, done[3:], current, known)
+        case _:
+            if not place:
+                yield from _beginning(command.choices, current)
+            yield from _keys(
+                {f"{key}=": usage_of(command) for key in command.keys}, done[1:], current
+            )
+
+
+def _of_query(done: list[Word], current: Word, known: Known, now_ms: int) -> Iterator[Suggestion]:
+    texts = [word.text for word in done]
+    match len(done):
+        case 0:
+            yield from _beginning({"provider": "ask one", "providers": "list them"}, current)
+        case 1 if texts[0].lower() == "provider":
+            yield from _beginning((*known.providers, "list"), current)
+        case 2 if texts[0].lower() == "provider":
+            yield from _beginning(VERB_SYNTAX, current)
+        case _ if texts[0].lower() == "provider":
+            yield from _arguments(texts[1], texts[2].lower(), done[3:], current, known, now_ms)
+
+
+def _arguments(
+    provider: str, verb: str, done: list[Word], current: Word, known: Known, now_ms: int
+) -> Iterator[Suggestion]:
+    if verb in ("all", "get-all"):
+        yield from _keys({"limit=": "how many", "offset=": "from which on"}, done, current)
+    elif verb in ("report", "record"):
+        yield from _keys({"url=": "where it is"}, done, current)
+    elif verb == "search":
+        key, value = current.split()
+        if value is None:
+            keys = {f"{name}=": _KEYS_ABOUT[name] for name in SEARCH_KEYS}
+            ranged = any(word.split()[0].lower() == "ticker" for word in done)
+            params = {
+                f"{name}=": ", ".join(choices) or "a parameter"
+                for name, choices in known.params.get(provider, {}).items()
+            }
+            # Of a range its own keys come first, and there the others make little sense.
+            own = {name: keys.pop(name) for name in ("ticker=", "date=")}
+            yield from _keys({**own, **params} if ranged else {**own, **keys}, done, current)
+            return
+        place = current.start + len(key) + 1
+        match key.lower():
+            case "ticker":
+                values: Mapping[str, str] = dict.fromkeys(known.tickers.get(provider, ()), "held")
+            case "date" | "daterange" | "date_range":
+                values = _dates(value, now_ms)
+            case "state":
+                values = dict.fromkeys(("ready", "partial", "stale"), "")
+            case "source":
+                values = dict.fromkeys(known.providers, "")
+            case "limit":
+                values = {}
+            case name:
+                values = dict.fromkeys(known.params.get(provider, {}).get(name, ()), "")
+        for text, about in values.items():
+            if text.lower().startswith(value.lower()):
+                yield Suggestion(quoted(text), place, about)
+
+
+def _params(provider: str, done: list[Word], current: Word, known: Known) -> Iterator[Suggestion]:
+    choices = known.params.get(provider, {})
+    key, value = current.split()
+    if value is None:
+        yield from _keys({f"{name}=": "" for name in choices}, done, current)
+        return
+    for text in choices.get(key, ()):
+        if text.startswith(value):
+            yield Suggestion(text, current.start + len(key) + 1)
+
+
+def _dates(value: str, now_ms: int) -> dict[str, str]:
+    """Return ranges that people ask for, and the end of one that is begun."""
+    today = datetime.fromtimestamp(now_ms / 1_000, UTC).date()
+    start, dots, _ = value.partition("..")
+    if dots:
+        ends = {f"{start}..": "up to now", f"{start}..{today}": "today, without it"}
+        if len(start) >= 4 and start[:4].isdigit() and int(start[:4]) < 9_999:
+            ends[f"{start}..{int(start[:4]) + 1}-01-01"] = "to the end of its year"
+        return ends
+    return {
+        "30d": "the last 30 days",
+        "1w": "the last week",
+        "365d": "the last year",
+        f"{today.year}-01-01..": "this year",
+        f"{today.year - 1}-01-01..{today.year}-01-01": "last year",
+        f"{today.year - 10}-01-01..": "ten years",
+    }
+
+
+def _beginning(texts: Iterable[str] | Mapping[str, object], current: Word) -> Iterator[Suggestion]:
+    for text in texts:
+        if text.lower().startswith(current.text.lower()):
+            about = ""
+            if isinstance(texts, Mapping):
+                value = texts[text]
+                about = value if isinstance(value, str) else getattr(value, "about", "")
+            yield Suggestion(quoted(text), current.start, about)
+
+
+def _keys(keys: Mapping[str, str], done: Iterable[Word], current: Word) -> Iterator[Suggestion]:
+    there = {f"{word.split()[0].lower()}=" for word in done}
+    for text, about in keys.items():
+        if text not in there and text.startswith(current.text.lower()):
+            yield Suggestion(text, current.start, about)

@@ -1,0 +1,348 @@
+"""Answers as they are shown to a person: a head, a bar of what was held and fetched, a table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gapless.client.failures import UnexpectedAnswer
+from gapless.client.results import Result, Span, Stitch
+from gapless.errors import InvalidQuery
+from gapless.protocol.times import parse_instant
+from gapless.shell import bars, charts
+from gapless.shell.bars import Shade, legend, ranged_bar
+from gapless.shell.commands import COMMANDS, usage_of
+from gapless.shell.wording import bounds_text, count_text, instant_text
+from gapless.texts import printable
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_WIDEST_BAR = 100
+_DAY_US = 86_400_000_000
+_STATES: Mapping[str, str] = {"ready": "green", "partial": "red", "stale": "yellow"}
+_LONGEST_VALUE = 2_000
+_FEWEST_COLUMNS = 3
+# What four decimals would all but wipe out.
+_TINY = 0.001
+_WIDEST_USAGE = 40
+_QUERIES = (
+    ("providers", "the names of the providers"),
+    ("provider NAME search ticker=T date=A..B", "a history; date=30d: the last 30 days"),
+    ("provider NAME search KEY=VALUE …", "what is stored: id, source, state, tags, updated, url"),
+    ("provider NAME get ID", "one entity"),
+    ("provider NAME get-many ID1,ID2,…", "those that are stored"),
+    ("provider NAME all limit=N", "what is stored"),
+    ("provider NAME report url=URL", "for plugins that have reports"),
+    ("QUERY | COMMAND", "hand the answer to a command of the system, as JSON"),
+)
+
+
+def result_view(
+    result: Result, rows: int, width: int, *, vertical: bool, blocks: bool
+) -> Iterator[RenderableType]:
+    """Yield what is shown of a result: its head, its bar, and the first of its records."""
+    yield _head(result)
+    yield Text(printable(result.id), style="dim")
+    stitch = result.stitch
+    if stitch is not None:
+        yield from stitch_view(stitch, width, blocks)
+    if result.last_error:
+        yield Text(printable(result.last_error), style="red")
+    try:
+        frame = result.to_polars()
+    except UnexpectedAnswer:
+        yield Text(printable(str(result.data))[:_LONGEST_VALUE])
+        return
+    if not frame.height:
+        yield Text("no records", style="dim")
+        return
+    shown = min(rows, frame.height)
+    yield (
+        vertical_view(frame.head(shown))
+        if vertical
+        else table_view(frame.head(shown), width, blocks)
+    )
+    said = count_text(frame.height, "row")
+    if shown < frame.height:
+        said += f", the first {shown:,} shown; all of them: :export FILE, or :set rows N"
+    yield Text(said, style="dim")
+
+
+def results_view(results: Sequence[Result]) -> RenderableType:
+    """Return several entities as a table, a row each."""
+    rows = [
+        {"id": one.id, "records": _count(one), "state": one.state, "updated": one.updated_at}
+        for one in results
+    ]
+    return Group(listing(rows), Text(count_text(len(results), "row"), style="dim"))
+
+
+def stitch_view(stitch: Stitch, width: int, blocks: bool) -> Iterator[Text]:
+    """Yield a bar of what was cached, fetched and missing, and what its shades mean."""
+    asked = stitch.asked
+    if asked is None:
+        return
+    parts: list[tuple[Shade, tuple[int, int]]] = [
+        (shade, _ms(span))
+        for shade, spans in (
+            (bars.CACHED, stitch.cached),
+            (bars.FETCHED, stitch.fetched),
+            (bars.MISSING, stitch.missing),
+        )
+        for span in spans
+    ]
+    text, shades = ranged_bar(parts, _ms(asked), min(width, _WIDEST_BAR), blocks)
+    yield text
+    order = [bars.CACHED, bars.FETCHED, bars.PARTLY, bars.MISSING]
+    told = legend([shade for shade in order if shade in shades], blocks, width)
+    requests = stitch.upstream_requests
+    noun = "request" if requests == 1 else "requests"
+    yield Text.assemble(told, "  ", (f"{requests} upstream {noun}", "dim"))
+    for why in stitch.why:
+        yield Text(f"{why.span}: {printable(why.message)}", style="yellow")
+
+
+def table_view(frame: pl.DataFrame, width: int, blocks: bool) -> Text:
+    """Return a frame as polars prints it, no wider than the terminal."""
+    import polars as pl
+
+    frame = _dayed(frame)
+    looks = {
+        "tbl_rows": -1,
+        "tbl_hide_dataframe_shape": True,
+        "tbl_hide_column_data_types": True,
+        "tbl_formatting": "UTF8_FULL_CONDENSED" if blocks else "ASCII_FULL_CONDENSED",
+        "tbl_width_chars": 10_000,
+        "fmt_str_lengths": 60,
+        "float_precision": _decimals(frame),
+        "thousands_separator": ",",
+        "tbl_cell_numeric_alignment": "RIGHT",
+    }
+    columns = frame.width
+    while True:
+        # A number in two lines is none: columns in the middle go first.
+        with pl.Config(**looks, tbl_cols=columns):  # type: ignore[arg-type]  # each by its name
+            text = str(frame)
+        if columns <= _FEWEST_COLUMNS or max(map(len, text.splitlines())) <= width:
+            return Text(text, no_wrap=True, overflow="crop")
+        columns -= 1
+
+
+def help_view() -> Iterator[RenderableType]:
+    """Yield what can be typed."""
+    yield Text("Queries", style="bold")
+    yield _two_columns(_QUERIES)
+    yield Text("Commands; what is clear need not be written out", style="bold")
+    yield _two_columns([(usage_of(one), one.about) for one in COMMANDS.values()])
+    yield Text(
+        "Tab completes, arrows go back in history, Ctrl-C ends a request, Ctrl-D leaves.",
+        style="dim",
+    )
+
+
+def _two_columns(rows: Sequence[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(overflow="fold", max_width=_WIDEST_USAGE)
+    table.add_column(overflow="fold")
+    for left, right in rows:
+        table.add_row(Text(f"  {left}"), Text(right))
+    return table
+
+
+def _decimals(frame: pl.DataFrame) -> int | None:
+    """Return to how many decimals fractions are shown; `None`: as they are, for some are tiny."""
+    floats = [name for name, kind in frame.schema.items() if kind.is_float()]
+    for name in floats:
+        sizes = frame[name].abs()
+        if sizes.filter((sizes > 0) & (sizes < _TINY)).len():
+            return None
+    return 4 if floats else None
+
+
+def vertical_view(frame: pl.DataFrame) -> Text:
+    """Return a frame with a line for each value, as for records that are too wide for a table."""
+    frame = _dayed(frame)
+    widest = max(map(len, frame.columns), default=0)
+    text = Text()
+    for number, row in enumerate(frame.iter_rows(named=True), 1):
+        text.append(f"— {number} " + "—" * widest + "\n", style="dim")
+        for name, value in row.items():
+            text.append(f"{printable(name):>{widest}}", style="bold")
+            text.append(f"  {printable(str(value))[:_LONGEST_VALUE]}\n")
+    text.right_crop(1)
+    return text
+
+
+def listing(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return rows of few columns as a table without frames."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    for column in columns:
+        numeric = any(isinstance(row.get(column), int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(row.get(column))) for column in columns))
+    return table
+
+
+def coverage_view(
+    coverage: Mapping[str, Any], width: int, blocks: bool
+) -> Iterator[RenderableType]:
+    """Yield what the hub knows of a series, as `/v1/coverage` tells it."""
+    intervals, generation = coverage.get("coverage") or [], coverage.get("generation")
+    name = printable(str(coverage.get("id")))
+    held = count_text(int(coverage.get("records") or 0), "record")
+    yield Text.assemble((name, "bold"), f"  {held}")
+    if not intervals:
+        yield Text("nothing is known of it", style="dim")
+        return
+    parts = [
+        (_shade(one, generation), (_ms_of(one["start"]), _ms_of(one["end"]))) for one in intervals
+    ]
+    whole = (min(span[0] for _, span in parts), max(span[1] for _, span in parts))
+    text, shades = ranged_bar(parts, whole, min(width, _WIDEST_BAR), blocks)
+    yield text
+    yield legend(sorted(shades, key=lambda shade: shade.rank), blocks, width)
+
+
+def plan_view(plan: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Yield what a request would fetch, as `/v1/plan` tells it."""
+    gaps = plan.get("gaps") or []
+    if not gaps:
+        yield Text("nothing would be fetched: all of it is held", style="green")
+        return
+    yield listing(
+        [
+            {"from": _plain(one["start"]), "to": _plain(one["end"]), "why": one.get("why")}
+            for one in gaps
+        ]
+    )
+    requests = count_text(int(plan.get("upstream_requests") or 0), "upstream request")
+    yield Text(f"{requests} at least", style="dim")
+
+
+def chart_view(
+    frame: pl.DataFrame, column: str | None, width: int, height: int, *, blocks: bool
+) -> Text:
+    """Return a frame drawn: candles where it has prices, or one column as a line.
+
+    Raises `InvalidQuery` for a column that is not there or has no numbers.
+    """
+    marks = charts.BLOCKS if blocks else charts.PLAIN
+    if frame.height == 0:
+        raise InvalidQuery("there are no records to draw")
+    prices = ["open", "high", "low", "close"]
+    if column is None and all(name in frame.columns for name in prices):
+        there = frame.drop_nulls(prices)
+        if there.height:
+            made = [charts.Bar(*map(float, row)) for row in there.select(prices).iter_rows()]
+            return charts.candles(made, _times(there), width, height, marks)
+    numeric = [
+        name for name, kind in frame.schema.items() if kind.is_numeric() and name != "timestamp"
+    ]
+    chosen = column or next(iter(numeric), None)
+    if chosen is None or chosen not in numeric:
+        known = ", ".join(numeric) or "none"
+        what = f"no numbers in a column {printable(chosen)!r}" if chosen else "no numbers to draw"
+        raise InvalidQuery(f"there are {what}; columns with numbers: {known}")
+    there = frame.drop_nulls(chosen)
+    if not there.height:
+        raise InvalidQuery(f"all values of {chosen} are null")
+    return charts.line(
+        [float(value) for value in there[chosen]], _times(there), width, height, marks
+    )
+
+
+def _head(result: Result) -> Text:
+    state = result.state
+    text = Text.assemble(("ok", "bold green"), f" ProviderRequest {printable(result.source)}")
+    if result.ticker is not None:
+        text.append(f" {printable(result.ticker)}", style="bold")
+    if result.start is not None and result.end is not None:
+        start, end = bounds_text((_at(result.start), _at(result.end)))
+        text.append(f" from {start} to {end}")
+    text.append(f" {state}", style=_STATES.get(state, ""))
+    return text
+
+
+def _count(result: Result) -> int | None:
+    try:
+        return len(result)
+    except UnexpectedAnswer:
+        return None
+
+
+def _dayed(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame with its instants as people read them: days, where all are midnights."""
+    import polars as pl
+
+    column = frame.schema.get("timestamp")
+    if not isinstance(column, pl.Datetime):
+        return frame
+    instants = pl.col("timestamp")
+    at = instants.to_physical()
+    midnights = frame.select((at % _DAY_US == 0).all()).item()
+    whole = frame.select((at % 60_000_000 == 0).all()).item()
+    pattern = "%Y-%m-%d" if midnights else "%Y-%m-%d %H:%M" if whole else "%Y-%m-%d %H:%M:%S%.f"
+    return frame.with_columns(instants.dt.strftime(pattern))
+
+
+def _times(frame: pl.DataFrame) -> list[float]:
+    if "timestamp" not in frame.columns:
+        return [0.0] * frame.height
+    column = frame["timestamp"]
+    if column.dtype.is_temporal():
+        return [value / 1e6 for value in column.to_physical()]
+    return [0.0] * frame.height
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return instant_text(_at(value))
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return printable(str(value))
+
+
+def _plain(instant: object) -> str:
+    return str(instant).removesuffix("T00:00:00Z")
+
+
+def _ms(span: Span) -> tuple[int, int]:
+    return _at(span.start), _at(span.end)
+
+
+def _at(instant: datetime) -> int:
+    return round(instant.timestamp() * 1_000)
+
+
+def _ms_of(text: str) -> int:
+    return parse_instant(text, now_ms=0)
+
+
+def _shade(interval: Mapping[str, Any], generation: object) -> Shade:
+    if interval.get("outcome") == "empty":
+        return bars.EMPTY
+    if interval.get("outcome") == "out_of_window":
+        return bars.OUT_OF_WINDOW
+    if interval.get("generation") != generation:
+        return bars.OLDER
+    return bars.PROVISIONAL if interval.get("refresh_after") else bars.HELD
+
+
+def console() -> Console:
+    """Return what the shell prints on: colours on a terminal only, texts as they are."""
+    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=False)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -147,13 +148,13 @@ def help_view() -> Iterator[RenderableType]:
     )
 
 
-def _two_columns(rows: Sequence[tuple[str, str]]) -> Table:
+def _two_columns(rows: Sequence[tuple[str, str]]) -> Padding:
     table = Table.grid(padding=(0, 2))
     table.add_column(overflow="fold", max_width=_WIDEST_USAGE)
     table.add_column(overflow="fold")
     for left, right in rows:
-        table.add_row(Text(f"  {left}"), Text(right))
-    return table
+        table.add_row(Text(left), Text(right))
+    return Padding(table, (0, 0, 0, 2))
 
 
 def _decimals(frame: pl.DataFrame) -> int | None:

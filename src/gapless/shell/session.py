@@ -458,10 +458,8 @@ class Session:
     def _greeting(self) -> str:
         """Reach the hub and return who it is, in a line."""
         info = self.client.ping()
-        token = (
-            " It asks for a token: :login, or :auth TOKEN." if self._locked_out(info.auth) else ""
-        )
-        return f"gapless {info.version} at {self.endpoint.name}.{token}"
+        asks = " It asks for a token: :login, or :auth TOKEN." if self._needs(info) else ""
+        return f"gapless {info.version} at {self.endpoint.name}.{asks}"
 
     def _needs(self, info: HubInfo) -> bool:
         kept = self.keeping.token(self.endpoint.url)

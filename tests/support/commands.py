@@ -47,11 +47,13 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def hub(database: Path, *flags: str, **variables: str) -> AsyncIterator[Hub]:
-    """Run `gapless serve` for the length of the block."""
+async def hub(
+    database: Path, *flags: str, tcp: str = "127.0.0.1:0", **variables: str
+) -> AsyncIterator[Hub]:
+    """Run `gapless serve` for the length of the block; `tcp`: at a port that is known."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gapless", "serve", "--db", str(database)),
-        *("--tcp", "127.0.0.1:0"),
+        *("--tcp", tcp),
         *(() if "--http" in flags else ("--http", "127.0.0.1:0")),
         *flags,
         stdin=subprocess.DEVNULL,

@@ -119,7 +119,11 @@ def known(client: Client, saved: tuple[str, ...]) -> Known:
 
 def _plugin_row(plugin: Mapping[str, Any]) -> dict[str, Any]:
     wanted = ("name", "state", "health", "contract", "file", "module", "pid", "restarts")
-    return {key: plugin[key] for key in wanted if plugin.get(key) is not None}
+    told = {key: plugin[key] for key in wanted if plugin.get(key) is not None}
+    return {
+        key: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for key, value in told.items()
+    }
 
 
 def _load_body(call: Call) -> dict[str, str]:

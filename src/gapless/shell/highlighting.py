@@ -71,14 +71,15 @@ def invalid(line: str, known: Known, now_ms: int) -> Span | None:
         name = words[0].text[1:].lower()
         fits = name in COMMANDS or any(one.startswith(name) for one in COMMANDS)
         return None if fits else Span(words[0].start, words[0].end)
-    wrong = _misread(line, now_ms) or _unknown(words, known)
-    if wrong is None:
-        return None
-    if last is not None and wrong.start >= last.start and complete(line, known, now_ms):
-        return None
-    if last is not None and wrong.start >= last.start and _unfinished(last):
-        return None
-    return wrong
+    for wrong in (_unknown(words, known), _misread(line, now_ms)):
+        if wrong is None:
+            continue
+        typing = last is not None and wrong.start >= last.start
+        if not typing or last is None:
+            return wrong
+        if not complete(line, known, now_ms) and not _unfinished(last):
+            return wrong
+    return None
 
 
 def _misread(line: str, now_ms: int) -> Span | None:

@@ -6,6 +6,7 @@ Apart from the prompt, so that scripts and tests run the very same.
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 import time
@@ -42,6 +43,9 @@ from gapless.texts import printable
 
 # How long a hub that has gone is waited for.
 _PATIENCE_S: Final = 10.0
+# What tokens of a hub's own begin with, and from which length on their ends give nothing away.
+_KIND: Final = re.compile("gapless_[a-z]+_")
+_LONG: Final = 20
 _PAUSES_S: Final = (0.1, 0.2, 0.4, 0.8, 1.0)
 _MOST_TICKERS: Final = 20_000
 
@@ -497,8 +501,8 @@ class Session:
 
 def _hidden(token: str) -> str:
     """Return a token so that its holder knows it again, and nobody else can use it."""
-    kind = token[: token.rfind("_") + 1] if token.startswith("gapless_") else ""
-    return f"{kind}***{token[-4:] if len(token) > 20 else ''}"
+    match = _KIND.match(token)
+    return f"{match[0] if match else ''}***{token[-4:] if len(token) > _LONG else ''}"
 
 
 def _seconds(text: str) -> float | None:

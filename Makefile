@@ -12,7 +12,7 @@ LOCKING := --quiet --upgrade --universal --python-version 3.11 --generate-hashes
 	--no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check format bench soak faults lock clean
+.PHONY: help setup demo run test check format bench soak faults pictures lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*  ## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name about; \
@@ -58,6 +58,9 @@ soak: $(READY)  ## the long tests, and the property tests with many more example
 
 faults: $(READY)  ## the tests that kill, damage and starve real processes
 	@$(BIN)/python -m pytest -m faults --timeout 0 $(ARGS)
+
+pictures: $(READY)  ## make the pictures of the shell in docs/pictures anew
+	@PYTHONPATH=tests $(BIN)/python scripts/make_pictures.py
 
 lock:  ## resolve the dependencies anew (needs uv)
 	@uv pip compile $(LOCKING) pyproject.toml requirements/dev.in -o requirements/dev.txt

@@ -107,9 +107,7 @@ async def test_every_command(tmp_path: Path) -> None:
             shell.until(lambda: shell.text.count("every 0.1 s") >= 2, "the second round")
             shell.keys(CTRL_C)
             shell.wait("cancelled")
-            shell.ready()
-            shell.keys(f":clear{RETURN}")
-            shell.until(lambda: shell.screen.startswith("gapless>"), "an empty screen")
+            shell.clear()
             done |= {"clear", "quit"}
             shell.keys(f":quit{RETURN}")
             assert shell.end() == 0

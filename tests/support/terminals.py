@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pexpect  # has no types
 import pyte  # has no types
@@ -19,19 +20,37 @@ ROWS, COLUMNS = 60, 100
 CTRL_C, CTRL_D, TAB, RETURN = "\x03", "\x04", "\t", "\r"
 
 
-class Terminal:
-    """A shell that runs; its screen is that of a real terminal, `COLUMNS` by `ROWS`."""
+class Cell(NamedTuple):
+    """A character on a screen, with its colours as names, or as six hex digits."""
 
-    def __init__(self, arguments: list[str], folder: Path, **variables: str) -> None:
-        self._screen = pyte.HistoryScreen(COLUMNS, ROWS, history=10_000, ratio=0.5)
+    text: str
+    colour: str
+    ground: str
+    bold: bool
+    underlined: bool
+
+
+class _Screen(pyte.HistoryScreen):
+    """A screen that says where its cursor is, when it is asked."""
+
+    answer: Callable[[str], object]
+
+    def write_process_input(self, data: str) -> None:
+        """Send what the terminal itself says."""
+        self.answer(data)
+
+
+class Terminal:
+    """A shell that runs; its screen is that of a real terminal of so many `rows`."""
+
+    def __init__(self, arguments: list[str], folder: Path, rows: int, **variables: str) -> None:
+        self._screen = _Screen(COLUMNS, rows, history=10_000, ratio=0.5)
         self._stream = pyte.ByteStream(self._screen)
         variables = {
             "TERM": "xterm-256color",
             "XDG_STATE_HOME": str(folder),
-            # Nobody here answers where the cursor is.
-            "PROMPT_TOOLKIT_NO_CPR": "1",
             "COLUMNS": str(COLUMNS),
-            "LINES": str(ROWS),
+            "LINES": str(rows),
             "LANG": "C.UTF-8",
             **variables,
         }
@@ -40,9 +59,10 @@ class Terminal:
             ["-m", "gapless", *arguments],
             env=environment(**variables),
             cwd=str(folder),
-            dimensions=(ROWS, COLUMNS),
+            dimensions=(rows, COLUMNS),
             timeout=PATIENCE_S,
         )
+        self._screen.answer = self.process.send
 
     @property
     def lines(self) -> list[str]:
@@ -62,6 +82,16 @@ class Terminal:
     def text(self) -> str:
         """The lines in one text."""
         return "\n".join(self.lines)
+
+    def cells(self) -> list[list[Cell]]:
+        """Return the screen, character by character."""
+        return [
+            [
+                Cell(cell.data, cell.fg, cell.bg, cell.bold, cell.underscore)
+                for cell in (self._screen.buffer[y][x] for x in range(COLUMNS))
+            ]
+            for y in range(self._screen.lines)
+        ]
 
     def underlined(self) -> str:
         """Return the characters on the screen that are underlined."""
@@ -115,6 +145,24 @@ class Terminal:
         self.until(answered, f"the answer to {line!r} with {expected}")
         return "\n".join(self._answers()[before:])
 
+    def show(self, line: str, *expected: str) -> None:
+        """Enter a line; wait until all of that is on the screen, and a prompt below."""
+        self.ready()
+        self.keys(line + RETURN)
+        self.until(
+            lambda: all(text in self.screen for text in (line, *expected)) and self._at_prompt(),
+            f"the answer to {line!r} with {expected}",
+        )
+
+    def clear(self) -> None:
+        """Have an empty screen."""
+        self.ready()
+        self.keys(f":clear{RETURN}")
+        self.until(
+            lambda: self.screen.startswith(PROMPT.rstrip()) and ":clear" not in self.screen,
+            "an empty screen",
+        )
+
     def end(self) -> int:
         """Wait for the program's end and return its exit code."""
         self.until(lambda: not self.process.isalive(), "the end")
@@ -134,10 +182,12 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*arguments: str, folder: Path, **variables: str) -> Iterator[Terminal]:
+def terminal(
+    *arguments: str, folder: Path, rows: int = ROWS, **variables: str
+) -> Iterator[Terminal]:
     """Run a command on a terminal for the length of the block."""
     folder.mkdir(exist_ok=True)
-    opened = Terminal(list(arguments), folder, **variables)
+    opened = Terminal(list(arguments), folder, rows, **variables)
     try:
         yield opened
     finally:
@@ -159,6 +209,7 @@ __all__ = [
     "RETURN",
     "ROWS",
     "TAB",
+    "Cell",
     "Terminal",
     "modes",
     "terminal",

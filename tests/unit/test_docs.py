@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from gapless.cli import build_app
 from gapless.client.addresses import SCHEMES
+from gapless.client.client import Client, connect
 from gapless.config import options
 from gapless.config.settings import Option
 from gapless.errors import GaplessError
@@ -41,6 +43,7 @@ from gapless.servers.http.account_shapes import (
     Refresh,
     UserChange,
 )
+from gapless.shell.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -124,6 +127,22 @@ def test_every_scheme_of_the_hubs_address_is_documented() -> None:
     page = text_of(DOCS / "settings.md")
     for scheme in SCHEMES:
         assert re.search(rf"`{re.escape(scheme)}://(TOKEN@)?HOST:PORT`", page)
+
+
+def test_every_command_of_the_shell_is_documented() -> None:
+    """The shell's page names each, as the help does."""
+    page = text_of(DOCS / "shell.md")
+    for name in COMMANDS:
+        assert re.search(rf"`:{name}\b", page), name
+
+
+def test_every_method_of_the_client_is_documented() -> None:
+    """The client's page names each, and each argument of `connect`."""
+    page = text_of(DOCS / "client.md")
+    for name in (name for name in dir(Client) if not name.startswith("_")):
+        assert re.search(rf"\b{name}\b", page), name
+    for name in inspect.signature(connect).parameters:
+        assert name in page, name
 
 
 def test_every_wire_error_is_documented() -> None:

@@ -123,15 +123,14 @@ class Conversations:
         self.token = endpoint.token
         self.info: HubInfo | None = None
         self._web = web
+        self._told_web: str | None = None
         # Set where TCP gets through to the hub and HTTP does not.
         self._web_lost = False
 
     @property
     def web(self) -> str | None:
         """The base address of the hub's HTTP door as it is reached from here, if it is known."""
-        if self._web is not None:
-            return self._web or None
-        return None if self.info is None else web_base(self.info.http, self.endpoint)
+        return self._told_web if self._web is None else self._web or None
 
     # What is asked over TCP
 
@@ -150,6 +149,7 @@ class Conversations:
                 f"what answers at {self.endpoint.name} is no gapless hub: {error}"
             ) from error
         self.info = info
+        self._told_web = web_base(info.http, self.endpoint)
         return info
 
     def providers(self) -> Conversation[list[str]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from gapless.errors import ConfigError
 from gapless.texts import printable
@@ -33,7 +33,7 @@ class Endpoint:
     host: str
     port: int = DEFAULT_PORT
     tls: bool = False
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -97,20 +97,21 @@ def endpoint(
 def web_base(told: str | None, endpoint: Endpoint) -> str | None:
     """Return where the hub's HTTP door is from here, by what the hub says of it; `None`: nowhere.
 
-    A hub that listens everywhere says so (`0.0.0.0`): from here it is where its TCP is. One whose
-    HTTP is for its own machine only cannot be asked from another.
+    It is on the host where TCP was reached, whatever the hub calls itself: tokens go nowhere
+    else, nor in the clear where TCP is encrypted. HTTP that is for the hub's own machine only
+    cannot be reached from another.
     """
-    if not told:
+    try:
+        parts = urlsplit(told or "")
+        port = parts.port
+    except ValueError:
         return None
-    parts = urlsplit(told)
-    host = parts.hostname or ""
-    if _is(host, "is_unspecified"):
-        netloc = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-        port = f":{parts.port}" if parts.port else ""
-        return urlunsplit((parts.scheme, netloc + port, "", "", ""))
-    if _is_loopback(host) and not _is_loopback(endpoint.host):
+    if parts.scheme not in ("http", "https") or (endpoint.tls and parts.scheme != "https"):
         return None
-    return told.rstrip("/")
+    if _is_loopback(parts.hostname or "") and not _is_loopback(endpoint.host):
+        return None
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
 
 
 def parse_web_base(text: str, what: str = "the HTTP address") -> str:
@@ -137,11 +138,7 @@ def web_override(http: str | Literal[False] | None) -> str | None:
 
 
 def _is_loopback(host: str) -> bool:
-    return host.lower() == "localhost" or _is(host, "is_loopback")
-
-
-def _is(host: str, quality: str) -> bool:
     try:
-        return bool(getattr(ipaddress.ip_address(host), quality))
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

@@ -194,7 +194,7 @@ class _LineProtocol(_Heard):
 
     async def ask(self, step: Ask) -> Reply:
         """Send a query and return the answer to it, whatever it says."""
-        if self.gone.is_set() or self._transport is None:
+        if self.gone.is_set() or self._transport is None or self._transport.is_closing():
             raise ConnectionLost(f"the connection to {self._name} is closed")
         request_id, line = self._exchange.request(
             step.query, step.token, {**step.envelope, "ordered": False}

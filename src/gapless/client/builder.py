@@ -23,7 +23,7 @@ class ClientBuilder:
     Every step returns a new builder. Without an address `connect` takes that of `GAPLESS_URL`.
     """
 
-    address: str | None = None
+    address: str | None = field(default=None, repr=False)
     auth: AuthConfig = AuthConfig()
     http: str | Literal[False] | None = None
     timeout: float = 60.0

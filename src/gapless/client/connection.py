@@ -274,6 +274,7 @@ class Pool(Generic[C]):
         """Wait for a place; return an open connection for it, `None` if one is to be opened."""
         if not self._places.acquire(timeout=timeout):
             raise TimedOut(f"all connections were in use for {timeout:g} s")
+        self._closed = False
         while self._idle:
             try:
                 connection = self._idle.pop()

@@ -21,6 +21,7 @@ from gapless.client.requests import Instant, ParamValue
 from gapless.client.results import Elsewhere, EntityBox, Result, entities_in
 from gapless.client.web import WebReply
 from gapless.errors import (
+    Forbidden,
     InvalidEnvelope,
     InvalidJson,
     InvalidQuery,
@@ -226,9 +227,10 @@ class Conversations:
             page = entities_in(reply.answer.result)
             found += [Result(entity) for entity in page]
             told = reply.answer.next_offset
-            if told is None and limit is None and len(page) == left:
+            if told is None and page and len(page) == left:
                 told = at + len(page)
-            at = told
+            # One that leads back would never end.
+            at = told if told is not None and told > at else None
         return found
 
     def find(
@@ -344,8 +346,9 @@ class Conversations:
             return [(yield from self._elsewhere(base, entities[0], answer, timeout))]
         except TimedOut:
             raise
-        except Unreachable:
-            # As through a tunnel that has only the one port: everything by TCP, then.
+        except (Unreachable, UnexpectedAnswer, Forbidden):
+            # As through a tunnel that has only the one port, or under a name by which the hub
+            # does not go over HTTP: everything by TCP, then.
             self._web_lost = True
             return (yield from self._results(query, strict, timeout, inline_records, repeatable))
 
@@ -380,7 +383,7 @@ class Conversations:
                 pause = failure.retry_after_s
                 if not isinstance(failure, Overloaded) or attempts >= patience.retries:
                     raise failure
-                if pause is None or pause > patience.longest_pause:
+                if pause is None or not 0 <= pause <= patience.longest_pause:
                     raise failure
                 yield Pause(pause)
             attempts += 1
@@ -410,6 +413,7 @@ class Conversations:
     def _pages(self, base: str, target: str, timeout: float | None) -> Conversation[list[WebReply]]:
         wait = self.patience.timeout if timeout is None else timeout
         pages: list[WebReply] = []
+        seen = {target}
         attempts = 0
         following: str | None = target
         while following is not None:
@@ -424,6 +428,10 @@ class Conversations:
                 raise reply.failure()
             pages.append(reply)
             following = reply.next
+            if following in seen:
+                raise UnexpectedAnswer(f"the pages at {base} have no end")
+            if following is not None:
+                seen.add(following)
         return pages
 
 

@@ -15,6 +15,9 @@ from msgspec import Raw
 from gapless.client.failures import UnexpectedAnswer, error_of
 from gapless.errors import GaplessError, InvalidQuery
 
+# No answer of a hub's is that long.
+MOST_BYTES = 1 << 31
+
 _NULL = Raw(b"null")
 
 
@@ -80,11 +83,13 @@ class LineExchange:
             raise InvalidQuery(f"the request holds what JSON cannot say: {error}") from error
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the lines that are complete with these bytes, without their ends."""
+        """Return the lines that are complete with these bytes; raise for one without an end."""
         if not self._received and chunk.find(b"\n") == len(chunk) - 1:
             # Most answers come whole, and alone.
             return [chunk]
         self._received += chunk
+        if len(self._received) > MOST_BYTES:
+            raise UnexpectedAnswer(f"{self._name} sends a line without an end")
         lines: list[bytes] = []
         while (end := self._received.find(b"\n", self._searched)) >= 0:
             lines.append(bytes(memoryview(self._received)[:end]))

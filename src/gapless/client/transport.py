@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
 from typing import TypeVar
@@ -37,6 +38,10 @@ class Transport:
     def __init__(self, conversations: Conversations, tls: ssl.SSLContext | None) -> None:
         self._conversations = conversations
         self._tls = tls
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self._lines: Pool[Connection] = Pool(_MOST_CONNECTIONS)
         self._webs: Pool[WebConnection] = Pool(_MOST_CONNECTIONS)
 
@@ -47,6 +52,9 @@ class Transport:
 
     def run(self, conversation: Conversation[T]) -> T:
         """Take a conversation's steps until it is over."""
+        if os.getpid() != self._process:
+            # After a fork the connections are the parent's, too: answers would get mixed up.
+            self._begin()
         try:
             step = next(conversation)
             while True:
@@ -92,7 +100,10 @@ class Transport:
         usable = False
         try:
             address = WebAddress.of(step.base)
-            if connection is None or connection.address != address:
+            if connection is not None and connection.address != address:
+                connection.close()
+                connection = None
+            if connection is None:
                 connection = self._open_web(address)
             reply = connection.fetch(step)
             usable = connection.reusable

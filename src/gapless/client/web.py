@@ -15,7 +15,8 @@ from gapless.client.failures import UnexpectedAnswer, error_of
 from gapless.errors import GaplessError, InvalidQuery
 
 _NEXT = re.compile(r'<([^<>]*)>\s*;\s*rel="?next"?')
-# A target in a request line may hold none of these.
+# No answer of a hub's is that large.
+MOST_BYTES = 1 << 32
 _UNSAFE = re.compile(r"[\x00-\x20\x7f]|[^\x00-\x7f]")
 
 
@@ -90,6 +91,7 @@ class WebExchange:
         self._body: list[bytes] = []
         self._reply: WebReply | None = None
         self._keep = True
+        self._size = 0
 
     @property
     def reusable(self) -> bool:
@@ -100,8 +102,10 @@ class WebExchange:
         self, method: str, target: str, token: str | None, accept: str, body: Any = None
     ) -> bytes:
         """Return the bytes of a request; `body` is sent as JSON."""
-        if _UNSAFE.search(target):
-            raise InvalidQuery(f"{target!r} is no path: percent-encode what is no plain character")
+        if _UNSAFE.search(target) or not target.startswith("/"):
+            raise InvalidQuery(
+                f"{target!r} is no path such as /v1/series: percent-encode what is no plain character"
+            )
         headers = [
             f"{method} {self._address.path}{target} HTTP/1.1",
             f"host: {self._address.authority}",
@@ -121,6 +125,9 @@ class WebExchange:
 
     def feed(self, chunk: bytes) -> WebReply | None:
         """Return the answer once it is complete; raise `UnexpectedAnswer` for what is no HTTP."""
+        self._size += len(chunk)
+        if self._size > MOST_BYTES:
+            raise UnexpectedAnswer(f"{self._address.base} answers without an end")
         try:
             self._parser.feed_data(chunk)
         except httptools.HttpParserError as error:
@@ -128,6 +135,8 @@ class WebExchange:
                 f"what answers at {self._address.base} does not speak HTTP: {error}"
             ) from error
         reply, self._reply = self._reply, None
+        if reply is not None:
+            self._size = 0
         return reply
 
     # What the parser calls

@@ -127,6 +127,7 @@ async def web(
         door = HttpDoor(hub, plugins, desk, clock, lambda: len(tcp.connections), limits, tls)
         stack.push_async_callback(door.close, 1.0)
         host, port = await door.open("127.0.0.1", 0)
+        desk.http = f"http://{host}:{port}"
         _, tcp_port = await tcp.open("127.0.0.1", 0)
         stack.push_async_callback(tcp.close, 1.0)
         client = await stack.enter_async_context(

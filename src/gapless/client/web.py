@@ -104,7 +104,8 @@ class WebExchange:
         """Return the bytes of a request; `body` is sent as JSON."""
         if _UNSAFE.search(target) or not target.startswith("/"):
             raise InvalidQuery(
-                f"{target!r} is no path such as /v1/series: percent-encode what is no plain character"
+                f"{target!r} is no path such as /v1/series; percent-encode what is no plain "
+                "character"
             )
         headers = [
             f"{method} {self._address.path}{target} HTTP/1.1",

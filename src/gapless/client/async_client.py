@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from gapless.client.addresses import endpoint, web_override
 from gapless.client.async_transport import AsyncTransport
 from gapless.client.bulk import Many, OnError, all_told, gather
-from gapless.client.conversations import Conversations, HubInfo, Patience
-from gapless.client.requests import Instant, ParamValue, provider_line
+from gapless.client.conversations import HubInfo, Patience
+from gapless.client.hub_client import HubClient
+from gapless.client.requests import Instant, ParamValue, Stored, provider_line
 from gapless.client.results import Result, told
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-class AsyncClient:
+class AsyncClient(HubClient):
     """A hub, asked by coroutines; the arguments, methods and errors are those of `Client`.
 
     Requests share one connection and do not wait for one another: ask for many at once with
@@ -37,23 +36,10 @@ class AsyncClient:
         retries: int = 2,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        where = endpoint(address, token, os.environ)
-        patience = Patience(timeout, connect_timeout, retries)
-        self._conversations = Conversations(where, web_override(http), patience)
-        self._tls = tls
+        super().__init__(address, token, http, Patience(timeout, connect_timeout, retries))
         self._transport = AsyncTransport(self._conversations, tls)
 
     # About the hub
-
-    @property
-    def address(self) -> str:
-        """The hub's address, without the token."""
-        return self._conversations.endpoint.url
-
-    @property
-    def http(self) -> str | None:
-        """The base address of the hub's HTTP door; `None`: none is known (yet: see `ping`)."""
-        return self._conversations.web
 
     async def ping(self) -> HubInfo:
         """Ask the hub who it is; needs no token."""
@@ -161,17 +147,8 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> list[Result]:
         """Return the stored entities of a provider for which all of that holds."""
-        talk = self._conversations.find(
-            provider,
-            id=id,
-            source=source,
-            state=state,
-            tags=tags,
-            url=url,
-            updated=updated,
-            limit=limit,
-            timeout=timeout,
-        )
+        wanted = Stored(id, source, state, tags, url, updated)
+        talk = self._conversations.find(provider, wanted, limit, timeout=timeout)
         return await self._transport.run(talk)
 
     async def report(
@@ -215,14 +192,6 @@ class AsyncClient:
         """Ask a line that begins with a provider's name: `sample search ticker=AAPL`."""
         return await self.send_line(provider_line(line), timeout=timeout)
 
-    def set_token(self, token: str) -> None:
-        """Show this token from now on."""
-        self._conversations.token = token
-
-    def clear_token(self) -> None:
-        """Show no token from now on."""
-        self._conversations.token = None
-
     # Over HTTP
 
     async def fetch(
@@ -255,6 +224,3 @@ class AsyncClient:
     ) -> None:
         """Close all connections."""
         await self.aclose()
-
-    def __repr__(self) -> str:
-        return f"<gapless.AsyncClient {self.address}>"

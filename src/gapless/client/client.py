@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 import threading
 from collections.abc import Coroutine, Iterable, Sequence
@@ -11,11 +10,11 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from gapless.client.addresses import endpoint, web_override
 from gapless.client.async_transport import AsyncTransport
 from gapless.client.bulk import Gathered, Many, OnError, all_told, gather
-from gapless.client.conversations import Conversations, HubInfo, Patience
-from gapless.client.requests import Instant, ParamValue, provider_line
+from gapless.client.conversations import HubInfo, Patience
+from gapless.client.hub_client import HubClient
+from gapless.client.requests import Instant, ParamValue, Stored, provider_line
 from gapless.client.results import Result, told
 from gapless.client.transport import Transport
 
@@ -53,7 +52,7 @@ def connect(
     return client
 
 
-class Client:
+class Client(HubClient):
     """A hub, asked by code that waits for its answers; for any number of threads.
 
     `address` is `HOST:PORT` or a URL: `gapless://TOKEN@HOST:PORT`, `tls://HOST:PORT` for a hub
@@ -80,23 +79,11 @@ class Client:
         retries: int = 2,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        where = endpoint(address, token, os.environ)
-        patience = Patience(timeout, connect_timeout, retries)
-        self._conversations = Conversations(where, web_override(http), patience)
+        super().__init__(address, token, http, Patience(timeout, connect_timeout, retries))
         self._tls = tls
         self._transport = Transport(self._conversations, tls)
 
     # About the hub
-
-    @property
-    def address(self) -> str:
-        """The hub's address, without the token."""
-        return self._conversations.endpoint.url
-
-    @property
-    def http(self) -> str | None:
-        """The base address of the hub's HTTP door; `None`: none is known (yet: see `ping`)."""
-        return self._conversations.web
 
     def ping(self) -> HubInfo:
         """Ask the hub who it is; needs no token."""
@@ -213,17 +200,8 @@ class Client:
         timeout: float | None = None,
     ) -> list[Result]:
         """Return the stored entities of a provider for which all of that holds."""
-        talk = self._conversations.find(
-            provider,
-            id=id,
-            source=source,
-            state=state,
-            tags=tags,
-            url=url,
-            updated=updated,
-            limit=limit,
-            timeout=timeout,
-        )
+        wanted = Stored(id, source, state, tags, url, updated)
+        talk = self._conversations.find(provider, wanted, limit, timeout=timeout)
         return self._transport.run(talk)
 
     def report(self, provider: str, url: str, *, timeout: float | None = None) -> list[Result]:
@@ -265,14 +243,6 @@ class Client:
         """Ask a line that begins with a provider's name: `sample search ticker=AAPL`."""
         return self.send_line(provider_line(line), timeout=timeout)
 
-    def set_token(self, token: str) -> None:
-        """Show this token from now on."""
-        self._conversations.token = token
-
-    def clear_token(self) -> None:
-        """Show no token from now on."""
-        self._conversations.token = None
-
     # Over HTTP
 
     def fetch(
@@ -305,9 +275,6 @@ class Client:
     ) -> None:
         """Close all connections."""
         self.close()
-
-    def __repr__(self) -> str:
-        return f"<gapless.Client {self.address}>"
 
 
 def _in_a_loop_of_its_own(work: Coroutine[Any, Any, T]) -> T:

@@ -17,7 +17,7 @@ from gapless.client import requests
 from gapless.client.addresses import Endpoint, web_base
 from gapless.client.failures import ConnectionLost, TimedOut, UnexpectedAnswer, Unreachable
 from gapless.client.lines import Answer
-from gapless.client.requests import Instant, ParamValue
+from gapless.client.requests import Instant, ParamValue, Stored
 from gapless.client.results import Elsewhere, EntityBox, Result, entities_in
 from gapless.client.web import WebReply
 from gapless.errors import (
@@ -234,30 +234,10 @@ class Conversations:
         return found
 
     def find(
-        self,
-        provider: str,
-        *,
-        id: str | None,
-        source: str | None,
-        state: str | None,
-        tags: Iterable[str],
-        url: str | None,
-        updated: tuple[Instant | None, Instant | None] | None,
-        limit: int | None,
-        timeout: float | None = None,
+        self, provider: str, wanted: Stored, limit: int | None, *, timeout: float | None = None
     ) -> Conversation[list[Result]]:
         """Ask for what is stored and for which all of that holds."""
-        query = requests.stored_search(
-            provider,
-            id=id,
-            source=source,
-            state=state,
-            tags=tags,
-            url=url,
-            updated=updated,
-            limit=limit,
-        )
-        return self.several(query, timeout=timeout)
+        return self.several(requests.stored_search(provider, wanted, limit), timeout=timeout)
 
     def report(
         self, provider: str, url: str, *, timeout: float | None = None

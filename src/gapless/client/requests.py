@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any, TypeAlias
 
@@ -40,29 +41,35 @@ def range_search(
     return to_provider(provider, {"SearchEntities": {"query": filters, "limit": None}})
 
 
-def stored_search(
-    provider: str,
-    *,
-    id: str | None,
-    source: str | None,
-    state: str | None,
-    tags: Iterable[str],
-    url: str | None,
-    updated: tuple[Instant | None, Instant | None] | None,
-    limit: int | None,
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What stored entities must have, all of it; `None` and no tags: anything."""
+
+    id: str | None = None
+    source: str | None = None
+    state: str | None = None
+    tags: Iterable[str] = ()
+    url: str | None = None
+    updated: tuple[Instant | None, Instant | None] | None = None
+
+
+def stored_search(provider: str, wanted: Stored, limit: int | None) -> dict[str, Any]:
     """Return the search through what is stored of a provider."""
+    named = {
+        "ById": wanted.id,
+        "BySource": wanted.source,
+        "ByState": wanted.state,
+        "ByUrl": wanted.url,
+    }
     filters: list[dict[str, Any]] = [
-        {kind: value}
-        for kind, value in (("ById", id), ("BySource", source), ("ByState", state), ("ByUrl", url))
-        if value is not None
+        {kind: value} for kind, value in named.items() if value is not None
     ]
-    if isinstance(tags, str):
-        raise InvalidQuery(f"tags={tags!r}: expected a list of tags")
-    if wanted := list(tags):
-        filters.append({"ByTags": wanted})
-    if updated is not None:
-        since, until = updated
+    if isinstance(wanted.tags, str):
+        raise InvalidQuery(f"tags={wanted.tags!r}: expected a list of tags")
+    if tags := list(wanted.tags):
+        filters.append({"ByTags": tags})
+    if wanted.updated is not None:
+        since, until = wanted.updated
         bounds = {"start": bound(since, "updated"), "end": bound(until, "updated")}
         filters.append({"ByUpdatedAtRange": bounds})
     if not filters:

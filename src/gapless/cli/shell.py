@@ -44,12 +44,17 @@ def shell(tcp: str | None = None, http: str | None = None, token: str | None = N
         raise UsageError(error.message) from None
 
     from gapless.shell.keeping import Keeping
+    from gapless.shell.link import Link
     from gapless.shell.loop import lines_of, script, talk
     from gapless.shell.rendering import console
     from gapless.shell.session import Session
 
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
-    session = Session(endpoint, Keeping.usual(), console(), interactive, web)
+    screen, keeping = console(), Keeping.usual()
+    link = Link(
+        endpoint, keeping, web, interactive, lambda text: screen.print(text, style="yellow")
+    )
+    session = Session(link, keeping, screen, interactive)
     try:
         if interactive:
             talk(session)

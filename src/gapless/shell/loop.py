@@ -106,7 +106,7 @@ def _history(session: Session) -> History:
 
 def _toolbar(prompt: PromptSession[str], session: Session) -> StyleAndTextTuples:
     typed = prompt.default_buffer.document.text_before_cursor
-    return [("class:bottom-toolbar", f"{session.endpoint.name}  {syntax(typed)}")]
+    return [("class:bottom-toolbar", f"{session.link.endpoint.name}  {syntax(typed)}")]
 
 
 class _Completer(Completer):

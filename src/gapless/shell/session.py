@@ -6,7 +6,6 @@ Apart from the prompt, so that scripts and tests run the very same.
 from __future__ import annotations
 
 import math
-import re
 import subprocess
 import sys
 import time
@@ -20,12 +19,10 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console, RenderableType
 
-from gapless.client.addresses import Endpoint, parse_endpoint, parse_web_base
-from gapless.client.client import Client
-from gapless.client.conversations import HubInfo
-from gapless.client.failures import ConnectionLost, NotReadyWarning, TimedOut, Unreachable
+from gapless.client.addresses import parse_endpoint, parse_web_base
+from gapless.client.failures import NotReadyWarning
 from gapless.client.results import Result
-from gapless.errors import GaplessError, InvalidQuery, MissingToken, Unauthorized
+from gapless.errors import GaplessError, InvalidQuery
 from gapless.protocol.language import parse_line
 from gapless.protocol.messages import (
     GetEntity,
@@ -37,16 +34,11 @@ from gapless.shell.commands import COMMANDS, FORMATS, Call, parse_call, usage_of
 from gapless.shell.completion import Known
 from gapless.shell.exporting import export
 from gapless.shell.keeping import Keeping, Kept
+from gapless.shell.link import Link, hidden
 from gapless.shell.wording import takes_blocks
 from gapless.shell.words import split_pipe
 from gapless.texts import printable
 
-# How long a hub that has gone is waited for.
-_PATIENCE_S: Final = 10.0
-# What tokens of a hub's own begin with, and from which length on their ends give nothing away.
-_KIND: Final = re.compile("gapless_[a-z]+_")
-_LONG: Final = 20
-_PAUSES_S: Final = (0.1, 0.2, 0.4, 0.8, 1.0)
 _MOST_TICKERS: Final = 20_000
 
 
@@ -74,21 +66,15 @@ class Session:
     goes by; whoever shows a prompt renews it when `stale` is set.
     """
 
-    endpoint: Endpoint
+    link: Link
     keeping: Keeping
     console: Console
     interactive: bool = False
-    web: str | None = None
     looks: Looks = field(default_factory=Looks)
     known: Known = field(default_factory=Known)
     stale: bool = True
     last: Result | None = None
     last_line: str | None = None
-    client: Client = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Make the client; nothing is connected yet."""
-        self.client = self._client()
 
     # Lines
 
@@ -107,7 +93,7 @@ class Session:
 
     def close(self) -> None:
         """Close all connections."""
-        self.client.close()
+        self.link.close()
 
     # Queries
 
@@ -116,14 +102,14 @@ class Session:
         self.last_line = line
         parsed = parse_line(line, now_ms=time.time_ns() // 1_000_000)
         if self.looks.format != "table":
-            answer = self._kept_up(lambda: self._answer(line))
+            answer = self.link.ask(lambda: self._answer(line))
             self._print_answer(answer)
         elif isinstance(parsed, ProviderList):
-            names = self._kept_up(self.client.providers)
+            names = self.link.ask(self.link.client.providers)
             for name in names:
                 self.console.print(printable(name))
         else:
-            results = self._kept_up(lambda: self._results(line))
+            results = self.link.ask(lambda: self._results(line))
             self._show(parsed, results)
         if self.looks.timing:
             self._say(f"{(time.perf_counter() - started) * 1_000:,.1f} ms")
@@ -132,7 +118,9 @@ class Session:
         with warnings.catch_warnings():
             # The head says so.
             warnings.simplefilter("ignore", NotReadyWarning)
-            return self.client.query(line, strict=self.looks.strict, timeout=self.looks.timeout)
+            return self.link.client.query(
+                line, strict=self.looks.strict, timeout=self.looks.timeout
+            )
 
     def _show(self, parsed: ProviderRequest, results: list[Result]) -> None:
         if any(one.stitch is not None and one.stitch.fetched for one in results):
@@ -158,7 +146,7 @@ class Session:
             self._say("nothing that is stored matches")
 
     def _answer(self, line: str) -> dict[str, Any]:
-        return self.client.send_line(
+        return self.link.client.send_line(
             line, timeout=self.looks.timeout, data_as="array", strict=self.looks.strict
         )
 
@@ -181,108 +169,26 @@ class Session:
             if call.command.name not in administration.NAMES:
                 raise InvalidQuery(f":{call.command.name} has no answer to pipe on")
             content = (
-                msgspec.json.encode(self._kept_up(lambda: administration.ask(call, self.client)))
+                msgspec.json.encode(
+                    self.link.ask(lambda: administration.ask(call, self.link.client))
+                )
                 + b"\n"
             )
         else:
             self.last_line = line
-            content = output.render(self._kept_up(lambda: self._answer(line)), self._format)
+            content = output.render(self.link.ask(lambda: self._answer(line)), self._format)
         sys.stdout.flush()
         # The person's own shell, as they wrote it.
         done = subprocess.run(command, shell=True, input=content, check=False)
         if done.returncode:
             raise GaplessError(f"{printable(command)} ended with code {done.returncode}")
 
-    # Connections
-
-    def _kept_up(self, ask: Callable[[], Any]) -> Any:
-        """Ask; where the hub has gone, say so once, wait for it, and ask again if nothing was sent.
-
-        A token that has ended is renewed, if a refresh token is kept.
-        """
-        try:
-            return ask()
-        except (Unauthorized, MissingToken):
-            if not self._refreshed():
-                raise
-            return ask()
-        except TimedOut:
-            raise
-        except Unreachable as error:
-            if not self.interactive:
-                raise
-            self._say(f"{error.message}", style="yellow")
-            self._await_hub(error)
-            if isinstance(error, ConnectionLost):
-                # It may have been done, or half of it.
-                raise GaplessError(
-                    "connected again; the request had been sent when the connection broke, so ask "
-                    "again if you want"
-                ) from error
-            self._say("connected again")
-            return ask()
-
-    def _await_hub(self, error: Unreachable) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
-        self._say(f"reconnecting for up to {_PATIENCE_S:g} s; Ctrl-C to stop")
-        for attempt in range(1_000):
-            time.sleep(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)])
-            try:
-                self.client.ping()
-            except Unreachable:
-                if time.monotonic() > deadline:
-                    raise error from None
-            else:
-                return
-
-    def _client(self) -> Client:
-        """Return a client of the hub, with the token that is kept for it unless one was given."""
-        where = self.endpoint
-        kept = self.keeping.token(where.url)
-        token = where.token or (kept.token if kept is not None else None)
-        client = Client(
-            where.url, http=self.web, timeout=self.looks.timeout, connect_timeout=5.0, retries=0
-        )
-        if token is None:
-            client.clear_token()
-        else:
-            client.set_token(token)
-        return client
-
-    def _anew(self) -> None:
-        self.client.close()
-        self.client = self._client()
-        self.stale = True
-
-    def _refreshed(self) -> bool:
-        """Get another token by the refresh token that is kept, if that was how this one came."""
-        kept = self.keeping.token(self.endpoint.url)
-        if kept is None or kept.refresh is None or self.endpoint.token is not None:
-            return False
-        try:
-            told = self.client.fetch("POST", "/v1/auth/refresh", {"refresh_token": kept.refresh})
-            self._keep(Kept(told["access_token"], told["refresh_token"]))
-        except (GaplessError, KeyError):
-            return False
-        return True
-
-    def _keep(self, kept: Kept | None) -> None:
-        self.keeping.keep_token(self.endpoint.url, kept)
-        # What is kept goes before what the shell was started with.
-        where = self.endpoint
-        self.endpoint = Endpoint(where.host, where.port, where.tls)
-        if kept is None:
-            self.client.clear_token()
-        else:
-            self.client.set_token(kept.token)
-        self.stale = True
-
     # Commands
 
     def _call(self, call: Call) -> None:
         name = call.command.name
         if name in administration.NAMES:
-            data = self._kept_up(lambda: administration.ask(call, self.client))
+            data = self.link.ask(lambda: administration.ask(call, self.link.client))
             self._show_data(call, data)
             return
         doing: Callable[[Call], None] = getattr(self, f"_do_{name}")
@@ -316,37 +222,39 @@ class Session:
 
     def _do_reconnect(self, call: Call) -> None:
         call.none()
-        self._anew()
-        self.console.print(self._greeting())
+        self.link.anew()
+        self.stale = True
+        self.console.print(self.link.greeting())
 
     def _do_addr(self, call: Call) -> None:
-        self.endpoint = parse_endpoint(call.one(), ":addr")
-        # Another hub names its own.
-        self.web = None
-        self._anew()
-        self.console.print(self._greeting())
+        self.link.go(parse_endpoint(call.one(), ":addr"))
+        self.stale = True
+        self.console.print(self.link.greeting())
 
     def _do_http(self, call: Call) -> None:
         base = call.optional()
         if base is not None:
-            self.web = parse_web_base(base, ":http")
-            self._anew()
-        elif self.client.http is None:
-            self.client.ping()
-        self.console.print(f"HTTP at {self.client.http or 'no known address'}")
+            self.link.web = parse_web_base(base, ":http")
+            self.link.anew()
+            self.stale = True
+        elif self.link.client.http is None:
+            self.link.client.ping()
+        self.console.print(f"HTTP at {self.link.client.http or 'no known address'}")
 
     def _do_auth(self, call: Call) -> None:
         word = call.one()
+        name = self.link.endpoint.name
         if word.lower() == "show":
-            kept = self.keeping.token(self.endpoint.url)
-            token = self.endpoint.token or (kept.token if kept is not None else None)
-            self.console.print("no token" if token is None else _hidden(token))
-        elif word.lower() == "clear":
-            self._keep(None)
-            self.console.print(f"no token is shown to {self.endpoint.name} any more")
+            token = self.link.token
+            self.console.print("no token" if token is None else hidden(token))
+            return
+        self.stale = True
+        if word.lower() == "clear":
+            self.link.keep(None)
+            self.console.print(f"no token is shown to {name} any more")
         else:
-            self._keep(Kept(word))
-            self.console.print(f"{_hidden(word)} is shown to {self.endpoint.name} from now on")
+            self.link.keep(Kept(word))
+            self.console.print(f"{hidden(word)} is shown to {name} from now on")
 
     def _do_login(self, call: Call) -> None:
         email = call.optional()
@@ -354,9 +262,9 @@ class Session:
             raise InvalidQuery(":login asks for a password; in a script give GAPLESS_TOKEN")
         email = email or input("email: ").strip()
         password = getpass("password: ")
-        told = self.client.fetch("POST", "/v1/auth/login", {"email": email, "password": password})
-        self._keep(Kept(told["access_token"], told["refresh_token"]))
-        self.console.print(f"signed in as {printable(email)}, role {told.get('role')}")
+        role = self.link.sign_in(email, password)
+        self.stale = True
+        self.console.print(f"signed in as {printable(email)}, role {role}")
 
     def _do_plot(self, call: Call) -> None:
         column = call.optional()
@@ -455,24 +363,14 @@ class Session:
 
     def learn(self) -> Known:
         """Return what is known of the hub by now; may be called in another thread."""
-        return administration.known(self.client, tuple(sorted(self.keeping.queries())))
+        return administration.known(self.link.client, tuple(sorted(self.keeping.queries())))
 
     # Printing
-
-    def _greeting(self) -> str:
-        """Reach the hub and return who it is, in a line."""
-        info = self.client.ping()
-        asks = " It asks for a token: :login, or :auth TOKEN." if self._needs(info) else ""
-        return f"gapless {info.version} at {self.endpoint.name}.{asks}"
-
-    def _needs(self, info: HubInfo) -> bool:
-        kept = self.keeping.token(self.endpoint.url)
-        return info.auth and kept is None and not self.endpoint.token
 
     def greet(self) -> None:
         """Say who the hub is, or that there is none yet."""
         try:
-            self.console.print(self._greeting() + " :help shows what there is.")
+            self.console.print(self.link.greeting() + " :help shows what there is.")
         except GaplessError as error:
             self._say(error.message, style="yellow")
 
@@ -497,12 +395,6 @@ class Session:
         if self.last is None:
             raise InvalidQuery("there is no answer with records yet: ask for one first")
         return self.last
-
-
-def _hidden(token: str) -> str:
-    """Return a token so that its holder knows it again, and nobody else can use it."""
-    match = _KIND.match(token)
-    return f"{match[0] if match else ''}***{token[-4:] if len(token) > _LONG else ''}"
 
 
 def _seconds(text: str) -> float | None:

@@ -89,7 +89,7 @@ async def test_what_the_settings_have_wrong(tmp_path: Path) -> None:
     assert str(text) in told["TLS"]["said"]
     assert "gapless users add" in told["users"]["advice"]
     for url, why in (
-        ("http://127.0.0.1:7070", "tcp://HOST:PORT"),
+        ("http://127.0.0.1:7070", "tls://HOST:PORT"),
         ("tcp://127.0.0.1:1", "names 127.0.0.1:1, but no hub can be reached"),
     ):
         code, told = await found(database, GAPLESS_URL=url)

@@ -227,7 +227,11 @@ class AsyncClient:
 
     async def __aenter__(self) -> Self:
         """Return itself, once the hub is reached."""
-        await self.ping()
+        try:
+            await self.ping()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(

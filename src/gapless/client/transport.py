@@ -85,6 +85,8 @@ class Transport:
             usable = True
             return reply
         finally:
+            if connection is not None and not usable:
+                connection.close()
             self._lines.give(connection if usable else None)
 
     def _fetch(self, step: Fetch) -> WebReply:
@@ -92,7 +94,10 @@ class Transport:
         usable = False
         try:
             address = WebAddress.of(step.base)
-            if connection is None or connection.address != address:
+            if connection is not None and connection.address != address:
+                connection.close()
+                connection = None
+            if connection is None:
                 connection = self._open_web(address)
             reply = connection.fetch(step)
             usable = connection.reusable

@@ -26,7 +26,7 @@ from gapless.servers.admission import Admission
 from gapless.servers.desk import Desk
 from gapless.servers.http.door import HttpDoor, HttpLimits
 from gapless.servers.meter import Meter
-from gapless.servers.tcp import TcpServer
+from gapless.servers.tcp import TcpLimits, TcpServer
 from gapless.store.sqlite import open_store
 from support.people import PASSWORD
 from support.wire import PATIENCE_S, PATIENT, Wire, connect, nothing_unnoticed
@@ -88,6 +88,8 @@ async def web(
     auth: bool = False,
     auth_limits: AuthLimits | None = None,
     tls: SSLContext | None = None,
+    tcp_limits: TcpLimits | None = None,
+    tcp_port: int = 0,
 ) -> AsyncIterator[Web]:
     """Run a hub with these providers on a database in `folder`, both doors open.
 
@@ -123,12 +125,13 @@ async def web(
         )
         stack.push_async_callback(hub.close, 1.0)
         desk = Desk(hub, clock, Admission(authority, clock), meter=meter)
-        tcp = TcpServer(desk, tls=tls)
+        tcp = TcpServer(desk, tcp_limits, tls)
         door = HttpDoor(hub, plugins, desk, clock, lambda: len(tcp.connections), limits, tls)
         stack.push_async_callback(door.close, 1.0)
         host, port = await door.open("127.0.0.1", 0)
-        desk.http = f"http://{host}:{port}"
-        _, tcp_port = await tcp.open("127.0.0.1", 0)
+        scheme = "http" if tls is None else "https"
+        desk.http = f"{scheme}://{host}:{port}"
+        _, tcp_port = await tcp.open("127.0.0.1", tcp_port)
         stack.push_async_callback(tcp.close, 1.0)
         client = await stack.enter_async_context(
             httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=PATIENCE_S)

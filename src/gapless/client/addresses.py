@@ -125,8 +125,10 @@ def parse_web_base(text: str, what: str = "the HTTP address") -> str:
         _ = parts.port  # raises where it is no number
     except ValueError:
         valid = False
-    if not valid or parts.query or parts.fragment or parts.username:
-        raise ConfigError(f"{what} {printable(text)} is none; expected http://HOST:PORT")
+    if not valid or parts.query or parts.fragment or "@" in parts.netloc or not text.isascii():
+        # What may be a token or a password is not told.
+        shown = re.sub(r"(?<=//)[^/]*@", "", text)
+        raise ConfigError(f"{what} {printable(shown)} is none; expected http://HOST:PORT")
     return text.rstrip("/")
 
 

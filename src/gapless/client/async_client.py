@@ -213,7 +213,11 @@ class AsyncClient(HubClient):
 
     async def __aenter__(self) -> Self:
         """Return itself, once the hub is reached."""
-        await self.ping()
+        try:
+            await self.ping()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
-from gapless.client.connection import unreachable
+from gapless.client.connection import asked_plainly, may_be_tls, speaks_tls, unreachable
 from gapless.client.conversations import (
     Ask,
     Conversation,
@@ -23,7 +23,7 @@ from gapless.client.conversations import (
 from gapless.client.failures import ConnectionLost, TimedOut, UnexpectedAnswer, Unreachable
 from gapless.client.lines import LineExchange
 from gapless.client.web import WebAddress, WebExchange, WebReply
-from gapless.errors import GaplessError
+from gapless.errors import GaplessError, LineTooLong
 
 T = TypeVar("T")
 
@@ -41,17 +41,25 @@ class AsyncTransport:
         self._opening = asyncio.Lock()
         self._lines: _LineProtocol | None = None
         self._places = asyncio.Semaphore(_MOST_WEBS)
+        # Those of `_webs` are idle.
         self._webs: list[_WebProtocol] = []
+        # All there are, in use or not, and those that are coming about.
+        self._connections: list[_Heard] = []
+        self._closings = 0
 
     async def run(self, conversation: Conversation[T]) -> T:
         """Take a conversation's steps until it is over."""
         self._check_loop()
+        closings = self._closings
         try:
             step = next(conversation)
             while True:
                 try:
+                    self._check_open(closings)
                     came = await self._take(step)
                 except GaplessError as error:
+                    # Asking again would open what was just closed.
+                    self._check_open(closings)
                     step = conversation.throw(error)
                 else:
                     step = conversation.send(came)
@@ -63,15 +71,15 @@ class AsyncTransport:
 
     async def close(self) -> None:
         """Close all connections; later steps open new ones."""
-        open_ones: list[_Heard] = [*self._webs]
-        if self._lines is not None:
-            open_ones.append(self._lines)
+        self._closings += 1
         self._webs.clear()
         self._lines = None
-        for connection in open_ones:
+        closing, self._connections = self._connections, []
+        for connection in closing:
             connection.close()
-        for connection in open_ones:
-            await connection.gone.wait()
+        for connection in closing:
+            if connection.made:
+                await connection.gone.wait()
 
     def _check_loop(self) -> None:
         loop = asyncio.get_running_loop()
@@ -82,24 +90,37 @@ class AsyncTransport:
                 "this AsyncClient was used in another event loop; make one for each loop"
             )
 
+    def _check_open(self, closings: int) -> None:
+        if self._closings != closings:
+            raise ConnectionLost("the client was closed before the answer came")
+
     async def _take(self, step: Step) -> Reply | WebReply | None:
         match step:
             case Ask():
-                lines = self._lines
-                if lines is None or lines.gone.is_set():
-                    lines = await self._open()
-                return await lines.ask(step)
+                return await self._ask(step)
             case Fetch():
                 return await self._fetch(step)
             case Pause(seconds):
                 await asyncio.sleep(seconds)
                 return None
 
+    async def _ask(self, step: Ask) -> Reply:
+        if self._lines is not None and self._lines.usable:
+            return await self._lines.ask(step)
+        where = self._conversations.endpoint
+        try:
+            lines = await self._open()
+            return await lines.ask(step)
+        except Unreachable as error:
+            if not may_be_tls(where, error) or not await asyncio.to_thread(speaks_tls, where):
+                raise
+            raise asked_plainly(where) from error
+
     async def _open(self) -> _LineProtocol:
         async with self._opening:
             # Somebody else may have been quicker.
             lines = self._lines
-            if lines is None or lines.gone.is_set():
+            if lines is None or not lines.usable:
                 where = self._conversations.endpoint
                 lines = _LineProtocol(where.name)
                 await self._connect(lines, where.host, where.port, where.tls)
@@ -130,13 +151,19 @@ class AsyncTransport:
             self._tls = ssl.create_default_context()
         timeout = self._conversations.patience.connect_timeout
         loop = asyncio.get_running_loop()
+        self._connections = [one for one in self._connections if not one.gone.is_set()]
+        self._connections.append(protocol)
         try:
             async with asyncio.timeout(timeout):
                 await loop.create_connection(
                     lambda: protocol, host, port, ssl=self._tls if encrypted else None
                 )
-        except (OSError, UnicodeError) as error:
-            raise unreachable(error, f"{host}:{port}", timeout) from error
+        except BaseException as error:
+            protocol.close()
+            protocol.gone.set()
+            if isinstance(error, OSError | UnicodeError):
+                raise unreachable(error, f"{host}:{port}", timeout) from error
+            raise
 
 
 class _Heard(asyncio.Protocol):
@@ -146,12 +173,21 @@ class _Heard(asyncio.Protocol):
         self.gone = asyncio.Event()
         self._name = name
         self._transport: asyncio.Transport | None = None
-        self._heard = 0.0
+        self._closed = False
+        # When an answer was last on its way, to whomever: who waits for another one waits longer.
+        self._coming = 0.0
+
+    @property
+    def made(self) -> bool:
+        """Whether the connection has come about."""
+        return self._transport is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
         # uvloop's transports are of no class that tells.
         self._transport = cast("asyncio.Transport", transport)
+        if self._closed:
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell those who wait."""
@@ -161,27 +197,36 @@ class _Heard(asyncio.Protocol):
         )
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, or the one that is coming about."""
+        self._closed = True
         if self._transport is not None:
             self._transport.abort()
 
-    def _fail(self, error: Unreachable | UnexpectedAnswer) -> None:
+    def _fail(self, error: GaplessError) -> None:
         """End what waits for an answer with an error."""
         raise NotImplementedError
 
     async def _wait(self, answer: asyncio.Future[T], timeout: float) -> T:
         """Wait for an answer as long as the hub is not silent for the timeout."""
         loop = asyncio.get_running_loop()
-        self._heard = loop.time()
-        while True:
-            left = self._heard + timeout - loop.time()
-            if left <= 0:
-                raise TimedOut(
-                    f"{self._name} was silent for {timeout:g} s; the request was given up"
-                )
-            await asyncio.wait([answer], timeout=left)
-            if answer.done():
-                return answer.result()
+        asked = loop.time()
+        try:
+            while (left := max(asked, self._coming) + timeout - loop.time()) > 0:
+                await asyncio.wait([answer], timeout=left)
+                if answer.done():
+                    return answer.result()
+        finally:
+            # What comes of it after a cancellation is nobody's business, and no fault.
+            if not answer.cancel() and not answer.cancelled():
+                answer.exception()
+        raise TimedOut(f"{self._name} was silent for {timeout:g} s; the request was given up")
+
+
+class _Waiting(NamedTuple):
+    """Who waits for an answer, and how many bytes the request had."""
+
+    answer: asyncio.Future[Reply]
+    size: int
 
 
 class _LineProtocol(_Heard):
@@ -190,44 +235,82 @@ class _LineProtocol(_Heard):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._exchange = LineExchange(name)
-        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._waiting: dict[int, _Waiting] = {}
+        # What the hub said of the connection as a whole, before it ended that.
+        self._refusal: Reply | None = None
+        self._heard = 0.0
+        # Nothing at all was heard for as long as somebody was ready to wait.
+        self._silent = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether another request may be sent."""
+        return not (self._closed or self._silent or self.gone.is_set())
 
     async def ask(self, step: Ask) -> Reply:
         """Send a query and return the answer to it, whatever it says."""
-        if self.gone.is_set() or self._transport is None or self._transport.is_closing():
+        if self._refusal is not None:
+            return self._refusal
+        if self._closed or self.gone.is_set() or self._transport is None:
             raise ConnectionLost(f"the connection to {self._name} is closed")
+        loop = asyncio.get_running_loop()
         request_id, line = self._exchange.request(
             step.query, step.token, {**step.envelope, "ordered": False}
         )
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[request_id] = answer
+        answer: asyncio.Future[Reply] = loop.create_future()
+        self._waiting[request_id] = _Waiting(answer, len(line))
+        asked = loop.time()
         try:
             self._transport.write(line)
             return await self._wait(answer, step.timeout)
+        except TimedOut:
+            self._silent = self._silent or self._heard < asked
+            raise
         finally:
             # What comes for it later is passed over.
             self._waiting.pop(request_id, None)
+            if self._silent and not self._waiting:
+                self.close()
 
     def data_received(self, data: bytes) -> None:
         """Hand answers to those who asked."""
         self._heard = asyncio.get_running_loop().time()
         try:
             for line in self._exchange.feed(data):
-                answer = self._exchange.answer(line)
-                waiting = self._waiting.get(answer.request_id)  # type: ignore[arg-type]
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(Reply(answer, line))
-                elif answer.request_id is None and not answer.ok:
-                    # Such as a line that was too long: it concerns the connection.
-                    raise UnexpectedAnswer(str(answer.failure()))
+                self._hand_over(Reply(self._exchange.answer(line), line))
         except UnexpectedAnswer as error:
             self._fail(error)
             self.close()
+        if self._exchange.amid:
+            self._coming = self._heard
 
-    def _fail(self, error: Unreachable | UnexpectedAnswer) -> None:
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(error.again())
+    def _hand_over(self, reply: Reply) -> None:
+        answer = reply.answer
+        waiting = self._waiting.get(answer.request_id)  # type: ignore[arg-type]
+        if waiting is not None:
+            if not waiting.answer.done():
+                waiting.answer.set_result(reply)
+        elif answer.request_id is None and not answer.ok:
+            self._refuse(reply)
+        elif not self._exchange.asked(answer.request_id):
+            raise self._exchange.misdirected(answer)
+
+    def _refuse(self, reply: Reply) -> None:
+        """Tell those who wait what the hub said of the connection as a whole."""
+        self._refusal = reply
+        concerned = list(self._waiting.values())
+        if concerned and isinstance(reply.answer.failure(), LineTooLong):
+            # Only one line was; the others are asked again.
+            concerned = [max(concerned, key=lambda one: one.size)]
+        for one in concerned:
+            if not one.answer.done():
+                one.answer.set_result(reply)
+        self.close()
+
+    def _fail(self, error: GaplessError) -> None:
+        for one in self._waiting.values():
+            if not one.answer.done():
+                one.answer.set_exception(error.again())
 
 
 class _WebProtocol(_Heard):
@@ -247,11 +330,11 @@ class _WebProtocol(_Heard):
     async def fetch(self, step: Fetch) -> WebReply:
         """Send a request and return the answer to it, whatever it says."""
         assert self._transport is not None
-        request = self._exchange.request(
-            step.method, step.target, step.token, step.accept, step.body
-        )
         self._waiting = asyncio.get_running_loop().create_future()
         try:
+            request = self._exchange.request(
+                step.method, step.target, step.token, step.accept, step.body
+            )
             if self.gone.is_set():
                 raise ConnectionLost(f"the connection to {self._name} is closed")
             self._transport.write(request)
@@ -265,7 +348,7 @@ class _WebProtocol(_Heard):
 
     def data_received(self, data: bytes) -> None:
         """Hand the answer over once it is complete."""
-        self._heard = asyncio.get_running_loop().time()
+        self._coming = asyncio.get_running_loop().time()
         try:
             reply = self._exchange.feed(data)
         except UnexpectedAnswer as error:
@@ -275,6 +358,6 @@ class _WebProtocol(_Heard):
         if reply is not None and self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(reply)
 
-    def _fail(self, error: Unreachable | UnexpectedAnswer) -> None:
+    def _fail(self, error: GaplessError) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(error)

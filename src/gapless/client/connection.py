@@ -8,7 +8,7 @@ import ssl
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -88,11 +88,21 @@ def telling_of_tls(endpoint: Endpoint) -> Iterator[None]:
     try:
         yield
     except Unreachable as error:
-        if endpoint.tls or isinstance(error, TimedOut) or not speaks_tls(endpoint):
+        if not may_be_tls(endpoint, error) or not speaks_tls(endpoint):
             raise
-        raise Unreachable(
-            f"what answers at {endpoint.name} speaks TLS: ask it at tls://{endpoint.name}"
-        ) from error
+        raise asked_plainly(endpoint) from error
+
+
+def may_be_tls(endpoint: Endpoint, error: Unreachable) -> bool:
+    """Whether it may have failed because a hub was asked plainly that speaks TLS."""
+    return not endpoint.tls and not isinstance(error, TimedOut)
+
+
+def asked_plainly(endpoint: Endpoint) -> Unreachable:
+    """Return the error for a hub that was asked plainly and speaks TLS."""
+    return Unreachable(
+        f"what answers at {endpoint.name} speaks TLS: ask it at tls://{endpoint.name}"
+    )
 
 
 def speaks_tls(endpoint: Endpoint) -> bool:
@@ -290,14 +300,18 @@ class Pool(Generic[C]):
     def give(self, connection: C | None) -> None:
         """Leave a place, with the connection if it can be used again."""
         if connection is not None:
+            self._idle.append(connection)
             if self._closed:
-                connection.close()
-            else:
-                self._idle.append(connection)
+                self._empty()
         self._places.release()
 
     def close(self) -> None:
         """Close what is idle; what is in use is closed when it comes back."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        self._empty()
+
+    def _empty(self) -> None:
+        # Other threads may do the same.
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()

@@ -22,6 +22,7 @@ from gapless.client.results import Elsewhere, EntityBox, Result, entities_in
 from gapless.client.web import WebReply
 from gapless.errors import (
     Forbidden,
+    GaplessError,
     InvalidEnvelope,
     InvalidJson,
     InvalidQuery,
@@ -285,8 +286,7 @@ class Conversations:
             raise Unreachable(
                 f"the hub at {self.endpoint.name} has no HTTP address that is reached from here"
             )
-        wait = self.patience.timeout if timeout is None else timeout
-        step = Fetch(base, method, target, self.token, JSON, body, wait)
+        step = Fetch(base, method, target, self.token, JSON, body, self._wait(timeout))
         attempts = 0
         while True:
             try:
@@ -327,8 +327,8 @@ class Conversations:
         except TimedOut:
             raise
         except (Unreachable, UnexpectedAnswer, Forbidden):
-            # As through a tunnel that has only the one port, or under a name by which the hub
-            # does not go over HTTP: everything by TCP, then.
+            # As through a tunnel that has only the one port, or under a name that the HTTP door
+            # does not go by: everything by TCP, then, which says what is forbidden in truth.
             self._web_lost = True
             return (yield from self._results(query, strict, timeout, inline_records, repeatable))
 
@@ -347,7 +347,7 @@ class Conversations:
             query,
             self.token if token is None else token,
             envelope or {},
-            patience.timeout if timeout is None else timeout,
+            self._wait(timeout),
         )
         attempts = 0
         while True:
@@ -359,14 +359,27 @@ class Conversations:
             else:
                 if reply.answer.ok:
                     return reply
-                failure = reply.answer.failure()
-                pause = failure.retry_after_s
-                if not isinstance(failure, Overloaded) or attempts >= patience.retries:
-                    raise failure
-                if pause is None or not 0 <= pause <= patience.longest_pause:
-                    raise failure
-                yield Pause(pause)
+                yield self._pause(reply.answer.failure(), attempts)
             attempts += 1
+
+    def _pause(self, failure: GaplessError, attempts: int) -> Pause:
+        """Return how long to wait before asking again; raise the failure where that is no use."""
+        pause = failure.retry_after_s
+        if (
+            not isinstance(failure, Overloaded)
+            or attempts >= self.patience.retries
+            or pause is None
+            or not 0 <= pause <= self.patience.longest_pause
+        ):
+            raise failure
+        return Pause(pause)
+
+    def _wait(self, timeout: float | None) -> float:
+        """Return the longest silence of a step in seconds; raise `InvalidQuery`."""
+        wait = self.patience.timeout if timeout is None else timeout
+        if not wait > 0:
+            raise InvalidQuery(f"timeout={wait!r}: expected seconds, more than 0")
+        return wait
 
     def _elsewhere(
         self, base: str, entity: EntityBox, answer: Answer, timeout: float | None
@@ -391,7 +404,7 @@ class Conversations:
         return Result(entity, _stitched(answer.stitch, first), elsewhere)
 
     def _pages(self, base: str, target: str, timeout: float | None) -> Conversation[list[WebReply]]:
-        wait = self.patience.timeout if timeout is None else timeout
+        wait = self._wait(timeout)
         pages: list[WebReply] = []
         seen = {target}
         attempts = 0
@@ -405,7 +418,9 @@ class Conversations:
                 attempts += 1
                 continue
             if reply.status != 200:
-                raise reply.failure()
+                yield self._pause(reply.failure(), attempts)
+                attempts += 1
+                continue
             pages.append(reply)
             following = reply.next
             if following in seen:

@@ -71,7 +71,8 @@ def error_of(error: object) -> GaplessError:
             continue
         if kind is GaplessError:
             kind = candidate
-        if issubclass(candidate, ProviderError) and candidate.default_reason == reason:
+        known = candidate.default_reason
+        if known is not None and known == reason and issubclass(candidate, ProviderError):
             kind = candidate
     if kind is GaplessError and code is not None:
         message = f"{message} ({code})"

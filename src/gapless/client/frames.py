@@ -22,8 +22,11 @@ _MICROSECONDS = 1_000_000
 
 def from_text(text: bytes) -> pl.DataFrame:
     """Return a JSON array of records as a frame; raise `UnexpectedAnswer` for another one."""
+    text = text.strip()
+    if not (text.startswith(b"[") and text.endswith(b"]")):
+        raise UnexpectedAnswer("these are no records: they are no array")
     try:
-        return frame_of_text(text.strip()[1:-1])
+        return frame_of_text(text[1:-1])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnexpectedAnswer(f"these are no records: {error}") from error
 

@@ -5,7 +5,6 @@ Apart from both kinds of client, which send what this makes and hand it what com
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,7 +56,7 @@ class LineExchange:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._ids = itertools.count(1)
+        self._last_id = 0
         self._received = bytearray()
         self._searched = 0
 
@@ -69,7 +68,8 @@ class LineExchange:
         `envelope` has further keys, such as `data_as`. The id comes first: that is how the hub
         recognises a request that it has answered before.
         """
-        request_id = next(self._ids)
+        self._last_id += 1
+        request_id = self._last_id
         message: dict[str, Any] = {"request_id": request_id}
         if token is not None:
             message["token"] = token
@@ -81,6 +81,15 @@ class LineExchange:
             raise InvalidQuery("the request holds characters that are no valid UTF-8") from error
         except TypeError as error:
             raise InvalidQuery(f"the request holds what JSON cannot say: {error}") from error
+
+    @property
+    def amid(self) -> bool:
+        """Whether a line has begun to come and has not ended."""
+        return bool(self._received)
+
+    def asked(self, request_id: object) -> bool:
+        """Whether there has been a request of that id."""
+        return isinstance(request_id, int) and 0 < request_id <= self._last_id
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the lines that are complete with these bytes; raise for one without an end."""
@@ -113,6 +122,10 @@ class LineExchange:
         """Return the answer if it is to that request; raise `UnexpectedAnswer` if it is not."""
         if answer.request_id == request_id or (not answer.ok and answer.request_id is None):
             return answer
-        raise UnexpectedAnswer(
-            f"{self._name} answered request {answer.request_id!r} where {request_id} was asked"
+        raise self.misdirected(answer)
+
+    def misdirected(self, answer: Answer) -> UnexpectedAnswer:
+        """Return the error for an answer to what nobody has asked."""
+        return UnexpectedAnswer(
+            f"{self._name} answered request {answer.request_id!r}, which nobody waits for"
         )

@@ -137,7 +137,8 @@ class Result:
         self, entity: EntityBox, stitch: bytes = _NULL, elsewhere: Elsewhere | None = None
     ) -> None:
         self._entity = entity
-        self._stitch_text = stitch
+        # A `Raw` is equal to nothing.
+        self._stitch_text = bytes(stitch)
         self._elsewhere = elsewhere
         self._stitch: Stitch | None = None
         self._frame: pl.DataFrame | None = None

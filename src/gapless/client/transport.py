@@ -93,6 +93,8 @@ class Transport:
             usable = True
             return reply
         finally:
+            if connection is not None and not usable:
+                connection.close()
             self._lines.give(connection if usable else None)
 
     def _fetch(self, step: Fetch) -> WebReply:

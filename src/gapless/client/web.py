@@ -92,6 +92,8 @@ class WebExchange:
         self._reply: WebReply | None = None
         self._keep = True
         self._size = 0
+        # An answer to HEAD is over with its headers, which the parser cannot know.
+        self._bodiless = False
 
     @property
     def reusable(self) -> bool:
@@ -102,10 +104,12 @@ class WebExchange:
         self, method: str, target: str, token: str | None, accept: str, body: Any = None
     ) -> bytes:
         """Return the bytes of a request; `body` is sent as JSON."""
-        if _UNSAFE.search(target) or not target.startswith("/"):
+        if not method.isascii() or not method.isalpha():
+            raise InvalidQuery(f"{method!r} is no method of HTTP")
+        if not target.startswith("/") or _UNSAFE.search(target):
             raise InvalidQuery(
-                f"{target!r} is no path such as /v1/series; percent-encode what is no plain "
-                "character"
+                f"{target!r} is no path: it begins with /, and what is no plain character is "
+                "percent-encoded"
             )
         headers = [
             f"{method} {self._address.path}{target} HTTP/1.1",
@@ -118,10 +122,14 @@ class WebExchange:
             headers.append(f"authorization: Bearer {token}")
         content = b""
         if body is not None:
-            content = msgspec.json.encode(body)
+            try:
+                content = msgspec.json.encode(body)
+            except (TypeError, UnicodeEncodeError) as error:
+                raise InvalidQuery(f"the body holds what JSON cannot say: {error}") from error
             headers.append("content-type: application/json")
         if body is not None or method not in ("GET", "HEAD"):
             headers.append(f"content-length: {len(content)}")
+        self._bodiless = method == "HEAD"
         return "\r\n".join([*headers, "", ""]).encode("ascii") + content
 
     def feed(self, chunk: bytes) -> WebReply | None:
@@ -151,6 +159,13 @@ class WebExchange:
         """Take a header."""
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
+    def on_headers_complete(self) -> None:
+        """End an answer that has no body."""
+        status = self._parser.get_status_code()
+        if self._bodiless and status >= 200:
+            self._reply = WebReply(status, self._headers, b"")
+            self._keep = False
+
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
         self._body.append(body)
@@ -158,6 +173,6 @@ class WebExchange:
     def on_message_complete(self) -> None:
         """Keep the answer; one of the kind 1xx is followed by the real one."""
         status = self._parser.get_status_code()
-        if status >= 200:
+        if status >= 200 and not self._bodiless:
             self._reply = WebReply(status, self._headers, b"".join(self._body))
             self._keep = self._parser.should_keep_alive()

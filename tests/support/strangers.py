@@ -1,0 +1,128 @@
+"""Servers that are no hub, or a hub on a bad day: a script says what each connection gets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from support.wire import PATIENCE_S
+
+_HANDSHAKE = b"\x16"
+
+
+class Guest:
+    """One connection, seen from the server."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, begun: bytes
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._begun = begun
+
+    async def request(self) -> dict[str, Any]:
+        """Return the next request."""
+        line = self._begun + await self._reader.readline()
+        self._begun = b""
+        if not line:
+            raise ConnectionResetError("the client has left")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    async def head(self) -> bytes:
+        """Return the head of the next request of HTTP."""
+        head = self._begun + await self._reader.readuntil(b"\r\n\r\n")
+        self._begun = b""
+        return head
+
+    async def left(self) -> None:
+        """Return once the client has closed the connection."""
+        await self._reader.read()
+
+    async def say(self, data: bytes) -> None:
+        """Send bytes."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def answer(self, request: dict[str, Any], result: Any = None, **more: Any) -> None:
+        """Answer a request well."""
+        await self.say(answer(request["request_id"], result, **more))
+
+    async def refuse(self, request: dict[str, Any] | None, **error: Any) -> None:
+        """Answer a request with an error; `None`: what concerns the connection."""
+        about = None if request is None else request["request_id"]
+        told = {"ok": False, "request_id": about, "kind": "Ping", "error": error}
+        await self.say(json.dumps(told).encode() + b"\n")
+
+
+Script: TypeAlias = Callable[[Guest, int], Awaitable[None]]
+"""What a server does with a connection, the first being number 1; in the end it hangs up."""
+
+
+@dataclass(slots=True)
+class Stranger:
+    """A server; `connections` counts those that asked for something."""
+
+    port: int = 0
+    connections: int = 0
+    failures: list[BaseException] = field(default_factory=list)
+
+
+def answer(request_id: Any, result: Any = None, **more: Any) -> bytes:
+    """Return the line of an answer."""
+    return json.dumps({"ok": True, "request_id": request_id, "result": result, **more}).encode() + (
+        b"\n"
+    )
+
+
+def hello(http: str | None = None) -> dict[str, Any]:
+    """Return what a hub says to `Ping`."""
+    return {
+        "name": "gapless",
+        "version": "0",
+        "protocol": 1,
+        "http": http,
+        "auth": False,
+        "limits": {},
+    }
+
+
+@asynccontextmanager
+async def stranger(script: Script) -> AsyncIterator[Stranger]:
+    """Run a server; who only wants to know whether it speaks TLS is turned away uncounted."""
+    opened = Stranger()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            begun = await reader.read(1)
+            if begun and begun != _HANDSHAKE:
+                opened.connections += 1
+                await script(Guest(reader, writer, begun), opened.connections)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        except Exception as error:
+            opened.failures.append(error)
+        finally:
+            writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
+            tasks.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 24)
+    opened.port = server.sockets[0].getsockname()[1]
+    try:
+        yield opened
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                await asyncio.gather(*tasks, return_exceptions=True)
+    assert not opened.failures, opened.failures

@@ -54,10 +54,10 @@ VERB_SYNTAX: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-_VERB_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
+VERB_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
     {"getmany": "get-many", "get-all": "all", "record": "report"}
 )
-_KEY_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
+KEY_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "tag": "tags",
         "date_range": "date",
@@ -154,7 +154,7 @@ class _Parser:
             "search": self._search,
             "report": self._report,
         }
-        request = requests.get(_VERB_ALIASES.get(verb_name, verb_name))
+        request = requests.get(VERB_ALIASES.get(verb_name, verb_name))
         if request is None:
             self._fail(verb, f"expected one of {verbs}, found `{_cut(verb.text)}`")
         return ProviderRequest(name.text, request())
@@ -260,7 +260,7 @@ class _Parser:
         if not separator or _KEY.fullmatch(key) is None:
             self._fail(token, f"expected {expected}, found `{_cut(token.text)}`")
         lowered = key.lower()
-        return _KEY_ALIASES.get(lowered, lowered), token.after(len(key) + 1)
+        return KEY_ALIASES.get(lowered, lowered), token.after(len(key) + 1)
 
     def _take(self, expected: str) -> _Token:
         if self._next >= len(self._tokens):

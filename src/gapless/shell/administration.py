@@ -102,9 +102,7 @@ def known(client: Client, saved: tuple[str, ...]) -> Known:
     try:
         told = client.fetch("GET", "/v1/providers", timeout=5.0)["providers"]
         params = {
-            one["name"]: {
-                param["name"]: tuple(param.get("choices") or ()) for param in one["params"]
-            }
+            one["name"]: {param["name"]: choices_of(param) for param in one["params"]}
             for one in told
         }
         plugins = tuple(one["name"] for one in told if not one["built_in"])
@@ -115,6 +113,12 @@ def known(client: Client, saved: tuple[str, ...]) -> Known:
         return Known(tuple(client.providers()), saved=saved)
     except GaplessError:
         return Known(saved=saved)
+
+
+def choices_of(param: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a parameter may be, other spellings included; nothing: any text."""
+    choices = tuple(param.get("choices") or ())
+    return (*choices, *(param.get("aliases") or ())) if choices else ()
 
 
 def _plugin_row(plugin: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from rich.text import Text
 
 # How finely a row is told apart, in characters that have an upper and a lower half.
 _HALVES = 2
+# Numbers from here to there are written out.
+_SMALLEST, _LARGEST = 1e-5, 1e15
 _UP, _DOWN, _LINE, _AXIS = "green", "red", "cyan", "dim"
 
 
@@ -76,7 +78,7 @@ def candles(
     for bar in merged(bars, room):
         style = _UP if bar.close >= bar.open else _DOWN
         columns.append((_candle(bar, scale, marks), style))
-    return _laid_out(columns, labels, times, marks)
+    return _laid_out(columns, labels, times, room, marks)
 
 
 def line(
@@ -96,7 +98,7 @@ def line(
         cells = _stroke(low, high, scale, marks)
         columns.append((cells, _LINE))
         before = bar.close
-    return _laid_out(columns, labels, times, marks)
+    return _laid_out(columns, labels, times, room, marks)
 
 
 class _Scale:
@@ -110,19 +112,23 @@ class _Scale:
     def half(self, value: float) -> int:
         """Return the half of a row in which a value lies, from the bottom."""
         halves = self.height * _HALVES
-        if self.high <= self.low:
+        # Halved, for the largest numbers are further apart than any number is large.
+        span = self.high / 2 - self.low / 2
+        if span <= 0:
             return halves // 2
-        at = (value - self.low) / (self.high - self.low) * halves
+        at = (value / 2 - self.low / 2) / span * halves
         return min(halves - 1, max(0, math.floor(at)))
 
     def labels(self) -> list[str]:
         """Return what is written beside each row, from the bottom; most have nothing."""
         every = max(1, (self.height - 1) // 4)
-        digits = _digits(self.high - self.low, max(abs(self.low), abs(self.high)))
+        largest = max(abs(self.low), abs(self.high))
+        usual = largest == 0 or _SMALLEST <= largest < _LARGEST
+        look = f",.{_digits(self.high - self.low, largest)}f" if usual else ".4g"
         texts = [""] * self.height
         for row in range(0, self.height, every):
-            value = self.low + (self.high - self.low) * row / (self.height - 1)
-            texts[row] = f"{value:,.{digits}f}"
+            share = row / (self.height - 1)
+            texts[row] = f"{self.low * (1 - share) + self.high * share:{look}}"
         widest = max(map(len, texts))
         return [text.rjust(widest) for text in texts]
 
@@ -164,6 +170,7 @@ def _laid_out(
     columns: Sequence[tuple[list[str], str]],
     labels: Sequence[str],
     times: Sequence[float],
+    room: int,
     marks: Marks,
 ) -> Text:
     text = Text(no_wrap=True)
@@ -177,7 +184,7 @@ def _laid_out(
     text.append(f"{margin} {marks.corner}{marks.floor * len(columns)}\n", style=_AXIS)
     first, last = _day(times[0]), _day(times[-1])
     gap = len(columns) - len(first) - len(last)
-    dates = f"{first}{' ' * gap}{last}" if gap > 0 else first
+    dates = f"{first}{' ' * gap}{last}" if gap > 0 else first if len(first) <= room else ""
     text.append(f"{margin}  {dates}", style=_AXIS)
     return text
 
@@ -185,7 +192,9 @@ def _laid_out(
 def _digits(span: float, largest: float) -> int:
     """Return how many decimals tell the labels of an axis apart."""
     if span <= 0:
-        return 2 if largest < 1_000 else 0
+        if largest >= 1 or largest == 0:
+            return 2 if largest < 1_000 else 0
+        span = largest
     return min(8, max(0, 2 - math.floor(math.log10(span))))
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from gapless.errors import InvalidQuery
-from gapless.protocol.language import VERB_SYNTAX
-from gapless.shell.words import Word, words_of
+from gapless.protocol.language import VERB_ALIASES, VERB_SYNTAX
+from gapless.shell.words import Word, at_end, words_of
 
 FORMATS = ("table", "json", "ndjson", "csv")
 
@@ -134,29 +134,33 @@ def usage_of(command: Command) -> str:
     return f":{command.name} {command.usage}".rstrip()
 
 
+def find(name: str) -> Command | None:
+    """Return the command of a name, or the only one that begins so: what is clear is enough."""
+    name = name.lower()
+    if name in COMMANDS:
+        return COMMANDS[name]
+    begun = [one for one in COMMANDS if name and one.startswith(name)]
+    return COMMANDS[begun[0]] if len(begun) == 1 else None
+
+
 def parse_call(line: str) -> Call:
     """Read a line that begins with a colon; raise `InvalidQuery` for a command that is none."""
     words = words_of(line)
     name = words[0].text.removeprefix(":").lower()
-    command = COMMANDS.get(name)
+    command = find(name)
     if command is None:
         near = [one for one in COMMANDS if name and (one.startswith(name) or name.startswith(one))]
-        if len(near) == 1 and near[0].startswith(name):
-            # As in other shells, what is clear need not be written out.
-            command = COMMANDS[near[0]]
-        else:
-            hint = f"did you mean :{near[0]}?" if near else "see :help"
-            raise InvalidQuery(f"there is no command :{name}; {hint}")
+        hint = f"did you mean :{near[0]}?" if near else "see :help"
+        raise InvalidQuery(f"there is no command :{name}; {hint}")
     return Call(command, tuple(words[1:]), line[words[0].end :].strip())
 
 
 def syntax(before: str) -> str:
     """Return, for the line as far as it is typed, what may follow: for the bar at the bottom."""
     words = words_of(before)
-    begun = bool(before) and not before[-1].isspace()
-    done = words[:-1] if begun else words
+    done = words[:-1] if at_end(before, words) else words
     if words and words[0].text.startswith(":"):
-        command = COMMANDS.get(words[0].text[1:].lower())
+        command = find(words[0].text[1:])
         if command is not None:
             return f"{usage_of(command)}  {command.about}"
         return "commands: :help lists them"
@@ -169,4 +173,5 @@ def syntax(before: str) -> str:
         return "provider NAME VERB …"
     if len(texts) == 2:
         return f"provider {done[1].text} {'|'.join(VERB_SYNTAX)}"
-    return f"provider {done[1].text} {texts[2]} {VERB_SYNTAX.get(texts[2], '')}".rstrip()
+    verb = VERB_ALIASES.get(texts[2], texts[2])
+    return f"provider {done[1].text} {verb} {VERB_SYNTAX.get(verb, '')}".rstrip()

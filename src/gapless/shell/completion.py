@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from gapless.protocol.language import SEARCH_KEYS, VERB_SYNTAX
-from gapless.shell.commands import COMMANDS, usage_of
-from gapless.shell.words import Word, quoted, words_of
+from gapless.errors import InvalidQuery
+from gapless.protocol.language import KEY_ALIASES, SEARCH_KEYS, VERB_ALIASES, VERB_SYNTAX
+from gapless.protocol.times import parse_range
+from gapless.shell.commands import COMMANDS, find, usage_of
+from gapless.shell.words import Word, at_end, quoted, split_pipe, words_of
 
 _MOST = 200
 _KEYS_ABOUT: Mapping[str, str] = {
@@ -60,10 +62,11 @@ def _limited(found: Iterator[Suggestion]) -> Iterator[Suggestion]:
 
 
 def _suggestions(before: str, known: Known, now_ms: int) -> Iterator[Suggestion]:
+    if split_pipe(before)[1] is not None:
+        return
     words = words_of(before)
-    if words and not before[-1].isspace():
-        current, done = words[-1], words[:-1]
-    else:
+    current, done = at_end(before, words), words[:-1]
+    if current is None:
         current, done = Word("", len(before), len(before)), words
     if not done and current.text.startswith(":"):
         for command in COMMANDS.values():
@@ -71,24 +74,20 @@ def _suggestions(before: str, known: Known, now_ms: int) -> Iterator[Suggestion]
                 yield Suggestion(f":{command.name}", current.start, command.about)
         return
     if done and done[0].text.startswith(":"):
-        yield from _of_command(before, done, current, known, now_ms)
+        yield from _of_command(done, current, known, now_ms)
         return
     yield from _of_query(done, current, known, now_ms)
 
 
-def _of_command(
-    before: str, done: list[Word], current: Word, known: Known, now_ms: int
-) -> Iterator[Suggestion]:
-    command = COMMANDS.get(done[0].text[1:].lower())
+def _of_command(done: list[Word], current: Word, known: Known, now_ms: int) -> Iterator[Suggestion]:
+    command = find(done[0].text[1:])
     if command is None:
         return
     place = len(done) - 1
     if command.name in ("plan", "watch"):
         first = 1 if command.name == "plan" else 2
         if len(done) >= first:
-            offset = done[first - 1].end
-            for one in _suggestions(before[offset:], known, now_ms):
-                yield Suggestion(one.text, one.start + offset, one.about)
+            yield from _of_query(done[first:], current, known, now_ms)
         return
     match command.name:
         case "help":
@@ -118,6 +117,8 @@ def _of_command(
 
 def _of_query(done: list[Word], current: Word, known: Known, now_ms: int) -> Iterator[Suggestion]:
     texts = [word.text for word in done]
+    if len(texts) > 1 and texts[1].lower() == "list" and texts[1] not in known.providers:
+        return
     match len(done):
         case 0:
             yield from _beginning({"provider": "ask one", "providers": "list them"}, current)
@@ -132,9 +133,10 @@ def _of_query(done: list[Word], current: Word, known: Known, now_ms: int) -> Ite
 def _arguments(
     provider: str, verb: str, done: list[Word], current: Word, known: Known, now_ms: int
 ) -> Iterator[Suggestion]:
-    if verb in ("all", "get-all"):
+    verb = VERB_ALIASES.get(verb, verb)
+    if verb == "all":
         yield from _keys({"limit=": "how many", "offset=": "from which on"}, done, current)
-    elif verb in ("report", "record"):
+    elif verb == "report" and not done:
         yield from _keys({"url=": "where it is"}, done, current)
     elif verb == "search":
         key, value = current.split()
@@ -149,11 +151,11 @@ def _arguments(
             own = {name: keys.pop(name) for name in ("ticker=", "date=")}
             yield from _keys({**own, **params} if ranged else {**own, **keys}, done, current)
             return
-        place = current.start + len(key) + 1
-        match key.lower():
+        key = key.lower()
+        match KEY_ALIASES.get(key, key):
             case "ticker":
                 values: Mapping[str, str] = dict.fromkeys(known.tickers.get(provider, ()), "held")
-            case "date" | "daterange" | "date_range":
+            case "date" | "updated":
                 values = _dates(value, now_ms)
             case "state":
                 values = dict.fromkeys(("ready", "partial", "stale"), "")
@@ -163,9 +165,7 @@ def _arguments(
                 values = {}
             case name:
                 values = dict.fromkeys(known.params.get(provider, {}).get(name, ()), "")
-        for text, about in values.items():
-            if text.lower().startswith(value.lower()):
-                yield Suggestion(quoted(text), place, about)
+        yield from _values(values, current)
 
 
 def _params(provider: str, done: list[Word], current: Word, known: Known) -> Iterator[Suggestion]:
@@ -174,9 +174,19 @@ def _params(provider: str, done: list[Word], current: Word, known: Known) -> Ite
     if value is None:
         yield from _keys({f"{name}=": "" for name in choices}, done, current)
         return
-    for text in choices.get(key, ()):
-        if text.startswith(value):
-            yield Suggestion(text, current.start + len(key) + 1)
+    yield from _values(dict.fromkeys(choices.get(key.lower(), ()), ""), current)
+
+
+def _values(values: Mapping[str, str], current: Word) -> Iterator[Suggestion]:
+    """Yield what fits behind the `=` of a word; in a quoted one, the word anew."""
+    key, value = current.split()
+    for text, about in values.items():
+        if not text.lower().startswith((value or "").lower()):
+            continue
+        if current.value_at is not None:
+            yield Suggestion(quoted(text), current.value_at, about)
+        else:
+            yield Suggestion(f"{key}={quoted(text)}", current.start, about)
 
 
 def _dates(value: str, now_ms: int) -> dict[str, str]:
@@ -184,10 +194,12 @@ def _dates(value: str, now_ms: int) -> dict[str, str]:
     today = datetime.fromtimestamp(now_ms / 1_000, UTC).date()
     start, dots, _ = value.partition("..")
     if dots:
-        ends = {f"{start}..": "up to now", f"{start}..{today}": "today, without it"}
-        if len(start) >= 4 and start[:4].isdigit() and int(start[:4]) < 9_999:
-            ends[f"{start}..{int(start[:4]) + 1}-01-01"] = "to the end of its year"
-        return ends
+        ends = {"": "up to now", str(today): "today, without it"}
+        if len(start) >= 4 and start[:4].isdecimal() and int(start[:4]) < 9_999:
+            ends[f"{int(start[:4]) + 1:04}-01-01"] = "to the end of its year"
+        return {
+            f"{start}..{end}": about for end, about in ends.items() if _is_range(start, end, now_ms)
+        }
     return {
         "30d": "the last 30 days",
         "1w": "the last week",
@@ -196,6 +208,14 @@ def _dates(value: str, now_ms: int) -> dict[str, str]:
         f"{today.year - 1}-01-01..{today.year}-01-01": "last year",
         f"{today.year - 10}-01-01..": "ten years",
     }
+
+
+def _is_range(start: str, end: str, now_ms: int) -> bool:
+    try:
+        parse_range(start, end, now_ms=now_ms)
+    except InvalidQuery:
+        return False
+    return True
 
 
 def _beginning(texts: Iterable[str] | Mapping[str, object], current: Word) -> Iterator[Suggestion]:

@@ -29,6 +29,8 @@ def export(result: Result, path: Path) -> int:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+    except ValueError as error:
+        raise InvalidQuery(f"{printable(str(path))} is no name of a file: {error}") from error
     except OSError as error:
         raise GaplessError(f"{printable(str(path))} cannot be written: {error.strerror}") from error
     return len(result)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, TypeAlias
 
 from gapless.protocol.language import (
+    KEY_ALIASES,
     SEARCH_KEYS,
+    VERB_ALIASES,
     LineError,
     parse_line,
 )
-from gapless.shell.commands import COMMANDS
+from gapless.shell.commands import COMMANDS, find
 from gapless.shell.completion import Known, complete
-from gapless.shell.words import Word, split_pipe, words_of
+from gapless.shell.words import Word, at_end, split_pipe, words_of
 
 Kind: TypeAlias = Literal["keyword", "name", "key", "value", "command", "pipe", "plain", "invalid"]
 
@@ -39,7 +41,7 @@ def pieces(line: str, known: Known, now_ms: int) -> list[Piece]:
         marks += _command_marks(words)
     else:
         marks += _query_marks(words)
-    wrong = invalid(query, known, now_ms)
+    wrong = invalid(line, known, now_ms)
     found: list[Piece] = []
     at = 0
     for start, end, kind in marks:
@@ -63,22 +65,24 @@ def invalid(line: str, known: Known, now_ms: int) -> Span | None:
 
     The word at its end is not held against it as long as it may become one that is known.
     """
+    query, command = split_pipe(line)
+    if command is not None:
+        line = f"{query} "
     words = words_of(line)
     if not words:
         return None
-    last = words[-1] if line and not line[-1].isspace() else None
-    if words[0].text.startswith(":"):
-        name = words[0].text[1:].lower()
-        fits = name in COMMANDS or any(one.startswith(name) for one in COMMANDS)
-        return None if fits else Span(words[0].start, words[0].end)
-    for wrong in (_unknown(words, known), _misread(line, now_ms)):
+    last = at_end(line, words)
+    first = words[0]
+    if first.text.startswith(":"):
+        name = first.text[1:].lower()
+        begun = first is last and any(one.startswith(name) for one in COMMANDS)
+        return None if begun or find(name) else Span(first.start, first.end)
+    for wrong in (_unknown(words, known), _misread(line + words[-1].closing, now_ms)):
         if wrong is None:
             continue
-        typing = last is not None and wrong.start >= last.start
-        if not typing or last is None:
-            return wrong
-        if not complete(line, known, now_ms) and not _unfinished(last):
-            return wrong
+        begun = last is not None and wrong.start >= last.start
+        if not begun or not (complete(line, known, now_ms) or _unfinished(words, known)):
+            return Span(wrong.start, min(wrong.end, len(line)))
     return None
 
 
@@ -97,12 +101,12 @@ def _unknown(words: list[Word], known: Known) -> Span | None:
     if len(words) < 2 or words[0].text.lower() != "provider" or not known.providers:
         return None
     name = words[1].text
-    if name not in known.providers and name.lower() != "list":
+    if name not in known.providers and (name.lower() != "list" or len(words) > 2):
         return Span(words[1].start, words[1].end)
     params = known.params.get(name)
     if params is None or len(words) < 3 or words[2].text.lower() != "search":
         return None
-    taken = {*SEARCH_KEYS, "tag", "date_range", "daterange", "updated_at", "updated_range", *params}
+    taken = {*SEARCH_KEYS, *KEY_ALIASES, *params}
     for word in words[3:]:
         key, value = word.split()
         choices = params.get(key.lower(), ())
@@ -112,30 +116,35 @@ def _unknown(words: list[Word], known: Known) -> Span | None:
     return None
 
 
-def _unfinished(word: Word) -> bool:
-    """Whether the value at the end of a line may be one once more of it is typed."""
-    key, value = word.split()
-    return (
-        value is not None
-        and key.lower()
-        in (
-            "date",
-            "date_range",
-            "daterange",
-            "updated",
-            "updated_at",
-            "updated_range",
-            "limit",
-        )
-        and all(char.isdigit() or char in "-:.TZtz+ nowdhms" for char in value)
-    )
+def _unfinished(words: list[Word], known: Known) -> bool:
+    """Whether the word at the end of a line may be one once more of it is typed."""
+    last = words[-1]
+    if last.closing:
+        return True
+    verb = words[2].text.lower() if len(words) > 2 else ""
+    key, value = last.split()
+    key = key.lower()
+    if len(words) == 3:
+        return any(one.startswith(verb) for one in VERB_ALIASES)
+    if VERB_ALIASES.get(verb, verb) == "get-many":
+        return last.text.endswith(",")
+    if value is None:
+        params = known.params.get(words[1].text) if len(words) > 1 else None
+        keys = (*SEARCH_KEYS, *KEY_ALIASES, *(params or ()))
+        return verb == "search" and (params is None or any(one.startswith(key) for one in keys))
+    match KEY_ALIASES.get(key, key):
+        case "tags":
+            return value == "" or value.endswith(",")
+        case "date" | "updated" | "limit":
+            return all(char.isdigit() or char in "-:.tz+ nowdhms" for char in value.lower())
+    return False
 
 
 def _command_marks(words: list[Word]) -> list[tuple[int, int, Kind]]:
     first = words[0]
     marks: list[tuple[int, int, Kind]] = [(first.start, first.end, "command")]
     rest = words[1:]
-    if first.text[1:].lower() == "watch" and rest:
+    if find(first.text[1:]) is COMMANDS["watch"] and rest:
         marks.append((rest[0].start, rest[0].end, "value"))
         rest = rest[1:]
     if rest and rest[0].text.lower() in ("provider", "providers"):
@@ -156,10 +165,9 @@ def _query_marks(words: list[Word]) -> list[tuple[int, int, Kind]]:
 
 
 def _word_marks(word: Word) -> list[tuple[int, int, Kind]]:
-    key, value = word.split()
-    if value is None:
+    middle = word.value_at
+    if middle is None:
         return [(word.start, word.end, "value")]
-    middle = word.start + len(key) + 1
     found: list[tuple[int, int, Kind]] = [(word.start, middle, "key")]
     if word.end > middle:
         found.append((middle, word.end, "value"))

@@ -12,6 +12,7 @@ from platformdirs import user_state_path
 from prompt_toolkit.history import FileHistory
 
 from gapless.errors import GaplessError
+from gapless.texts import masked
 
 T = TypeVar("T")
 
@@ -102,12 +103,25 @@ class _History(FileHistory):
     """Lines that were typed, without those that have a token in them."""
 
     def store_string(self, string: str) -> None:
-        """Write a line to the file, unless it is secret."""
+        """Write what was typed to the file, unless it is secret."""
         if not is_secret(string):
             super().store_string(string)
 
 
-def is_secret(line: str) -> bool:
-    """Whether a line must not be kept or shown."""
-    words = line.split()
-    return len(words) > 1 and words[0].lower() == ":auth" and words[1].lower() not in _HARMLESS
+def is_secret(text: str) -> bool:
+    """Whether a line, or one of several that were pasted, must not be kept or shown."""
+    return any(map(_has_token, text.splitlines()))
+
+
+def _has_token(line: str) -> bool:
+    if masked(line) != line:
+        return True
+    words = line.lower().split()
+    if len(words) < 2 or not words[0].startswith(":"):
+        return False
+    name = words[0][1:]
+    if name and "addr".startswith(name) and "@" in line:
+        return True
+    # A slip in the command's name makes the token no less of a secret.
+    meant = bool(name) and ("auth".startswith(name) or name.startswith("auth"))
+    return meant and not (len(words) == 2 and words[1] in _HARMLESS)

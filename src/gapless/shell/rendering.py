@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -30,8 +32,10 @@ _DAY_US = 86_400_000_000
 _STATES: Mapping[str, str] = {"ready": "green", "partial": "red", "stale": "yellow"}
 _LONGEST_VALUE = 2_000
 _FEWEST_COLUMNS = 3
-# What four decimals would all but wipe out.
-_TINY = 0.001
+# How wide texts in a table may be, the more the better.
+_TEXT_WIDTHS = (60, 30, 15, 8)
+# What four decimals would all but wipe out, or write as a row of digits that mean nothing.
+_TINY, _HUGE = 0.001, 1e15
 _WIDEST_USAGE = 40
 _QUERIES = (
     ("providers", "the names of the providers"),
@@ -121,19 +125,25 @@ def table_view(frame: pl.DataFrame, width: int, blocks: bool) -> Text:
         "tbl_hide_column_data_types": True,
         "tbl_formatting": "UTF8_FULL_CONDENSED" if blocks else "ASCII_FULL_CONDENSED",
         "tbl_width_chars": 10_000,
-        "fmt_str_lengths": 60,
+        "fmt_str_lengths": 1_000,
         "float_precision": _decimals(frame),
         "thousands_separator": ",",
         "tbl_cell_numeric_alignment": "RIGHT",
     }
-    columns = frame.width
-    while True:
-        # A number in two lines is none: columns in the middle go first.
+    # A number in two lines is none: columns in the middle go first, then what texts have to say.
+    fewest = min(frame.width, _FEWEST_COLUMNS)
+    tries = [(columns, _TEXT_WIDTHS[0]) for columns in range(frame.width, fewest, -1)]
+    tries += [(fewest, longest) for longest in _TEXT_WIDTHS]
+    tries += [(columns, _TEXT_WIDTHS[-1]) for columns in range(fewest - 1, -1, -1)]
+    text, cut_to, shown = "", 0, frame
+    for columns, longest in tries:
+        if longest != cut_to:
+            cut_to, shown = longest, _fit(frame, longest, "…" if blocks else "...")
         with pl.Config(**looks, tbl_cols=columns):  # type: ignore[arg-type]  # each by its name
-            text = str(frame)
-        if columns <= _FEWEST_COLUMNS or max(map(len, text.splitlines())) <= width:
-            return Text(text, no_wrap=True, overflow="crop")
-        columns -= 1
+            text = str(shown)
+        if max(map(cell_len, text.split("\n"))) <= width:
+            break
+    return Text(text, no_wrap=True, overflow="crop")
 
 
 def help_view() -> Iterator[RenderableType]:
@@ -158,24 +168,48 @@ def _two_columns(rows: Sequence[tuple[str, str]]) -> Padding:
 
 
 def _decimals(frame: pl.DataFrame) -> int | None:
-    """Return to how many decimals fractions are shown; `None`: as they are, for some are tiny."""
+    """Return how many decimals are shown; `None`: as they are, for some are tiny, or huge."""
     floats = [name for name, kind in frame.schema.items() if kind.is_float()]
     for name in floats:
         sizes = frame[name].abs()
-        if sizes.filter((sizes > 0) & (sizes < _TINY)).len():
+        if sizes.filter((sizes > 0) & ((sizes < _TINY) | (sizes >= _HUGE))).len():
             return None
     return 4 if floats else None
+
+
+def _fit(frame: pl.DataFrame, longest: int, dots: str) -> pl.DataFrame:
+    """Return the frame with texts, and names of columns, that a terminal can show, cut short."""
+    import polars as pl
+
+    def fit(text: str) -> str:
+        text = printable(text)
+        if cell_len(text) <= longest:
+            return text
+        return set_cell_size(text, longest - len(dots)).rstrip() + dots
+
+    found: dict[str, pl.Series] = {}
+    for name, column in zip(frame.columns, frame.get_columns(), strict=True):
+        shown = fit(name)
+        while shown in found:
+            # Names may differ in what cannot be shown alone.
+            shown += "'"
+        if not (column.dtype.is_numeric() or column.dtype.is_temporal()):
+            texts = [None if value is None else fit(str(value)) for value in column.to_list()]
+            column = pl.Series(name, texts, pl.String)
+        found[shown] = column
+    return pl.DataFrame(found)
 
 
 def vertical_view(frame: pl.DataFrame) -> Text:
     """Return a frame with a line for each value, as for records that are too wide for a table."""
     frame = _dayed(frame)
-    widest = max(map(len, frame.columns), default=0)
+    widest = max(map(cell_len, map(printable, frame.columns)), default=0)
     text = Text()
     for number, row in enumerate(frame.iter_rows(named=True), 1):
         text.append(f"— {number} " + "—" * widest + "\n", style="dim")
         for name, value in row.items():
-            text.append(f"{printable(name):>{widest}}", style="bold")
+            shown = printable(name)
+            text.append(" " * (widest - cell_len(shown)) + shown, style="bold")
             text.append(f"  {printable(str(value))[:_LONGEST_VALUE]}\n")
     text.right_crop(1)
     return text
@@ -187,7 +221,9 @@ def listing(rows: Sequence[Mapping[str, Any]]) -> Table:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     for column in columns:
         numeric = any(isinstance(row.get(column), int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            Text(printable(column)), justify="right" if numeric else "left", overflow="fold"
+        )
     for row in rows:
         table.add_row(*(Text(_cell(row.get(column))) for column in columns))
     return table
@@ -236,26 +272,28 @@ def chart_view(
 
     Raises `InvalidQuery` for a column that is not there or has no numbers.
     """
+    import polars as pl
+
     marks = charts.BLOCKS if blocks else charts.PLAIN
     if frame.height == 0:
         raise InvalidQuery("there are no records to draw")
-    prices = ["open", "high", "low", "close"]
-    if column is None and all(name in frame.columns for name in prices):
-        there = frame.drop_nulls(prices)
-        if there.height:
-            made = [charts.Bar(*map(float, row)) for row in there.select(prices).iter_rows()]
-            return charts.candles(made, _times(there), width, height, marks)
     numeric = [
         name for name, kind in frame.schema.items() if kind.is_numeric() and name != "timestamp"
     ]
+    prices = ["open", "high", "low", "close"]
+    if column is None and all(name in numeric for name in prices):
+        there = frame.filter(*(pl.col(name).is_finite() for name in prices))
+        if there.height:
+            made = [charts.Bar(*map(float, row)) for row in there.select(prices).iter_rows()]
+            return charts.candles(made, _times(there), width, height, marks)
     chosen = column or next(iter(numeric), None)
     if chosen is None or chosen not in numeric:
-        known = ", ".join(numeric) or "none"
-        what = f"no numbers in a column {printable(chosen)!r}" if chosen else "no numbers to draw"
+        known = printable(", ".join(numeric)) or "none"
+        what = f"no numbers in a column '{printable(chosen)}'" if chosen else "no numbers to draw"
         raise InvalidQuery(f"there are {what}; columns with numbers: {known}")
-    there = frame.drop_nulls(chosen)
+    there = frame.filter(pl.col(chosen).is_finite())
     if not there.height:
-        raise InvalidQuery(f"all values of {chosen} are null")
+        raise InvalidQuery(f"all values of {printable(chosen)} are null")
     return charts.line(
         [float(value) for value in there[chosen]], _times(there), width, height, marks
     )
@@ -269,7 +307,7 @@ def _head(result: Result) -> Text:
     if result.start is not None and result.end is not None:
         start, end = bounds_text((_at(result.start), _at(result.end)))
         text.append(f" from {start} to {end}")
-    text.append(f" {state}", style=_STATES.get(state, ""))
+    text.append(f" {printable(state)}", style=_STATES.get(state, ""))
     return text
 
 
@@ -296,12 +334,13 @@ def _dayed(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _times(frame: pl.DataFrame) -> list[float]:
-    if "timestamp" not in frame.columns:
-        return [0.0] * frame.height
-    column = frame["timestamp"]
-    if column.dtype.is_temporal():
-        return [value / 1e6 for value in column.to_physical()]
-    return [0.0] * frame.height
+    """Return the instants in seconds, NaN where there is none."""
+    import polars as pl
+
+    column = frame["timestamp"] if "timestamp" in frame.columns else None
+    if column is None or not isinstance(column.dtype, pl.Datetime):
+        return [math.nan] * frame.height
+    return [math.nan if value is None else value / 1e6 for value in column.to_physical()]
 
 
 def _cell(value: object) -> str:

@@ -123,6 +123,8 @@ class Conversations:
         self.token = endpoint.token
         self.info: HubInfo | None = None
         self._web = web
+        # What the hub told of its door, and where that is from here: looked up at every question.
+        self._told_web: tuple[str | None, str | None] = (None, None)
         # Set where TCP gets through to the hub and HTTP does not.
         self._web_lost = False
 
@@ -131,7 +133,10 @@ class Conversations:
         """The base address of the hub's HTTP door as it is reached from here, if it is known."""
         if self._web is not None:
             return self._web or None
-        return None if self.info is None else web_base(self.info.http, self.endpoint)
+        told = None if self.info is None else self.info.http
+        if told != self._told_web[0]:
+            self._told_web = (told, web_base(told, self.endpoint))
+        return self._told_web[1]
 
     # What is asked over TCP
 

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -201,10 +201,18 @@ def on_core(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def spawn(name: str, command: list[str], core: int, ready: str, port: int | None = None) -> Server:
+def spawn(
+    name: str,
+    command: list[str],
+    core: int,
+    ready: str,
+    port: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Server:
     """Start a server on `core` and wait for the line of its output that matches `ready`.
 
     Without `port`, the group `port` of that line says it; a group `http`, where HTTP listens.
+    `environment` is added to that of this process.
     Raises NotMeasured, with the end of its output, if the server ends or says nothing within 30 s.
     """
     OUT.mkdir(exist_ok=True)
@@ -219,7 +227,7 @@ def spawn(name: str, command: list[str], core: int, ready: str, port: int | None
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**inherited, "PYTHONPATH": path},
+            env={**inherited, "PYTHONPATH": path, **(environment or {})},
         )
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:

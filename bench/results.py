@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from client import Bulks
+from client_asks import Got
 from frames import Frames
 from grid import Measured
 from hub_only import Restart, Scale
@@ -19,6 +21,7 @@ class Plan:
     """How long to measure: rounds and seconds of a cell, starts, idle connections.
 
     `web_seconds`: of a run of wrk. `fetch_rounds`: of fetches from a plugin; `reloads` of one.
+    `asks`: by the client in a round; `openbb_tickers`: how many OpenBB reads, which takes long.
     """
 
     rounds: int
@@ -32,6 +35,10 @@ class Plan:
     fetch_rounds: int
     load_rounds: int
     reloads: int
+    ask_rounds: int
+    asks: int
+    bulk_rounds: int
+    openbb_tickers: int
     idle: int = 2000
     few: int = 10
     many: int = 100_000
@@ -51,6 +58,10 @@ FULL = Plan(
     fetch_rounds=9,
     load_rounds=3,
     reloads=100,
+    ask_rounds=21,
+    asks=200,
+    bulk_rounds=5,
+    openbb_tickers=100,
 )
 QUICK = Plan(
     rounds=1,
@@ -64,6 +75,10 @@ QUICK = Plan(
     fetch_rounds=3,
     load_rounds=1,
     reloads=20,
+    ask_rounds=7,
+    asks=200,
+    bulk_rounds=3,
+    openbb_tickers=25,
 )
 
 
@@ -81,6 +96,8 @@ class Results:
     fetches: list[Fetching] = field(default_factory=list)
     loads: list[Loads] = field(default_factory=list)
     reloads: Reloads | None = None
+    asks: Got | None = None
+    bulks: Bulks | None = None
     left_out: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
@@ -113,6 +130,10 @@ def problems_of(results: Results) -> list[str]:
             )
     if results.frames is not None:
         found += results.frames.wrong
+    if results.asks is not None:
+        found += results.asks.wrong
+    if results.bulks is not None:
+        found += results.bulks.wrong
     if results.reloads is not None and results.reloads.lost:
         lost = results.reloads.lost
         found.append(f"{len(lost)} requests to a plugin lost beside its reloads. {lost[0]}")

@@ -27,7 +27,9 @@ import msgspec
 from rich.console import Console
 
 import report
+import report_client
 import report_http
+from client import Rivals, measure_asks, measure_bulk
 from frames import measure_frames
 from grid import SIZES, Measured, measure_grid, subjects
 from hub_only import compare_scales, first_answers
@@ -41,7 +43,7 @@ from results import FULL, QUICK, Plan, Results, problems_of
 from tokens import measure_tokens
 from web import measure_web
 
-PARTS = ("grid", "tokens", "scale", "restart", "idle", "http", "frames", "plugins")
+PARTS = ("grid", "tokens", "scale", "restart", "idle", "http", "frames", "plugins", "client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Bench:
     folder: Path
     command: tuple[str, ...]
     extra: tuple[str, ...]
+    rivals: Rivals
     to: Console
     results: Results
 
@@ -90,6 +93,8 @@ class Bench:
                 ("frames", self._frames),
                 ("plugins", self._fetches),
                 ("plugins", self._loads),
+                ("client", self._asks),
+                ("client", self._bulk),
             ):
                 if name in parts:
                     self._part(part)
@@ -189,6 +194,27 @@ class Bench:
         self.results.loads, self.results.reloads = loads, reloads
         report_http.print_loads(self.to, loads, reloads)
 
+    def _asks(self) -> None:
+        plan, start = self.plan, partial(self.start, web=True)
+        cores = self.load.cores
+        asks = measure_asks(start, cores, self.folder, plan.ask_rounds, plan.asks)
+        self.results.asks = asks
+        report_client.print_asks(self.to, asks)
+
+    def _bulk(self) -> None:
+        plan, start = self.plan, partial(self.start, web=True)
+        bulks = measure_bulk(
+            start,
+            self.load.cores,
+            self.folder,
+            self.rivals,
+            plan.bulk_rounds,
+            plan.openbb_tickers,
+            self.leave_out,
+        )
+        self.results.bulks = bulks
+        report_client.print_bulks(self.to, bulks)
+
 
 def machine(cores: Cores) -> dict[str, Any]:
     """What the figures were measured on."""
@@ -231,6 +257,13 @@ def main() -> int:
         "--hub", metavar="COMMAND", help="how to start the hub, without --db and --tcp"
     )
     parser.add_argument("--hub-args", metavar="ARGS", default="", help="further flags for the hub")
+    for name in ("yfinance-cache", "openbb"):
+        parser.add_argument(
+            f"--{name}",
+            metavar="PYTHON",
+            default=os.environ.get(f"BENCH_{name.replace('-', '_').upper()}"),
+            help=f"the interpreter of an environment that has {name}, to compare with",
+        )
     asked = parser.parse_args()
     to = report.console()
     started = time.monotonic()
@@ -260,6 +293,7 @@ def main() -> int:
             folder=Path(folder),
             command=tuple(shlex.split(asked.hub)) if asked.hub else HUB,
             extra=tuple(shlex.split(asked.hub_args)),
+            rivals=Rivals(asked.yfinance_cache, asked.openbb),
             to=to,
             results=results,
         )
@@ -270,6 +304,7 @@ def main() -> int:
     found += report_http.targets_http(
         results.web, results.frames, results.fetches, results.loads, results.reloads
     )
+    found += report_client.targets_client(results.asks, results.bulks)
     report.print_targets(to, found)
     problems = problems_of(results)
     for problem in problems:

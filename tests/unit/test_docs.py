@@ -19,9 +19,9 @@ from gapless.config import options
 from gapless.config.settings import Option
 from gapless.errors import GaplessError
 from gapless.protocol.language import (
-    _KEY_ALIASES,
-    _VERB_ALIASES,
+    KEY_ALIASES,
     SEARCH_KEYS,
+    VERB_ALIASES,
     VERBS,
     parse_line,
 )
@@ -161,7 +161,7 @@ def test_every_word_of_the_protocol_is_documented() -> None:
     known = words(DOCS / "protocol.md")
     for group in (QUERY_TYPES, REQUEST_KINDS, FILTER_KINDS, VERBS, SEARCH_KEYS):
         assert set(group) <= known
-    assert {*_VERB_ALIASES, *_KEY_ALIASES} <= known
+    assert {*VERB_ALIASES, *KEY_ALIASES} <= known
     assert set(Entity.__struct_fields__) <= known
     assert set(Envelope.__struct_fields__) - {"data_as_array"} | {"data_as"} <= known
 

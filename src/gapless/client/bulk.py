@@ -135,13 +135,11 @@ def one_frame(results: Iterable[tuple[str, Result]]) -> pl.DataFrame:
     if not found:
         instants = pl.Datetime("us", "UTC")
         return pl.DataFrame(schema={"ticker": pl.String, "timestamp": instants})
-    column = (
-        pl.DataFrame({"ticker": names, "n": heights}, schema={"ticker": pl.String, "n": pl.Int64})
-        .select(pl.col("ticker").repeat_by("n"))
-        .filter(pl.col("ticker").list.len() > 0)
-        .explode("ticker", empty_as_null=False)
-        .to_series()
-    )
+    # Which ticker each row is of as a number first: that repeats faster than a text.
+    number = pl.DataFrame(
+        {"at": range(len(names)), "n": heights}, schema={"at": pl.UInt32, "n": pl.UInt32}
+    ).select(pl.col("at").repeat_by("n").explode(empty_as_null=False))
+    column = pl.Series("ticker", names, dtype=pl.String).gather(number.to_series())
     whole = frames.dated(frames.together(found))
     if "ticker" in whole.columns:
         # The records have one of their own, which says the same or more.

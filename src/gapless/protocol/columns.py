@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -189,11 +189,17 @@ def frame_of_text(text: bytes) -> pl.DataFrame:
     if not records:
         return framed((), Shape(Schema()))
     few = [bytes(records[i]) for i in (0, len(records) // 2, len(records) - 1)]
-    shape = Shape(looked_at(b",".join(few)))
+    shape = _shape(looked_at(b",".join(few)))
     # Columns come from the first record alone: see there where runs are looked at.
     if shape.schema.names != looked_at(few[0]).names or not shape.fits(text):
-        shape = Shape(looked_at(text))
+        shape = _shape(looked_at(text))
     return framed([text], shape)
+
+
+@lru_cache(maxsize=32)
+def _shape(schema: Schema) -> Shape:
+    """Return the shape of a schema; making its decoders takes longer than reading 252 records."""
+    return Shape(schema)
 
 
 def framed(texts: Iterable[bytes], shape: Shape) -> pl.DataFrame:

@@ -74,8 +74,9 @@ class Stranger:
 
 def answer(request_id: Any, result: Any = None, **more: Any) -> bytes:
     """Return the line of an answer."""
-    return json.dumps({"ok": True, "request_id": request_id, "result": result, **more}).encode() + (
-        b"\n"
+    return (
+        json.dumps({"ok": True, "request_id": request_id, "result": result, **more}).encode()
+        + b"\n"
     )
 
 
@@ -106,12 +107,13 @@ async def stranger(script: Script) -> AsyncIterator[Stranger]:
             if begun and begun != _HANDSHAKE:
                 opened.connections += 1
                 await script(Guest(reader, writer, begun), opened.connections)
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            # The client has left, or the test is over.
             pass
         except Exception as error:
             opened.failures.append(error)
         finally:
-            writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
+            writer.close()
             tasks.discard(task)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 24)

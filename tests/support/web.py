@@ -44,6 +44,8 @@ class Web:
     tcp_port: int
     client: httpx.AsyncClient
     logs: list[Any]
+    meter: Meter
+    tcp: TcpServer
 
     @property
     def url(self) -> str:
@@ -137,7 +139,7 @@ async def web(
             httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=PATIENCE_S)
         )
         client.headers.pop("accept-encoding")
-        opened = Web(hub, plugins, authority, door, port, tcp_port, client, logs)
+        opened = Web(hub, plugins, authority, door, port, tcp_port, client, logs, meter, tcp)
         yield opened
         assert not opened.logged("error")
 

@@ -112,7 +112,7 @@ def test_lines_fit_and_hang_together(
     assert (marks is BLOCKS) or chart.plain.isascii()
 
 
-@given(st.lists(numbers, min_size=1, max_size=5), st.integers(2, 24))
+@given(st.lists(numbers.filter(lambda one: abs(one) < 1e300), min_size=1), st.integers(2, 24))
 def test_labels_ascend(values: list[float], height: int) -> None:
     """Higher rows have higher labels, the lowest row the least value."""
     found = labels(line(values, days(len(values)), 60, height, BLOCKS))

@@ -118,7 +118,6 @@ def table_view(frame: pl.DataFrame, width: int, blocks: bool) -> Text:
     """Return a frame as polars prints it, no wider than the terminal."""
     import polars as pl
 
-    frame = _dayed(frame)
     looks = {
         "tbl_rows": -1,
         "tbl_hide_dataframe_shape": True,
@@ -126,7 +125,7 @@ def table_view(frame: pl.DataFrame, width: int, blocks: bool) -> Text:
         "tbl_formatting": "UTF8_FULL_CONDENSED" if blocks else "ASCII_FULL_CONDENSED",
         "tbl_width_chars": 10_000,
         "fmt_str_lengths": 1_000,
-        "float_precision": _decimals(frame),
+        "float_precision": 4,
         "thousands_separator": ",",
         "tbl_cell_numeric_alignment": "RIGHT",
     }
@@ -138,7 +137,7 @@ def table_view(frame: pl.DataFrame, width: int, blocks: bool) -> Text:
     text, cut_to, shown = "", 0, frame
     for columns, longest in tries:
         if longest != cut_to:
-            cut_to, shown = longest, _fit(frame, longest, "…" if blocks else "...")
+            cut_to, shown = longest, _fitted(frame, longest, "…" if blocks else "...")
         with pl.Config(**looks, tbl_cols=columns):  # type: ignore[arg-type]  # each by its name
             text = str(shown)
         if max(map(cell_len, text.split("\n"))) <= width:
@@ -167,18 +166,11 @@ def _two_columns(rows: Sequence[tuple[str, str]]) -> Padding:
     return Padding(table, (0, 0, 0, 2))
 
 
-def _decimals(frame: pl.DataFrame) -> int | None:
-    """Return how many decimals are shown; `None`: as they are, for some are tiny, or huge."""
-    floats = [name for name, kind in frame.schema.items() if kind.is_float()]
-    for name in floats:
-        sizes = frame[name].abs()
-        if sizes.filter((sizes > 0) & ((sizes < _TINY) | (sizes >= _HUGE))).len():
-            return None
-    return 4 if floats else None
+def _fitted(frame: pl.DataFrame, longest: int, dots: str) -> pl.DataFrame:
+    """Return the frame as a terminal can show it: texts and names of columns are cut short.
 
-
-def _fit(frame: pl.DataFrame, longest: int, dots: str) -> pl.DataFrame:
-    """Return the frame with texts, and names of columns, that a terminal can show, cut short."""
+    Instants and numbers are whole, also those that polars would round to nothing.
+    """
     import polars as pl
 
     def fit(text: str) -> str:
@@ -188,16 +180,35 @@ def _fit(frame: pl.DataFrame, longest: int, dots: str) -> pl.DataFrame:
         return set_cell_size(text, longest - len(dots)).rstrip() + dots
 
     found: dict[str, pl.Series] = {}
-    for name, column in zip(frame.columns, frame.get_columns(), strict=True):
-        shown = fit(name)
+    for column in _dayed(frame).get_columns():
+        name, kind = column.name, column.dtype
+        is_instant = name == "timestamp" and frame.schema[name].is_temporal()
+        shown = name if is_instant else fit(name)
         while shown in found:
             # Names may differ in what cannot be shown alone.
             shown += "'"
-        if not (column.dtype.is_numeric() or column.dtype.is_temporal()):
+        if kind.is_float() and not _is_usual(column):
+            numbers = [_number(value) for value in column]
+            widest = max(map(len, numbers))
+            column = pl.Series([number.rjust(widest) for number in numbers])
+        elif not (is_instant or kind.is_numeric() or kind.is_temporal()):
             texts = [None if value is None else fit(str(value)) for value in column.to_list()]
-            column = pl.Series(name, texts, pl.String)
+            column = pl.Series(texts, dtype=pl.String)
         found[shown] = column
     return pl.DataFrame(found)
+
+
+def _is_usual(column: pl.Series) -> bool:
+    """Whether four decimals say enough of all numbers of a column."""
+    sizes = column.abs()
+    odd = (sizes > 0) & ((sizes < _TINY) | (sizes >= _HUGE)) & sizes.is_finite()
+    return not odd.any()
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "null"
+    return f"{value:,.4f}" if value == 0 or _TINY <= abs(value) < _HUGE else f"{value:.5g}"
 
 
 def vertical_view(frame: pl.DataFrame) -> Text:

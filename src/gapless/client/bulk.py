@@ -23,6 +23,7 @@ OnError: TypeAlias = Literal["raise", "skip"]
 
 # A frame is wanted, and that comes sooner as columns even where JSON is not much.
 _INLINE_RECORDS = 200
+_OWN_TICKER = "ticker_"
 # What a message lists of many.
 _TOLD = 5
 # What fails for one fails for all.
@@ -142,8 +143,8 @@ def one_frame(results: Iterable[tuple[str, Result]]) -> pl.DataFrame:
     column = pl.Series("ticker", names, dtype=pl.String).gather(number.to_series())
     whole = frames.dated(frames.together(found))
     if "ticker" in whole.columns:
-        # The records have one of their own, which says the same or more.
-        return whole
+        # The records have a column of that name themselves.
+        whole = whole.rename({"ticker": _OWN_TICKER})
     return whole.insert_column(0, column)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -272,18 +271,17 @@ C = TypeVar("C", bound=_Pooled)
 class Pool(Generic[C]):
     """Open connections that nobody uses, the one used last first; for any number of threads.
 
-    At most `limit` are in use at once: who comes then waits.
+    At most `limit` are kept. How many are in use is not bounded: a place that an interrupt takes
+    away at the wrong moment would be gone for good.
     """
 
     def __init__(self, limit: int) -> None:
-        self._places = threading.BoundedSemaphore(limit)
+        self._limit = limit
         self._idle: list[C] = []
         self._closed = False
 
-    def take(self, timeout: float) -> C | None:
-        """Wait for a place; return an open connection for it, `None` if one is to be opened."""
-        if not self._places.acquire(timeout=timeout):
-            raise TimedOut(f"all connections were in use for {timeout:g} s")
+    def take(self) -> C | None:
+        """Return an open connection, `None` if one is to be opened."""
         self._closed = False
         while self._idle:
             try:
@@ -297,13 +295,14 @@ class Pool(Generic[C]):
             connection.close()
         return None
 
-    def give(self, connection: C | None) -> None:
-        """Leave a place, with the connection if it can be used again."""
-        if connection is not None:
-            self._idle.append(connection)
-            if self._closed:
-                self._empty()
-        self._places.release()
+    def give(self, connection: C) -> None:
+        """Keep a connection that can be used again."""
+        if len(self._idle) >= self._limit:
+            connection.close()
+            return
+        self._idle.append(connection)
+        if self._closed:
+            self._empty()
 
     def close(self) -> None:
         """Close what is idle; what is in use is closed when it comes back."""

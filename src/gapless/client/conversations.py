@@ -39,6 +39,10 @@ ARROW = "application/vnd.apache.arrow.stream"
 JSON = "application/json"
 # Beyond so many records columns over HTTP are quicker than JSON, second request included.
 INLINE_RECORDS = 5_000
+# Keys of a request that are not for callers.
+_OURS = frozenset({"request_id", "query", "ordered", "token", "access_token"})
+# What is worse than what, as headers say it.
+_STATES: Mapping[str, int] = {"ready": 0, "stale": 1, "partial": 2}
 # How often a series may change while its pages are read.
 _MOST_READINGS = 3
 
@@ -151,6 +155,8 @@ class Conversations:
                 f"what answers at {self.endpoint.name} is no gapless hub: {error}"
             ) from error
         self.info = info
+        # It may be another one, or the same with its door open by now.
+        self._web_lost = False
         self._told_web = web_base(info.http, self.endpoint)
         return info
 
@@ -267,6 +273,8 @@ class Conversations:
     ) -> Conversation[dict[str, Any]]:
         """Ask what a line of the query language says; the whole answer comes back as it is."""
         query, parsed = requests.line_query(line)
+        if taken := _OURS.intersection(envelope or {}):
+            raise InvalidQuery(f"{', '.join(sorted(taken))}: the client sets that itself")
         reply = yield from self._asking(
             query, envelope or {}, timeout, token, repeatable=_repeatable(parsed)
         )
@@ -322,6 +330,8 @@ class Conversations:
             return [Result(entity, answer.stitch) for entity in entities]
         if base is None or len(entities) != 1:
             raise UnexpectedAnswer(f"{self.endpoint.name} left out records that were asked for")
+        if strict:
+            answer = msgspec.structs.replace(answer, records_at=f"{answer.records_at}&strict=true")
         try:
             return [(yield from self._elsewhere(base, entities[0], answer, timeout))]
         except TimedOut:
@@ -354,6 +364,7 @@ class Conversations:
             try:
                 reply: Reply = yield step
             except ConnectionLost:
+                self._web_lost = False
                 if not repeatable or attempts >= patience.retries:
                     raise
             else:
@@ -395,13 +406,18 @@ class Conversations:
                     raise
             else:
                 break
-        first = pages[0].headers
+        # Each page tells of the whole range, and the worst of them holds for all.
+        worst = max((page.headers for page in pages), key=_badness)
         elsewhere = Elsewhere(
             tuple(page.body for page in pages),
-            first.get("gapless-state", entity.state),
+            worst.get("gapless-state", entity.state),
             _etag([page.headers.get("gapless-etag", "") for page in pages]),
         )
-        return Result(entity, _stitched(answer.stitch, first), elsewhere)
+        try:
+            stitch = _stitched(answer.stitch, worst)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UnexpectedAnswer(f"the stitch of {entity.id} is none: {error}") from error
+        return Result(entity, stitch, elsewhere)
 
     def _pages(self, base: str, target: str, timeout: float | None) -> Conversation[list[WebReply]]:
         wait = self._wait(timeout)
@@ -428,6 +444,10 @@ class Conversations:
             if following is not None:
                 seen.add(following)
         return pages
+
+
+def _badness(headers: Mapping[str, str]) -> int:
+    return _STATES.get(headers.get("gapless-state", ""), 0)
 
 
 def _etag(parts: Sequence[str]) -> str:

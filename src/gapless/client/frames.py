@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 _MICROSECONDS = 1_000_000
+# The years from 1 to 9999, in Unix seconds.
+_SAYABLE = (-62_135_596_800, 253_402_300_799)
 
 
 def from_text(text: bytes) -> pl.DataFrame:
@@ -67,6 +69,12 @@ def dated(frame: pl.DataFrame) -> pl.DataFrame:
     elif kind == pl.Int64:
         column = column * _MICROSECONDS
     elif kind != pl.Null:
+        return frame
+    if (
+        kind != pl.Null
+        and frame.select(~pl.col("timestamp").is_between(*_SAYABLE)).to_series().any()
+    ):
+        # Beyond what an instant can say it stays the number it is.
         return frame
     instants = pl.Datetime("us", "UTC")
     return frame.with_columns(column.cast(pl.Int64).cast(instants).alias("timestamp"))

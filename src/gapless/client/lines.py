@@ -41,7 +41,10 @@ class Answer(msgspec.Struct, frozen=True):
 
     def failure(self) -> GaplessError:
         """Return the error that an answer which is not `ok` stands for."""
-        return error_of(msgspec.json.decode(self.error))
+        try:
+            return error_of(msgspec.json.decode(self.error))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return UnexpectedAnswer(f"the hub's error is none: {error}")
 
 
 _ANSWER = msgspec.json.Decoder(Answer)
@@ -111,7 +114,7 @@ class LineExchange:
         """Read a line; raise `UnexpectedAnswer` for what no hub says."""
         try:
             return _ANSWER.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if line.startswith(b"HTTP/"):
                 raise UnexpectedAnswer(
                     f"{self._name} speaks HTTP; the hub's ready line says where it speaks TCP"

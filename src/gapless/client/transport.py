@@ -28,7 +28,7 @@ from gapless.errors import GaplessError
 
 T = TypeVar("T")
 
-# Connections that are in use at once, of each kind.
+# Connections that are kept open, of each kind.
 _MOST_CONNECTIONS = 16
 
 
@@ -81,7 +81,7 @@ class Transport:
                 return None
 
     def _ask(self, step: Ask) -> Reply:
-        connection = self._lines.take(step.timeout)
+        connection = self._lines.take()
         usable = False
         try:
             if connection is None:
@@ -93,12 +93,13 @@ class Transport:
             usable = True
             return reply
         finally:
-            if connection is not None and not usable:
+            if connection is not None and usable:
+                self._lines.give(connection)
+            elif connection is not None:
                 connection.close()
-            self._lines.give(connection if usable else None)
 
     def _fetch(self, step: Fetch) -> WebReply:
-        connection = self._webs.take(step.timeout)
+        connection = self._webs.take()
         usable = False
         try:
             address = WebAddress.of(step.base)
@@ -111,9 +112,10 @@ class Transport:
             usable = connection.reusable
             return reply
         finally:
-            if connection is not None and not usable:
+            if connection is not None and usable:
+                self._webs.give(connection)
+            elif connection is not None:
                 connection.close()
-            self._webs.give(connection if usable else None)
 
     def _open(self) -> Connection:
         where = self._conversations.endpoint

@@ -42,14 +42,14 @@ class WebReply:
             return None
         try:
             return msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UnexpectedAnswer("what answers over HTTP is no gapless hub") from error
 
     def failure(self) -> GaplessError:
         """Return the error that a problem document stands for."""
         try:
             problem = msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             problem = None
         if not isinstance(problem, dict) or "code" not in problem:
             return UnexpectedAnswer(

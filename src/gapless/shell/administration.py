@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from gapless.client.client import Client
-from gapless.errors import GaplessError, NotFound
+from gapless.errors import GaplessError, InvalidQuery, NotFound
 from gapless.protocol.language import parse_line
 from gapless.protocol.messages import (
     DateRange,
@@ -130,6 +130,14 @@ def _plugin_row(plugin: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def path_of(text: str) -> Path:
+    """Return the path that a person wrote; raise `InvalidQuery` for the home of nobody."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InvalidQuery(f"{printable(text)}: there is no such user") from None
+
+
 def _load_body(call: Call) -> dict[str, str]:
     """Return what the loader is told; paths are those of this shell's folder."""
     told = call.pairs()
@@ -139,11 +147,11 @@ def _load_body(call: Call) -> dict[str, str]:
     if "name" in told:
         body["name"] = told["name"]
     if "file" in told:
-        body["file"] = str(Path(told["file"]).expanduser().resolve())
+        body["file"] = str(path_of(told["file"]).resolve())
     else:
         body["module"] = told["module"]
         if "base" in told:
-            body["project_base_dir"] = str(Path(told["base"]).expanduser().resolve())
+            body["project_base_dir"] = str(path_of(told["base"]).resolve())
     return body
 
 

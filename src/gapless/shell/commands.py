@@ -146,6 +146,8 @@ def find(name: str) -> Command | None:
 def parse_call(line: str) -> Call:
     """Read a line that begins with a colon; raise `InvalidQuery` for a command that is none."""
     words = words_of(line)
+    if words[-1].closing:
+        raise InvalidQuery(f"the quote {words[-1].closing} is not closed")
     name = words[0].text.removeprefix(":").lower()
     command = find(name)
     if command is None:

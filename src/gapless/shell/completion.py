@@ -55,7 +55,9 @@ def complete(before: str, known: Known, now_ms: int) -> list[Suggestion]:
 
 
 def _limited(found: Iterator[Suggestion]) -> Iterator[Suggestion]:
-    for count, suggestion in enumerate(found):
+    # A name that is no plain text would do who knows what on the line.
+    plain = (one for one in found if one.text.isprintable())
+    for count, suggestion in enumerate(plain):
         if count == _MOST:
             return
         yield suggestion

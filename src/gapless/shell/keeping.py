@@ -85,7 +85,9 @@ class Keeping:
         part = path.with_name(f".{name}.{os.getpid()}.part")
         try:
             self._make()
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
+            # One that was left over may be open to others.
+            part.unlink(missing_ok=True)
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
             try:
                 with os.fdopen(descriptor, "wb") as stream:
                     stream.write(content)
@@ -97,6 +99,7 @@ class Keeping:
 
     def _make(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
 
 
 class _History(FileHistory):

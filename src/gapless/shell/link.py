@@ -14,6 +14,7 @@ from gapless.client.conversations import HubInfo
 from gapless.client.failures import ConnectionLost, TimedOut, Unreachable
 from gapless.errors import GaplessError, MissingToken, Unauthorized
 from gapless.shell.keeping import Keeping, Kept
+from gapless.texts import printable
 
 T = TypeVar("T")
 
@@ -67,7 +68,7 @@ class Link:
         """Reach the hub and return who it is, in a sentence."""
         info = self.client.ping()
         asks = " It asks for a token: :login, or :auth TOKEN." if self._needs(info) else ""
-        return f"gapless {info.version} at {self.endpoint.name}.{asks}"
+        return printable(f"gapless {info.version} at {self.endpoint.name}.{asks}")
 
     def ask(self, question: Callable[[], T]) -> T:
         """Ask; where the hub has gone, say so once, wait for it, and ask again if nothing was sent.
@@ -100,18 +101,19 @@ class Link:
         """Get a token by a password, and keep it; return the role."""
         told = self.client.fetch("POST", "/v1/auth/login", {"email": email, "password": password})
         self.keep(Kept(told["access_token"], told["refresh_token"]))
-        return str(told.get("role"))
+        return printable(str(told.get("role")))
 
     def keep(self, kept: Kept | None) -> None:
         """Show another token from now on, and keep it; `None`: show none, and forget it."""
         where = self.endpoint
-        self._keeping.keep_token(where.url, kept)
-        # What is kept goes before what the shell was started with.
-        self.endpoint = Endpoint(where.host, where.port, where.tls)
         if kept is None:
             self.client.clear_token()
         else:
             self.client.set_token(kept.token)
+        # It counts for this run, also where it cannot be kept for the next one.
+        self._keeping.keep_token(where.url, kept)
+        # What is kept goes before what the shell was started with.
+        self.endpoint = Endpoint(where.host, where.port, where.tls)
 
     @property
     def token(self) -> str | None:

@@ -23,6 +23,9 @@ from gapless.shell.highlighting import pieces
 from gapless.shell.session import Quit, Session
 from gapless.texts import masked, printable
 
+# No query is longer; what is takes too long to be looked at with every key.
+_LONGEST_LINE = 4_096
+
 _STYLE = Style.from_dict(
     {
         "keyword": "ansicyan bold",
@@ -60,7 +63,7 @@ def talk(session: Session) -> None:
             continue
         except EOFError:
             return
-        lines = [line for line in text.splitlines() if line.strip()]
+        lines = [line for line in text.split("\n") if line.strip()]
         for line in lines:
             if len(lines) > 1:
                 # Of a paste, what is being done.
@@ -84,13 +87,19 @@ def _run(session: Session, line: str) -> bool:
         session.run(line)
     except Quit:
         return False
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EOFError):
         session.console.print("cancelled", style="yellow")
     except GaplessError as error:
         told = "\n".join(map(printable, masked(error.message).split("\n")))
         session.console.print(f"error: {told}", style="red")
         if error.retry_after_s is not None:
             session.console.print(f"try again in {error.retry_after_s:g} s", style="dim")
+    except Exception as error:
+        # One answer that nobody has thought of ends no session.
+        told = printable(f"{type(error).__name__}: {error}")
+        session.console.print(
+            f"error: the shell failed in a way it should not: {told}", style="red"
+        )
     return True
 
 
@@ -118,6 +127,8 @@ class _Completer(Completer):
     def get_completions(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
         """Yield what the word under the cursor may become."""
         before = document.text_before_cursor
+        if len(before) > _LONGEST_LINE:
+            return
         for one in complete(before, self._session.known, _now_ms()):
             yield Completion(one.text, one.start - len(before), display_meta=one.about or None)
 
@@ -133,7 +144,10 @@ class _Lexer(Lexer):
         known = self._session.known
 
         def line(number: int) -> StyleAndTextTuples:
-            found = pieces(document.lines[number], known, _now_ms())
+            text = document.lines[number]
+            if len(text) > _LONGEST_LINE:
+                return [("", text)]
+            found = pieces(text, known, _now_ms())
             return [(f"class:{piece.kind}", piece.text) for piece in found]
 
         return line

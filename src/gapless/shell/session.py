@@ -5,7 +5,6 @@ Apart from the prompt, so that scripts and tests run the very same.
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
 import time
@@ -13,7 +12,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from getpass import getpass
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -40,6 +38,10 @@ from gapless.shell.words import split_pipe
 from gapless.texts import printable
 
 _MOST_TICKERS: Final = 20_000
+
+
+# Nobody waits longer for anything here.
+_LONGEST_S: Final = 86_400.0
 
 
 class Quit(Exception):
@@ -239,7 +241,7 @@ class Session:
             self.stale = True
         elif self.link.client.http is None:
             self.link.client.ping()
-        self.console.print(f"HTTP at {self.link.client.http or 'no known address'}")
+        self.console.print(printable(f"HTTP at {self.link.client.http or 'no known address'}"))
 
     def _do_auth(self, call: Call) -> None:
         word = call.one()
@@ -275,7 +277,7 @@ class Session:
         )
 
     def _do_export(self, call: Call) -> None:
-        path = Path(call.one()).expanduser()
+        path = administration.path_of(call.one())
         count = export(self._last(), path)
         self.console.print(f"{count:,} records to {printable(str(path))}")
 
@@ -297,7 +299,7 @@ class Session:
         seconds = _seconds(call.words[0].text)
         if seconds is None:
             raise call.misuse("the seconds are no number above 0")
-        query = call.text[call.text.index(call.words[0].text) + len(call.words[0].text) :].strip()
+        query = call.text[call.words[0].end - call.words[0].start :].strip()
         if query.startswith(":"):
             raise call.misuse("only queries can be watched")
         while True:
@@ -402,4 +404,4 @@ def _seconds(text: str) -> float | None:
         seconds = float(text)
     except ValueError:
         return None
-    return seconds if math.isfinite(seconds) and seconds > 0 else None
+    return seconds if 0 < seconds <= _LONGEST_S else None

@@ -276,7 +276,7 @@ async def test_an_interrupt_ends_it() -> None:
 
 @each_kind
 async def test_records_may_have_a_ticker_of_their_own(kind: str) -> None:
-    """Then that is the column."""
+    """It is kept beside the one that was asked for."""
 
     async def script(guest: Guest, number: int) -> None:
         while True:
@@ -288,7 +288,9 @@ async def test_records_may_have_a_ticker_of_their_own(kind: str) -> None:
 
     async with stranger(script) as opened, asking(kind, opened.port) as hub:
         frame = await hub.search_many("steady", ["A"])
-    assert frame["ticker"].to_list() == ["own"]
+    assert frame.columns[0] == "ticker"
+    assert frame["ticker"].to_list() == ["A"]
+    assert frame["ticker_"].to_list() == ["own"]
 
 
 @each_kind

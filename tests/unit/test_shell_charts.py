@@ -117,7 +117,8 @@ def test_labels_ascend(values: list[float], height: int) -> None:
     """Higher rows have higher labels, the lowest row the least value."""
     found = labels(line(values, days(len(values)), 60, height, BLOCKS))
     assert found == sorted(found)
-    assert found[0] == pytest.approx(min(values), rel=1e-3, abs=1e-5)
+    near = (max(values) - min(values)) / 100 + 1e-5
+    assert found[0] == pytest.approx(min(values), rel=4e-3, abs=near)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_flat_values_are_a_line_in_the_middle() -> None:
         (days(30), 30, "2025-01-01          2025-01-30"),
         (days(12), 12, "2025-01-01"),
         (days(1), 1, "2025-01-01"),
-        ([START + 3_600.0 * i for i in range(40)], 40, "2025-01-01          2025-01-02 15:00"),
+        ([START + 3_600.0 * i for i in range(40)], 40, "2025-01-01              2025-01-02 15:00"),
         ([math.nan] * 30, 30, ""),
         ([1e300] * 30, 30, ""),
     ],
@@ -215,9 +216,6 @@ def test_dates_are_below(times: list[float], count: int, below: str) -> None:
     """The first and the last where both have room; where there are none, none is made up."""
     chart = line([float(i) for i in range(count)], times, 60, 8, PLAIN)
     floor, dates = chart.plain.split("\n")[-2:]
-    if count == 40:
-        first, gap, last = "2025-01-01", " " * (40 - 26), "2025-01-02 15:00"
-        below = first + gap + last
     assert dates.strip() == below
     assert floor.strip() == "+" + "-" * count
     assert not below or dates.index("2025") == floor.index("+") + 1

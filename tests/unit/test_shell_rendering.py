@@ -290,8 +290,7 @@ def test_coverage_is_a_bar_with_a_legend() -> None:
     }
     lines = printed(coverage_view(told, 42, False), 42).rstrip("\n").split("\n")
     assert lines[0] == "sample:AAPL\\x1b[2J  1,234 records"
-    assert lines[1] == "2025-01-01 xxxxooooo####..____~~ 2025-01-11".replace("ooooo", "oooo")[:42]
-    assert " ".join(lines[2:]).split("  ") != [""]
+    assert lines[1] == "2025-01-01 xxxxoooo####..____~~ 2025-01-11"
     for entry in ("# held", "~ provisional", "_ empty", "o older basis", "x out of window"):
         assert entry in " ".join(lines[2:])
 

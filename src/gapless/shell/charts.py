@@ -112,11 +112,11 @@ class _Scale:
     def half(self, value: float) -> int:
         """Return the half of a row in which a value lies, from the bottom."""
         halves = self.height * _HALVES
-        # Halved, for the largest numbers are further apart than any number is large.
-        span = self.high / 2 - self.low / 2
-        if span <= 0:
+        if self.high <= self.low:
             return halves // 2
-        at = (value / 2 - self.low / 2) / span * halves
+        # The largest numbers are further apart than any number is large.
+        part = 1 if math.isfinite(self.high - self.low) else 0.5
+        at = (value * part - self.low * part) / (self.high * part - self.low * part) * halves
         return min(halves - 1, max(0, math.floor(at)))
 
     def labels(self) -> list[str]:
@@ -128,7 +128,8 @@ class _Scale:
         texts = [""] * self.height
         for row in range(0, self.height, every):
             share = row / (self.height - 1)
-            texts[row] = f"{self.low * (1 - share) + self.high * share:{look}}"
+            value = 2 * (self.low / 2 + (self.high / 2 - self.low / 2) * share)
+            texts[row] = f"{min(self.high, max(self.low, value)):{look}}"
         widest = max(map(len, texts))
         return [text.rjust(widest) for text in texts]
 

@@ -71,6 +71,7 @@ class Bulk:
     measured: int
     of_gapless: float
     of_roomy: float
+    each_round: list[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +339,7 @@ def _bulk(way: _Way, readings: dict[str, list[Reading]]) -> Bulk:
         median(a / b.seconds for a, b in zip(seconds, readings[name], strict=True))
         for name in ("gapless", "gapless, roomy")
     )
-    return Bulk(way.name, median(seconds), way.measured, default, roomy)
+    return Bulk(way.name, median(seconds), way.measured, default, roomy, seconds)
 
 
 def _wrong(ways: list[_Way], readings: dict[str, list[Reading]]) -> list[str]:

@@ -125,6 +125,9 @@ def _has_token(line: str) -> bool:
     name = words[0][1:]
     if name and "addr".startswith(name) and "@" in line:
         return True
+    if name and "login".startswith(name) and len(words) > 2:
+        # A password, which it does not take.
+        return True
     # A slip in the command's name makes the token no less of a secret.
     meant = bool(name) and ("auth".startswith(name) or name.startswith("auth"))
     return meant and not (len(words) == 2 and words[1] in _HARMLESS)

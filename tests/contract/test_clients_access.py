@@ -168,12 +168,11 @@ async def test_who_asks_a_tls_port_plainly_is_told(tmp_path: Path, kind: str) ->
     """It just hangs up, so the client looks what it is; and the other way round."""
     cert, key = certificate(tmp_path)
     served = (await asyncio.to_thread(Certificate, cert, key)).context
-    async with web(tmp_path, tls=served) as opened:
-        async with asking(kind, opened.tcp_port) as hub:
-            with pytest.raises(gapless.Unreachable, match=f"ask it at {_tls(opened)}"):
-                await hub.providers()
-            with pytest.raises(gapless.Unreachable, match=f"ask it at {_tls(opened)}"):
-                await hub.search_many("steady", ["A"])
+    async with web(tmp_path, tls=served) as opened, asking(kind, opened.tcp_port) as hub:
+        with pytest.raises(gapless.Unreachable, match=f"ask it at {_tls(opened)}"):
+            await hub.providers()
+        with pytest.raises(gapless.Unreachable, match=f"ask it at {_tls(opened)}"):
+            await hub.search_many("steady", ["A"])
     async with web(tmp_path) as opened, asking(kind, _tls(opened)) as hub:
         with pytest.raises(gapless.Unreachable, match="does not speak TLS: leave out tls://"):
             await hub.providers()

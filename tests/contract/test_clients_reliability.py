@@ -14,7 +14,7 @@ import pytest
 
 import gapless
 from support.asking import KINDS, asking
-from support.plugins import open_files
+from support.plugins import open_files, until
 from support.providers import SteadyProvider
 from support.strangers import Guest, Script, answer, hello, stranger
 from support.web import web
@@ -387,10 +387,8 @@ async def test_nothing_stays_open(tmp_path: Path, kind: str) -> None:
         before = open_files()
         for _ in range(5):
             await _use(kind, opened.tcp_port, bad.port)
-        async with asyncio.timeout(PATIENCE_S):
-            while open_files() > before:
-                # The hub's own side of what was closed goes a moment later.
-                await asyncio.sleep(0.01)
+        # The hub's own side of what was closed goes a moment later.
+        await until(lambda: open_files() <= before)
 
 
 async def _use(kind: str, port: int, bad: int) -> None:

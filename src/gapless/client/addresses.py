@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -23,7 +23,7 @@ SCHEMES: Mapping[str, bool] = {
 }
 _EXPECTED = "expected HOST:PORT, gapless://TOKEN@HOST:PORT or tls://HOST:PORT"
 # A host without a port, or with one; an IPv6 address is in brackets.
-_HOST = re.compile(r"(?P<host>\[[^\[\]]+\]|[^\[\]:/@\s]+)(?::(?P<port>[0-9]{1,5}))?")
+_HOST = re.compile(r"(?P<host>\[[^\[\]]+\]|[^\[\]:/?#@\s]+)(?::(?P<port>[0-9]{1,5}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Endpoint:
     host: str
     port: int = DEFAULT_PORT
     tls: bool = False
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:

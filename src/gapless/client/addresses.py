@@ -23,7 +23,7 @@ SCHEMES: Mapping[str, bool] = {
 }
 _EXPECTED = "expected HOST:PORT, gapless://TOKEN@HOST:PORT or tls://HOST:PORT"
 # A host without a port, or with one; an IPv6 address is in brackets.
-_HOST = re.compile(r"(?P<host>\[[^\[\]]+\]|[^\[\]:/@\s]+)(?::(?P<port>[0-9]{1,5}))?")
+_HOST = re.compile(r"(?P<host>\[[^\[\]]+\]|[^\[\]:/?#@\s]+)(?::(?P<port>[0-9]{1,5}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,9 @@ def web_base(told: str | None, endpoint: Endpoint) -> str | None:
         return None
     if parts.scheme not in ("http", "https") or (endpoint.tls and parts.scheme != "https"):
         return None
-    if _is_loopback(parts.hostname or "") and not _is_loopback(endpoint.host):
-        return None
+    if _is_loopback(parts.hostname or ""):
+        # This machine has several such addresses, and the hub need not listen on all.
+        return (told or "").rstrip("/") if _is_loopback(endpoint.host) else None
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
     return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
 

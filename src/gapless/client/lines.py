@@ -96,7 +96,7 @@ class LineExchange:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the lines that are complete with these bytes; raise for one without an end."""
-        if not self._received and chunk.find(b"\n") == len(chunk) - 1:
+        if chunk and not self._received and chunk.find(b"\n") == len(chunk) - 1:
             # Most answers come whole, and alone.
             return [chunk]
         self._received += chunk

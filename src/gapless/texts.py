@@ -8,8 +8,8 @@ MASK = "***"
 
 _URL_PASSWORD = re.compile(r"(?<=://)([^/?#\s:@]*):[^/?#\s]*@")
 # The token is all there is before the host in an address for clients.
-_URL_TOKEN = re.compile(r"\b((?:gapless\+)?tls|gapless|tcp)://[^/?#\s@]+@")
-_QUERY_PASSWORD = re.compile(r"(?i)\b(password|token|secret|key|api_?key)=[^&\s]+")
+_URL_TOKEN = re.compile(r"\b((?:gapless\+)?tls|gapless|tcp)://(?!TOKEN@)[^/?#\s@]+@")
+_QUERY_PASSWORD = re.compile(r"(?i)\b(password|token|secret|key|api_?key)=(?!VALUE\b)[^&\s]+")
 # Tokens of ours, whatever they are part of; enough is left to tell what it was.
 _TOKEN = re.compile(r"\b(gapless_(?:at|rt|st|api)_)[A-Za-z0-9_.-]{20,}")
 

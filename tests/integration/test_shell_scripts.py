@@ -53,6 +53,7 @@ async def test_formats(tmp_path: Path) -> None:
     [
         ("provider sample serch ticker=AAPL", 2, "^^^^^"),
         (":nope", 2, "there is no command :nope; see :help"),
+        ("exit", 2, "commands begin with a colon: :quit"),
         (":watch 1 providers", 2, "is for a terminal"),
         (":login", 2, "GAPLESS_TOKEN"),
         ("provider sample search ticker=NOPE", 1, "sample has no ticker 'NOPE'"),

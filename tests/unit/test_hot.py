@@ -75,7 +75,7 @@ def test_an_entry_is_inserted_and_found() -> None:
 
 
 def test_the_least_recently_used_goes_first() -> None:
-    """At the limit whatever was asked for longest ago goes, and is no longer current."""
+    """At the limit the runs of what was asked for longest ago go; what was made of it holds."""
     hot = tier(ONE, TWO)
     hot.limit = hot.size
     kept, gone = hot.get(ONE), hot.get(TWO)
@@ -84,8 +84,67 @@ def test_the_least_recently_used_goes_first() -> None:
     hot.get(ONE)
     hot.end_read(hot.begin_read(THREE), snapshot(THREE, {9: run(range(100))}))
     assert list(hot.keys()) == [ONE, THREE]
-    assert (kept.current, gone.current) == (True, False)
     assert hot.size <= hot.limit
+    assert (kept.current, gone.current) == (True, True)
+    light = hot.get(TWO)
+    assert light is not None
+    assert not light.runs
+    assert light.validity is gone.validity
+    # Who was about to answer from it still can.
+    assert gone.runs
+
+
+def test_a_light_series_gets_its_runs_back() -> None:
+    """It is loaded and counted like any other, once."""
+    hot = tier(ONE, TWO)
+    hot.limit = hot.size
+    hot.end_read(hot.begin_read(THREE), snapshot(THREE, {9: run(range(100))}))
+    light = hot.get(ONE)
+    assert light is not None
+    assert not light.runs
+    before = hot.size
+    hot.limit = 1_000_000
+    hot.add_runs(light, {1: run(range(100))})
+    assert list(hot.keys()) == [THREE, ONE]
+    assert hot.get(ONE) is light
+    assert hot.size == before + light.size
+
+
+@pytest.mark.parametrize("end", ["change", "drop", "forget", "clear"])
+def test_what_was_made_of_a_light_series_ends_with_it(end: str) -> None:
+    """A change, or letting it go, counts for what was made before its runs went, too."""
+    hot = tier(ONE, TWO)
+    hot.limit = hot.size
+    made = hot.get(ONE)
+    hot.get(TWO)
+    hot.end_read(hot.begin_read(THREE), snapshot(THREE, {9: run(range(100))}))
+    assert made is not None
+    assert made.current
+    match end:
+        case "change":
+            hot.changed(snapshot(ONE, {7: run(range(10))}, 2))
+        case "drop":
+            hot.drop(ONE)
+        case "forget":
+            hot.forget(ONE.provider)
+        case "clear":
+            hot.clear()
+    assert not made.current
+
+
+def test_light_series_are_bounded_too() -> None:
+    """The one that was asked for longest ago is let go for good."""
+    hot = HotTier(100_000)
+    keys = [SeriesKey("sample", str(number)) for number in range(50)]
+    made = []
+    for key in keys:
+        hot.end_read(hot.begin_read(key), snapshot(key, {1: run(range(300))}))
+        made.append(hot.get(key))
+    known = [one.current for one in made if one is not None]
+    assert len(known) == 50
+    assert known == sorted(known)
+    light = sum(known) - len(list(hot.keys()))
+    assert light == 100_000 // 16 // 2_500
 
 
 def test_the_bound_holds_whatever_happens() -> None:

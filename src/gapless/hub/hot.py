@@ -120,7 +120,11 @@ class Ticket:
 
 
 class HotTier:
-    """Series by key, least recently used first, at most `limit` bytes."""
+    """Series by key, least recently used first, at most `limit` bytes.
+
+    A series that has to make room leaves its runs and stays, light: what was made of it, such as
+    a ready answer, still knows that it holds. There are a sixteenth of `limit` of these beside.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -128,6 +132,8 @@ class HotTier:
         self.hits = 0
         self.misses = 0
         self._entries: OrderedDict[SeriesKey, HotSeries] = OrderedDict()
+        self._light: OrderedDict[SeriesKey, HotSeries] = OrderedDict()
+        self._most_light = limit // 16 // _SERIES_BYTES
         self._reading: dict[SeriesKey, list[Ticket]] = {}
 
     def __len__(self) -> int:
@@ -138,6 +144,10 @@ class HotTier:
         entry = self._entries.get(key)
         if entry is not None:
             self._entries.move_to_end(key)
+            return entry
+        entry = self._light.get(key)
+        if entry is not None:
+            self._light.move_to_end(key)
         return entry
 
     def begin_read(self, key: SeriesKey) -> Ticket:
@@ -154,7 +164,7 @@ class HotTier:
             del self._reading[ticket.key]
         if snapshot is None or ticket.outdated:
             return None
-        known = self._entries.get(ticket.key)
+        known = self._known(ticket.key)
         if known is not None and known.state.version == snapshot.state.version:
             self.add_runs(known, snapshot.runs)
             return known
@@ -165,7 +175,7 @@ class HotTier:
         key = snapshot.state.key
         for ticket in self._reading.get(key, ()):
             ticket.outdated = True
-        before = self._entries.get(key)
+        before = self._known(key)
         entry = self._insert(snapshot)
         if before is not None:
             numbers = {block.number for block in snapshot.state.blocks}
@@ -179,6 +189,11 @@ class HotTier:
         """Keep more runs of a series."""
         for number, run in runs.items():
             entry.runs.setdefault(number, HotRun(run))
+        key = entry.state.key
+        if self._light.get(key) is entry:
+            del self._light[key]
+            self._entries[key] = entry
+            entry.size = 0
         self._weigh(entry)
 
     def drop(self, key: SeriesKey) -> None:
@@ -189,12 +204,12 @@ class HotTier:
 
     def clear(self) -> None:
         """Let everything go, and outdate every read."""
-        for key in [*self._entries, *self._reading]:
+        for key in [*self._entries, *self._light, *self._reading]:
             self.drop(key)
 
     def forget(self, provider: str) -> None:
         """Let all series of a provider go, and outdate every read of them."""
-        for key in [*self._entries, *self._reading]:
+        for key in [*self._entries, *self._light, *self._reading]:
             if key.provider == provider:
                 self.drop(key)
 
@@ -211,17 +226,36 @@ class HotTier:
         self._weigh(entry)
         return entry
 
+    def _known(self, key: SeriesKey) -> HotSeries | None:
+        return self._entries.get(key) or self._light.get(key)
+
     def _remove(self, key: SeriesKey) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
-            entry.validity.current = False
             self.size -= entry.size
+        else:
+            entry = self._light.pop(key, None)
+        if entry is not None:
+            entry.validity.current = False
+
+    def _lighten(self, key: SeriesKey) -> None:
+        """Let the runs of a series go; who still holds it as it was has them until then."""
+        entry = self._entries.pop(key)
+        self.size -= entry.size
+        if not self._most_light:
+            entry.validity.current = False
+            return
+        light = HotSeries(entry.state)
+        light.validity = entry.validity
+        self._light[key] = light
+        if len(self._light) > self._most_light:
+            self._remove(next(iter(self._light)))
 
     def _weigh(self, entry: HotSeries) -> None:
         """Account for an entry anew, twice its escaped form included, and make room."""
         # An escaped run is about as long again; counting it before it is made keeps the bound.
         size = _SERIES_BYTES + sum(2 * run.size for run in entry.runs.values())
-        if entry.current:
+        if self._entries.get(entry.state.key) is entry:
             self.size += size - entry.size
         entry.size = size
         while self.size > self.limit and len(self._entries) > 1:
@@ -229,4 +263,4 @@ class HotTier:
             if self._entries[oldest] is entry:
                 self._entries.move_to_end(oldest)
                 continue
-            self._remove(oldest)
+            self._lighten(oldest)

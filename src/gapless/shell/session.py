@@ -40,6 +40,11 @@ from gapless.texts import printable
 _MOST_TICKERS: Final = 20_000
 
 
+# What people type who know other shells.
+_COMMAND_WORDS: Final[Mapping[str, str]] = {
+    **{name: name for name in COMMANDS if name != "providers"},
+    "exit": "quit",
+}
 # Nobody waits longer for anything here.
 _LONGEST_S: Final = 86_400.0
 
@@ -100,6 +105,8 @@ class Session:
     # Queries
 
     def _query(self, line: str) -> None:
+        if line.lower() in _COMMAND_WORDS:
+            raise InvalidQuery(f"commands begin with a colon: :{_COMMAND_WORDS[line.lower()]}")
         started = time.perf_counter()
         self.last_line = line
         parsed = parse_line(line, now_ms=time.time_ns() // 1_000_000)

@@ -204,6 +204,8 @@ async def test_a_client_belongs_to_its_loop(tmp_path: Path) -> None:
         def elsewhere() -> None:
             with pytest.raises(gapless.GaplessError, match="another event loop"):
                 asyncio.run(hub.providers())
+            with pytest.raises(gapless.GaplessError, match="another event loop"):
+                asyncio.run(hub.aclose())
 
         await asyncio.to_thread(elsewhere)
         assert await hub.providers() == ["steady"]

@@ -71,6 +71,8 @@ class AsyncTransport:
 
     async def close(self) -> None:
         """Close all connections; later steps open new ones."""
+        if self._connections:
+            self._check_loop()
         self._closings += 1
         self._webs.clear()
         self._lines = None

@@ -468,16 +468,18 @@ def _stitched(stitch: bytes, headers: Mapping[str, str]) -> bytes:
     Mostly the two say the same but that by then all was held. Where the series changed meanwhile,
     what counts is what came with the records.
     """
-    told: dict[str, Any] = msgspec.json.decode(stitch)
+    told: Any = msgspec.json.decode(stitch)
+    asked = headers.get("gapless-upstream-requests", "0")
+    if not isinstance(told, dict) or not asked.isdecimal():
+        raise UnexpectedAnswer("what is told of the records over HTTP makes no sense")
     state, fetched = headers.get("gapless-state"), headers.get("gapless-fetched")
-    if not fetched and state == told.get("state"):
+    if not fetched and state in (None, told.get("state")):
         return bytes(stitch)
     for name in ("cached", "fetched", "missing"):
         listed = headers.get(f"gapless-{name}", "")
         if " more" not in listed:
             told[name] = [text.split("..") for text in listed.split(", ") if ".." in text]
-    told["state"] = state
-    asked = headers.get("gapless-upstream-requests", "0")
+    told["state"] = state or told.get("state")
     told["upstream_requests"] = told.get("upstream_requests", 0) + int(asked)
     try:
         told["why"] = msgspec.json.decode(headers.get("gapless-why", "[]"))

@@ -1,0 +1,213 @@
+"""Records that come over HTTP, page by page, from a hub that is not at its best."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import polars as pl
+import pytest
+
+import gapless
+from support.asking import KINDS, Asker, asking
+from support.strangers import Guest, answer, hello, stranger
+
+pytestmark = pytest.mark.parametrize("kind", KINDS)
+
+ENTITY: dict[str, Any] = {
+    "id": "x",
+    "source": "p",
+    "tags": [],
+    "data": None,
+    "etag": "",
+    "state": "ready",
+}
+STITCH = {
+    "cached": [["1970-01-01T00:00:00Z", "1970-01-01T00:00:04Z"]],
+    "fetched": [],
+    "missing": [],
+    "upstream_requests": 3,
+    "state": "ready",
+}
+CHANGED: tuple[int, bytes, Any] = (
+    400,
+    b'{"code":"invalid_query","message":"the basis has changed"}',
+    {},
+)
+BROKEN: tuple[int, bytes, Any] = (0, b"", {})
+
+
+def page(first: int, following: str | None = None, **headers: str) -> tuple[int, bytes, Any]:
+    """Return an answer with two records."""
+    body = io.BytesIO()
+    pl.DataFrame({"timestamp": [first, first + 1]}).write_ipc_stream(body)
+    told = {"gapless-etag": f"{first:016x}", "gapless-state": "ready"}
+    told |= {name.replace("_", "-"): value for name, value in headers.items()}
+    if following is not None:
+        told["link"] = f'<{following}>; rel="next"'
+    return 200, body.getvalue(), told
+
+
+def busy(wait: float) -> tuple[int, bytes, Any]:
+    """Return the answer of a hub that has too much to do."""
+    return 503, b'{"code":"overloaded","message":"busy","retry_after_s":%g}' % wait, {}
+
+
+@asynccontextmanager
+async def telling(
+    kind: str, *answers: tuple[int, bytes, Any], **options: Any
+) -> AsyncIterator[tuple[Asker, list[str]]]:
+    """Yield a client of a hub whose HTTP door gives these answers, and the paths it was asked."""
+    paths: list[str] = []
+
+    async def http(guest: Guest, number: int) -> None:
+        while True:
+            paths.append((await guest.head()).split(b" ")[1].decode())
+            status, body, headers = answers[len(paths) - 1]
+            if not status:
+                await guest.say(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")
+                return
+            head = [f"HTTP/1.1 {status} Answer", f"content-length: {len(body)}"]
+            head += [f"{name}: {value}" for name, value in headers.items()]
+            await guest.say("\r\n".join([*head, "", ""]).encode() + body)
+
+    async def tcp(guest: Guest, number: int) -> None:
+        while True:
+            request = await guest.request()
+            if request["query"]["type"] == "Ping":
+                await guest.answer(request, hello(f"http://127.0.0.1:{door.port}"))
+            elif "inline_records" in request:
+                told = {"records_at": "/first", "stitch": STITCH}
+                await guest.say(answer(request["request_id"], [ENTITY], **told))
+            else:
+                await guest.answer(request, [{**ENTITY, "data": [{"timestamp": 77}]}])
+
+    async with (
+        stranger(http) as door,
+        stranger(tcp) as opened,
+        asking(kind, opened.port, **options) as hub,
+    ):
+        yield hub, paths
+
+
+async def test_pages_follow_their_links(kind: str) -> None:
+    """One below the other, and the etag is the sum of theirs."""
+    async with telling(kind, page(1, "/second"), page(3)) as (hub, paths):
+        result = await hub.search("p", "A")
+    assert [row["timestamp"] for row in result.records] == [1, 2, 3, 4]
+    assert result.etag == f"{4:016x}"
+    assert paths == ["/first", "/second"]
+    assert result.stitch.upstream_requests == 3
+
+
+async def test_a_page_that_breaks_off_is_read_again(kind: str) -> None:
+    """That page, and not those before it; nothing of its half is kept."""
+    async with telling(kind, page(1, "/second"), BROKEN, page(3)) as (hub, paths):
+        result = await hub.search("p", "A")
+    assert [row["timestamp"] for row in result.records] == [1, 2, 3, 4]
+    assert paths == ["/first", "/second", "/second"]
+
+
+async def test_pages_that_break_off_too_often_come_over_tcp(kind: str) -> None:
+    """As where there is no HTTP; it is not tried again by this client."""
+    async with telling(kind, BROKEN, BROKEN, retries=1) as (hub, paths):
+        for _ in range(2):
+            result = await hub.search("p", "A")
+            assert result.records == [{"timestamp": 77}]
+    assert paths == ["/first", "/first"]
+
+
+async def test_a_series_that_changes_between_pages_is_read_anew(kind: str) -> None:
+    """From the first page on, for the pages would not fit together."""
+    answers = [page(1, "/second"), CHANGED, page(5, "/second"), page(7)]
+    async with telling(kind, *answers) as (hub, paths):
+        result = await hub.search("p", "A")
+    assert [row["timestamp"] for row in result.records] == [5, 6, 7, 8]
+    assert paths == ["/first", "/second", "/first", "/second"]
+
+
+async def test_a_series_that_never_rests_is_an_error(kind: str) -> None:
+    """It is not read anew for ever."""
+    answers = [page(1, "/second"), CHANGED] * 3
+    async with telling(kind, *answers) as (hub, paths):
+        with pytest.raises(gapless.InvalidQuery, match="the basis has changed"):
+            await hub.search("p", "A")
+    assert len(paths) == 6
+
+
+async def test_a_busy_door_is_asked_again(kind: str) -> None:
+    """After the time that it names, if that is short."""
+    answers = [busy(0.01), page(1, "/second"), busy(0.01), page(3)]
+    async with telling(kind, *answers) as (hub, paths):
+        assert len(await hub.search("p", "A")) == 4
+    assert paths == ["/first", "/first", "/second", "/second"]
+    async with telling(kind, busy(60)) as (hub, paths):
+        with pytest.raises(gapless.Overloaded):
+            await hub.search("p", "A")
+
+
+async def test_what_came_with_the_records_counts(kind: str) -> None:
+    """Where the series was fetched or lost a part meanwhile, the stitch is that of the records."""
+    headers = {
+        "gapless_state": "partial",
+        "gapless_cached": "",
+        "gapless_fetched": "1970-01-01T00:00:00Z..1970-01-01T00:00:02Z",
+        "gapless_missing": "1970-01-01T00:00:02Z..1970-01-01T00:00:04Z",
+        "gapless_upstream_requests": "2",
+        "gapless_why": '[{"from":"1970-01-01T00:00:02Z","to":"1970-01-01T00:00:04Z",'
+        '"reason":"out_of_window","message":"too old"}]',
+    }
+    async with telling(kind, page(1, **headers)) as (hub, _):
+        with pytest.warns(gapless.NotReadyWarning, match="missing"):
+            result = await hub.search("p", "A")
+    stitch = result.stitch
+    assert (result.state, stitch.state, stitch.upstream_requests) == ("partial", "partial", 5)
+    assert stitch.cached == ()
+    assert [str(span) for span in (*stitch.fetched, *stitch.missing)] == [
+        "1970-01-01..1970-01-01T00:00:02Z",
+        "1970-01-01T00:00:02Z..1970-01-01T00:00:04Z",
+    ]
+    assert [(one.reason, one.message) for one in stitch.why] == [("out_of_window", "too old")]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"gapless_etag": "not hex"},
+        {"gapless_fetched": "a..b"},
+        {"gapless_state": "stale", "gapless_why": "no JSON"},
+    ],
+)
+async def test_headers_that_make_no_sense(kind: str, headers: dict[str, str]) -> None:
+    """The records are there all the same, and what cannot be told is not made up."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", gapless.NotReadyWarning)
+        async with telling(kind, page(1, **headers)) as (hub, _):
+            result = await hub.search("p", "A")
+            assert len(result) == 2
+    if "gapless_etag" in headers:
+        assert result.etag == ""
+    elif "gapless_why" in headers:
+        assert (result.stitch.state, result.stitch.why) == ("stale", ())
+    else:
+        with pytest.raises(gapless.UnexpectedAnswer):
+            _ = result.stitch
+
+
+async def test_a_count_that_is_none(kind: str) -> None:
+    """What tells such things is no hub, and all comes over TCP."""
+    async with telling(kind, page(1, gapless_upstream_requests="many")) as (hub, _):
+        result = await hub.search("p", "A")
+    assert result.records == [{"timestamp": 77}]
+
+
+@pytest.mark.parametrize("body", [b"", b"no Arrow", b"\xff\xff\xff\xff\x00\x00\x00\x00"])
+async def test_what_is_no_arrow_stream(kind: str, body: bytes) -> None:
+    """It is said to be none when it is read."""
+    async with telling(kind, (200, body, {})) as (hub, _):
+        result = await hub.search("p", "A")
+    with pytest.raises(gapless.UnexpectedAnswer):
+        result.to_polars()

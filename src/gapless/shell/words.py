@@ -68,7 +68,7 @@ def split_pipe(line: str) -> tuple[str, str | None]:
     """Return what is before the first `|` between words, and the command behind it, if any."""
     for word in words_of(line):
         at = word.start
-        if line[at] == "|":
+        if at and line[at] == "|":
             return line[:at].rstrip(), line[at + 1 :].strip()
     return line, None
 

@@ -29,7 +29,8 @@ from gapless.cli.exits import Exit, UsageError, exit_code
 from gapless.cli.query import choose_format
 from gapless.cli.serve import serve_until, serve_until_signal
 from gapless.client.addresses import Endpoint, parse_endpoint
-from gapless.client.connection import Unreachable, connect, error_of
+from gapless.client.connection import connect
+from gapless.client.failures import Unreachable, error_of
 from gapless.config import Settings
 from gapless.errors import (
     ConfigError,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gapless.client.connection import UnexpectedAnswer
 from gapless.client.control import Control, NotListening
+from gapless.client.failures import UnexpectedAnswer
 from gapless.errors import Conflict, GaplessError, InvalidQuery
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from gapless.client.connection import Unreachable
+from gapless.client.failures import Unreachable
 from gapless.errors import (
     ConfigError,
     Conflict,

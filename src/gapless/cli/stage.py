@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from gapless.cli.serve import RunningHub
-from gapless.client.connection import error_of
+from gapless.client.failures import error_of
 from gapless.clock import Clock
 from gapless.config import FetchSettings, PluginSettings, Settings, YahooSettings
 from gapless.domain.intervals import Interval

@@ -20,7 +20,6 @@ from gapless.client.failures import (
     TimedOut,
     UnexpectedAnswer,
     Unreachable,
-    error_of,
 )
 from gapless.client.lines import LineExchange
 from gapless.client.web import WebAddress, WebExchange, WebReply
@@ -28,18 +27,6 @@ from gapless.client.web import WebAddress, WebExchange, WebReply
 CHUNK_BYTES = 1 << 18
 # For what only says whether TLS is spoken.
 _PROBE_S = 2.0
-
-__all__ = [
-    "CHUNK_BYTES",
-    "Connection",
-    "Pool",
-    "UnexpectedAnswer",
-    "Unreachable",
-    "WebConnection",
-    "connect",
-    "error_of",
-    "telling_of_tls",
-]
 
 
 def connect(endpoint: Endpoint, timeout: float = 60.0) -> Connection:

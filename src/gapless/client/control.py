@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from gapless.client.connection import CHUNK_BYTES, UnexpectedAnswer, Unreachable, error_of
+from gapless.client.connection import CHUNK_BYTES
+from gapless.client.failures import UnexpectedAnswer, Unreachable, error_of
 from gapless.errors import Conflict, GaplessError
 
 

@@ -147,6 +147,7 @@ class Conversations:
         except (InvalidJson, InvalidEnvelope, MissingToken, Unauthorized):
             # One that only knows the protocol's first version.
             self.info = HubInfo()
+            self._told_web = None
             return self.info
         try:
             info = msgspec.json.decode(reply.answer.result, type=HubInfo)

@@ -37,9 +37,6 @@ from gapless.shell.wording import takes_blocks
 from gapless.shell.words import split_pipe
 from gapless.texts import printable
 
-_MOST_TICKERS: Final = 20_000
-
-
 # What people type who know other shells.
 _COMMAND_WORDS: Final[Mapping[str, str]] = {
     **{name: name for name in COMMANDS if name != "providers"},

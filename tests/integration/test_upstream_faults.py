@@ -272,20 +272,24 @@ async def test_the_first_request_after_an_outage_gets_all_its_gaps(tmp_path: Pat
 async def test_many_at_once_do_not_storm_a_failing_upstream(tmp_path: Path) -> None:
     """Two hundred series at once: as many requests as the pace allows, later one to try."""
     async with scene(tmp_path, NOW, rate=0.01, burst=20) as world:
-        world.sim.faults.fail_always(faults.server_error(503))
+        # Held until as many are there as are to be: one that failed fast would end the others.
+        world.sim.faults.fail_always(faults.held(faults.server_error(503)))
 
-        async def storm() -> int:
+        async def storm(most: int) -> int:
             world.sim.clear_requests()
-            errors = await asyncio.gather(
+            answers = asyncio.gather(
                 *(world.hub.answer(world.request(*ASKED, ticker=f"T{i}")) for i in range(200)),
                 return_exceptions=True,
             )
+            await world.sim.reach(lambda: len(world.sim.requests) >= most)
+            world.sim.release()
+            errors = await answers
             assert all(isinstance(error, ProviderError) for error in errors)
             return len(world.sim.requests)
 
-        assert await storm() == 20
+        assert await storm(20) == 20
         world.wait(2000)
-        assert await storm() == 1
+        assert await storm(1) == 1
 
 
 @pytest.mark.parametrize(

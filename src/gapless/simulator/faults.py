@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gapless.simulator.chart import Query
@@ -44,7 +44,10 @@ class Damage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One way to fail; made by the functions below. `name` is what the request log shows."""
+    """One way to fail; made by the functions below. `name` is what the request log shows.
+
+    `held`: nothing of it happens before the simulator is told to release.
+    """
 
     name: str
     damage: Damage = Damage.REPLY
@@ -56,6 +59,7 @@ class Fault:
     pause_s: float = 0.0
     share: float = 0.5
     megabytes: int = 0
+    held: bool = False
 
 
 def too_many_requests(
@@ -88,6 +92,11 @@ def wrong_json(body: bytes = b'{"chart":{"result":[{"meta":') -> Fault:
 def hang() -> Fault:
     """Return a fault that sends nothing before `YahooSimulator.release()`."""
     return Fault("hang", Damage.HANG)
+
+
+def held(fault: Fault) -> Fault:
+    """Return the fault as it happens when the simulator is told to release."""
+    return replace(fault, held=True)
 
 
 def slow_drip(chunk: int = 64, pause_s: float = 0.01) -> Fault:

@@ -238,11 +238,11 @@ class YahooSimulator:
         fault = self.faults.take(query, request.user_agent, request.t)
         if fault is not None:
             request.fault = fault.name
-            if fault.damage is Damage.HANG:
+            if fault.held or fault.damage is Damage.HANG:
                 await self._released.wait()
                 if reader.at_eof():
                     raise ConnectionAbortedError
-            elif fault.damage is not Damage.DRIP:
+            if fault.damage not in (Damage.HANG, Damage.DRIP):
                 return await self._spoil(request, fault, query, writer, keep=keep)
         found = self._answer(query, request.edge)
         request.status = found.status

@@ -548,17 +548,21 @@ def resident(pid: int | None = None) -> int:
     return int(of.read_text().split()[1]) * resource.getpagesize()
 
 
+def processor_s(pid: int) -> float:
+    """Return the seconds of the processor that a process has used."""
+    after_name = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, after_name[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 async def test_a_plugin_uses_a_hundred_milliseconds_to_start(tmp_path: Path) -> None:
-    """A plain one is loaded before anybody notices; half a second allows for a busy machine."""
-    loop = asyncio.get_running_loop()
+    """A plain one is loaded before anybody notices: of its processor's time, however busy."""
     async with plugged(tmp_path) as hub:
         await hub.load("steady")
         times = []
         for _ in range(5):
-            started = loop.time()
             await hub.plugins.reload("steady")
-            times.append(loop.time() - started)
-        assert min(times) < 0.5
+            times.append(processor_s(hub.status("steady").pid))
+        assert min(times) < 0.1
 
 
 async def test_the_test_plugins_are_what_users_would_write() -> None:

@@ -6,7 +6,7 @@ Scenes for the stitching rules 9 to 11. Sessions of AAA are 13:30 to 20:00 UTC i
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -304,6 +304,49 @@ async def test_if_all_held_bars_are_restated_another_vouches_for_the_basis(tmp_p
         ]
         assert answer.entry.state.generation == 0
         assert told(answer) == world.truth("2025-06-05", "2025-06-11")
+
+
+async def test_a_restatement_is_followed_into_the_next_stretch(tmp_path: Path) -> None:
+    """The bar that is to vouch for the basis was restated as well: what is known of it is kept."""
+    async with scene(tmp_path, SUNDAY) as world:
+        world.market.add(
+            *restated("2025-04-01", "2025-04-02", "2025-06-05", "2025-06-06", volume=1.2)
+        )
+        await world.ask("2025-04-01", "2025-04-10")
+        await world.ask("2025-06-05", "2025-06-08")
+        world.at(WEDNESDAY)
+        answer = await world.ask("2025-06-05", "2025-06-11")
+        assert world.upstream == [
+            "gap 2025-06-06T13:30..2025-06-11",
+            "restatement 2025-06-05..2025-06-06T13:30",
+            "probe 2025-04-01T13:30..2025-04-02T13:30",
+            "restatement 2025-04-02T13:30..2025-04-04T13:30",
+        ]
+        assert told(answer) == world.truth("2025-06-05", "2025-06-11")
+        older = await world.ask("2025-04-01", "2025-04-10")
+        assert world.upstream == []
+        assert told(older) == world.truth("2025-04-01", "2025-04-10")
+
+
+async def test_no_more_than_some_stretches_are_followed(tmp_path: Path) -> None:
+    """One gap does not have everything fetched anew; what was seen on the way is kept."""
+    async with scene(tmp_path, SUNDAY) as world:
+        # Single bars, a week apart each.
+        mondays = [date(2025, 1, 6) + timedelta(weeks=week) for week in range(20)]
+        days = [day for day in mondays if world.market.session("AAA", day.toordinal()) is not None]
+        for day in days:
+            await world.ask(f"{day}", f"{day + timedelta(days=1)}")
+        await world.ask("2025-06-05", "2025-06-08")
+        world.market.add(*restated(*map(str, days), "2025-06-05", "2025-06-06", volume=1.2))
+        world.at(WEDNESDAY)
+        await world.ask("2025-06-05", "2025-06-11")
+        probes = [one for one in world.upstream if one.startswith("probe")]
+        assert [one.split()[1][:10] for one in probes] == list(map(str, days[:8]))
+        assert len(world.upstream) < 8 + 8 + 3
+        for day in days[:8]:
+            asked = (f"{day}", f"{day + timedelta(days=1)}")
+            assert told(await world.ask(*asked)) == world.truth(*asked)
+            assert world.upstream == []
 
 
 async def test_a_split_behind_a_restatement_is_still_a_split(tmp_path: Path) -> None:

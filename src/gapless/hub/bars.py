@@ -78,9 +78,9 @@ class HeldBars:
         traits: Traits,
         basis: Basis,
         now: int,
-        outside: Interval | None = None,
+        outside: Sequence[Interval] = (),
     ) -> Bar | None:
-        """Return the oldest final bar that upstream still serves."""
+        """Return the oldest final bar that upstream still serves; none of those in `outside`."""
         first = self.served_from(traits, now)
         for row in entry.state.coverage:
             if (
@@ -96,8 +96,8 @@ class HeldBars:
                 entry = await self._holdings.load(entry.state.key, block.interval)
                 inside = block.interval.intersection(row.interval)
                 for bar in self._final_bars(entry, inside, basis):
-                    if bar.time >= first and not (
-                        outside is not None and outside.start <= bar.time < outside.end
+                    if bar.time >= first and not any(
+                        one.start <= bar.time < one.end for one in outside
                     ):
                         return bar
         return None

@@ -35,6 +35,10 @@ from gapless.store.base import Change, Replacement, Superseded
 
 _log = structlog.get_logger("gapless.filling")
 
+# Stretches apart from one another that are fetched anew for one gap; more would keep its caller
+# waiting for what nobody asked for.
+_MOST_STRETCHES = 8
+
 
 class Filler:
     """Fills gaps of one provider's series."""
@@ -67,7 +71,7 @@ class Filler:
         seam = await self._bars.seam(entry, gap, traits, basis, now)
         if seam is not None:
             return await self._fill_with_seam(entry, gap, seam, basis, tally, now)
-        oldest = await self._bars.oldest(entry, traits, basis, now, outside=gap)
+        oldest = await self._bars.oldest(entry, traits, basis, now, outside=[gap])
         if oldest is not None:
             return await self._fill_with_probe(entry, gap, oldest, basis, tally, now)
         # Nothing is held that could be compared. What is held of the present is fetched along,
@@ -223,18 +227,60 @@ class Filler:
     ) -> Filled:
         """Fetch held bars anew away from the gap, doubling, until they agree (rule 11).
 
-        Backwards from a bar before the gap; forwards from one behind it, or from the oldest.
+        Backwards from a bar before the gap; forwards from one behind it, or from the oldest. Where
+        all that is held in one stretch was restated, another held bar must vouch for the basis;
+        one that was restated as well has a stretch of its own.
         """
         key = entry.state.key
         traits = self._provider.traits(key)
-        stretch = self._bars.stretch(entry, bar, gaps, traits, now)
-        _log.info("a held bar was restated", series=key.text, time_ms=bar.time)
-        seam = Interval(bar.time, min(bar.time + traits.bar, stretch.end))
-        restated = [seam]
+        restated: list[Interval] = []
+        for _ in range(_MOST_STRETCHES):
+            _log.info("a held bar was restated", series=key.text, time_ms=bar.time)
+            stretch = self._bars.stretch(entry, bar, gaps, traits, now)
+            seam = Interval(bar.time, min(bar.time + traits.bar, stretch.end))
+            entry, pieces, verdict = await self._until_same(
+                entry, stretch, seam, collected, basis, tally, backwards
+            )
+            restated += [seam, *pieces]
+            if isinstance(verdict, Restatement):
+                other = await self._bars.oldest(
+                    entry, traits, basis, now, outside=union([*gaps, *restated])
+                )
+                if other is None:
+                    break
+                bar, backwards = other, False
+                verdict = await self._probe(entry, bar, basis, collected, tally)
+            if isinstance(verdict, BasisChange):
+                return await self._commit(entry, Collected(), [], now, verdict)
+            if isinstance(verdict, Same):
+                break
+        else:
+            # What was fetched of it is kept; the rest is found out when it is next compared.
+            restated.append(Interval(bar.time, min(bar.time + traits.bar, now)))
+        return await self._commit(entry, collected, union(gaps, restated), now, compared=True)
+
+    async def _until_same(
+        self,
+        entry: HotSeries,
+        stretch: Interval,
+        seam: Interval,
+        collected: Collected,
+        basis: Basis,
+        tally: Tally,
+        backwards: bool,
+    ) -> tuple[HotSeries, list[Interval], Comparison]:
+        """Fetch a stretch anew from a restated bar on, into `collected`, until bars agree.
+
+        Returns the series as it is held by then, what was fetched, and how the bar farthest from
+        the first compares: a `Restatement` where all of it was restated.
+        """
+        key = entry.state.key
+        traits = self._provider.traits(key)
+        pieces: list[Interval] = []
         edge = seam.start if backwards else seam.end
         step = 2 * traits.bar
-        settled = False
-        while not settled:
+        verdict: Comparison = Restatement()
+        while isinstance(verdict, Restatement):
             piece = (
                 Interval(max(stretch.start, edge - step), edge)
                 if backwards
@@ -253,23 +299,11 @@ class Filler:
                 # The bar farthest from the gap tells whether the restatement ends within.
                 held = bars[0] if backwards else bars[-1]
                 verdict = self._collector.verdict(held, fetched.at(held.time), basis)
-                if isinstance(verdict, BasisChange):
-                    return await self._commit(entry, Collected(), [], now, verdict)
-                settled = isinstance(verdict, Same)
             collected.take(fetched)
-            restated.append(piece)
+            pieces.append(piece)
             edge = piece.start if backwards else piece.end
             step *= 2
-        if not settled:
-            # All that was held here is restated; another held bar must vouch for the basis.
-            other = await self._bars.oldest(
-                entry, traits, basis, now, outside=hull([*gaps, *restated])
-            )
-            if other is not None:
-                verdict = await self._probe(entry, other, basis, Collected(), tally)
-                if isinstance(verdict, BasisChange):
-                    return await self._commit(entry, Collected(), [], now, verdict)
-        return await self._commit(entry, collected, union(gaps, restated), now, compared=True)
+        return entry, pieces, verdict
 
     async def _probe(
         self, entry: HotSeries, bar: Bar, basis: Basis, collected: Collected, tally: Tally

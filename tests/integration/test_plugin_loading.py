@@ -548,7 +548,7 @@ def resident(pid: int | None = None) -> int:
     return int(of.read_text().split()[1]) * resource.getpagesize()
 
 
-def processor_s(pid: int) -> float:
+def processor_s(pid: int | None) -> float:
     """Return the seconds of the processor that a process has used."""
     after_name = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
     return sum(map(int, after_name[11:13])) / os.sysconf("SC_CLK_TCK")

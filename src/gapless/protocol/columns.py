@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property, lru_cache
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -125,13 +126,24 @@ class Shape:
 
         False where that cannot be told without looking at each value.
         """
+        return self.read(text) is not None
+
+    def read(self, text: bytes) -> list[Any] | None:
+        """Return the records decoded, for `lists`; `None` where they do not fit."""
         if self._exact is None:
-            return False
+            return None
         try:
-            self._exact.decode(_array(text))
+            rows: list[Any] = self._exact.decode(_array(text))
         except msgspec.ValidationError:
-            return False
-        return True
+            return None
+        return rows
+
+    def lists(self, rows: list[Any]) -> list[list[Any]]:
+        """Return the values of each column of records that were `read`; see `values`."""
+        return [
+            _plain(kind, list(map(attrgetter(f"c{i}"), rows)))
+            for i, (_, kind) in enumerate(self.schema.columns)
+        ]
 
     def values(self, text: bytes) -> list[list[Any]]:
         """Return the values of each column, each a list with one for every record.
@@ -143,11 +155,7 @@ class Shape:
         """
         text = _array(text)
         if self._typed is not None:
-            rows = self._typed.decode(text)
-            return [
-                _plain(kind, list(map(attrgetter(f"c{i}"), rows)))
-                for i, (_, kind) in enumerate(self.schema.columns)
-            ]
+            return self.lists(self._typed.decode(text))
         raw = _raw_rows(text)
         return [
             _plain(kind, _decoded(kind, [row.get(name, _NULL) for row in raw]))
@@ -179,21 +187,32 @@ class Shape:
         return _decoder(self.schema, dict.fromkeys(Kind, msgspec.Raw))
 
 
-def frame_of_text(text: bytes) -> pl.DataFrame:
+def frame_of_text(
+    text: bytes,
+    few: Sequence[bytes] | None = None,
+    declared: Sequence[str] = (),
+    columns: Sequence[str] | None = None,
+) -> pl.DataFrame:
     """Return records whose schema is not known as a frame; see `framed`.
 
-    What a few look like is only checked against all, at the speed of the decoder; where that does
-    not fit, every value is looked at. Raises `msgspec.ValidationError` for what are no objects.
+    What a few look like is checked while all are decoded; where that does not fit, every value is
+    looked at. `few` are the first and some others, taken from the text where it is `None`.
+    `declared` and `columns` are those of `Schema` and `Schema.select`.
+
+    Raises `InvalidQuery` as `Schema.select`, and `msgspec.ValidationError` for what are no objects.
     """
-    records = msgspec.json.decode(_array(text), type=list[msgspec.Raw])
-    if not records:
-        return framed((), Shape(Schema()))
-    few = [bytes(records[i]) for i in (0, len(records) // 2, len(records) - 1)]
-    shape = _shape(looked_at(b",".join(few)))
-    # Columns come from the first record alone: see there where runs are looked at.
-    if shape.schema.names != looked_at(few[0]).names or not shape.fits(text):
-        shape = _shape(looked_at(text))
-    return framed([text], shape)
+    if few is None:
+        records = msgspec.json.decode(_array(text), type=list[msgspec.Raw])
+        few = [bytes(records[i]) for i in (0, len(records) // 2, len(records) - 1) if records]
+    known = looked_at(b",".join(few))
+    # Columns come from the first record alone: one that a later record begins has its place by
+    # that record.
+    rows = _shape(known).read(text) if few and known.names == looked_at(few[0]).names else None
+    schema = known if rows is not None or not few else looked_at(text)
+    chosen = Schema(schema.columns, tuple(declared)).select(columns)
+    if rows is not None and chosen.columns == known.columns:
+        return _frame(known, _shape(known).lists(rows))
+    return framed([text] if few else (), _shape(chosen))
 
 
 @lru_cache(maxsize=32)
@@ -212,20 +231,24 @@ def framed(texts: Iterable[bytes], shape: Shape) -> pl.DataFrame:
 
     Raises `msgspec.ValidationError` where the schema is not that of the records.
     """
+    parts = [shape.values(text) for text in texts if text and shape.schema.columns]
+    if len(parts) <= 1:
+        return _frame(shape.schema, parts[0] if parts else [[] for _ in shape.schema.columns])
+    # Put together as lists: frames of this size cost more to join than to make.
+    return _frame(shape.schema, [list(chain(*lists)) for lists in zip(*parts, strict=True)])
+
+
+def _frame(schema: Schema, columns: list[list[Any]]) -> pl.DataFrame:
+    """Return the frame that has these values."""
     import polars as pl
 
-    types = frame_types(shape.schema)
-    frames = [
-        pl.DataFrame(
-            {
-                name: pl.Series(values, dtype=dtype, strict=True)
-                for (name, dtype), values in zip(types.items(), shape.values(text), strict=True)
-            }
-        )
-        for text in texts
-        if text and types
-    ]
-    return pl.concat(frames, rechunk=True) if frames else pl.DataFrame(schema=types)
+    types = frame_types(schema).items()
+    return pl.DataFrame(
+        {
+            name: pl.Series(values, dtype=dtype, strict=True)
+            for (name, dtype), values in zip(types, columns, strict=True)
+        }
+    )
 
 
 def frame_types(schema: Schema) -> dict[str, Any]:

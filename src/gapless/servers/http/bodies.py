@@ -19,9 +19,9 @@ from gapless.domain.blocks import Run
 from gapless.errors import Overloaded, TooLarge
 from gapless.protocol.columns import Schema, merge
 from gapless.servers.http.asking import DataRequest
-from gapless.servers.http.frames import schema_of
+from gapless.servers.http.frames import schema_of, whole_frame
 from gapless.servers.http.reading import Page, Piece, Reader
-from gapless.servers.http.writers import Writer, needs_schema, writer_for
+from gapless.servers.http.writers import Writer, document, needs_schema, writer_for
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ class Bodies:
         async with aclosing(_ahead(reader.pieces(page))) as found:
             async for piece in found:
                 schema = merge(schema, await self.away(self._looking(piece)))
-                _check(schema)
+                _check(len(schema.columns))
         return schema
 
     def _looking(self, piece: Piece) -> Callable[[], Schema]:
@@ -103,7 +103,7 @@ class Bodies:
                 while len(self._schemas) > _MOST_SCHEMAS:
                     self._schemas.popitem(last=False)
             result = merge(result, schema)
-            _check(result)
+            _check(len(result.columns))
         return result
 
 
@@ -111,10 +111,14 @@ def in_one_piece(request: DataRequest, runs: Sequence[Run], known: Sequence[str]
     """Return a whole body; it blocks as long as that takes."""
     columns = request.columns or None
     runs = [run for run in runs if len(run)]
+    if runs and request.format.columnar and not request.format.is_text:
+        frame = whole_frame(runs, known, columns)
+        _check(frame.width)
+        return document(request.format, frame)
     schema = None
     if needs_schema(request.format, columns):
         schema = schema_of(runs, known)
-        _check(schema)
+        _check(len(schema.columns))
     writer = writer_for(request.format, schema, columns)
     try:
         batches = [writer.batch(runs)] if runs else []
@@ -124,8 +128,8 @@ def in_one_piece(request: DataRequest, runs: Sequence[Run], known: Sequence[str]
     return zlib.compress(body, _GZIP_LEVEL, _GZIP_WINDOW) if request.gzip else body
 
 
-def _check(schema: Schema) -> None:
-    if len(schema.columns) > _MOST_COLUMNS:
+def _check(columns: int) -> None:
+    if columns > _MOST_COLUMNS:
         raise TooLarge(
             f"these records have more than the {_MOST_COLUMNS:,} columns that a table may have; "
             "choose some with columns=, of a shorter range, or ask for JSON"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gapless.domain.blocks import Run
-from gapless.protocol.columns import Schema, Shape, framed, looked_at, merge
+from gapless.protocol.columns import Schema, Shape, frame_of_text, framed, looked_at, merge
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,3 +51,15 @@ def frame_of(
     `InvalidQuery` as `Schema.select` does.
     """
     return framed([run.text for run in runs], Shape(schema.select(columns)))
+
+
+def whole_frame(
+    runs: Sequence[Run], known: Sequence[str] = (), columns: Sequence[str] | None = None
+) -> pl.DataFrame:
+    """Return all records as the frame that `frame_of` gives with their own schema, decoded once.
+
+    For so few that one call into C over all of them does not take long.
+    """
+    runs = [run for run in runs if len(run)]
+    few = [runs[0].record(0), *(run.record(len(run) - 1) for run in runs)] if runs else []
+    return frame_of_text(b",".join(run.text for run in runs), few, known, columns)

@@ -241,13 +241,23 @@ class ParquetWriter(_Bare):
 
         frames = self._frames or [framed((), self._shape)]
         self._frames = []
-        buffer = io.BytesIO()
-        pl.concat(frames, rechunk=False).write_parquet(buffer, row_group_size=_ROW_GROUP)
-        return buffer.getvalue()
+        return _parquet(pl.concat(frames, rechunk=False))
 
     def close(self) -> None:
         """Let go of the records."""
         self._frames = []
+
+
+def document(format: Format, frame: pl.DataFrame) -> bytes:
+    """Return a frame that has rows as a whole document of a columnar format."""
+    return _parquet(frame) if format is Format.PARQUET else _stream(frame)
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    """Return a frame as a whole Parquet file."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, row_group_size=_ROW_GROUP)
+    return buffer.getvalue()
 
 
 def _stream(frame: pl.DataFrame) -> bytes:

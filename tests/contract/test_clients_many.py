@@ -63,14 +63,14 @@ async def test_they_come_in_the_order_asked(tmp_path: Path, kind: str, http: Any
 
 @each_kind
 async def test_large_and_small_ones_fit_together(tmp_path: Path, kind: str) -> None:
-    """Some come as columns over HTTP, others as JSON over TCP; a ticker may have no records."""
+    """All of them come as columns over HTTP; a ticker may have no records."""
     minutes = SteadyProvider("minutes", step=60_000)
     async with web(tmp_path, minutes) as opened, asking(kind, opened.tcp_port) as hub:
         bounds = ("2021-01-01T00:00:30Z", "2021-01-01T00:00:40Z")
         assert (await hub.search_many("minutes", ["A"], *bounds)).height == 0
         days = await hub.search_many("minutes", ["B", "A"], "2021-01-01", "2021-01-03")
         hours = await hub.search_many("minutes", ["A"], "2021-01-01", "2021-01-01T02:00:00Z")
-        assert opened.meter.requests["http", "ok"] == 2
+        assert opened.meter.requests["http", "ok"] == 4
     assert days.height == 2 * 2 * 1440
     assert hours["value"].to_list() == days.filter(ticker="A")["value"].to_list()[:120]
 
@@ -142,6 +142,66 @@ async def test_what_fails_for_one_and_for_all(kind: str) -> None:
         with pytest.raises(gapless.ConnectionLost) as raised:
             await hub.search_many("steady", TICKERS, on_error="skip")
     assert not isinstance(raised.value, BaseExceptionGroup)
+
+
+@each_kind
+@pytest.mark.parametrize("http", [None, False])
+@pytest.mark.parametrize(
+    ("provider", "bounds", "params", "error", "says"),
+    [
+        ("stedy", JANUARY, {}, gapless.ProviderNotFound, "stedy"),
+        ("steady", ("yesterday", "now"), {}, gapless.InvalidQuery, "yesterday"),
+        ("steady", JANUARY, {"intervall": "1d"}, gapless.InvalidQuery, "intervall"),
+        ("steady", JANUARY, {"columns": "value"}, gapless.InvalidQuery, "columns"),
+    ],
+)
+async def test_what_is_wrong_for_all_is_said_once(
+    tmp_path: Path,
+    kind: str,
+    http: Any,
+    provider: str,
+    bounds: tuple[str, str],
+    params: dict[str, str],
+    error: type[gapless.GaplessError],
+    says: str,
+) -> None:
+    """As itself, after the first few: the other hundreds are not asked in vain."""
+    tickers = [f"T{number}" for number in range(300)]
+    async with (
+        web(tmp_path, SteadyProvider()) as opened,
+        asking(kind, opened.tcp_port, http=http) as hub,
+    ):
+        for on_error in ("raise", "skip"):
+            with pytest.raises(error, match=says) as raised:
+                await hub.search_many(
+                    provider, tickers, *bounds, concurrency=4, on_error=on_error, **params
+                )
+            assert type(raised.value) is error
+        assert sum(opened.meter.requests.values()) < 30
+
+
+@each_kind
+async def test_a_hub_that_falls_silent_is_given_up(kind: str) -> None:
+    """What came before is in the error, and nobody waits for each of the others."""
+    asked: list[str] = []
+
+    async def script(guest: Guest, number: int) -> None:
+        while True:
+            request = await guest.request()
+            if request["query"]["type"] == "Ping":
+                await guest.answer(request, hello())
+                continue
+            asked.append("")
+            if len(asked) <= 5:
+                await guest.answer(request, [{"id": "x", "data": [{"timestamp": 1}]}])
+
+    tickers = [f"T{number}" for number in range(300)]
+    async with stranger(script) as opened, asking(kind, opened.port, timeout=0.1) as hub:
+        with pytest.raises(gapless.PartlyFailed, match="295 of 300 tickers failed") as raised:
+            await hub.search_many("steady", tickers, concurrency=3)
+    assert len(asked) < 20
+    assert raised.value.frame.height == 5
+    assert {type(one) for one in raised.value.failures.values()} == {gapless.TimedOut}
 
 
 @each_kind

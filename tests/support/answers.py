@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gapless.client.results import EntityBox, Result
+from gapless.client.results import EntityBox, Found, Result
 
 
 def result_of(
@@ -20,4 +20,4 @@ def result_of(
         data=msgspec.Raw(msgspec.json.encode(data)),
         **entity,
     )
-    return Result(box, b"null" if stitch is None else msgspec.json.encode(stitch))
+    return Result(Found(box, b"null" if stitch is None else msgspec.json.encode(stitch)))

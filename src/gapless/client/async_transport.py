@@ -8,24 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, cast
 
 from gapless.client.connection import asked_plainly, may_be_tls, speaks_tls, unreachable
-from gapless.client.conversations import (
-    Ask,
-    Conversation,
-    Conversations,
-    Fetch,
-    Pause,
-    Reply,
-    Step,
-)
+from gapless.client.conversations import Conversations
 from gapless.client.failures import ConnectionLost, TimedOut, UnexpectedAnswer, Unreachable
 from gapless.client.lines import LineExchange
+from gapless.client.steps import Ask, Conversation, Fetch, Pause, Reply, Step, T
 from gapless.client.web import WebAddress, WebExchange, WebReply
 from gapless.errors import GaplessError, LineTooLong
-
-T = TypeVar("T")
 
 # HTTP connections in use at once.
 _MOST_WEBS = 8

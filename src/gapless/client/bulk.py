@@ -8,32 +8,42 @@ from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
-from gapless.client import frames
-from gapless.client.conversations import Conversation, Conversations
-from gapless.client.failures import NotReadyWarning, PartlyFailed, Unreachable
+from gapless.client.conversations import Conversations
+from gapless.client.failures import NotReadyWarning, PartlyFailed, TimedOut, Unreachable
+from gapless.client.pages import Pages
 from gapless.client.progress import progress_bar
 from gapless.client.requests import Instant, ParamValue
-from gapless.client.results import Result, shortfall
-from gapless.errors import GaplessError, InvalidQuery, MissingToken, Unauthorized
+from gapless.client.results import Found, shortfall, stitch_of
+from gapless.client.stack import Stack
+from gapless.client.steps import Conversation, T
+from gapless.errors import (
+    Forbidden,
+    GaplessError,
+    InvalidQuery,
+    MissingToken,
+    ProviderNotFound,
+    Unauthorized,
+)
 
 if TYPE_CHECKING:
     import polars as pl
 
 OnError: TypeAlias = Literal["raise", "skip"]
 
-# A frame is wanted, and that comes sooner as columns even where JSON is not much.
-_INLINE_RECORDS = 200
-_OWN_TICKER = "ticker_"
 # What a message lists of many.
 _TOLD = 5
 # What fails for one fails for all.
-_FOR_ALL = (Unreachable, MissingToken, Unauthorized)
+_FOR_ALL = (MissingToken, Unauthorized)
+# What fails for one is likely to fail for all, so that the first few decide.
+_LIKELY_FOR_ALL = (InvalidQuery, ProviderNotFound, Forbidden)
+# A body of more bytes is decoded away from the loop, which others may want meanwhile.
+_LARGE_BYTES = 1 << 22
 
 
 class Running(Protocol):
     """Takes the steps of a conversation."""
 
-    def __call__(self, conversation: Conversation[Result], /) -> Awaitable[Result]:
+    def __call__(self, conversation: Conversation[T], /) -> Awaitable[T]:
         """Return what the conversation comes to."""
 
 
@@ -70,14 +80,15 @@ async def gather(
     tickers = _checked(many.tickers, concurrency, on_error)
     if conversations.info is None and tickers:
         # Once, before all others would do so together.
-        await run(conversations.greeting())  # type: ignore[arg-type]
-    results: dict[str, Result] = {}
-    failures: dict[str, GaplessError] = {}
+        await run(conversations.greeting())
+    stack = Stack(tickers)
+    failures = _Failures(min(concurrency, len(tickers)))
+    shortfalls: dict[str, str] = {}
     coming = iter(tickers)
 
     async def work() -> None:
         for ticker in coming:
-            talk = conversations.search(
+            talk = conversations.columns(
                 many.provider,
                 ticker,
                 many.start,
@@ -85,14 +96,19 @@ async def gather(
                 many.params,
                 strict=many.strict,
                 timeout=many.timeout,
-                inline_records=_INLINE_RECORDS,
             )
             try:
-                results[ticker] = await run(talk)
-            except _FOR_ALL:
-                raise
+                came = await run(talk)
+                frame = await _decoded(came)
+                short = _short(ticker, came)
             except GaplessError as error:
-                failures[ticker] = error
+                failures.add(ticker, error)
+                stack.put(ticker, None)
+            else:
+                failures.none()
+                stack.put(ticker, frame)
+                if short is not None:
+                    shortfalls[ticker] = short
             advance()
 
     with progress_bar(f"{many.provider}", len(tickers), progress) as advance:
@@ -102,15 +118,70 @@ async def gather(
                     group.create_task(work())
         except* GaplessError as found:
             # One of them says it for all.
-            raise found.exceptions[0] from None
-    there = [(ticker, results[ticker]) for ticker in tickers if ticker in results]
-    frame = await asyncio.to_thread(one_frame, there)
-    if failures and on_error == "raise":
-        raise PartlyFailed(_failed(failures, len(tickers)), failures, frame)
-    shortfalls = [text for _, result in there if (text := shortfall(result)) is not None]
-    if failures:
-        shortfalls.append(_failed(failures, len(tickers)))
-    return Gathered(frame, tuple(_few(shortfalls)))
+            error = found.exceptions[0]
+            if not (isinstance(error, TimedOut) and failures.any_came):
+                raise error from None
+            for ticker in stack.lacking:
+                stack.put(ticker, None)
+                failures.told.setdefault(ticker, error)
+    frame = await asyncio.to_thread(stack.frame)
+    if failures.told and on_error == "raise":
+        raise PartlyFailed(_failed(failures.told, len(tickers)), failures.told, frame)
+    short = [shortfalls[ticker] for ticker in tickers if ticker in shortfalls]
+    if failures.told:
+        short.append(_failed(failures.told, len(tickers)))
+    return Gathered(frame, tuple(_few(short)))
+
+
+class _Failures:
+    """What went wrong with which ticker; `add` raises what goes wrong with all of them.
+
+    That is what says so itself, and what the first `enough` answers say alike. A hub that falls
+    silent is given up after as many in a row. `any_came`: there was an answer before.
+    """
+
+    def __init__(self, enough: int) -> None:
+        self.told: dict[str, GaplessError] = {}
+        self._enough = enough
+        self.any_came = False
+        self._alike = 0
+        self._last = ""
+
+    def none(self) -> None:
+        """Take note of an answer."""
+        self.any_came = True
+        self._alike = 0
+
+    def add(self, ticker: str, error: GaplessError) -> None:
+        """Take note of a failure."""
+        if isinstance(error, _FOR_ALL):
+            raise error
+        if isinstance(error, Unreachable) and not isinstance(error, TimedOut):
+            raise error
+        self.told[ticker] = error
+        said = f"{error.code} {error.message}"
+        self._alike = self._alike + 1 if said == self._last else 1
+        self._last = said
+        counts = isinstance(error, TimedOut) or (
+            isinstance(error, _LIKELY_FOR_ALL) and not self.any_came
+        )
+        if counts and self._alike >= self._enough:
+            raise error
+
+
+async def _decoded(came: Found | Pages) -> pl.DataFrame:
+    if isinstance(came, Pages) and sum(map(len, came.bodies)) > _LARGE_BYTES:
+        return await asyncio.to_thread(came.frame)
+    return came.frame()
+
+
+def _short(ticker: str, came: Found | Pages) -> str | None:
+    """Return in a sentence what a ticker's records are less than; `None`: they are all there."""
+    if came.state == "ready":
+        return None
+    stitch = stitch_of(came.stitch if isinstance(came, Found) else came.stitch())
+    error = next((one.message for one in stitch.why), "")
+    return shortfall(ticker, came.state, error, stitch)
 
 
 def all_told(gathered: Gathered) -> pl.DataFrame:
@@ -118,34 +189,6 @@ def all_told(gathered: Gathered) -> pl.DataFrame:
     for text in gathered.shortfalls:
         warnings.warn(text, NotReadyWarning, stacklevel=3)
     return gathered.frame
-
-
-def one_frame(results: Iterable[tuple[str, Result]]) -> pl.DataFrame:
-    """Put the records of many tickers one below the other, the ticker as first column."""
-    import polars as pl
-
-    names: list[str] = []
-    heights: list[int] = []
-    found: list[pl.DataFrame] = []
-    for ticker, result in results:
-        frame = result.undated()
-        if frame.width:
-            names.append(ticker)
-            heights.append(frame.height)
-            found.append(frame)
-    if not found:
-        instants = pl.Datetime("us", "UTC")
-        return pl.DataFrame(schema={"ticker": pl.String, "timestamp": instants})
-    # Which ticker each row is of as a number first: that repeats faster than a text.
-    number = pl.DataFrame(
-        {"at": range(len(names)), "n": heights}, schema={"at": pl.UInt32, "n": pl.UInt32}
-    ).select(pl.col("at").repeat_by("n").explode(empty_as_null=False))
-    column = pl.Series("ticker", names, dtype=pl.String).gather(number.to_series())
-    whole = frames.dated(frames.together(found))
-    if "ticker" in whole.columns:
-        # The records have a column of that name themselves.
-        whole = whole.rename({"ticker": _OWN_TICKER})
-    return whole.insert_column(0, column)
 
 
 def _checked(tickers: Iterable[str], concurrency: int, on_error: str) -> list[str]:

@@ -14,7 +14,6 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import msgspec
 
 from gapless.client.addresses import Endpoint
-from gapless.client.conversations import Ask, Fetch, Reply
 from gapless.client.failures import (
     ConnectionLost,
     TimedOut,
@@ -22,6 +21,7 @@ from gapless.client.failures import (
     Unreachable,
 )
 from gapless.client.lines import LineExchange
+from gapless.client.steps import Ask, Fetch, Reply
 from gapless.client.web import WebAddress, WebExchange, WebReply
 
 CHUNK_BYTES = 1 << 18

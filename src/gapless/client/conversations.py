@@ -1,24 +1,24 @@
 """What a client says to a hub, and what it makes of the answers, without doing any of it.
 
-Each conversation is a generator: it yields steps (ask this over TCP, fetch that over HTTP, wait)
-and is sent what came of them, or thrown what went wrong. `Client` takes the steps with sockets
-that block, `AsyncClient` with those of a loop; what is decided is decided here, once.
+`Client` takes the steps of a conversation with sockets that block, `AsyncClient` with those of a
+loop; what is decided is decided here, once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any
 
 import msgspec
 
 from gapless.client import requests
 from gapless.client.addresses import Endpoint, web_base
 from gapless.client.failures import ConnectionLost, TimedOut, UnexpectedAnswer, Unreachable
-from gapless.client.lines import Answer
+from gapless.client.pages import Pages
 from gapless.client.requests import Instant, ParamValue, Stored
-from gapless.client.results import Elsewhere, EntityBox, Result, entities_in
+from gapless.client.results import Found, Result, entities_in
+from gapless.client.steps import Ask, Conversation, Fetch, Pause, Reply
 from gapless.client.web import WebReply
 from gapless.errors import (
     Forbidden,
@@ -33,56 +33,16 @@ from gapless.errors import (
 from gapless.protocol.language import LineQuery
 from gapless.protocol.messages import GetReport, ProviderRequest
 
-T = TypeVar("T")
-
 ARROW = "application/vnd.apache.arrow.stream"
 JSON = "application/json"
 # Beyond so many records columns over HTTP are quicker than JSON, second request included.
 INLINE_RECORDS = 5_000
+# Where a frame is wanted, they are sooner.
+_COLUMNS_RECORDS = 200
 # Keys of a request that are not for callers.
 _OURS = frozenset({"request_id", "query", "ordered", "token", "access_token"})
-# What is worse than what, as headers say it.
-_STATES: Mapping[str, int] = {"ready": 0, "stale": 1, "partial": 2}
 # How often a series may change while its pages are read.
 _MOST_READINGS = 3
-
-
-class Ask(NamedTuple):
-    """Send a query over TCP; what comes back is a `Reply`."""
-
-    query: Mapping[str, Any]
-    token: str | None
-    envelope: Mapping[str, Any]
-    timeout: float
-
-
-class Fetch(NamedTuple):
-    """Send a request over HTTP; what comes back is a `WebReply`. `body` goes as JSON."""
-
-    base: str
-    method: str
-    target: str
-    token: str | None
-    accept: str
-    body: Any
-    timeout: float
-
-
-class Pause(NamedTuple):
-    """Wait so many seconds; what comes back is `None`."""
-
-    seconds: float
-
-
-class Reply(NamedTuple):
-    """An answer, and the line that it was read from."""
-
-    answer: Answer
-    line: bytes
-
-
-Step: TypeAlias = Ask | Fetch | Pause
-Conversation: TypeAlias = Generator[Step, Any, T]
 
 
 class HubInfo(msgspec.Struct, frozen=True):
@@ -185,6 +145,30 @@ class Conversations:
         query = requests.range_search(provider, ticker, start, end, params or {})
         return self.ranged(query, strict=strict, timeout=timeout, inline_records=inline_records)
 
+    def columns(
+        self,
+        provider: str,
+        ticker: str,
+        start: Instant | None,
+        end: Instant | None,
+        params: Mapping[str, ParamValue | None],
+        *,
+        strict: bool = False,
+        timeout: float | None = None,
+    ) -> Conversation[Found | Pages]:
+        """Ask for a range that is wanted as columns: over HTTP alone, where that goes."""
+        if self.info is None:
+            yield from self.greeting()
+        query = requests.range_search(provider, ticker, start, end, params)
+        target = requests.arrow_target(provider, ticker, start, end, params, strict=strict)
+        base = None if self._web_lost else self.web
+        if base is not None and target is not None:
+            pages = yield from self._web_pages(base, target, timeout)
+            if pages is not None:
+                return pages
+        found = yield from self._found(query, strict, timeout, _COLUMNS_RECORDS)
+        return _one(found)
+
     def ranged(
         self,
         query: Mapping[str, Any],
@@ -194,16 +178,14 @@ class Conversations:
         inline_records: int = INLINE_RECORDS,
     ) -> Conversation[Result]:
         """Ask a query that is answered with one entity."""
-        found = yield from self._results(query, strict, timeout, inline_records)
-        if len(found) != 1:
-            raise UnexpectedAnswer(f"the hub answered with {len(found)} entities where 1 was asked")
-        return found[0]
+        found = yield from self._found(query, strict, timeout, inline_records)
+        return Result(_one(found))
 
     def several(
         self, query: Mapping[str, Any], *, timeout: float | None = None, repeatable: bool = True
     ) -> Conversation[list[Result]]:
         """Ask a query that is answered with any number of entities."""
-        return self._results(query, False, timeout, INLINE_RECORDS, repeatable)
+        return self._results(query, False, timeout, repeatable)
 
     def get(self, provider: str, id: str, *, timeout: float | None = None) -> Conversation[Result]:
         """Ask for one entity by its id."""
@@ -233,7 +215,7 @@ class Conversations:
             )
             reply = yield from self._asking(query, {"data_as": "array"}, timeout)
             page = entities_in(reply.answer.result)
-            found += [Result(entity) for entity in page]
+            found += [Result(Found(entity)) for entity in page]
             told = reply.answer.next_offset
             if told is None and page and len(page) == left:
                 told = at + len(page)
@@ -262,7 +244,7 @@ class Conversations:
         if not isinstance(parsed, ProviderRequest):
             raise InvalidQuery("`providers` has no results; ask for the names themselves")
         repeatable = _repeatable(parsed)
-        return self._results(query, strict, timeout, INLINE_RECORDS, repeatable)
+        return self._results(query, strict, timeout, repeatable)
 
     def line(
         self,
@@ -313,9 +295,19 @@ class Conversations:
         query: Mapping[str, Any],
         strict: bool,
         timeout: float | None,
-        inline_records: int,
         repeatable: bool = True,
     ) -> Conversation[list[Result]]:
+        found = yield from self._found(query, strict, timeout, INLINE_RECORDS, repeatable)
+        return list(map(Result, found))
+
+    def _found(
+        self,
+        query: Mapping[str, Any],
+        strict: bool,
+        timeout: float | None,
+        inline_records: int,
+        repeatable: bool = True,
+    ) -> Conversation[list[Found]]:
         if self.info is None:
             yield from self.greeting()
         base = None if self._web_lost else self.web
@@ -328,20 +320,14 @@ class Conversations:
         answer = reply.answer
         entities = entities_in(answer.result)
         if answer.records_at is None:
-            return [Result(entity, answer.stitch) for entity in entities]
+            return [Found(entity, answer.stitch) for entity in entities]
         if base is None or len(entities) != 1:
             raise UnexpectedAnswer(f"{self.endpoint.name} left out records that were asked for")
-        if strict:
-            answer = msgspec.structs.replace(answer, records_at=f"{answer.records_at}&strict=true")
-        try:
-            return [(yield from self._elsewhere(base, entities[0], answer, timeout))]
-        except TimedOut:
-            raise
-        except (Unreachable, UnexpectedAnswer, Forbidden):
-            # As through a tunnel that has only the one port, or under a name that the HTTP door
-            # does not go by: everything by TCP, then, which says what is forbidden in truth.
-            self._web_lost = True
-            return (yield from self._results(query, strict, timeout, inline_records, repeatable))
+        target = f"{answer.records_at}&strict=true" if strict else answer.records_at
+        pages = yield from self._web_pages(base, target, timeout)
+        if pages is None:
+            return (yield from self._found(query, strict, timeout, inline_records, repeatable))
+        return [Found(entities[0], pages.stitch(answer.stitch), pages)]
 
     def _asking(
         self,
@@ -393,36 +379,31 @@ class Conversations:
             raise InvalidQuery(f"timeout={wait!r}: expected seconds, more than 0")
         return wait
 
-    def _elsewhere(
-        self, base: str, entity: EntityBox, answer: Answer, timeout: float | None
-    ) -> Conversation[Result]:
-        """Fetch the records that were left out of an answer."""
-        assert answer.records_at is not None
-        for reading in range(1, _MOST_READINGS + 1):
-            try:
-                pages = yield from self._pages(base, answer.records_at, timeout)
-            except InvalidQuery:
-                # The series was changed between two pages, which would not fit.
-                if reading == _MOST_READINGS:
-                    raise
-            else:
-                break
-        # Each page tells of the whole range, and the worst of them holds for all.
-        worst = max((page.headers for page in pages), key=_badness)
-        elsewhere = Elsewhere(
-            tuple(page.body for page in pages),
-            worst.get("gapless-state", entity.state),
-            _etag([page.headers.get("gapless-etag", "") for page in pages]),
-        )
+    def _web_pages(
+        self, base: str, target: str, timeout: float | None
+    ) -> Conversation[Pages | None]:
+        """Read the records at a path of the HTTP door; `None`: it is not to be had, or no hub's."""
         try:
-            stitch = _stitched(answer.stitch, worst)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise UnexpectedAnswer(f"the stitch of {entity.id} is none: {error}") from error
-        return Result(entity, stitch, elsewhere)
+            for _ in range(_MOST_READINGS):
+                pages = yield from self._reading(base, target, timeout)
+                if pages is not None:
+                    return pages
+        except TimedOut:
+            raise
+        except (Unreachable, UnexpectedAnswer, Forbidden):
+            # As through a tunnel that has only the one port, or under a name that the HTTP door
+            # does not go by: everything by TCP, then, which says what is forbidden in truth.
+            self._web_lost = True
+            return None
+        raise InvalidQuery(
+            f"the series was changed each of {_MOST_READINGS} times while its pages were read; "
+            "try again"
+        )
 
-    def _pages(self, base: str, target: str, timeout: float | None) -> Conversation[list[WebReply]]:
+    def _reading(self, base: str, target: str, timeout: float | None) -> Conversation[Pages | None]:
+        """Read all pages; `None`: the series was changed between two, which would not fit."""
         wait = self._wait(timeout)
-        pages: list[WebReply] = []
+        replies: list[WebReply] = []
         seen = {target}
         attempts = 0
         following: str | None = target
@@ -435,55 +416,26 @@ class Conversations:
                 attempts += 1
                 continue
             if reply.status != 200:
-                yield self._pause(reply.failure(), attempts)
+                failure = reply.failure()
+                if replies and isinstance(failure, InvalidQuery):
+                    return None
+                yield self._pause(failure, attempts)
                 attempts += 1
                 continue
-            pages.append(reply)
+            replies.append(reply)
             following = reply.next
             if following in seen:
                 raise UnexpectedAnswer(f"the pages at {base} have no end")
             if following is not None:
                 seen.add(following)
-        return pages
-
-
-def _badness(headers: Mapping[str, str]) -> int:
-    return _STATES.get(headers.get("gapless-state", ""), 0)
-
-
-def _etag(parts: Sequence[str]) -> str:
-    """Return the etag of records by those of its pages: they are sums (stitching rule 18)."""
-    try:
-        return f"{sum(int(part, 16) for part in parts) & ((1 << 64) - 1):016x}"
-    except ValueError:
-        return ""
+        return Pages.of(replies)
 
 
 def _repeatable(parsed: LineQuery) -> bool:
     return not (isinstance(parsed, ProviderRequest) and isinstance(parsed.request, GetReport))
 
 
-def _stitched(stitch: bytes, headers: Mapping[str, str]) -> bytes:
-    """Return the stitch of an answer whose records came a moment later, with headers of their own.
-
-    Mostly the two say the same but that by then all was held. Where the series changed meanwhile,
-    what counts is what came with the records.
-    """
-    told: Any = msgspec.json.decode(stitch)
-    asked = headers.get("gapless-upstream-requests", "0")
-    if not isinstance(told, dict) or not asked.isdecimal():
-        raise UnexpectedAnswer("what is told of the records over HTTP makes no sense")
-    state, fetched = headers.get("gapless-state"), headers.get("gapless-fetched")
-    if not fetched and state in (None, told.get("state")):
-        return bytes(stitch)
-    for name in ("cached", "fetched", "missing"):
-        listed = headers.get(f"gapless-{name}", "")
-        if " more" not in listed:
-            told[name] = [text.split("..") for text in listed.split(", ") if ".." in text]
-    told["state"] = state or told.get("state")
-    told["upstream_requests"] = told.get("upstream_requests", 0) + int(asked)
-    try:
-        told["why"] = msgspec.json.decode(headers.get("gapless-why", "[]"))
-    except msgspec.DecodeError:
-        told["why"] = []
-    return msgspec.json.encode(told)
+def _one(found: Sequence[Found]) -> Found:
+    if len(found) != 1:
+        raise UnexpectedAnswer(f"the hub answered with {len(found)} entities where 1 was asked")
+    return found[0]

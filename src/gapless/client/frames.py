@@ -54,8 +54,8 @@ def together(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
     if not found:
         return pl.DataFrame()
     if all(frame.schema == found[0].schema for frame in found):
-        return pl.concat(found, rechunk=True)
-    return pl.concat(found, how="diagonal_relaxed", rechunk=True)
+        return pl.concat(found)
+    return pl.concat(found, how="diagonal_relaxed")
 
 
 def dated(frame: pl.DataFrame) -> pl.DataFrame:

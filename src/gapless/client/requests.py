@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from gapless.errors import InvalidQuery
 from gapless.protocol.language import LineQuery, parse_line
 from gapless.protocol.messages import ProviderList, ProviderRequest, request_to_wire
+from gapless.protocol.paths import DATA_KEYS, arrow_path
 
 Instant: TypeAlias = str | date | datetime
 """A bound of a range: a text of the wire (RFC 3339, `YYYY-MM-DD`, `now`, `-30d`), a date, or a
@@ -39,6 +40,26 @@ def range_search(
         if value is not None:
             filters.append({"Param": {"name": name, "value": _param(name, value)}})
     return to_provider(provider, {"SearchEntities": {"query": filters, "limit": None}})
+
+
+def arrow_target(
+    provider: str,
+    ticker: str,
+    start: Instant | None,
+    end: Instant | None,
+    params: Mapping[str, ParamValue | None],
+    *,
+    strict: bool,
+) -> str | None:
+    """Return the same search as a path of the HTTP door; `None`: the path cannot say it."""
+    given = {name: _param(name, value) for name, value in params.items() if value is not None}
+    if not given.keys().isdisjoint(DATA_KEYS):
+        return None
+    own = {"start": start, "end": end}
+    bounds = {name: bound(value, name) for name, value in own.items() if value is not None}
+    if strict:
+        bounds["strict"] = "true"
+    return arrow_path(provider, ticker, bounds, given)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from msgspec import Raw
 
 from gapless.client import frames
 from gapless.client.failures import NotReadyWarning, UnexpectedAnswer
+from gapless.client.pages import Pages
 
 if TYPE_CHECKING:
     import polars as pl
@@ -84,14 +85,6 @@ class EntityBox(msgspec.Struct, frozen=True):
     last_error: str = ""
 
 
-class Elsewhere(NamedTuple):
-    """Records that came over HTTP: Arrow streams that follow one another, and what came along."""
-
-    bodies: tuple[bytes, ...]
-    state: str
-    etag: str
-
-
 class _WireWhy(msgspec.Struct, rename={"from_": "from"}):
     from_: str
     to: str
@@ -121,6 +114,25 @@ def entities_in(result: bytes) -> list[EntityBox]:
         raise UnexpectedAnswer(f"the hub's answer holds no entities: {error}") from error
 
 
+class Found(NamedTuple):
+    """An entity as it came, the stitch of its answer, and its records where they came apart."""
+
+    entity: EntityBox
+    stitch: bytes = _NULL
+    pages: Pages | None = None
+
+    @property
+    def state(self) -> str:
+        """`ready`, `partial` or `stale`."""
+        return self.entity.state if self.pages is None else self.pages.state
+
+    def frame(self) -> pl.DataFrame:
+        """Return the records with `timestamp` as it is, in Unix seconds."""
+        if self.pages is not None:
+            return self.pages.frame()
+        return frames.from_text(_unwrapped(self.entity.data))
+
+
 class Result:
     """One answer: an entity, its records, and its stitch.
 
@@ -133,13 +145,12 @@ class Result:
     `pa.table(result)`, `duckdb.sql("select * from result")`.
     """
 
-    def __init__(
-        self, entity: EntityBox, stitch: bytes = _NULL, elsewhere: Elsewhere | None = None
-    ) -> None:
-        self._entity = entity
+    def __init__(self, found: Found) -> None:
+        self._found = found
+        self._entity = found.entity
+        self._pages = found.pages
         # A `Raw` is equal to nothing.
-        self._stitch_text = bytes(stitch)
-        self._elsewhere = elsewhere
+        self._stitch_text = bytes(found.stitch)
         self._stitch: Stitch | None = None
         self._frame: pl.DataFrame | None = None
         self._records: list[dict[str, Any]] | None = None
@@ -178,12 +189,12 @@ class Result:
     @property
     def etag(self) -> str:
         """16 hex digits over the records: equal data, equal etag, on every machine."""
-        return self._elsewhere.etag if self._elsewhere is not None else self._entity.etag
+        return self._pages.etag if self._pages is not None else self._entity.etag
 
     @property
     def state(self) -> str:
         """`ready`, `partial` (a part could not be had) or `stale` (older than it should be)."""
-        return self._elsewhere.state if self._elsewhere is not None else self._entity.state
+        return self._found.state
 
     @property
     def last_error(self) -> str:
@@ -209,13 +220,13 @@ class Result:
     def stitch(self) -> Stitch | None:
         """How it was put together; `None` for an entity that was stored as it is."""
         if self._stitch is None and self._stitch_text != _NULL:
-            self._stitch = _stitch(self._stitch_text)
+            self._stitch = stitch_of(self._stitch_text)
         return self._stitch
 
     @property
     def data(self) -> Any:
         """What the entity holds, decoded: mostly a list of records."""
-        if self._elsewhere is not None:
+        if self._pages is not None:
             return self.records
         text = _unwrapped(self._entity.data)
         try:
@@ -228,8 +239,8 @@ class Result:
     def records(self) -> list[dict[str, Any]]:
         """The records in the order of time; raises `UnexpectedAnswer` where it holds none."""
         if self._records is None:
-            if self._elsewhere is not None:
-                self._records = self.undated().to_dicts()
+            if self._pages is not None:
+                self._records = self._found.frame().to_dicts()
             else:
                 data = self.data
                 if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):
@@ -240,14 +251,8 @@ class Result:
     def to_polars(self) -> pl.DataFrame:
         """Return the records as a polars frame."""
         if self._frame is None:
-            self._frame = frames.dated(self.undated())
+            self._frame = frames.dated(self._found.frame())
         return self._frame.clone()
-
-    def undated(self) -> pl.DataFrame:
-        """Return the records as a polars frame with `timestamp` as it is, in Unix seconds."""
-        if self._elsewhere is not None:
-            return frames.from_streams(self._elsewhere.bodies)
-        return frames.from_text(_unwrapped(self._entity.data))
 
     def to_arrow(self) -> Any:
         """Return the records as a `pyarrow.Table`; needs `pip install 'gapless[arrow]'`."""
@@ -262,7 +267,7 @@ class Result:
         return self.to_polars().__arrow_c_stream__(requested_schema)
 
     def __len__(self) -> int:
-        return self.to_polars().height if self._elsewhere is not None else len(self.records)
+        return self.to_polars().height if self._pages is not None else len(self.records)
 
     def __bool__(self) -> bool:
         """An answer is one, also without records."""
@@ -304,22 +309,19 @@ class Result:
         return None
 
 
-def shortfall(result: Result) -> str | None:
-    """Return in a sentence what an answer is less than; `None` where it is ready."""
-    if result.state == "ready":
-        return None
-    because = f": {result.last_error}" if result.last_error else ""
-    if result.state == "stale":
-        return f"{result.id} may be out of date{because}"
-    stitch = result.stitch
+def shortfall(name: str, state: str, error: str, stitch: Stitch | None) -> str:
+    """Return in a sentence what an answer that is not `ready` is less than."""
+    because = f": {error}" if error else ""
+    if state == "stale":
+        return f"{name} may be out of date{because}"
     missing = f"; missing: {', '.join(map(str, stitch.missing))}" if stitch else ""
-    return f"{result.id} is incomplete{because}{missing}"
+    return f"{name} is incomplete{because}{missing}"
 
 
 def told(result: Result) -> Result:
     """Return the result; where it is not ready, warn the caller of the function that calls this."""
-    text = shortfall(result)
-    if text is not None:
+    if result.state != "ready":
+        text = shortfall(result.id, result.state, result.last_error, result.stitch)
         warnings.warn(text, NotReadyWarning, stacklevel=3)
     return result
 
@@ -333,7 +335,8 @@ def _unwrapped(raw: Raw) -> bytes:
     return text
 
 
-def _stitch(text: bytes) -> Stitch:
+def stitch_of(text: bytes) -> Stitch:
+    """Return a stitch by its JSON; raise `UnexpectedAnswer`."""
     try:
         wire = _STITCH.decode(text)
         return Stitch(

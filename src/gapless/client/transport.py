@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import ssl
 import time
-from typing import TypeVar
 
 from gapless.client.connection import (
     Connection,
@@ -14,19 +13,10 @@ from gapless.client.connection import (
     open_socket,
     telling_of_tls,
 )
-from gapless.client.conversations import (
-    Ask,
-    Conversation,
-    Conversations,
-    Fetch,
-    Pause,
-    Reply,
-    Step,
-)
+from gapless.client.conversations import Conversations
+from gapless.client.steps import Ask, Conversation, Fetch, Pause, Reply, Step, T
 from gapless.client.web import WebAddress, WebReply
 from gapless.errors import GaplessError
-
-T = TypeVar("T")
 
 # Connections that are kept open, of each kind.
 _MOST_CONNECTIONS = 16

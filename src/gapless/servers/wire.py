@@ -18,8 +18,8 @@ from gapless.protocol.messages import (
     encode_stitch,
     entity_frame,
 )
+from gapless.protocol.paths import arrow_path
 from gapless.protocol.times import format_instant
-from gapless.servers.http.asking import data_path
 from gapless.store.base import StoredEntity
 from gapless.store.rows import span_text, tags_text
 
@@ -78,7 +78,9 @@ def frame_elsewhere(answer: Answer, request_kind: str, as_array: bool) -> Frame:
     with them.
     """
     head, tail = entity_frame(msgspec.structs.replace(_shell(answer), etag=""), as_array)
-    where = msgspec.json.encode(data_path(answer.key, answer.asked))
+    key, asked = answer.key, answer.asked
+    bounds = {"start": format_instant(asked.start), "end": format_instant(asked.end)}
+    where = msgspec.json.encode(arrow_path(key.provider, key.ticker, bounds, dict(key.params)))
     return Frame(
         _before(answer, request_kind, head) + b"null",
         (),

@@ -16,8 +16,6 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import msgspec
 
-from gapless.domain.intervals import Interval
-from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery
 from gapless.protocol.messages import (
     DateRange,
@@ -27,11 +25,10 @@ from gapless.protocol.messages import (
     SearchEntities,
     Ticker,
 )
+from gapless.protocol.paths import DATA_KEYS, DATA_PATH
 from gapless.protocol.times import format_instant
 from gapless.servers.http.formats import Format, negotiate
 
-PATH: Final = "/v1/data/"
-KEYS: Final = ("start", "end", "columns", "strict", "format", "limit", "cursor")
 _TRUTH: Final[Mapping[str, bool]] = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
@@ -126,20 +123,6 @@ def read(
     )
 
 
-def data_path(key: SeriesKey, asked: Interval) -> str:
-    """Return the path and query at which a range of a series is had, as an Arrow stream.
-
-    The format is named because the end of a ticker would otherwise be read as one.
-    """
-    values = {
-        "start": format_instant(asked.start),
-        "end": format_instant(asked.end),
-        **dict(key.params),
-        "format": Format.ARROW.value,
-    }
-    return f"{PATH}{quote(key.provider, safe='')}/{quote(key.ticker, safe='')}?{urlencode(values)}"
-
-
 def next_page(
     raw_path: bytes, query_string: bytes, start: int, end: int, generation: int, created: int
 ) -> tuple[str, str]:
@@ -148,7 +131,7 @@ def next_page(
     values = query_of(query_string)
     if suffix is not None and "format" in values:
         ticker = f"{ticker}.{suffix}"
-    params = {name: value for name, value in values.items() if name not in KEYS}
+    params = {name: value for name, value in values.items() if name not in DATA_KEYS}
     cursor = Cursor(start, end, generation, created, _whose(provider, ticker, params)).text()
     path = quote(unquote(raw_path.decode("ascii")), safe="/:@!$&'()*+,;=~")
     return cursor, f"{path}?{urlencode({**values, 'cursor': cursor})}"
@@ -188,7 +171,7 @@ def _is_zero(parameter: str) -> bool:
 
 def _path(raw_path: bytes) -> tuple[str, str, str | None]:
     """Return provider, ticker without a known suffix, and the suffix without its dot."""
-    provider, ticker = path_of(raw_path, PATH)
+    provider, ticker = path_of(raw_path, DATA_PATH)
     stem, dot, suffix = ticker.rpartition(".")
     if dot and stem and suffix.lower() in _SUFFIXES:
         return provider, stem, suffix

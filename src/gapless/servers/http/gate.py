@@ -17,8 +17,9 @@ from litestar.types.asgi_types import HTTPReceiveMessage as ReceiveMessage
 
 from gapless.auth.permissions import OPERATIONS
 from gapless.errors import Forbidden, GaplessError, InternalError, InvalidQuery, Overloaded
+from gapless.protocol.paths import DATA_PATH
 from gapless.servers.admission import Admission, Session, charge
-from gapless.servers.http.asking import PATH, takes_gzip
+from gapless.servers.http.asking import takes_gzip
 from gapless.servers.http.budget import ByteBudget
 from gapless.servers.http.cookies import SessionCookie
 from gapless.servers.http.data import Data
@@ -90,7 +91,7 @@ class Gate:
             if session is None:
                 await send_redirect(_to_sign_in(http), send)
                 return
-            if http["method"] == "GET" and http["path"].startswith(PATH):
+            if http["method"] == "GET" and http["path"].startswith(DATA_PATH):
                 self._admission.admit(DATA, session)
                 reply = self._data.at_once(asked_of(http, headers))
                 if reply is not None:
@@ -190,7 +191,7 @@ class Gate:
             ), None
         site = headers.get(b"sec-fetch-site")
         if method in SAFE_METHODS:
-            if site is not None and site not in _OWN_SITE and http["path"].startswith(PATH):
+            if site is not None and site not in _OWN_SITE and http["path"].startswith(DATA_PATH):
                 # It may go upstream, and nobody there could read the answer anyway.
                 return Forbidden("another site's page may not ask for data here"), None
             return None

@@ -38,12 +38,13 @@ async def test_a_hub_with_users_asks_for_a_token(tmp_path: Path, kind: str) -> N
         token = await token_of(opened, "fetch")
         async with asking(kind, opened.tcp_port) as hub:
             assert (await hub.ping()).auth is True
-            with pytest.raises(gapless.MissingToken):
+            said = f"hub at 127.0.0.1:{opened.tcp_port} asks for a token: give token=…, or set GAPL"
+            with pytest.raises(gapless.MissingToken, match=said):
                 await hub.search("steady", "A", *JANUARY)
-            with pytest.raises(gapless.MissingToken):
+            with pytest.raises(gapless.MissingToken, match=said):
                 await hub.search_many("steady", ["A", "B"], *JANUARY, on_error="skip")
-            with pytest.raises(gapless.MissingToken):
-                await hub.fetch("GET", "/v1/series")
+            with pytest.raises(gapless.MissingToken, match=said):
+                await hub.fetch("get", "/v1/series")
             await hub.set_token(WRONG)
             with pytest.raises(gapless.Unauthorized) as raised:
                 await hub.search("steady", "A", *JANUARY)

@@ -165,7 +165,7 @@ async def test_each_call_may_have_a_timeout_of_its_own(kind: str) -> None:
                 await hub.search("a", "A", timeout=0.05)
             with pytest.raises(gapless.TimedOut):
                 await hub.search_many("a", ["A", "B", "C"], timeout=0.05, concurrency=2)
-        for wrong in (0, -1, float("nan")):
+        for wrong in (0, -1, float("nan"), "5"):
             with pytest.raises(gapless.InvalidQuery, match="timeout"):
                 await hub.search("a", "A", timeout=wrong)
 

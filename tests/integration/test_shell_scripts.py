@@ -48,6 +48,23 @@ async def test_formats(tmp_path: Path) -> None:
         assert "\x1b" not in done.out
 
 
+async def test_what_was_printed_can_be_exported_and_drawn(tmp_path: Path) -> None:
+    """In every format: what was asked last is what comes next."""
+    target = tmp_path / "year.csv"
+    async with hub(tmp_path / "a.db") as running:
+        script = f"{SEARCH}\n:export {target}\n:plot close\n:export {target}\nproviders\n:plot\n"
+        done = await gapless(
+            "shell", "--tcp", running.tcp, stdin=script, XDG_STATE_HOME=str(tmp_path)
+        )
+    assert done.code == 2
+    assert "there is no answer with records yet" in done.err
+    assert len(target.read_text().splitlines()) == 253
+    lines = done.out.splitlines()
+    assert lines[1] == f"252 records to {target}"
+    assert lines[-2] == f"252 records to {target}, which was there before"
+    assert "max" in done.out or "┤" in done.out
+
+
 @pytest.mark.parametrize(
     ("line", "code", "told"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gapless.client.addresses import (
@@ -163,3 +165,10 @@ def test_http_may_be_turned_off() -> None:
     assert web_override(False) == ""
     assert web_override(None) is None
     assert web_override("hub:1") == "http://hub:1"
+
+
+@pytest.mark.parametrize("address", [7411, b"hub:1", ("hub", 1)])
+def test_an_address_is_a_text(address: Any) -> None:
+    """A port alone is a likely slip."""
+    with pytest.raises(ConfigError, match="is no text; expected HOST:PORT"):
+        parse_endpoint(address)

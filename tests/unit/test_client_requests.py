@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -49,6 +50,35 @@ def test_a_range_of_a_ticker() -> None:
         },
     }
     assert filters(requests.range_search("p", "A", None, None, {})) == [{"Ticker": "A"}]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.datetime64("2021-01-01"), "2021-01-01"),
+        (np.datetime64("2021-01-01", "ns"), "2021-01-01"),
+        (np.datetime64("2021-01"), "2021-01-01"),
+        (pd.Timestamp("2021-01-01"), "2021-01-01"),
+        (pd.Timestamp("2021-01-01T09:30", tz="UTC"), "2021-01-01T09:30:00Z"),
+    ],
+)
+def test_days_of_numpy_and_pandas(value: Any, expected: str) -> None:
+    """They are days like any other."""
+    assert requests.bound(value, "start") == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (pd.NaT, "start=NaT is no time"),
+        (np.datetime64("NaT"), "start='NaT' is no day or time"),
+        (np.datetime64("2021-01-01T09:30", "ns"), "start=.* has no time zone"),
+    ],
+)
+def test_what_is_no_time(value: Any, says: str) -> None:
+    """It is refused by its name, whoever made it."""
+    with pytest.raises(InvalidQuery, match=says):
+        requests.bound(value, "start")
 
 
 @pytest.mark.parametrize("value", [[], {}, b"x", float("nan"), float("inf"), object()])

@@ -138,3 +138,12 @@ def test_an_entity_without_records_is_told(tmp_path: Path) -> None:
 def part_of(path: Path) -> Path:
     """Return what a file is written to before it takes its place."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def test_a_file_keeps_its_mode(tmp_path: Path) -> None:
+    """Who may read what was there may read what is there now, and nobody else."""
+    path = tmp_path / "a.csv"
+    path.touch(0o600)
+    export(RESULT, path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text()

@@ -86,6 +86,15 @@ def test_anything_else_is_refused(text: str) -> None:
         parse_instant(text, now_ms=NOW, what="start")
 
 
+@pytest.mark.parametrize(
+    "text", ["2021-01-01T09:30", "2021-01-01 09:30:00", "2021-01-01t09:30:00.25"]
+)
+def test_a_time_without_a_zone_is_told_to_need_one(text: str) -> None:
+    """Whose time of day it is meant to be is not guessed."""
+    with pytest.raises(InvalidQuery, match="has no time zone; end it with Z for UTC"):
+        parse_instant(text, now_ms=0)
+
+
 @given(st.text(max_size=40))
 @example("2025-09-05T00:00:00+99:99")
 def test_no_text_raises_anything_but_invalid_query(text: str) -> None:

@@ -54,6 +54,8 @@ def parse_endpoint(text: str, what: str = "the address") -> Endpoint:
     user's name before the token is passed over. `what` names the address in the error. Raises
     `ConfigError`; the message never has the token.
     """
+    if not isinstance(text, str):
+        raise ConfigError(f"{what} {text!r} is no text; {_EXPECTED}")
     scheme, separator, rest = text.strip().partition("://")
     if not separator:
         scheme, rest = "gapless", text.strip()
@@ -108,9 +110,9 @@ def web_base(told: str | None, endpoint: Endpoint) -> str | None:
         return None
     if parts.scheme not in ("http", "https") or (endpoint.tls and parts.scheme != "https"):
         return None
-    if _is_loopback(parts.hostname or ""):
+    if is_loopback(parts.hostname or ""):
         # This machine has several such addresses, and the hub need not listen on all.
-        return (told or "").rstrip("/") if _is_loopback(endpoint.host) else None
+        return (told or "").rstrip("/") if is_loopback(endpoint.host) else None
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
     return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
 
@@ -140,7 +142,8 @@ def web_override(http: str | Literal[False] | None) -> str | None:
     return None if http is None else parse_web_base(http, "http")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
     try:
         return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from abc import ABC, abstractmethod
 from typing import NamedTuple, cast
 
 from gapless.client.connection import asked_plainly, may_be_tls, speaks_tls, unreachable
@@ -155,11 +156,11 @@ class AsyncTransport:
             protocol.close()
             protocol.gone.set()
             if isinstance(error, OSError | UnicodeError):
-                raise unreachable(error, f"{host}:{port}", timeout) from error
+                raise unreachable(error, host, port, timeout) from error
             raise
 
 
-class _Heard(asyncio.Protocol):
+class _Heard(asyncio.Protocol, ABC):
     """A connection that knows when it last heard of its peer, and whether that is still there."""
 
     def __init__(self, name: str) -> None:
@@ -195,9 +196,9 @@ class _Heard(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    @abstractmethod
     def _fail(self, error: GaplessError) -> None:
         """End what waits for an answer with an error."""
-        raise NotImplementedError
 
     async def _wait(self, answer: asyncio.Future[T], timeout: float) -> T:
         """Wait for an answer as long as the hub is not silent for the timeout."""

@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
-from gapless.client.addresses import Endpoint
+from gapless.client.addresses import Endpoint, is_loopback
 from gapless.client.failures import (
     ConnectionLost,
     TimedOut,
@@ -50,11 +50,12 @@ def open_socket(host: str, port: int, timeout: float, tls: ssl.SSLContext | None
     except (OSError, UnicodeError) as error:
         if sock is not None:
             sock.close()
-        raise unreachable(error, f"{host}:{port}", timeout) from error
+        raise unreachable(error, host, port, timeout) from error
 
 
-def unreachable(error: OSError | UnicodeError, name: str, timeout: float) -> Unreachable:
+def unreachable(error: OSError | UnicodeError, host: str, port: int, timeout: float) -> Unreachable:
     """Return the error for a connection that did not come about."""
+    name = f"{host}:{port}"
     if isinstance(error, TimeoutError):
         return Unreachable(f"no answer from {name} within {timeout:g} s")
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -65,7 +66,8 @@ def unreachable(error: OSError | UnicodeError, name: str, timeout: float) -> Unr
     if isinstance(error, ssl.SSLError):
         return Unreachable(f"{name} does not speak TLS: leave out tls://")
     why = getattr(error, "strerror", None) or str(error)
-    return Unreachable(f"no hub can be reached at {name} ({why}); start one with: gapless serve")
+    help = "; start one with: gapless serve" if is_loopback(host) else ""
+    return Unreachable(f"no hub can be reached at {name} ({why}){help}")
 
 
 @contextmanager

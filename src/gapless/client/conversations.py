@@ -242,7 +242,7 @@ class Conversations:
         """Ask what a line of the query language says of a provider."""
         query, parsed = requests.line_query(line)
         if not isinstance(parsed, ProviderRequest):
-            raise InvalidQuery("`providers` has no results; ask for the names themselves")
+            raise InvalidQuery("`providers` asks for names, not for records: use hub.providers()")
         repeatable = _repeatable(parsed)
         return self._results(query, strict, timeout, repeatable)
 
@@ -277,11 +277,14 @@ class Conversations:
             raise Unreachable(
                 f"the hub at {self.endpoint.name} has no HTTP address that is reached from here"
             )
+        method = method.upper()
         step = Fetch(base, method, target, self.token, JSON, body, self._wait(timeout))
         attempts = 0
         while True:
             try:
                 reply: WebReply = yield step
+                if reply.status == 401 and isinstance(failure := reply.failure(), MissingToken):
+                    raise self._tokenless(failure)
                 return reply
             except ConnectionLost:
                 if method not in ("GET", "HEAD") or attempts >= self.patience.retries:
@@ -362,6 +365,8 @@ class Conversations:
 
     def _pause(self, failure: GaplessError, attempts: int) -> Pause:
         """Return how long to wait before asking again; raise the failure where that is no use."""
+        if isinstance(failure, MissingToken):
+            raise self._tokenless(failure)
         pause = failure.retry_after_s
         if (
             not isinstance(failure, Overloaded)
@@ -372,10 +377,17 @@ class Conversations:
             raise failure
         return Pause(pause)
 
+    def _tokenless(self, failure: MissingToken) -> MissingToken:
+        """Return the error in words for Python; the hub's are about the wire."""
+        return MissingToken(
+            f"the hub at {self.endpoint.name} asks for a token: give token=…, or set GAPLESS_TOKEN",
+            reason=failure.reason,
+        )
+
     def _wait(self, timeout: float | None) -> float:
         """Return the longest silence of a step in seconds; raise `InvalidQuery`."""
         wait = self.patience.timeout if timeout is None else timeout
-        if not wait > 0:
+        if not isinstance(wait, int | float) or not wait > 0:
             raise InvalidQuery(f"timeout={wait!r}: expected seconds, more than 0")
         return wait
 

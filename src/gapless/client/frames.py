@@ -44,6 +44,13 @@ def from_streams(bodies: Sequence[bytes]) -> pl.DataFrame:
         raise UnexpectedAnswer(f"the records over HTTP are no Arrow stream: {error}") from error
 
 
+def empty() -> pl.DataFrame:
+    """Return the frame of no records: of their columns one is known for certain."""
+    import polars as pl
+
+    return pl.DataFrame(schema={"timestamp": pl.Null})
+
+
 def together(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """Put frames one below the other; what one has no column or no values for is null."""
     import polars as pl

@@ -139,7 +139,12 @@ def bound(value: Instant | None, what: str) -> str:
         return ""
     if isinstance(value, str):
         return value
+    if type(value).__name__ == "datetime64":
+        # numpy's: it knows no time zone, and may be finer than a datetime, or coarser than a day.
+        value = _of_numpy(str(value.astype("datetime64[us]")), what)  # type: ignore[attr-defined]
     if isinstance(value, datetime):
+        if value != value:  # pandas' NaT is a datetime that is none
+            raise InvalidQuery(f"{what}={value!r} is no time")
         if value.tzinfo is not None:
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
         if value.time() != time():
@@ -151,6 +156,13 @@ def bound(value: Instant | None, what: str) -> str:
     if isinstance(value, date):
         return value.isoformat()
     raise InvalidQuery(f"{what}={value!r}: expected a text, a date or a datetime")
+
+
+def _of_numpy(text: str, what: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text[:26])
+    except ValueError:
+        raise InvalidQuery(f"{what}={text!r} is no day or time") from None
 
 
 def _param(name: str, value: object) -> str:

@@ -130,7 +130,11 @@ class Found(NamedTuple):
         """Return the records with `timestamp` as it is, in Unix seconds."""
         if self.pages is not None:
             return self.pages.frame()
-        return frames.from_text(_unwrapped(self.entity.data))
+        frame = frames.from_text(_unwrapped(self.entity.data))
+        if not frame.width and self.stitch != _NULL:
+            # A range without records: it has times all the same, and programs sort by them.
+            return frames.empty()
+        return frame
 
 
 class Result:

@@ -272,7 +272,11 @@ class Hub:
 def _complete(answer: Answer, strict: bool) -> Answer:
     """Return the answer; where it must be complete and is not, raise why."""
     if strict and answer.missing:
-        first = next(iter(answer.why))
+        # Not all reasons are of what is missing: what is held may be marked, too.
+        first = min(
+            answer.why,
+            key=lambda one: not any(one.interval.overlaps(span) for span in answer.missing),
+        )
         raise ProviderError(f"the answer would be partial: {first.message}", reason=first.reason)
     return answer
 

@@ -38,6 +38,7 @@ _EXPECTED = (
     "an RFC 3339 instant such as 2025-09-05T00:00:00Z, a date YYYY-MM-DD, `now`, "
     "or a negative duration such as -30d or -12h"
 )
+_ZONELESS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?")
 _SHOWN_CHARS = 60
 
 
@@ -67,6 +68,11 @@ def parse_instant(text: str, *, now_ms: int, what: str = "date") -> int:
         ms = _absolute_ms(match, text, what)
     else:
         relative = _relative_ms(text, now_ms)
+        if relative is None and _ZONELESS.fullmatch(text):
+            raise InvalidQuery(
+                f"{what} {_shown(text)} has no time zone; end it with Z for UTC, or with an offset "
+                "such as +02:00"
+            )
         if relative is None:
             raise InvalidQuery(f"{what} {_shown(text)} is no instant; expected {_EXPECTED}")
         ms = relative

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,8 @@ def export(result: Result, path: Path) -> int:
     try:
         try:
             part.write_bytes(content)
+            if path.exists():
+                shutil.copymode(path, part)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)

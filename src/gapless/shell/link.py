@@ -77,10 +77,15 @@ class Link:
         """
         try:
             return question()
-        except (Unauthorized, MissingToken):
-            if not self._refreshed():
-                raise
-            return question()
+        except (Unauthorized, MissingToken) as error:
+            if self._refreshed():
+                return question()
+            if isinstance(error, MissingToken):
+                raise MissingToken(
+                    f"the hub at {self.endpoint.name} asks for a token: :login, or :auth TOKEN",
+                    reason=error.reason,
+                ) from error
+            raise
         except TimedOut:
             raise
         except Unreachable as error:

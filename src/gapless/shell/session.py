@@ -19,7 +19,7 @@ from rich.console import Console, RenderableType
 
 from gapless.client.addresses import parse_endpoint, parse_web_base
 from gapless.client.failures import NotReadyWarning
-from gapless.client.results import Result
+from gapless.client.results import Found, Result, entities_in
 from gapless.errors import GaplessError, InvalidQuery
 from gapless.protocol.language import parse_line
 from gapless.protocol.messages import (
@@ -105,10 +105,18 @@ class Session:
         if line.lower() in _COMMAND_WORDS:
             raise InvalidQuery(f"commands begin with a colon: :{_COMMAND_WORDS[line.lower()]}")
         started = time.perf_counter()
+        try:
+            self._asked(line)
+        finally:
+            if self.looks.timing:
+                self._say(f"{(time.perf_counter() - started) * 1_000:,.1f} ms")
+
+    def _asked(self, line: str) -> None:
         self.last_line = line
         parsed = parse_line(line, now_ms=time.time_ns() // 1_000_000)
         if self.looks.format != "table":
             answer = self.link.ask(lambda: self._answer(line))
+            self.last = _only(answer)
             self._print_answer(answer)
         elif isinstance(parsed, ProviderList):
             names = self.link.ask(self.link.client.providers)
@@ -117,8 +125,6 @@ class Session:
         else:
             results = self.link.ask(lambda: self._results(line))
             self._show(parsed, results)
-        if self.looks.timing:
-            self._say(f"{(time.perf_counter() - started) * 1_000:,.1f} ms")
 
     def _results(self, line: str) -> list[Result]:
         with warnings.catch_warnings():
@@ -282,8 +288,10 @@ class Session:
 
     def _do_export(self, call: Call) -> None:
         path = administration.path_of(call.one())
+        replaced = ", which was there before" if path.exists() else ""
         count = export(self._last(), path)
-        self.console.print(f"{count:,} records to {printable(str(path))}")
+        # A path that is broken over two lines is none.
+        self.console.print(f"{count:,} records to {printable(str(path))}{replaced}", soft_wrap=True)
 
     def _do_x(self, call: Call) -> None:
         self.looks.vertical = call.switched(self.looks.vertical)
@@ -401,6 +409,15 @@ class Session:
         if self.last is None:
             raise InvalidQuery("there is no answer with records yet: ask for one first")
         return self.last
+
+
+def _only(answer: Mapping[str, Any]) -> Result | None:
+    """Return the one result of an answer that was printed as it came, for what comes next."""
+    result = answer.get("result")
+    if not isinstance(result, list) or len(result) != 1 or not isinstance(result[0], dict):
+        return None
+    stitch = msgspec.json.encode(answer.get("stitch"))
+    return Result(Found(entities_in(msgspec.json.encode(result))[0], stitch))
 
 
 def _seconds(text: str) -> float | None:

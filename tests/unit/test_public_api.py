@@ -194,10 +194,10 @@ sys.meta_path[:] = [
 ]
 
 import gapless
-from gapless.client.results import EntityBox, Result
+from gapless.client.results import EntityBox, Found, Result
 
 data = b'[{"timestamp":1609459200,"close":1.5},{"timestamp":1609545600,"close":2.5}]'
-result = Result(EntityBox("x", data=data))
+result = Result(Found(EntityBox("x", data=data)))
 assert result.to_polars()["close"].to_list() == [1.5, 2.5]
 assert result.to_polars()["timestamp"].dtype.time_zone == "UTC"
 for form in sys.argv[2:]:

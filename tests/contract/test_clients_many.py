@@ -205,6 +205,28 @@ async def test_a_hub_that_falls_silent_is_given_up(kind: str) -> None:
 
 
 @each_kind
+async def test_one_bad_ticker_is_one_bad_ticker(tmp_path: Path, kind: str) -> None:
+    """Also where they are asked for one at a time, and the bad one comes first."""
+    steady = SteadyProvider()
+    async with (
+        web(tmp_path, steady) as opened,
+        asking(kind, opened.tcp_port, timeout=1) as hub,
+    ):
+        for bad in ("\ud800", "x" * 200):
+            with pytest.warns(gapless.NotReadyWarning, match="1 of 3 tickers failed"):
+                frame = await hub.search_many(
+                    "steady", [bad, "A", "B"], *JANUARY, concurrency=1, on_error="skip"
+                )
+            assert frame.to_dicts() == expected("A", "B")
+        gate = steady.hold("SLOW")
+        with pytest.raises(gapless.PartlyFailed) as raised:
+            await hub.search_many("steady", ["SLOW", "A", "B"], *JANUARY, concurrency=1)
+        gate.open.set()
+    assert raised.value.frame.to_dicts() == expected("A", "B")
+    assert list(raised.value.failures) == ["SLOW"]
+
+
+@each_kind
 async def test_many_that_are_not_ready_warn_briefly(tmp_path: Path, kind: str) -> None:
     """A few are told by name, the rest by their number."""
     steady = SteadyProvider()

@@ -37,6 +37,7 @@ CHANGED: tuple[int, bytes, Any] = (
     b'{"code":"invalid_query","message":"the basis has changed"}',
     {},
 )
+COLUMNS = {"content-type": "application/vnd.apache.arrow.stream"}
 BROKEN: tuple[int, bytes, Any] = (0, b"", {})
 
 
@@ -45,6 +46,7 @@ def page(first: int, following: str | None = None, **headers: str) -> tuple[int,
     body = io.BytesIO()
     pl.DataFrame({"timestamp": [first, first + 1]}).write_ipc_stream(body)
     told = {"gapless-etag": f"{first:016x}", "gapless-state": "ready"}
+    told |= COLUMNS
     told |= {name.replace("_", "-"): value for name, value in headers.items()}
     if following is not None:
         told["link"] = f'<{following}>; rel="next"'
@@ -207,7 +209,50 @@ async def test_a_count_that_is_none(kind: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"no Arrow", b"\xff\xff\xff\xff\x00\x00\x00\x00"])
 async def test_what_is_no_arrow_stream(kind: str, body: bytes) -> None:
     """It is said to be none when it is read."""
-    async with telling(kind, (200, body, {})) as (hub, _):
+    async with telling(kind, (200, body, COLUMNS)) as (hub, _):
         result = await hub.search("p", "A")
     with pytest.raises(gapless.UnexpectedAnswer):
         result.to_polars()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, b"<html>", {"content-type": "text/html"}),
+        (200, b"", COLUMNS),
+        (200, b"no Arrow", COLUMNS),
+        page(1, gapless_records="3"),
+        page(1, "http://elsewhere/next"),
+        page(1, gapless_state="partial", gapless_why='{"a":1}'),
+        (404, b'{"code":"not_found","message":"no route"}', {}),
+        (404, b'{"code":404,"message":"nothing here"}', {}),
+        (502, b"bad gateway", {}),
+        BROKEN,
+    ],
+)
+async def test_many_come_over_tcp_where_http_is_no_hubs(
+    kind: str, answer: tuple[int, bytes, Any]
+) -> None:
+    """A proxy's page, half an answer, fewer records than were told: none of it is taken."""
+    async with telling(kind, answer, retries=0) as (hub, paths):
+        frame = await hub.search_many("p", ["A"])
+    assert frame["timestamp"].dt.epoch("s").to_list() == [77]
+    assert len(paths) == 1
+
+
+async def test_pages_of_other_kinds_are_not_mixed_up(kind: str) -> None:
+    """Each page has the kinds of its own records: a truth value is not to become a number."""
+
+    def of(value: Any, following: str | None = None) -> tuple[int, bytes, Any]:
+        body = io.BytesIO()
+        pl.DataFrame({"timestamp": [1], "v": [value]}).write_ipc_stream(body)
+        status, _, headers = page(1, following)
+        return status, body.getvalue(), headers
+
+    async with telling(kind, of(True, "/second"), of(7)) as (hub, _):
+        result = await hub.search("p", "A")
+    with pytest.raises(gapless.UnexpectedAnswer, match="column 'v' is of other kinds"):
+        result.to_polars()
+    async with telling(kind, of(7, "/second"), of(None, "/third"), of(0.5)) as (hub, _):
+        result = await hub.search("p", "A")
+    assert result.to_polars()["v"].to_list() == [7.0, None, 0.5]

@@ -58,7 +58,7 @@ async def test_every_command(tmp_path: Path) -> None:
             assert "Commands" in run(":help", ":format [table|json|ndjson|csv]", "Ctrl-D leaves")
             run(":help plot", "candles")
             run(":plot", "┃", "2010-01-04")
-            run(":plot volume", "│")
+            run(":plot volume", "AAPL  volume", "│")
             run(":plot nothing", "error: there are no numbers in a column 'nothing'")
             run(":timing", "timing is on")
             run(SEARCH, " ms")

@@ -141,3 +141,10 @@ def test_problems_are_errors(status: int, body: bytes, kind: type[Exception]) ->
     with pytest.raises(kind, match="no") as raised:
         WebReply(status, {}, body).json()
     assert type(raised.value) is kind
+
+
+def test_what_is_elsewhere_is_not_nothing() -> None:
+    """A redirect has no body, and is no answer either."""
+    assert WebReply(204, {}, b"").json() is None
+    with pytest.raises(gapless.UnexpectedAnswer, match=r"elsewhere \(HTTP 302\): /login"):
+        WebReply(302, {"location": "/login"}, b"").json()

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from gapless.client.conversations import Conversations
-from gapless.client.failures import NotReadyWarning, PartlyFailed, TimedOut, Unreachable
+from gapless.client.failures import (
+    NotReadyWarning,
+    PartlyFailed,
+    TimedOut,
+    UnexpectedAnswer,
+    Unreachable,
+)
 from gapless.client.pages import Pages
 from gapless.client.progress import progress_bar
 from gapless.client.requests import Instant, ParamValue
@@ -34,6 +40,8 @@ OnError: TypeAlias = Literal["raise", "skip"]
 _TOLD = 5
 # What fails for one fails for all.
 _FOR_ALL = (MissingToken, Unauthorized)
+# So many failures alike, at least, before all are given up.
+_ENOUGH = 8
 # What fails for one is likely to fail for all, so that the first few decide.
 _LIKELY_FOR_ALL = (InvalidQuery, ProviderNotFound, Forbidden)
 # A body of more bytes is decoded away from the loop, which others may want meanwhile.
@@ -82,13 +90,13 @@ async def gather(
         # Once, before all others would do so together.
         await run(conversations.greeting())
     stack = Stack(tickers)
-    failures = _Failures(min(concurrency, len(tickers)))
+    failures = _Failures(min(max(concurrency, _ENOUGH), len(tickers)))
     shortfalls: dict[str, str] = {}
     coming = iter(tickers)
 
-    async def work() -> None:
-        for ticker in coming:
-            talk = conversations.columns(
+    async def ask(ticker: str) -> tuple[pl.DataFrame, str | None]:
+        came = await run(
+            conversations.columns(
                 many.provider,
                 ticker,
                 many.start,
@@ -97,10 +105,17 @@ async def gather(
                 strict=many.strict,
                 timeout=many.timeout,
             )
+        )
+        return await _decoded(came), _short(ticker, came)
+
+    async def work() -> None:
+        for ticker in coming:
             try:
-                came = await run(talk)
-                frame = await _decoded(came)
-                short = _short(ticker, came)
+                try:
+                    frame, short = await ask(ticker)
+                except UnexpectedAnswer:
+                    conversations.without_web()
+                    frame, short = await ask(ticker)
             except GaplessError as error:
                 failures.add(ticker, error)
                 stack.put(ticker, None)
@@ -121,9 +136,10 @@ async def gather(
             error = found.exceptions[0]
             if not (isinstance(error, TimedOut) and failures.any_came):
                 raise error from None
+            given_up = TimedOut(f"given up, for others were in vain: {error.message}")
             for ticker in stack.lacking:
                 stack.put(ticker, None)
-                failures.told.setdefault(ticker, error)
+                failures.told.setdefault(ticker, given_up)
     frame = await asyncio.to_thread(stack.frame)
     if failures.told and on_error == "raise":
         raise PartlyFailed(_failed(failures.told, len(tickers)), failures.told, frame)

@@ -27,7 +27,9 @@ from gapless.errors import (
     InvalidJson,
     InvalidQuery,
     MissingToken,
+    NotFound,
     Overloaded,
+    TooLarge,
     Unauthorized,
 )
 from gapless.protocol.language import LineQuery
@@ -43,6 +45,7 @@ _COLUMNS_RECORDS = 200
 _OURS = frozenset({"request_id", "query", "ordered", "token", "access_token"})
 # How often a series may change while its pages are read.
 _MOST_READINGS = 3
+_MOST_PAGES = 10_000
 
 
 class HubInfo(msgspec.Struct, frozen=True):
@@ -162,12 +165,28 @@ class Conversations:
         query = requests.range_search(provider, ticker, start, end, params)
         target = requests.arrow_target(provider, ticker, start, end, params, strict=strict)
         base = None if self._web_lost else self.web
+        forbidden = False
         if base is not None and target is not None:
-            pages = yield from self._web_pages(base, target, timeout)
+            try:
+                pages = yield from self._web_pages(base, target, timeout)
+            except TooLarge:
+                # For a table, at least.
+                pages = None
+            except NotFound:
+                # A door without that route.
+                self._web_lost, pages = True, None
+            except Forbidden:
+                pages, forbidden = None, True
             if pages is not None:
                 return pages
         found = yield from self._found(query, strict, timeout, _COLUMNS_RECORDS)
+        # What only HTTP forbids it forbids to this client, by whatever name that knows it.
+        self._web_lost = self._web_lost or forbidden
         return _one(found)
+
+    def without_web(self) -> None:
+        """Ask by TCP alone from now on: what speaks HTTP there proved to be no hub's."""
+        self._web_lost = True
 
     def ranged(
         self,
@@ -327,7 +346,12 @@ class Conversations:
         if base is None or len(entities) != 1:
             raise UnexpectedAnswer(f"{self.endpoint.name} left out records that were asked for")
         target = f"{answer.records_at}&strict=true" if strict else answer.records_at
-        pages = yield from self._web_pages(base, target, timeout)
+        try:
+            pages = yield from self._web_pages(base, target, timeout)
+        except Forbidden:
+            # TCP does not forbid it: it is the door that does not go by this name.
+            self._web_lost = True
+            pages = None
         if pages is None:
             return (yield from self._found(query, strict, timeout, inline_records, repeatable))
         return [Found(entities[0], pages.stitch(answer.stitch), pages)]
@@ -402,9 +426,8 @@ class Conversations:
                     return pages
         except TimedOut:
             raise
-        except (Unreachable, UnexpectedAnswer, Forbidden):
-            # As through a tunnel that has only the one port, or under a name that the HTTP door
-            # does not go by: everything by TCP, then, which says what is forbidden in truth.
+        except (Unreachable, UnexpectedAnswer):
+            # As through a tunnel that has only the one port: everything by TCP, then.
             self._web_lost = True
             return None
         raise InvalidQuery(
@@ -434,10 +457,14 @@ class Conversations:
                 yield self._pause(failure, attempts)
                 attempts += 1
                 continue
+            if not reply.headers.get("content-type", "").startswith(ARROW):
+                raise UnexpectedAnswer(f"what answers at {base} does not send columns")
             replies.append(reply)
             following = reply.next
-            if following in seen:
+            if following in seen or len(seen) > _MOST_PAGES:
                 raise UnexpectedAnswer(f"the pages at {base} have no end")
+            if following is not None and not following.startswith("/"):
+                raise UnexpectedAnswer(f"the pages at {base} go on at {following!r}")
             if following is not None:
                 seen.add(following)
         return Pages.of(replies)

@@ -39,9 +39,33 @@ def from_streams(bodies: Sequence[bytes]) -> pl.DataFrame:
 
     try:
         frames = [pl.read_ipc_stream(io.BytesIO(body)) for body in bodies]
+        _check_kinds(frames)
         return together(frames)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise UnexpectedAnswer(f"the records over HTTP are no Arrow stream: {error}") from error
+
+
+def _check_kinds(pages: Sequence[pl.DataFrame]) -> None:
+    """Raise `UnexpectedAnswer` where pages have values of kinds that do not go together.
+
+    Each page has the kinds of its own records. Whole numbers give way to others, and what has no
+    values to anything; a truth value is no number, and a text no nested value.
+    """
+    import polars as pl
+
+    if len(pages) < 2:
+        return
+    kinds: dict[str, set[str]] = {}
+    for page in pages:
+        for name, kind in page.schema.items():
+            if kind != pl.Null:
+                kinds.setdefault(name, set()).add("number" if kind.is_numeric() else str(kind))
+    for name, found in kinds.items():
+        if len(found) > 1:
+            raise UnexpectedAnswer(
+                f"column {name!r} is of other kinds on other pages ({', '.join(sorted(found))}); "
+                "ask for shorter ranges, or for JSON"
+            )
 
 
 def empty() -> pl.DataFrame:

@@ -30,6 +30,7 @@ class Pages:
     headers: Mapping[str, str]
     etag: str
     upstream_requests: int
+    records: int | None
 
     @classmethod
     def of(cls, replies: Sequence[WebReply]) -> Pages:
@@ -41,8 +42,16 @@ class Pages:
         asked = worst.get("gapless-upstream-requests", "0")
         if not asked.isdecimal():
             raise UnexpectedAnswer(f"it took {asked!r} upstream requests, says what is no hub")
+        counts = [reply.headers.get("gapless-records", "") for reply in replies]
+        known = all(count.isdecimal() for count in counts)
         etags = [reply.headers.get("gapless-etag", "") for reply in replies]
-        return cls(tuple(reply.body for reply in replies), worst, _sum(etags), int(asked))
+        return cls(
+            tuple(reply.body for reply in replies),
+            worst,
+            _sum(etags),
+            int(asked),
+            sum(map(int, counts)) if known else None,
+        )
 
     @property
     def state(self) -> str:
@@ -50,8 +59,16 @@ class Pages:
         return self.headers.get("gapless-state", "ready")
 
     def frame(self) -> pl.DataFrame:
-        """Return the records with `timestamp` as it is, in Unix seconds."""
-        return frames.from_streams(self.bodies)
+        """Return the records with `timestamp` as it is, in Unix seconds.
+
+        Raises `UnexpectedAnswer` for what are no Arrow streams, or fewer records than were told.
+        """
+        frame = frames.from_streams(self.bodies)
+        if self.records is not None and frame.width and frame.height != self.records:
+            raise UnexpectedAnswer(
+                f"{frame.height:,} records came over HTTP where {self.records:,} were told"
+            )
+        return frame
 
     def stitch(self, before: bytes = b"{}") -> bytes:
         """Return how the records were put together, as the wire says it in JSON.

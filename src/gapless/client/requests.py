@@ -59,7 +59,11 @@ def arrow_target(
     bounds = {name: bound(value, name) for name, value in own.items() if value is not None}
     if strict:
         bounds["strict"] = "true"
-    return arrow_path(provider, ticker, bounds, given)
+    try:
+        return arrow_path(provider, ticker, bounds, given)
+    except UnicodeEncodeError:
+        # Half a character; what is wrong with that is said where it is sent otherwise.
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,8 @@ class Stack:
         self._early[self._places[ticker]] = frame
         while self._next in self._early:
             there = self._early.pop(self._next)
-            if there is not None and there.width:
+            # Without records it says nothing of columns, either: not all doors know any then.
+            if there is not None and there.height:
                 self._take(self._tickers[self._next], there)
             self._next += 1
 
@@ -70,7 +71,10 @@ class Stack:
         whole = frames.dated(frames.together(found))
         if "ticker" in whole.columns:
             # The records have a column of that name themselves.
-            whole = whole.rename({"ticker": _OWN_TICKER})
+            own = _OWN_TICKER
+            while own in whole.columns:
+                own += "_"
+            whole = whole.rename({"ticker": own})
         return whole.insert_column(0, column)
 
     def _take(self, ticker: str, frame: pl.DataFrame) -> None:

@@ -38,6 +38,11 @@ class WebReply:
         """Return the body, decoded; raise what it says is wrong."""
         if self.status >= 400:
             raise self.failure()
+        if self.status >= 300:
+            # None of a hub's routes for programs does that: it is a page, or something before it.
+            raise UnexpectedAnswer(
+                f"it is elsewhere (HTTP {self.status}): {self.headers.get('location', 'nowhere')}"
+            )
         if not self.body:
             return None
         try:
@@ -51,7 +56,7 @@ class WebReply:
             problem = msgspec.json.decode(self.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             problem = None
-        if not isinstance(problem, dict) or "code" not in problem:
+        if not isinstance(problem, dict) or not isinstance(problem.get("code"), str):
             return UnexpectedAnswer(
                 f"what answers over HTTP is no gapless hub (HTTP {self.status})"
             )

@@ -277,9 +277,17 @@ def plan_view(plan: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def chart_view(
-    frame: pl.DataFrame, column: str | None, width: int, height: int, *, blocks: bool
+    frame: pl.DataFrame,
+    column: str | None,
+    width: int,
+    height: int,
+    *,
+    blocks: bool,
+    name: str | None = None,
 ) -> Text:
     """Return a frame drawn: candles where it has prices, or one column as a line.
+
+    `name` is what it is of, for the title: there is none without it.
 
     Raises `InvalidQuery` for a column that is not there or has no numbers.
     """
@@ -296,7 +304,8 @@ def chart_view(
         there = frame.filter(*(pl.col(name).is_finite() for name in prices))
         if there.height:
             made = [charts.Bar(*map(float, row)) for row in there.select(prices).iter_rows()]
-            return charts.candles(made, _times(there), width, height, marks)
+            drawn = charts.candles(made, _times(there), width, height, marks)
+            return _titled(drawn, name, "open, high, low, close")
     chosen = column or next(iter(numeric), None)
     if chosen is None or chosen not in numeric:
         known = printable(", ".join(numeric)) or "none"
@@ -305,9 +314,17 @@ def chart_view(
     there = frame.filter(pl.col(chosen).is_finite())
     if not there.height:
         raise InvalidQuery(f"all values of {printable(chosen)} are null")
-    return charts.line(
+    drawn = charts.line(
         [float(value) for value in there[chosen]], _times(there), width, height, marks
     )
+    return _titled(drawn, name, chosen)
+
+
+def _titled(drawn: Text, name: str | None, what: str) -> Text:
+    if name is None:
+        return drawn
+    title = Text.assemble((printable(name), "bold"), f"  {printable(what)}", "\n")
+    return title.append_text(drawn)
 
 
 def _head(result: Result) -> Text:

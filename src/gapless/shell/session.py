@@ -280,10 +280,17 @@ class Session:
 
     def _do_plot(self, call: Call) -> None:
         column = call.optional()
-        frame = self._last().to_polars()
+        last = self._last()
         height = max(8, min(24, self.console.height - 8))
         self.console.print(
-            rendering.chart_view(frame, column, self.console.width, height, blocks=self._blocks)
+            rendering.chart_view(
+                last.to_polars(),
+                column,
+                self.console.width,
+                height,
+                blocks=self._blocks,
+                name=last.ticker or last.id,
+            )
         )
 
     def _do_export(self, call: Call) -> None:

@@ -104,7 +104,8 @@ async def door(
             await hub.close(1.0)
             await authority.close()
             await store.close()
-        assert not opened.logged("error")
+        errors = [one for one in opened.logs if one["log_level"] == "error"]
+        assert not errors, errors
 
 
 def unlocked(store: Any, clock: Clock) -> Admission:

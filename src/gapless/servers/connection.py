@@ -322,8 +322,7 @@ class Connection(asyncio.Protocol):
             self._in_flight += 1
             listing = _lists(reply.query)
             self._listings += listing
-            loop = asyncio.get_running_loop()
-            task = loop.create_task(self._desk.work(reply))
+            task = self._server.begin(reply)
             task.add_done_callback(lambda done: self._done(done, slot, envelope.ordered, listing))
             return
         ready = self._rejection(reply) if isinstance(reply, Rejected) else reply

@@ -12,7 +12,7 @@ from ssl import SSLContext
 import structlog
 
 from gapless.servers.connection import Connection
-from gapless.servers.desk import Desk
+from gapless.servers.desk import Desk, Outcome, Work
 
 _log = structlog.get_logger("gapless.tcp")
 
@@ -44,6 +44,8 @@ class TcpServer:
         self.limits = limits or TcpLimits()
         self._tls = tls
         self.connections: set[Connection] = set()
+        # Requests under way, also those whose clients have gone.
+        self._working: set[asyncio.Task[Outcome]] = set()
         self._server: asyncio.Server | None = None
         self._idle = asyncio.Event()
         self.stopping = False
@@ -78,6 +80,19 @@ class TcpServer:
             _log.warning("requests cut off at shutdown", connections=len(self.connections))
         for connection in list(self.connections):
             connection.abort()
+        # Nobody waits for what is left, and the database is about to close. What is being fetched
+        # for it is the hub's, which lets it end.
+        for task in self._working:
+            task.cancel()
+        if self._working:
+            await asyncio.wait(self._working)
+
+    def begin(self, work: Work) -> asyncio.Task[Outcome]:
+        """Start the work on a request."""
+        task = asyncio.get_running_loop().create_task(self.desk.work(work))
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+        return task
 
     def gone(self, connection: Connection) -> None:
         """Note that a connection is over."""

@@ -114,13 +114,15 @@ async def gather(
                 try:
                     frame, short = await ask(ticker)
                 except UnexpectedAnswer:
+                    if not conversations.uses_web:
+                        raise
                     conversations.without_web()
                     frame, short = await ask(ticker)
             except GaplessError as error:
                 failures.add(ticker, error)
                 stack.put(ticker, None)
             else:
-                failures.none()
+                failures.over()
                 stack.put(ticker, frame)
                 if short is not None:
                     shortfalls[ticker] = short
@@ -163,8 +165,8 @@ class _Failures:
         self._alike = 0
         self._last = ""
 
-    def none(self) -> None:
-        """Take note of an answer."""
+    def over(self) -> None:
+        """Take note of an answer: what failed before was not for all."""
         self.any_came = True
         self._alike = 0
 

@@ -164,7 +164,7 @@ class Conversations:
             yield from self.greeting()
         query = requests.range_search(provider, ticker, start, end, params)
         target = requests.arrow_target(provider, ticker, start, end, params, strict=strict)
-        base = None if self._web_lost else self.web
+        base = self.web if self.uses_web else None
         forbidden = False
         if base is not None and target is not None:
             try:
@@ -183,6 +183,11 @@ class Conversations:
         # What only HTTP forbids it forbids to this client, by whatever name that knows it.
         self._web_lost = self._web_lost or forbidden
         return _one(found)
+
+    @property
+    def uses_web(self) -> bool:
+        """Whether HTTP is known and was not given up."""
+        return self.web is not None and not self._web_lost
 
     def without_web(self) -> None:
         """Ask by TCP alone from now on: what speaks HTTP there proved to be no hub's."""
@@ -332,7 +337,7 @@ class Conversations:
     ) -> Conversation[list[Found]]:
         if self.info is None:
             yield from self.greeting()
-        base = None if self._web_lost else self.web
+        base = self.web if self.uses_web else None
         envelope: dict[str, Any] = {"data_as": "array"}
         if strict:
             envelope["strict"] = True

@@ -15,8 +15,9 @@ from polars.testing import assert_frame_equal
 
 from gapless.domain.blocks import Run, encode
 from gapless.protocol.columns import Kind, Schema, frame_types, merge
+from gapless.servers.http import writers
 from gapless.servers.http.formats import Format, NotAcceptable, negotiate
-from gapless.servers.http.frames import frame_of, schema_of
+from gapless.servers.http.frames import frame_of, schema_of, whole_frame
 from gapless.servers.http.writers import Writer, writer_for
 from support.documents import exact
 
@@ -117,6 +118,21 @@ def test_a_frame_holds_the_values_to_the_last_bit(rows: Rows, edges: list[int]) 
     assert exact(frame.rows()) == exact(values)
 
 
+@given(mixed | tables(), cuts, st.permutations(["a", "b", "declared"]))
+def test_a_frame_that_is_decoded_once_is_the_same(
+    rows: Rows, edges: list[int], declared: list[str]
+) -> None:
+    """As by the schema that is looked for first, with what the provider declares besides."""
+    runs = runs_of(rows, edges)
+    known = ["timestamp", *declared]
+    expected = frame_of(runs, schema_of(runs, known))
+    assert_frame_equal(whole_frame(runs, known), expected)
+    if expected.width:
+        chosen = expected.columns[::-2]
+        found = whole_frame(runs, known, chosen)
+        assert_frame_equal(found, frame_of(runs, schema_of(runs, known), chosen))
+
+
 @given(mixed | tables(), cuts, st.data())
 def test_any_batching_gives_one_document(rows: Rows, edges: list[int], data: st.DataObject) -> None:
     """Text formats come to the same bytes, the others to the same frame, columns chosen or not."""
@@ -137,7 +153,11 @@ def test_any_batching_gives_one_document(rows: Rows, edges: list[int], data: st.
             assert one == several == halves
             continue
         read = pl.read_ipc_stream if format is Format.ARROW else pl.read_parquet
-        for body in (one, several, halves):
+        bodies = [one, several, halves]
+        if rows:
+            # What small answers are made by, which decodes their records but once.
+            bodies.append(writers.document(format, whole_frame(runs, (), columns)))
+        for body in bodies:
             assert_frame_equal(read(body), frame, check_exact=True)
         if format is Format.ARROW:
             pa.ipc.open_stream(several).read_all().validate(full=True)

@@ -33,7 +33,7 @@ from gapless.servers.desk import Desk
 from gapless.servers.meter import Meter
 from gapless.servers.tcp import TcpLimits, TcpServer
 from gapless.servers.tls import Certificate
-from gapless.store.sqlite import FileLock, open_store
+from gapless.store.database import database_at
 
 if TYPE_CHECKING:
     from gapless.servers.http.door import HttpDoor
@@ -120,11 +120,9 @@ async def running_hub(
     path = database_path(settings.db)
     raise_file_limit(limits.max_connections + settings.api.max_connections)
     async with AsyncExitStack() as stack:
-        lock = FileLock(path)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock.acquire(f"process {os.getpid()}, gapless {__version__}")
-        stack.callback(lock.release)
-        store = await asyncio.to_thread(open_store, path, settings.cache.block_records)
+        database = database_at(path)
+        stack.enter_context(database.owned(f"process {os.getpid()}, gapless {__version__}"))
+        store = await asyncio.to_thread(database.open, settings.cache.block_records)
         stack.push_async_callback(store.close)
         certificate = None
         if settings.tls_cert is not None and settings.tls_key is not None:

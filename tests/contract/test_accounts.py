@@ -12,6 +12,7 @@ import pytest
 from gapless.errors import Conflict, NotFound
 from gapless.store.accounts import AccountStore, Deed, NewToken
 from gapless.store.sqlite import open_read_only, open_store
+from support.series import KEY
 
 DEED = Deed(5_000, "ann", "did", "it", {"name": "value"})
 
@@ -172,7 +173,7 @@ async def test_what_is_acknowledged_is_on_the_disk(tmp_path: Path) -> None:
     normal, full = 1, 2
     await store.accounts.record(DEED)
     await asyncio.to_thread(level)
-    await store.prune(0)
+    await store.prune(KEY, 0)
     await asyncio.to_thread(level)
     await store.accounts.add_user("a@b.c", "read", "hash", DEED)
     await store.accounts.note_use({1: 1})

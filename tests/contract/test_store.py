@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -15,14 +16,15 @@ from hypothesis import strategies as st
 
 from gapless.domain.blocks import etag
 from gapless.domain.comparing import Ratio
-from gapless.domain.coverage import Outcome
+from gapless.domain.coverage import Outcome, written
 from gapless.domain.intervals import Interval, covers, subtract, union
 from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery
-from gapless.protocol.times import format_instant
+from gapless.instants import format_instant
 from gapless.store.base import (
     EntityFilter,
     RememberedPlugin,
+    Removal,
     SeriesState,
     Snapshot,
     Store,
@@ -106,8 +108,10 @@ async def test_nothing_is_stored(store: Store) -> None:
     assert await store.runs([1, 2]) == {}
     assert await store.all_series() == []
     assert await store.entities(EntityFilter(), 10) == []
-    assert await store.delete(KEY) == 0
-    assert await store.prune(10**15) == (0, 0)
+    assert await store.delete(KEY) == Removal()
+    assert await store.delete(KEY, ALL) == Removal()
+    assert await store.aged(10**15) == []
+    assert await store.prune(KEY, 10**15) == Removal()
 
 
 async def test_what_is_applied_is_read(store: Store) -> None:
@@ -233,15 +237,76 @@ async def test_ratios_since_a_generation(store: Store) -> None:
     assert (await store.read(KEY)).state == state
 
 
-async def test_versions_grow_with_every_change(store: Store) -> None:
-    """Each change, a deletion included, shows in the version."""
-    versions = [
-        (await store.apply(change(fill(0, 100, [10, 20])))).state.version,
-        (await store.apply(change(compared_at=3))).state.version,
+async def test_numbers_of_commits_are_never_used_twice(store: Store) -> None:
+    """Each change of any series, a deletion included, has its own, and series go by them."""
+    one = await store.apply(change(fill(0, 100, [10, 20])))
+    two = await store.apply(change(fill(0, 100, [10]), key=MSFT))
+    again = await store.apply(change(compared_at=3))
+    assert (one.state.number, one.state.version) == (1, 1)
+    assert (two.state.number, two.state.version) == (2, 2)
+    assert (again.state.number, again.state.version) == (1, 3)
+    assert await store.delete(KEY, Interval(15, 25)) == Removal(1, 4)
+    assert (await store.read(KEY)).state.version == 4
+    assert await store.delete(MSFT) == Removal(1, 5, series=True)
+    assert await store.delete(MSFT) == Removal()
+    made = await store.apply(change(fill(0, 100, [10]), key=MSFT))
+    assert (made.state.number, made.state.version) == (6, 6)
+
+
+async def test_coverage_tells_which_commit_wrote_it(store: Store) -> None:
+    """What is cut keeps its commit, what is joined has the later one, what is marked a new one."""
+    await store.apply(change(fill(0, 50, [10], at=5), fill(60, 70, [61], at=5)))
+    await store.apply(change(fill(20, 30, [], at=6)))
+    rows = (await store.read(KEY)).state.coverage
+    assert [(row.start, row.end, row.commit) for row in rows] == [
+        (0, 20, 1),
+        (20, 30, 2),
+        (30, 50, 1),
+        (60, 70, 1),
     ]
-    await store.delete(KEY, Interval(15, 25))
-    versions.append((await store.read(KEY)).state.version)
-    assert versions == [1, 2, 3]
+    await store.apply(change(fill(50, 60, [51], at=5)))
+    rows = (await store.read(KEY)).state.coverage
+    assert [(row.start, row.end, row.commit) for row in rows][2:] == [(30, 70, 3)]
+    await store.apply(change(unverified_until=20))
+    state = (await store.read(KEY)).state
+    assert [row.commit for row in state.coverage] == [4, 2, 3]
+    assert written(state.coverage, Interval(10, 40)) == ((10, 20, 4), (20, 30, 2), (30, 40, 3))
+
+
+async def test_an_older_copy_is_not_stored_over_a_newer_one(store: Store) -> None:
+    """What was written, forgotten or fetched since a change was planned refuses all of it."""
+    await store.apply(change(fill(0, 50, [10], 1.0)))
+    planned = written((await store.read(KEY)).state.coverage, Interval(0, 100))
+    assert planned == ((0, 50, 1),)
+    old = replace(fill(0, 100, [10, 60], 2.0), planned=planned)
+    beside = replace(fill(200, 300, [250]), planned=())
+    meanwhile: list[Callable[[], Awaitable[object]]] = [
+        lambda: store.apply(change(fill(20, 30, [25], 3.0))),
+        lambda: store.apply(change(fill(90, 100, [95], 3.0))),
+        lambda: store.delete(KEY, Interval(0, 5)),
+        lambda: store.delete(KEY),
+    ]
+    for something in meanwhile:
+        await store.delete(KEY)
+        made = await store.apply(change(fill(0, 50, [10], 1.0)))
+        known = written(made.state.coverage, Interval(0, 100))
+        await something()
+        before = await store.read(KEY, ALL)
+        with pytest.raises(Superseded):
+            await store.apply(change(replace(old, planned=known), beside))
+        assert await store.read(KEY, ALL) == before
+    await store.delete(KEY)
+    made = await store.apply(change(fill(0, 50, [10], 1.0)))
+    known = written(made.state.coverage, Interval(0, 100))
+    # What happens elsewhere, or cuts a row outside, is no reason.
+    await store.apply(change(fill(300, 400, [350])))
+    made = await store.apply(change(replace(old, planned=known), beside))
+    assert held(await store.read(KEY, ALL)) == {
+        10: text(10, 2.0),
+        60: text(60, 2.0),
+        250: text(250),
+        350: text(350),
+    }
 
 
 async def test_series_do_not_meddle(store: Store) -> None:
@@ -367,14 +432,14 @@ async def test_an_id_belongs_to_one_source(store: Store) -> None:
 async def test_deleting_a_range(store: Store) -> None:
     """A range that is forgotten is neither held nor known; its neighbours keep their age."""
     await store.apply(change(fill(0, 100, [10, 20, 30], at=5_000), at=5_000))
-    assert await store.delete(KEY, Interval(15, 25)) == 1
+    assert (await store.delete(KEY, Interval(15, 25))).records == 1
     found = await store.read(KEY, ALL)
     assert spans(found.state) == [(0, 15, "held"), (25, 100, "held")]
     assert held(found) == {10: text(10), 30: text(30)}
     shown = await store.entities(EntityFilter(), 10)
     assert {one.updated_at for one in shown} == {"1970-01-01T00:00:05.000Z"}
-    assert await store.delete(KEY, Interval(15, 15)) == 0
-    assert await store.delete(KEY) == 2
+    assert await store.delete(KEY, Interval(15, 15)) == Removal()
+    assert (await store.delete(KEY)).records == 2
     assert await store.read(KEY, ALL) == Snapshot(SeriesState(KEY), {})
     assert await store.entities(EntityFilter(), 10) == []
 
@@ -383,11 +448,14 @@ async def test_pruning_forgets_what_is_old(store: Store) -> None:
     """What was fetched before an instant goes, and a series of which nothing is left."""
     await store.apply(change(fill(0, 10, [1], at=100), fill(20, 30, [21], at=200)))
     await store.apply(change(fill(0, 10, [2, 3], at=100), key=MSFT))
-    assert await store.prune(100) == (0, 0)
-    assert await store.prune(200) == (2, 3)
+    assert await store.aged(100) == []
+    assert await store.prune(KEY, 100) == Removal()
+    assert await store.aged(200) == [KEY, MSFT]
+    assert await store.prune(KEY, 200) == Removal(1, 3)
+    assert await store.prune(MSFT, 200) == Removal(2, 4, series=True)
     assert [state.key for state in await store.all_series()] == [KEY]
     assert held(await store.read(KEY, ALL)) == {21: text(21)}
-    assert await store.prune(201) == (1, 1)
+    assert await store.prune(KEY, 201) == Removal(1, 5, series=True)
     assert await store.all_series() == []
 
 
@@ -455,7 +523,8 @@ async def play(store: Store, done: list[Operation]) -> None:
     for at, (what, interval, times) in enumerate(done):
         if what == "prune":
             older = [span for span, age in known if age < at - 3]
-            await store.prune(at - 3)
+            for key in await store.aged(at - 3):
+                await store.prune(key, at - 3)
             # Joined coverage is as old as its oldest part, so more may go than must.
             state = (await store.read(KEY)).state
             left = [row.interval for row in state.coverage]
@@ -470,7 +539,7 @@ async def play(store: Store, done: list[Operation]) -> None:
             for time in inside:
                 del model[time]
         if what == "delete":
-            assert await store.delete(KEY, interval) == len(inside)
+            assert (await store.delete(KEY, interval)).records == len(inside)
         elif what != "prune":
             fresh = sorted(t for t in times if interval.start <= t < interval.end)
             due = 10**9 if what == "tail" else None

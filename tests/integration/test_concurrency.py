@@ -17,7 +17,8 @@ from gapless.domain.intervals import Interval, subtract, union
 from gapless.errors import UpstreamRejected, UpstreamUnavailable
 from gapless.hub.hub import Options
 from gapless.hub.upstream import Limits
-from gapless.protocol.times import format_instant, parse_instant
+from gapless.instants import format_instant
+from gapless.protocol.times import parse_instant
 from gapless.servers.desk import Desk
 from gapless.servers.tcp import TcpServer
 from gapless.simulator.instruments import equity
@@ -122,7 +123,7 @@ async def test_a_provider_that_revises_is_asked_once_too(
     world = World(market, now, tmp_path, template)
     await world.open()
     server = TcpServer(
-        Desk(world.hub, world.clock, unlocked(world.hub.holdings.store, world.clock))
+        Desk(world.hub, world.clock, unlocked(world.hub.holdings._store, world.clock))
     )
     try:
         _, port = await server.open("127.0.0.1", 0)
@@ -160,9 +161,9 @@ async def waiting(at: Door, ticker: str, count: int) -> None:
     key = at.hub.registry.get("steady").key(ticker, {})
     async with at.client() as other, asyncio.timeout(PATIENCE_S):
         while True:
-            flights = at.hub.flights.of(key)
-            # One callback is the flight's own; each who waits has one more.
-            if flights and len(flights[0].task._callbacks or ()) == count + 1:
+            leases = at.hub.leases.of(key)
+            # One callback is the lease's own; each who waits has one more.
+            if leases and len(leases[0].task._callbacks or ()) == count + 1:
                 return
             await other.ping()
 
@@ -200,9 +201,9 @@ async def test_a_fetch_nobody_waits_for_is_stored_all_the_same(tmp_path: Path) -
         async with asyncio.timeout(PATIENCE_S):
             await at.server.went.wait()
         key = at.hub.registry.get("steady").key("ABC", {})
-        (flight,) = at.hub.flights.of(key)
+        (lease,) = at.hub.leases.of(key)
         gate.open.set()
-        await asyncio.wait([flight.task], timeout=PATIENCE_S)
+        await asyncio.wait([lease.task], timeout=PATIENCE_S)
         async with at.client() as wire:
             answer = await wire.ask(search("steady", "ABC", *JANUARY))
     assert answer["stitch"]["upstream_requests"] == 0

@@ -13,8 +13,8 @@ import pytest
 
 from gapless.hub.answers import Answer
 from gapless.hub.entities import Listing
+from gapless.instants import format_instant
 from gapless.protocol.messages import GetEntity, ProviderRequest
-from gapless.protocol.times import format_instant
 from gapless.simulator.faults import server_error
 from gapless.simulator.quirks import Quirks
 from support.scenes import Scene, ms, parts, said, scene, seconds, told

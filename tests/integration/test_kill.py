@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from gapless.domain.intervals import Interval, subtract
-from gapless.protocol.times import format_instant, parse_instant
+from gapless.instants import format_instant
+from gapless.protocol.times import parse_instant
 from gapless.store.sql import SqlStore
 from gapless.store.sqlite import check, open_read_only, open_store
 from support import killer

@@ -198,7 +198,7 @@ async def test_an_id_that_is_taken_is_refused(tmp_path: Path) -> None:
     """Ids are unique over all providers; nothing of such an answer is stored."""
     async with plugged(tmp_path) as hub, hub.client() as wire:
         await hub.load("notes")
-        store = hub.door.hub.holdings.store
+        store = hub.door.hub.holdings._store
         await store.save_entities([entity("belongs to another", "files")])
         query = request("notes", "SearchEntities", query=[{"ByUrl": "taken"}], limit=None)
         error = (await wire.ask(query))["error"]

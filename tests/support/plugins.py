@@ -94,7 +94,7 @@ async def plugged(
     async with door(folder, *providers, options=Options(upstream=upstream, **options)) as opened:
         hub = opened.hub
         plugins = Plugins(
-            hub.holdings.store, hub.registry, clock or SystemClock(), limits, base=base
+            hub.holdings._store, hub.registry, clock or SystemClock(), limits, base=base
         )
         try:
             yield Plugged(opened, plugins, base)

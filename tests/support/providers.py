@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery
-from gapless.protocol.times import format_instant, parse_instant
+from gapless.instants import format_instant
+from gapless.protocol.times import parse_instant
 from gapless.providers.base import (
     DAY_MS,
     Fetched,

@@ -167,7 +167,7 @@ class Scene(World):
     async def known(self, interval: str = "1d", ticker: str = "AAA") -> tuple[Coverage, ...]:
         """Return the series' coverage as it is stored."""
         provider = self.hub.registry.get("yahoo_finance")
-        snapshot = await self.hub.holdings.store.read(provider.key(ticker, {"interval": interval}))
+        snapshot = await self.hub.holdings._store.read(provider.key(ticker, {"interval": interval}))
         return snapshot.state.coverage
 
     async def _hub(self, path: Path, ledger: Ledger, watched: bool = True) -> Hub:

@@ -65,9 +65,20 @@ def change(
     compared_at: int | None = None,
     meta: Mapping[str, object] | None = None,
     at: int = 1_000_000,
+    unverified_until: int | None = None,
 ) -> Change:
     """Return a change of `KEY` planned under generation 0 unless told otherwise."""
-    return Change(key, generation, replacements, unheld, basis_change, compared_at, meta, at)
+    return Change(
+        key,
+        generation,
+        replacements,
+        unheld,
+        basis_change,
+        compared_at,
+        meta,
+        at,
+        unverified_until,
+    )
 
 
 def entity(name: str, source: str = "notes", tags: str = "[]", **more: str) -> StoredEntity:

@@ -20,8 +20,8 @@ from gapless.domain.series import SeriesKey
 from gapless.hub.answers import Answer
 from gapless.hub.hub import Hub, Options
 from gapless.hub.upstream import Asked
+from gapless.instants import format_instant
 from gapless.protocol.messages import DateRange, Param, ProviderRequest, SearchEntities, Ticker
-from gapless.protocol.times import format_instant
 from gapless.providers.registry import Registry
 from gapless.providers.yahoo import YahooProvider, YahooSettings
 from gapless.simulator.market import Market
@@ -192,7 +192,7 @@ class World:
 
     async def _shut(self, hub: Hub) -> None:
         await hub.close()
-        await hub.holdings.store.close()
+        await hub.holdings._store.close()
 
 
 def request(ticker: str, interval: str, start_ms: int, end_ms: int) -> ProviderRequest:

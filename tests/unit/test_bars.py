@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapless.domain.intervals import Interval
-from gapless.protocol.times import DAY_MS
+from gapless.instants import DAY_MS
 from gapless.shell import bars
 from gapless.shell.bars import Shade, bar, cells, legend, ranged_bar
 from gapless.shell.wording import (

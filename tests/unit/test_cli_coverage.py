@@ -18,7 +18,8 @@ from gapless.domain.coverage import Mark
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import NotFound
-from gapless.protocol.times import DAY_MS, parse_instant
+from gapless.instants import DAY_MS
+from gapless.protocol.times import parse_instant
 from gapless.shell import bars
 from gapless.shell.wording import console_on
 from gapless.store.base import SeriesState

@@ -17,6 +17,7 @@ from gapless.cli.findings import Finding
 from gapless.cli.hub_findings import hub
 from gapless.config import Settings
 from gapless.store.sqlite import FileLock, open_store
+from gapless.store.sqlite_file import engine_of
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +62,7 @@ def levels(findings: list[Finding]) -> dict[str, str]:
 )
 def test_sqlite_versions_with_the_wal_bug_are_noted(version: tuple[int, ...], level: str) -> None:
     """Versions 3.7.0 to 3.51.2 are named, with what keeps a hub safe from them."""
-    found = doctor.sqlite(version)
+    found = doctor.engine(engine_of(version))
     assert found.level == level
     assert (level == "ok") or "one connection that writes" in found.said
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapless.errors import InvalidQuery
+from gapless.instants import format_instant
 from gapless.protocol.language import SEARCH_KEYS, format_line, parse_line
 from gapless.protocol.messages import (
     ById,
@@ -29,7 +30,6 @@ from gapless.protocol.messages import (
     SearchEntities,
     Ticker,
 )
-from gapless.protocol.times import format_instant
 
 NOW = 1_757_030_400_000
 

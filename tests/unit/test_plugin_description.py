@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gapless.domain.comparing import Basis
-from gapless.protocol.times import DAY_MS
+from gapless.instants import DAY_MS
 from gapless.providers.base import Param
 from gapless.providers.plugins.description import (
     DATA_START,

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapless.domain.blocks import Run, encode
-from gapless.protocol.times import format_instant
+from gapless.instants import format_instant
 from gapless.providers.plugins.records import RecordSink
 from gapless.providers.plugins.values import LAST_S, BadReply
 

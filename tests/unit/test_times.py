@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gapless.errors import InvalidQuery
-from gapless.protocol.times import format_instant, parse_instant, parse_range
+from gapless.instants import format_instant
+from gapless.protocol.times import parse_instant, parse_range
 
 NOW = 1_757_030_400_789
 FLOORED = 1_757_030_400_000

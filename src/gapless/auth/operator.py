@@ -16,7 +16,7 @@ from gapless.auth.api_tokens import DEFAULT_DAYS
 from gapless.auth.authority import Authority
 from gapless.auth.directory import Account, Grant
 from gapless.errors import InvalidQuery, NotFound
-from gapless.protocol.times import format_instant
+from gapless.instants import format_instant
 from gapless.store.accounts import StoredDeed
 
 Json = dict[str, Any]

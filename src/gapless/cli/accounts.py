@@ -30,6 +30,7 @@ from gapless.clock import SystemClock
 from gapless.errors import GaplessError
 from gapless.observability import configure_logging
 from gapless.shell.wording import console_on, count_text
+from gapless.store.database import OpenStore
 from gapless.texts import printable
 
 Output = Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])]
@@ -304,13 +305,12 @@ def _do(flags: DatabaseFlags, type: str, **told: Any) -> dict[str, Any]:
         return hub.accounts(type=type, **told)
     from gapless.auth.authority import Authority
     from gapless.auth.operator import operator_name, order_of, perform
-    from gapless.store.sql import SqlStore
 
     order = order_of({"type": type, **told})
     # What is done is printed below; stdout is for that alone.
     configure_logging("warning", "text")
 
-    async def work(store: SqlStore) -> dict[str, Any]:
+    async def work(store: OpenStore) -> dict[str, Any]:
         authority = Authority(store.accounts, SystemClock(), enabled=True)
         await authority.load()
         try:

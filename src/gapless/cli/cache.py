@@ -115,9 +115,11 @@ def prune(
             print("nothing was forgotten")
             return 1
     if hub is None:
+        from gapless.hub.holdings import alone
+
         block_records = flags.load().cache.block_records
         series, records = write(
-            path, "cache prune", block_records, lambda store: store.prune(instant)
+            path, "cache prune", block_records, lambda store: alone(store).prune(instant)
         )
     else:
         series, records = hub.prune(instant)

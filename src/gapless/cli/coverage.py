@@ -20,7 +20,8 @@ from gapless.domain.coverage import Coverage, Outcome
 from gapless.domain.intervals import Interval, subtract
 from gapless.domain.planning import tail
 from gapless.errors import InvalidQuery, NotFound
-from gapless.protocol.times import format_instant, parse_instant
+from gapless.instants import format_instant
+from gapless.protocol.times import parse_instant
 from gapless.shell import bars
 from gapless.shell.bars import Shade, legend, ranged_bar
 from gapless.shell.wording import (

@@ -1,8 +1,4 @@
-"""Which database file a command is about, and who has it: `--db`, the settings, the lock.
-
-Here as in the rooms beside it, what stands on SQLAlchemy is imported where it is needed: it takes
-longer than all else, and most commands do without.
-"""
+"""Which database file a command is about, and who has it: `--db`, the settings, the lock."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from cyclopts import Parameter
 
@@ -21,10 +17,8 @@ from gapless import __version__
 from gapless.client.control import Control, NotListening
 from gapless.config import Origins, Settings, database_path, default_db, load_settings
 from gapless.errors import ConfigError, GaplessError, StoreError
+from gapless.store.database import OpenStore, database_at
 from gapless.texts import printable
-
-if TYPE_CHECKING:
-    from gapless.store.sql import SqlStore
 
 T = TypeVar("T")
 
@@ -90,7 +84,6 @@ def running(path: Path) -> Control | None:
     Raises `GaplessError` where a hub has it and does not answer.
     """
     from gapless.servers.control import socket_path
-    from gapless.store.health import lock_holder
 
     if not path.parent.is_dir():
         return None
@@ -99,7 +92,7 @@ def running(path: Path) -> Control | None:
     try:
         control.stats()
     except NotListening as error:
-        holder = lock_holder(path)
+        holder = database_at(path).owner()
         if holder is None:
             return None
         raise GaplessError(
@@ -109,18 +102,16 @@ def running(path: Path) -> Control | None:
     return control
 
 
-def read(path: Path, work: Callable[[SqlStore], Awaitable[T]]) -> T:
+def read(path: Path, work: Callable[[OpenStore], Awaitable[T]]) -> T:
     """Open a database only to read, beside a hub or not, and return what `work` makes of it."""
-    from gapless.store.sqlite import open_read_only
-
-    return asyncio.run(_closing(open_read_only(path), work))
+    return asyncio.run(_closing(database_at(path).open_read_only(), work))
 
 
 def write(
     path: Path,
     holder: str,
     block_records: int,
-    work: Callable[[SqlStore], Awaitable[T]],
+    work: Callable[[OpenStore], Awaitable[T]],
     *,
     make: bool = False,
 ) -> T:
@@ -129,23 +120,18 @@ def write(
     Brings it up to date first. Raises `StoreError` where there is none, unless it is to `make`
     one, and `DatabaseInUse` where a hub has it.
     """
-    from gapless.store.sqlite import FileLock, open_store
-
-    there = path.exists()
+    database = database_at(path)
+    there = database.exists()
     if not there and not make:
         raise StoreError(f"there is no database at {path}; name another with --db")
-    lock = FileLock(path)
-    lock.acquire(f"process {os.getpid()}, gapless {__version__}, {holder}")
-    try:
-        store = open_store(path, block_records)
+    with database.owned(f"process {os.getpid()}, gapless {__version__}, {holder}"):
+        store = database.open(block_records)
         if not there:
             print(f"made a new database {printable(str(path))}", file=sys.stderr)
         return asyncio.run(_closing(store, work))
-    finally:
-        lock.release()
 
 
-async def _closing(store: SqlStore, work: Callable[[SqlStore], Awaitable[T]]) -> T:
+async def _closing(store: OpenStore, work: Callable[[OpenStore], Awaitable[T]]) -> T:
     try:
         return await work(store)
     finally:

@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, write
 from gapless.errors import DatabaseDamaged
 from gapless.shell.wording import console_on, count_text
+from gapless.store.database import Progress as Advance
+from gapless.store.database import database_at
 from gapless.texts import printable
 
 
@@ -33,18 +35,16 @@ def upgrade(*, flags: DatabaseFlags = DEFAULT_DATABASE) -> None:
     nothing, and needs a database that no hub is running on. Keep a copy of the file if you
     may want to go back: an older gapless does not open it any more.
     """
-    from gapless.store import health
-    from gapless.store.migration import HEAD
-
     path = flags.path()
-    before = health.step_of(path)
-    if before == HEAD:
-        print(f"{path} is up to date (step {HEAD})")
+    database = database_at(path)
+    before = database.step()
+    if before == database.latest:
+        print(f"{path} is up to date (step {before})")
         return
     # Opening it to write is what brings it up to date.
     write(path, "db upgrade", flags.load().cache.block_records, lambda store: store.figures())
     came = "it was empty" if before is None else f"from step {before}"
-    print(f"{path} is up to date now (step {HEAD}, {came})")
+    print(f"{path} is up to date now (step {database.latest}, {came})")
 
 
 def check(
@@ -87,23 +87,18 @@ def examine(path: Path) -> list[str]:
 
     Raises `StoreError` where there is none, or none of this version.
     """
-    from gapless.store import health
-    from gapless.store.sqlite import check as check_pages
-
+    database = database_at(path)
     with _progress() as begin:
         begin("pages")
-        step = health.step_of(path)
-        findings = list(check_pages(path))
+        step = database.step()
+        findings = list(database.check())
         if step is None:
             return findings
         advance = begin("records")
         try:
-            return findings + health.inspect(path, advance)
+            return findings + database.inspect(advance)
         except DatabaseDamaged as error:
             return [*findings, error.message]
-
-
-Advance = Callable[[int, int], None]
 
 
 @contextmanager

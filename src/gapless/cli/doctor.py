@@ -7,7 +7,6 @@ import os
 import resource
 import shutil
 import socket
-import sqlite3
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,12 +31,11 @@ from gapless.config import Settings, database_path
 from gapless.domain.intervals import Interval
 from gapless.errors import GaplessError
 from gapless.shell.wording import console_on, size_text
+from gapless.store.database import EngineInfo, database_at
 from gapless.texts import masked, printable
 
 _LIBRARIES = ("msgspec", "sqlalchemy", "alembic", "uvloop", "xxhash", "polars", "curl_cffi")
 _STYLES: Mapping[Level, str] = {"ok": "green", "note": "yellow", "problem": "bold red"}
-# https://www.sqlite.org/wal.html#walresetbug
-_WAL_BUG = ((3, 7, 0), (3, 51, 2))
 _LOW_ON_DISK = 1 << 30
 _QUICKLY_CHECKED = 256 << 20
 _REMOTE = frozenset({"9p", "afs", "cifs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"})
@@ -92,7 +90,6 @@ def examine(flags: DatabaseFlags, online: bool) -> Iterator[Finding]:
         "ok", "gapless", f"{__version__} on Python {sys.version.split()[0]}, {sys.platform}"
     )
     yield libraries(_LIBRARIES)
-    yield sqlite(sqlite3.sqlite_version_info)
     try:
         settings = flags.load()
         path = database_path(settings.db)
@@ -100,6 +97,7 @@ def examine(flags: DatabaseFlags, online: bool) -> Iterator[Finding]:
         yield Finding("problem", "settings", error.message, "see: gapless config show")
         return
     yield settings_read(flags)
+    yield engine(database_at(path).engine())
     yield from database(path)
     yield from certificate(settings)
     yield from hub(path, settings, os.environ)
@@ -127,19 +125,11 @@ def libraries(names: Iterable[str]) -> Finding:
     return Finding("ok", "libraries", ", ".join(found))
 
 
-def sqlite(version: tuple[int, ...]) -> Finding:
-    """Return the SQLite library's version; a note where it has the WAL-reset bug."""
-    text = ".".join(map(str, version))
-    if _WAL_BUG[0] <= version <= _WAL_BUG[1]:
-        return Finding(
-            "note",
-            "SQLite",
-            f"{text} can damage a database that two connections write to or tidy up at the wrong "
-            "moment (fixed in 3.51.3). A hub is safe: it has one connection that writes, and a "
-            "lock keeps other hubs out",
-            "let no other program write to the file while a hub runs on it",
-        )
-    return Finding("ok", "SQLite", text)
+def engine(found: EngineInfo) -> Finding:
+    """Return which engine a database needs, and what to know of this version of it."""
+    level: Level = "ok" if found.caveat is None else "note"
+    about = found.version if found.caveat is None else f"{found.version} {found.caveat}"
+    return Finding(level, found.name, about, found.advice or "")
 
 
 def settings_read(flags: DatabaseFlags) -> Finding:
@@ -217,19 +207,15 @@ def _file(path: Path) -> Finding:
             f"{about}: it may not be read and written",
             "change its permissions, or name another file with --db",
         )
-    from gapless.store.health import step_of
-    from gapless.store.migration import HEAD
-    from gapless.store.sqlite import check
-
+    database = database_at(path)
     try:
-        step = step_of(path)
-        if step != HEAD:
+        if database.step() != database.latest:
             return Finding(
                 "note", "database", f"{about}, of an older gapless", "a hub upgrades it on start"
             )
         if size > _QUICKLY_CHECKED:
             return Finding("ok", "database", f"{about}; to check all of it: gapless db check")
-        findings = check(path)
+        findings = database.check()
     except GaplessError as error:
         return Finding("problem", "database", error.message)
     if findings:

@@ -19,6 +19,7 @@ from gapless.client.connection import connect, telling_of_tls
 from gapless.client.control import Control
 from gapless.config import Settings, parse_address
 from gapless.errors import GaplessError, Unauthorized
+from gapless.store.database import database_at
 
 _TOKEN: Final = "GAPLESS_TOKEN"
 _PATIENCE_S: Final = 5.0
@@ -65,9 +66,8 @@ def certificate(settings: Settings) -> Iterator[Finding]:
 def hub(path: Path, settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Yield whether a hub has the database, whether one answers, and what that one asks for."""
     from gapless.servers.control import socket_path
-    from gapless.store.health import lock_holder
 
-    holder = lock_holder(path)
+    holder = database_at(path).owner()
     control = None
     if holder is not None:
         control = Control(socket_path(path), _PATIENCE_S)

@@ -23,8 +23,8 @@ from gapless.cli.settings import NO_FLAGS, SettingFlags
 from gapless.clock import SystemClock
 from gapless.config import Settings, refuse_exposure
 from gapless.errors import GaplessError
+from gapless.instants import format_instant
 from gapless.observability import configure_logging
-from gapless.protocol.times import format_instant
 from gapless.texts import masked
 
 if TYPE_CHECKING:

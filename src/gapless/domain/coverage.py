@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from gapless.domain.intervals import Interval
 
@@ -39,7 +40,8 @@ class Coverage:
     """One known interval. Instants are milliseconds UTC.
 
     `fetched_at` is when the fetch was planned: data is at least that fresh. `refresh_after`
-    `None`: final. `generation` counts the changes of basis the series had seen.
+    `None`: final. `generation` counts the changes of basis the series had seen. `commit` is the
+    number of the commit that wrote it last (stitching rule 2).
     """
 
     start: int
@@ -49,6 +51,7 @@ class Coverage:
     refresh_after: int | None = None
     generation: int = 0
     mark: Mark | None = None
+    commit: int = 0
 
     @property
     def interval(self) -> Interval:
@@ -100,7 +103,7 @@ def insert(rows: Iterable[Coverage], fresh: Sequence[Coverage]) -> list[Coverage
     """Return the rows with `fresh` in place of whatever they said before, joined where alike.
 
     A joined row carries the older `fetched_at` of the two: no instant is claimed to be fresher
-    than it is.
+    than it is. It carries the later `commit`: nothing is claimed to be as it was that is not.
     """
     kept = list(rows)
     for row in fresh:
@@ -109,25 +112,73 @@ def insert(rows: Iterable[Coverage], fresh: Sequence[Coverage]) -> list[Coverage
     for row in sorted([*kept, *fresh], key=lambda one: one.start):
         if result and result[-1].joins(row):
             last = result[-1]
-            result[-1] = replace(last, end=row.end, fetched_at=min(last.fetched_at, row.fetched_at))
+            result[-1] = replace(
+                last,
+                end=row.end,
+                fetched_at=min(last.fetched_at, row.fetched_at),
+                commit=max(last.commit, row.commit),
+            )
         else:
             result.append(row)
     return result
 
 
-def unverified(rows: Iterable[Coverage], generation: int, until: int) -> list[Coverage]:
-    """Return the rows with what is held and ends by `until` marked (stitching rule 12)."""
+def unverified(
+    rows: Sequence[Coverage], generation: int, until: int, commit: int
+) -> list[Coverage]:
+    """Return the rows with what is held and ends by `until` marked (stitching rule 12).
+
+    `commit` is the number of the commit that does so.
+    """
+    new = set(unvouched(rows, generation, until))
     return [
-        replace(row, mark=Mark.UNVERIFIED)
+        replace(row, mark=Mark.UNVERIFIED, commit=commit) if row in new else row for row in rows
+    ]
+
+
+def unvouched(rows: Iterable[Coverage], generation: int, until: int) -> list[Coverage]:
+    """Return the rows of what is held and ends by `until`, and is not marked yet."""
+    return [
+        row
+        for row in rows
         if row.end <= until
         and row.generation == generation
         and row.outcome is Outcome.HELD
         and row.mark is None
-        else row
-        for row in rows
     ]
 
 
 def within(rows: Iterable[Coverage], asked: Interval) -> list[Coverage]:
     """Return the rows that overlap `asked`, whole."""
     return [row for row in rows if row.start < asked.end and asked.start < row.end]
+
+
+class Written(NamedTuple):
+    """A part of a series and the commit that wrote it."""
+
+    start: int
+    end: int
+    commit: int
+
+
+def written(rows: Iterable[Coverage], interval: Interval) -> tuple[Written, ...]:
+    """Return which commits wrote what is known of `interval`.
+
+    Two of them are equal as long as nothing was written or forgotten there (stitching rule 7).
+    """
+    parts = (Written(row.start, row.end, row.commit) for row in within(rows, interval))
+    return clipped(parts, interval)
+
+
+def clipped(parts: Iterable[Written], interval: Interval) -> tuple[Written, ...]:
+    """Return what of disjoint parts lies in `interval`, in order, those of one commit joined."""
+    result: list[Written] = []
+    for part in sorted(parts):
+        start, end = max(part.start, interval.start), min(part.end, interval.end)
+        if start >= end:
+            continue
+        if result and (result[-1].end, result[-1].commit) == (start, part.commit):
+            result[-1] = result[-1]._replace(end=end)
+        else:
+            result.append(Written(start, end, part.commit))
+    return tuple(result)

@@ -1,4 +1,4 @@
-"""Series keys and the ids of views: which history is meant, in one canonical spelling."""
+"""Series keys, and the ids and tags of their ranges: each in one canonical spelling."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import unquote
+
+import msgspec
+
+from gapless.domain.intervals import Interval
+from gapless.instants import format_instant
 
 # What would break an id apart, or a params string (stitching rule 20).
 _RESERVED = re.compile(r"[:?%\s&=\x00-\x1f\x7f]")
@@ -85,3 +90,19 @@ def parse_view_id(text: str) -> ViewId | None:
                 return None
             pairs.append((unquote(name), unquote(value)))
     return ViewId(match["source"], unquote(match["ticker"]), tuple(sorted(pairs)), start, end)
+
+
+def span_text(interval: Interval) -> str:
+    """Return `FROM..TO` as ids spell it."""
+    return f"{format_instant(interval.start)}..{format_instant(interval.end)}"
+
+
+def tags_text(key: SeriesKey, interval: Interval) -> str:
+    """Return an entity's tags, a JSON array as text."""
+    tags = [
+        f"ticker={key.ticker}",
+        f"from={format_instant(interval.start)}",
+        f"to={format_instant(interval.end)}",
+        *(f"{name}={value}" for name, value in key.params),
+    ]
+    return msgspec.json.encode(tags).decode()

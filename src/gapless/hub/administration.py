@@ -86,7 +86,7 @@ class Administration:
         self, provider: str | None, after: SeriesKey | None, limit: int
     ) -> Sequence[SeriesSummary]:
         """Return a page of what is stored, in figures."""
-        return await self._hub.holdings.store.summaries(provider, after, limit)
+        return await self._hub.holdings.summaries(provider, after, limit)
 
     async def state(self, key: SeriesKey) -> SeriesState:
         """Return what is known of a series; `number` `None`: nothing."""
@@ -110,13 +110,9 @@ class Administration:
 
     async def delete(self, key: SeriesKey, interval: Interval | None = None) -> int:
         """Forget a range of a series (`None`: all of it); return how many records went."""
-        try:
-            gone = await self._hub.holdings.store.delete(key, interval)
-        finally:
-            # Whether it was made is not known for certain; the store tells at the next read.
-            self._hub.hot.drop(key)
-        _log.info("deleted", series=key.text, range=interval, records=gone)
-        return gone
+        removal = await self._hub.holdings.delete(key, interval)
+        _log.info("deleted", series=key.text, range=interval, records=removal.records)
+        return removal.records
 
     async def entities(self, wanted: EntityFilter, limit: int, offset: int) -> Listing:
         """Return a page of what is stored as entities, of all providers."""
@@ -124,7 +120,7 @@ class Administration:
 
     async def entity(self, id: str) -> StoredEntity | Answer:
         """Return the stored entity or the view of this id; raise `NotFound`."""
-        found = await self._hub.holdings.store.entities(EntityFilter(ids=(id,)), 1)
+        found = await self._hub.holdings.entities(EntityFilter(ids=(id,)), 1)
         if found:
             return found[0]
         parts = parse_view_id(id)
@@ -142,9 +138,9 @@ class Administration:
     async def save_entity(self, entity: StoredEntity) -> bool:
         """Store an entity as it is; return whether it is new."""
         check_id(entity.id, self._hub.registry.names())
-        store = self._hub.holdings.store
-        known = await store.entities(EntityFilter(ids=(entity.id,)), 1)
-        await store.save_entities([entity])
+        holdings = self._hub.holdings
+        known = await holdings.entities(EntityFilter(ids=(entity.id,)), 1)
+        await holdings.save_entities([entity])
         return not known
 
     def _status(self, provider: Provider) -> ProviderStatus:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gapless.domain.blocks import Run
 from gapless.domain.comparing import Basis, Comparison, Same, comparable, compare
-from gapless.domain.coverage import Coverage, Outcome
+from gapless.domain.coverage import Coverage, Outcome, Written, clipped, written
 from gapless.domain.intervals import Interval, subtract
-from gapless.domain.series import SeriesKey
 from gapless.errors import UpstreamRejected, UpstreamUnavailable
 from gapless.hub.bars import Bar
 from gapless.hub.hot import HotSeries
-from gapless.hub.upstream import Brought, Tally, Upstream
+from gapless.hub.leases import Lease
+from gapless.hub.upstream import Brought, Upstream
 from gapless.providers.base import Provisional, Traits
 from gapless.store.base import Replacement
 
@@ -26,17 +26,25 @@ _MOST_CHUNKS = 10_000
 
 @dataclass(slots=True)
 class Collected:
-    """What was fetched so far: a run for each of disjoint intervals, and what may still change."""
+    """What was fetched so far: a run for each of disjoint intervals, and what may still change.
+
+    `planned` is what was known of them when each was asked for, by the commits that wrote it.
+    """
 
     intervals: list[Interval] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
+    planned: list[Written] = field(default_factory=list)
     provisional: list[Provisional] = field(default_factory=list)
     meta: Mapping[str, Any] | None = None
 
-    def add(self, interval: Interval, brought: Brought) -> None:
-        """Take the part of an answer that lies in `interval`, which is new."""
+    def add(self, interval: Interval, brought: Brought, known: Sequence[Coverage]) -> None:
+        """Take the part of an answer that lies in `interval`, which is new.
+
+        `known` is the coverage of the series when it was asked for.
+        """
         self.intervals.append(interval)
         self.runs.append(brought.run.cut(interval))
+        self.planned += written(known, interval)
         for span in brought.provisional:
             start, end = max(span.start, interval.start), min(span.end, interval.end)
             if start < end:
@@ -47,7 +55,9 @@ class Collected:
     def take(self, other: Collected) -> None:
         """Take what `other` has of intervals that are not collected yet."""
         for part in subtract(other.intervals, self.intervals):
-            self.add(part, Brought(other.run(part), tuple(other.provisional), other.meta))
+            brought = Brought(other.run(part), tuple(other.provisional), other.meta)
+            self.add(part, brought, ())
+            self.planned += clipped(other.planned, part)
 
     def run(self, interval: Interval) -> Run:
         """Return the records of `interval`."""
@@ -76,7 +86,7 @@ class Collected:
             at = end
         if at < interval.end:
             coverage.append(_row(at, interval.end, run, now, None))
-        return Replacement(interval, run, tuple(coverage))
+        return Replacement(interval, run, tuple(coverage), clipped(self.planned, interval))
 
 
 class Collector:
@@ -87,10 +97,11 @@ class Collector:
         self._provider = upstream.provider
 
     async def ask(
-        self, key: SeriesKey, interval: Interval, entry: HotSeries, purpose: str, tally: Tally
+        self, lease: Lease, interval: Interval, entry: HotSeries, purpose: str
     ) -> Brought:
         """Fetch once; `purpose` (gap, probe, restatement) is for logs, metrics and tests."""
-        return await self._upstream.ask(key, interval, entry.state.meta, purpose, tally)
+        meta = entry.state.meta
+        return await self._upstream.ask(lease.key, interval, meta, purpose, lease.tally)
 
     def verdict(self, bar: Bar, fresh: Mapping[str, Any] | None, basis: Basis) -> Comparison:
         """Compare a held bar with its fresh copy, if there is one (stitching rule 11)."""
@@ -98,11 +109,10 @@ class Collector:
 
     async def collect(
         self,
-        key: SeriesKey,
+        lease: Lease,
         interval: Interval,
         entry: HotSeries,
         traits: Traits,
-        tally: Tally,
         purpose: str = "gap",
     ) -> Collected:
         """Fetch an interval, in chunks where one request cannot span it.
@@ -113,36 +123,36 @@ class Collector:
         span = traits.max_span
         if span is None or interval.length <= span:
             collected = Collected()
-            collected.add(interval, await self.ask(key, interval, entry, purpose, tally))
+            brought = await self.ask(lease, interval, entry, purpose)
+            collected.add(interval, brought, entry.state.coverage)
             return collected
         needed = -(-interval.length // span)
         if needed > _MOST_CHUNKS:
             raise UpstreamRejected(
-                f"{self._provider.info.name} gives {span / 1000:g} s of {key.text} at once, so "
-                f"that this range would take {needed:,} requests; {_MOST_CHUNKS:,} are the most; "
-                "ask for less"
+                f"{self._provider.info.name} gives {span / 1000:g} s of {lease.key.text} at once, "
+                f"so that this range would take {needed:,} requests; {_MOST_CHUNKS:,} are the "
+                "most; ask for less"
             )
         for _ in range(_MOST_RESTARTS + 1):
-            chunks = await self._chunks(key, interval, entry, span, tally, purpose)
+            chunks = await self._chunks(lease, interval, entry, span, purpose)
             if chunks is not None:
                 return chunks
         raise UpstreamUnavailable(
-            f"{self._provider.info.name} changed {key.text} again and again while it was fetched "
-            "in parts; nothing was stored, try again later"
+            f"{self._provider.info.name} changed {lease.key.text} again and again while it was "
+            "fetched in parts; nothing was stored, try again later"
         )
 
     async def _chunks(
         self,
-        key: SeriesKey,
+        lease: Lease,
         interval: Interval,
         entry: HotSeries,
         span: int,
-        tally: Tally,
         purpose: str,
     ) -> Collected | None:
         """Fetch an interval in chunks; `None` where two of them do not fit."""
         basis = self._provider.info.basis if self._provider.info.revises else None
-        traits = self._provider.traits(key)
+        traits = self._provider.traits(lease.key)
         collected = Collected()
         anchor: Bar | None = None
         at = interval.start
@@ -150,15 +160,15 @@ class Collector:
             overlaps = anchor is not None and anchor.time >= at - span // 2
             start = anchor.time if anchor is not None and overlaps else at
             end = min(interval.end, start + span)
-            brought = await self.ask(key, Interval(start, end), entry, purpose, tally)
+            brought = await self.ask(lease, Interval(start, end), entry, purpose)
             if anchor is not None and basis is not None:
                 again = brought
                 if not overlaps:
                     there = Interval(anchor.time, anchor.time + traits.bar)
-                    again = await self.ask(key, there, entry, "probe", tally)
+                    again = await self.ask(lease, there, entry, "probe")
                 if not isinstance(self.verdict(anchor, again.run.at(anchor.time), basis), Same):
                     return None
-            collected.add(Interval(at, end), brought)
+            collected.add(Interval(at, end), brought, entry.state.coverage)
             anchor = _last_final(brought, basis) or anchor
             at = end
         return collected

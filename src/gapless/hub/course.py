@@ -23,7 +23,7 @@ from gapless.errors import (
 )
 from gapless.hub.answers import Failure
 from gapless.hub.callers import ANYBODY, Caller
-from gapless.hub.flights import Filled, Flight
+from gapless.hub.leases import Filled, Lease
 from gapless.hub.upstream import Tally
 
 _log = structlog.get_logger("gapless.hub")
@@ -72,17 +72,17 @@ class Course:
         self.fetched.extend(filled.intervals)
         self.bumps += filled.basis_changed
 
-    def failed(self, interval: Interval, gaps: Sequence[Interval], error: GaplessError) -> None:
-        """Note that a task over `interval` failed; raise what no answer can be true after."""
+    def failed(self, lease: Lease, gaps: Sequence[Interval], error: GaplessError) -> None:
+        """Note that a task failed; raise what no answer can be true after."""
         if isinstance(error, StoreError | InternalError):
             # What upstream said is not stored.
             _log.error("nothing could be stored", error=error.message)
             raise error
-        self.failures.extend(Failure(part, error) for part in intersect(gaps, [interval]))
+        self.failures.extend(Failure(part, error) for part in intersect(gaps, lease.intervals))
 
-    def excuses(self, flight: Flight, error: GaplessError) -> bool:
+    def excuses(self, lease: Lease, error: GaplessError) -> bool:
         """Whether a task failed for what others had asked too much of, so that it is tried anew."""
-        if not isinstance(error, QuotaExceeded) or flight.tally.callers[0] == self.caller:
+        if not isinstance(error, QuotaExceeded) or lease.tally.callers[0] == self.caller:
             return False
         self.excused += 1
         return self.excused <= _MOST_EXCUSED

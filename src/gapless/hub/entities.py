@@ -18,6 +18,7 @@ from gapless.hub.answers import Answer, Reason, State, compose
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
 from gapless.hub.ranges import RangeSearch, present, reach, series_key, shortened
+from gapless.instants import format_instant
 from gapless.protocol.messages import (
     ById,
     BySource,
@@ -28,7 +29,7 @@ from gapless.protocol.messages import (
     Entity,
     Filter,
 )
-from gapless.protocol.times import RangeBounds, format_instant, parse_instant, parse_range
+from gapless.protocol.times import RangeBounds, parse_instant, parse_range
 from gapless.providers.base import Provider
 from gapless.store.base import EntityFilter, StoredEntity, sortable
 
@@ -62,7 +63,6 @@ class Entities:
         basis_due: Callable[[Provider, HotSeries, Interval, int], bool],
     ) -> None:
         self._holdings = holdings
-        self._store = holdings.store
         self._clock = clock
         self._limits = limits
         self._basis_due = basis_due
@@ -74,7 +74,7 @@ class Entities:
         not wholly held.
         """
         name = provider.info.name
-        found = await self._store.entities(EntityFilter(ids=(id,), source=name), 1)
+        found = await self._holdings.entities(EntityFilter(ids=(id,), source=name), 1)
         if found:
             return Listing(found)
         parts = parse_view_id(id)
@@ -106,7 +106,7 @@ class Entities:
         wanted = EntityFilter(ids=tuple(ids), source=provider.info.name)
         most = self._limits.max_bytes
         # What the store cuts off for its size is found as a view, and counted.
-        rows = await self._store.entities(wanted, len(ids) or 1, max_bytes=most)
+        rows = await self._holdings.entities(wanted, len(ids) or 1, max_bytes=most)
         stored = {one.id: one for one in rows}
         found: list[StoredEntity | Answer] = []
         size = 0
@@ -183,7 +183,7 @@ class Entities:
         for entity in found:
             check_id(entity.id, providers)
         entities = [_storable(entity) for entity in found]
-        await self._store.save_entities(entities)
+        await self._holdings.save_entities(entities)
         page = entities if limit is None else entities[:limit]
         size = sum(len(entity.data) for entity in page)
         if size > self._limits.max_bytes and len(page) > 1:
@@ -230,14 +230,14 @@ class Entities:
         most = min(most, self._limits.most)
         if most == 0:
             return Listing(())
-        found = await self._store.entities(wanted, most + 1, offset, self._limits.max_bytes)
+        found = await self._holdings.entities(wanted, most + 1, offset, self._limits.max_bytes)
         page = found[:most]
         cut_short = len(found) > most or await self._more(wanted, offset + len(page), page)
         return Listing(page, offset + len(page) if cut_short else None)
 
     async def _more(self, wanted: EntityFilter, offset: int, page: Sequence[StoredEntity]) -> bool:
         """Whether entities follow a page that may have been cut at its size."""
-        return bool(page) and bool(await self._store.entities(wanted, 1, offset, 1))
+        return bool(page) and bool(await self._holdings.entities(wanted, 1, offset, 1))
 
 
 def check_id(id: str, providers: Container[str]) -> None:

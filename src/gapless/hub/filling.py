@@ -21,16 +21,16 @@ from gapless.domain.comparing import (
     comparable,
     rescale,
 )
-from gapless.domain.coverage import Coverage, Mark, Outcome, unverified
+from gapless.domain.coverage import Coverage, Mark, Outcome, unvouched, written
 from gapless.domain.intervals import Interval, hull, intersect, subtract, union
 from gapless.domain.series import SeriesKey
 from gapless.hub.bars import Bar, HeldBars, held_rows
 from gapless.hub.collecting import Collected, Collector
-from gapless.hub.flights import Filled
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
+from gapless.hub.leases import Filled, Lease, Leases
 from gapless.hub.ranges import present
-from gapless.hub.upstream import Tally, Upstream
+from gapless.hub.upstream import Upstream
 from gapless.store.base import Change, Replacement, Superseded
 
 _log = structlog.get_logger("gapless.filling")
@@ -43,46 +43,51 @@ _MOST_STRETCHES = 8
 class Filler:
     """Fills gaps of one provider's series."""
 
-    def __init__(self, holdings: Holdings, upstream: Upstream, clock: Clock) -> None:
+    def __init__(
+        self, holdings: Holdings, leases: Leases, upstream: Upstream, clock: Clock
+    ) -> None:
         self._holdings = holdings
+        self._leases = leases
         self._provider = upstream.provider
         self._collector = Collector(upstream)
         self._bars = HeldBars(holdings, upstream.provider)
         self._clock = clock
 
-    async def fill(
-        self, key: SeriesKey, gap: Interval, tally: Tally, to_present: bool = False
-    ) -> Filled:
+    async def fill(self, lease: Lease) -> Filled:
         """Fetch a gap and store it; raise what upstream or the store raised, storing nothing.
 
-        `to_present`: the gap ends where the request saw the present. It may have waited since,
-        and what is fetched now is known up to now: a tail stays one (stitching rule 3).
+        A lease that reaches the present ends where the request saw it. That may have waited
+        since, and what is fetched now is known up to now: a tail stays one (stitching rule 3).
         Raises `Superseded` where the series moved on meanwhile: then plan again.
         """
+        key, gap = lease.key, lease.interval
         now = self._clock.now_ms()
-        if to_present and self._provider.info.data_end is None:
+        if lease.reaches_present and self._provider.info.data_end is None:
             gap = Interval(gap.start, max(gap.end, present(now)))
+            await self._leases.widen(lease, gap)
         entry = await self._holdings.load(key)
         traits = self._provider.traits(key)
         basis = self._provider.info.basis
         if not self._provider.info.revises or basis is None:
-            collected = await self._collector.collect(key, gap, entry, traits, tally)
-            return await self._commit(entry, collected, [gap], now)
+            collected = await self._collector.collect(lease, gap, entry, traits)
+            return await self._commit(lease, entry, collected, [gap], now)
         seam = await self._bars.seam(entry, gap, traits, basis, now)
         if seam is not None:
-            return await self._fill_with_seam(entry, gap, seam, basis, tally, now)
+            return await self._fill_with_seam(lease, entry, gap, seam, basis, now)
         oldest = await self._bars.oldest(entry, traits, basis, now, outside=[gap])
         if oldest is not None:
-            return await self._fill_with_probe(entry, gap, oldest, basis, tally, now)
+            return await self._fill_with_probe(lease, entry, gap, oldest, basis, now)
         # Nothing is held that could be compared. What is held of the present is fetched along,
         # so that all of it is of one basis.
         wide = self._bars.along(entry, gap, traits, now)
-        collected = await self._collector.collect(key, wide, entry, traits, tally)
+        await self._leases.widen(lease, wide)
+        collected = await self._collector.collect(lease, wide, entry, traits)
         held = any(
             block.generation == entry.state.generation and not wide.contains(block.interval)
             for block in entry.state.blocks
         )
         return await self._commit(
+            lease,
             entry,
             collected,
             [wide],
@@ -92,20 +97,23 @@ class Filler:
             unverified_until=self._bars.served_from(traits, now) if held else None,
         )
 
-    async def verify(self, key: SeriesKey, oldest: Bar, tally: Tally) -> Filled:
+    async def verify(self, lease: Lease, oldest: Bar) -> Filled:
         """Probe the oldest held bar and act on what it says (stitching rules 10 and 11)."""
         now = self._clock.now_ms()
-        entry = await self._holdings.load(key)
+        entry = await self._holdings.load(lease.key)
         basis = self._provider.info.basis
         assert basis is not None
         collected = Collected()
-        verdict = await self._probe(entry, oldest, basis, collected, tally)
-        return await self._conclude(entry, [], collected, oldest, verdict, basis, tally, now)
+        verdict = await self._probe(lease, entry, oldest, basis, collected)
+        return await self._conclude(lease, entry, [], collected, oldest, verdict, basis, now)
 
-    async def rescale(self, key: SeriesKey, intervals: Sequence[Interval]) -> Filled:
+    async def rescale(self, lease: Lease, intervals: Sequence[Interval]) -> Filled:
         """Put records that upstream no longer serves on today's basis (stitching rule 12)."""
+        key = lease.key
         basis = self._provider.info.basis
         assert basis is not None
+        for interval in intervals:
+            await self._leases.widen(lease, interval)
         entry = await self._holdings.load(key, hull(intervals))
         state = entry.state
         replacements: list[Replacement] = []
@@ -123,10 +131,11 @@ class Filler:
                 coverage = Coverage(
                     *part, row.outcome, row.fetched_at, None, state.generation, mark
                 )
-                replacements.append(Replacement(part, run, (coverage,)))
+                planned = written(state.coverage, part)
+                replacements.append(Replacement(part, run, (coverage,), planned))
         _log.info("records that upstream no longer serves are rescaled", series=key.text)
         await self._holdings.apply(
-            Change(key, state.generation, tuple(replacements), at=self._clock.now_ms())
+            Change(key, state.generation, tuple(replacements), at=self._clock.now_ms()), lease
         )
         return Filled()
 
@@ -136,10 +145,9 @@ class Filler:
         Returns whether there was anything that is not marked yet.
         """
         now = self._clock.now_ms()
-        entry = await self._holdings.load(key)
-        state = entry.state
+        state = (await self._holdings.load(key)).state
         until = self._bars.served_from(self._provider.traits(key), now)
-        if tuple(unverified(state.coverage, state.generation, until)) == state.coverage:
+        if not unvouched(state.coverage, state.generation, until):
             return False
         with suppress(Superseded):
             change = Change(key, state.generation, (), at=now, unverified_until=until)
@@ -157,71 +165,81 @@ class Filler:
     # Fetching and comparing
 
     async def _fill_with_seam(
-        self, entry: HotSeries, gap: Interval, seam: Bar, basis: Basis, tally: Tally, now: int
+        self,
+        lease: Lease,
+        entry: HotSeries,
+        gap: Interval,
+        seam: Bar,
+        basis: Basis,
+        now: int,
     ) -> Filled:
         """Fetch the gap widened by a held bar beside it; one request where one would do."""
         traits = self._provider.traits(entry.state.key)
         after = min(now, seam.time + traits.bar)
         wide = Interval(min(gap.start, seam.time), max(gap.end, after))
-        collected = await self._collector.collect(entry.state.key, wide, entry, traits, tally)
+        collected = await self._collector.collect(lease, wide, entry, traits)
         verdict = self._collector.verdict(seam, collected.at(seam.time), basis)
         if isinstance(verdict, BasisChange):
-            return await self._commit(entry, collected, [gap], now, verdict)
+            return await self._commit(lease, entry, collected, [gap], now, verdict)
         return await self._conclude(
+            lease,
             entry,
             [gap],
             collected,
             seam,
             verdict,
             basis,
-            tally,
             now,
             backwards=seam.time < gap.start,
         )
 
     async def _fill_with_probe(
-        self, entry: HotSeries, gap: Interval, oldest: Bar, basis: Basis, tally: Tally, now: int
+        self,
+        lease: Lease,
+        entry: HotSeries,
+        gap: Interval,
+        oldest: Bar,
+        basis: Basis,
+        now: int,
     ) -> Filled:
         """Fetch the gap, then probe: a change between the two requests shows on the later one."""
-        key = entry.state.key
-        collected = await self._collector.collect(
-            key, gap, entry, self._provider.traits(key), tally
-        )
-        verdict = await self._probe(entry, oldest, basis, collected, tally)
-        return await self._conclude(entry, [gap], collected, oldest, verdict, basis, tally, now)
+        traits = self._provider.traits(lease.key)
+        collected = await self._collector.collect(lease, gap, entry, traits)
+        verdict = await self._probe(lease, entry, oldest, basis, collected)
+        return await self._conclude(lease, entry, [gap], collected, oldest, verdict, basis, now)
 
     async def _conclude(
         self,
+        lease: Lease,
         entry: HotSeries,
         gaps: Sequence[Interval],
         collected: Collected,
         bar: Bar,
         verdict: Comparison,
         basis: Basis,
-        tally: Tally,
         now: int,
         backwards: bool = False,
     ) -> Filled:
         """Store what was fetched as the comparison allows."""
         match verdict:
             case Same():
-                return await self._commit(entry, collected, gaps, now, compared=True)
+                return await self._commit(lease, entry, collected, gaps, now, compared=True)
             case BasisChange():
                 # The gap may have been fetched just before the change: it is not kept.
-                return await self._commit(entry, Collected(), [], now, verdict)
+                return await self._commit(lease, entry, Collected(), [], now, verdict)
             case Restatement():
                 return await self._restate(
-                    entry, gaps, collected, bar, basis, tally, now, backwards
+                    lease, entry, gaps, collected, bar, basis, now, backwards
                 )
 
     async def _restate(
         self,
+        lease: Lease,
         entry: HotSeries,
         gaps: Sequence[Interval],
         collected: Collected,
         bar: Bar,
         basis: Basis,
-        tally: Tally,
         now: int,
         backwards: bool,
     ) -> Filled:
@@ -238,8 +256,9 @@ class Filler:
             _log.info("a held bar was restated", series=key.text, time_ms=bar.time)
             stretch = self._bars.stretch(entry, bar, gaps, traits, now)
             seam = Interval(bar.time, min(bar.time + traits.bar, stretch.end))
+            await self._leases.widen(lease, seam)
             entry, pieces, verdict = await self._until_same(
-                entry, stretch, seam, collected, basis, tally, backwards
+                lease, entry, stretch, seam, collected, basis, backwards
             )
             restated += [seam, *pieces]
             if isinstance(verdict, Restatement):
@@ -249,24 +268,28 @@ class Filler:
                 if other is None:
                     break
                 bar, backwards = other, False
-                verdict = await self._probe(entry, bar, basis, collected, tally)
+                verdict = await self._probe(lease, entry, bar, basis, collected)
             if isinstance(verdict, BasisChange):
-                return await self._commit(entry, Collected(), [], now, verdict)
+                return await self._commit(lease, entry, Collected(), [], now, verdict)
             if isinstance(verdict, Same):
                 break
         else:
             # What was fetched of it is kept; the rest is found out when it is next compared.
-            restated.append(Interval(bar.time, min(bar.time + traits.bar, now)))
-        return await self._commit(entry, collected, union(gaps, restated), now, compared=True)
+            last = Interval(bar.time, min(bar.time + traits.bar, now))
+            await self._leases.widen(lease, last)
+            restated.append(last)
+        return await self._commit(
+            lease, entry, collected, union(gaps, restated), now, compared=True
+        )
 
     async def _until_same(
         self,
+        lease: Lease,
         entry: HotSeries,
         stretch: Interval,
         seam: Interval,
         collected: Collected,
         basis: Basis,
-        tally: Tally,
         backwards: bool,
     ) -> tuple[HotSeries, list[Interval], Comparison]:
         """Fetch a stretch anew from a restated bar on, into `collected`, until bars agree.
@@ -274,8 +297,7 @@ class Filler:
         Returns the series as it is held by then, what was fetched, and how the bar farthest from
         the first compares: a `Restatement` where all of it was restated.
         """
-        key = entry.state.key
-        traits = self._provider.traits(key)
+        traits = self._provider.traits(lease.key)
         pieces: list[Interval] = []
         edge = seam.start if backwards else seam.end
         step = 2 * traits.bar
@@ -288,8 +310,9 @@ class Filler:
             )
             if piece.empty:
                 break
-            fetched = await self._collector.collect(key, piece, entry, traits, tally, "restatement")
+            await self._leases.widen(lease, piece)
             entry = await self._bars.same(entry, piece)
+            fetched = await self._collector.collect(lease, piece, entry, traits, "restatement")
             bars = [
                 Bar(time, row)
                 for time, row in held_rows(entry, piece, entry.state.generation)
@@ -306,21 +329,21 @@ class Filler:
         return entry, pieces, verdict
 
     async def _probe(
-        self, entry: HotSeries, bar: Bar, basis: Basis, collected: Collected, tally: Tally
+        self, lease: Lease, entry: HotSeries, bar: Bar, basis: Basis, collected: Collected
     ) -> Comparison:
         """Fetch one held bar anew into `collected` and compare it."""
-        key = entry.state.key
-        traits = self._provider.traits(key)
+        traits = self._provider.traits(lease.key)
         there = Interval(bar.time, min(self._clock.now_ms(), bar.time + traits.bar))
-        brought = await self._collector.ask(key, there, entry, "probe", tally)
+        brought = await self._collector.ask(lease, there, entry, "probe")
         for part in subtract([there], collected.intervals):
-            collected.add(part, brought)
+            collected.add(part, brought, entry.state.coverage)
         return self._collector.verdict(bar, brought.run.at(bar.time), basis)
 
     # Storing
 
     async def _commit(
         self,
+        lease: Lease,
         entry: HotSeries,
         collected: Collected,
         intervals: Sequence[Interval],
@@ -356,6 +379,7 @@ class Filler:
                 meta=collected.meta,
                 at=now,
                 unverified_until=unverified_until,
-            )
+            ),
+            lease,
         )
         return Filled(tuple(intervals), change is not None)

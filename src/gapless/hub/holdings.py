@@ -1,24 +1,72 @@
-"""What the hub holds: the store seen through the memory tier, never one without the other."""
+"""The one door to what the hub holds: the store seen through the memory tier.
+
+Whatever reads or changes what is stored goes through here, so that each change of a series is
+seen in memory at once, and is announced once.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+from gapless.domain.blocks import Run
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import InternalError
 from gapless.hub.hot import HotSeries, HotTier
-from gapless.store.base import Change, Store
+from gapless.hub.leases import Lease, Leases, LocalLeases
+from gapless.store.base import (
+    Change,
+    EntityFilter,
+    Figures,
+    Removal,
+    SeriesSummary,
+    Snapshot,
+    Store,
+    StoredEntity,
+)
+
+T = TypeVar("T")
+U = TypeVar("U")
+_log = structlog.get_logger("gapless.holdings")
 
 # A read is only overtaken by a change of the same series, and those take as long as a read.
 _MOST_READS = 50
 _NOTHING = Interval(0, 0)
 
 
-class Holdings:
-    """Reads that remember and changes that are seen at once."""
+@dataclass(frozen=True, slots=True)
+class SeriesChanged:
+    """A series has changed, and is now as a commit left it.
 
-    def __init__(self, store: Store, hot: HotTier) -> None:
-        self.store = store
+    Numbers of commits are never used twice. `gone`: nothing is stored of it any more.
+    """
+
+    key: SeriesKey
+    commit: int
+    gone: bool = False
+
+
+class Holdings:
+    """Reads that remember, and changes that are seen at once and told.
+
+    Each of `listeners` is told of each change of a series, in the order of the commits, when it
+    is stored and seen in memory. It must not wait, and what it raises is logged.
+    """
+
+    def __init__(self, store: Store, hot: HotTier, leases: Leases) -> None:
         self.hot = hot
+        self.listeners: list[Callable[[SeriesChanged], None]] = []
+        self._store = store
+        self._leases = leases
+        # Changes under way, also those whose callers have gone.
+        self._changing: set[asyncio.Task[object]] = set()
+
+    # Reading
 
     async def load(self, key: SeriesKey, interval: Interval = _NOTHING) -> HotSeries:
         """Return a series with the runs of the blocks over `interval` in memory."""
@@ -32,7 +80,7 @@ class Holdings:
             lacking = entry.lacking(interval)
             if not lacking:
                 return entry
-            runs = await self.store.runs(lacking)
+            runs = await self._store.runs(lacking)
             if len(runs) < len(lacking) or not entry.current:
                 # The series was changed meanwhile; a run that is gone is no longer its.
                 if entry.current:
@@ -42,21 +90,129 @@ class Holdings:
             return entry
         raise InternalError(f"{key.text} changes faster than it can be read")
 
-    async def apply(self, change: Change) -> HotSeries:
-        """Make a change in the store, then in memory; see `Store.apply`."""
-        try:
-            snapshot = await self.store.apply(change)
-        except BaseException:
-            # Whether it was made is not known for certain; the store tells at the next read.
-            self.hot.drop(change.key)
-            raise
-        return self.hot.changed(snapshot)
+    async def anew(self, key: SeriesKey) -> HotSeries:
+        """Return a series as the store has it, for what memory shows proved to be overtaken."""
+        self.hot.drop(key)
+        return await self.load(key)
+
+    async def runs(self, numbers: Sequence[int]) -> Mapping[int, Run]:
+        """Return runs by block number, past the memory tier; a block that is gone is left out."""
+        return await self._store.runs(numbers)
+
+    async def warm(self) -> SeriesKey | None:
+        """Prepare what the first read would otherwise pay for; return any series there is."""
+        return await self._store.warm()
+
+    async def entities(
+        self, wanted: EntityFilter, limit: int, offset: int = 0, max_bytes: int | None = None
+    ) -> Sequence[StoredEntity]:
+        """Return stored entities ordered by id, blocks included; see `Store.entities`."""
+        return await self._store.entities(wanted, limit, offset, max_bytes)
+
+    async def summaries(
+        self, provider: str | None, after: SeriesKey | None, limit: int
+    ) -> Sequence[SeriesSummary]:
+        """Return a page of what is stored, in figures; see `Store.summaries`."""
+        return await self._store.summaries(provider, after, limit)
+
+    async def figures(self) -> Figures:
+        """Count what is stored."""
+        return await self._store.figures()
+
+    # Changing
+
+    async def apply(self, change: Change, lease: Lease | None = None) -> HotSeries:
+        """Make a change in the store, then in memory; see `Store.apply`.
+
+        It writes only within its lease; one that writes no records needs none. Raises
+        `Superseded` as well where what it was to write was forgotten meanwhile.
+        """
+        if lease is not None:
+            lease.check(one.interval for one in change.replacements)
+        elif change.replacements:
+            raise AssertionError(f"{change.key.text}: no lease on what is written")
+
+        def seen(snapshot: Snapshot) -> HotSeries:
+            entry = self.hot.changed(snapshot)
+            self._announce(SeriesChanged(change.key, snapshot.state.version))
+            return entry
+
+        return await self._changed(change.key, self._store.apply(change), seen)
+
+    async def delete(self, key: SeriesKey, interval: Interval | None = None) -> Removal:
+        """Forget a range of a series (`None`: all of it), and what is being fetched of it."""
+        self._leases.revoke(key, interval)
+        return await self._removed(key, self._store.delete(key, interval))
+
+    async def prune(self, before: int) -> tuple[int, int]:
+        """Forget what was fetched before that instant; return (series touched, records gone).
+
+        It goes series by series, so that others have their turn, and what is done stays done.
+        """
+        series = records = 0
+        for key in await self._store.aged(before):
+            removal = await self._removed(key, self._store.prune(key, before))
+            series += removal.commit is not None
+            records += removal.records
+        return series, records
+
+    async def save_entities(self, entities: Iterable[StoredEntity]) -> None:
+        """Store entities as they are; see `Store.save_entities`. They change no series."""
+        await self._store.save_entities(entities)
+
+    async def settle(self) -> None:
+        """Wait for the changes under way, whose callers may have gone."""
+        if self._changing:
+            await asyncio.wait(self._changing)
 
     async def _read(self, key: SeriesKey, interval: Interval) -> HotSeries | None:
         ticket = self.hot.begin_read(key)
         snapshot = None
         try:
-            snapshot = await self.store.read(key, interval)
+            snapshot = await self._store.read(key, interval)
         finally:
             entry = self.hot.end_read(ticket, snapshot)
         return entry
+
+    async def _removed(self, key: SeriesKey, work: Awaitable[Removal]) -> Removal:
+        def seen(removal: Removal) -> Removal:
+            if removal.commit is not None:
+                self.hot.drop(key)
+                self._announce(SeriesChanged(key, removal.commit, removal.series))
+            return removal
+
+        return await self._changed(key, work, seen)
+
+    async def _changed(self, key: SeriesKey, work: Awaitable[T], seen: Callable[[T], U]) -> U:
+        """Have the store changed and tell what came of it, whether or not the caller waits.
+
+        What the database does cannot be called back, so nobody's going away may hide it.
+        """
+
+        async def to_its_end() -> U:
+            try:
+                came = await work
+            except BaseException:
+                # Whether it was made is not known for certain; the store tells at the next read.
+                self.hot.drop(key)
+                raise
+            return seen(came)
+
+        task = asyncio.get_running_loop().create_task(to_its_end(), name=f"change {key.text}")
+        self._changing.add(task)
+        task.add_done_callback(self._changing.discard)
+        # A failure is the caller's; where that has gone, it is nobody's.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(task)
+
+    def _announce(self, change: SeriesChanged) -> None:
+        for listener in self.listeners:
+            try:
+                listener(change)
+            except Exception:
+                _log.exception("a listener failed", series=change.key.text, commit=change.commit)
+
+
+def alone(store: Store) -> Holdings:
+    """Return the door to a store that no hub has: nothing is kept in memory, nobody else asks."""
+    return Holdings(store, HotTier(0), LocalLeases())

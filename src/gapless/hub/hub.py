@@ -17,9 +17,9 @@ from gapless.errors import (
 from gapless.hub.answers import Answer, compose
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.entities import Entities, Listing, ListingLimits, matches, may_match
-from gapless.hub.flights import Flights
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotTier
+from gapless.hub.leases import Leases, LocalLeases
 from gapless.hub.options import Options
 from gapless.hub.ranges import (
     RangeSearch,
@@ -55,15 +55,16 @@ class Hub:
         options: Options | None = None,
         observe: Callable[[Asked], None] = lambda asked: None,
         seed: int | None = None,
+        leases: Leases | None = None,
     ) -> None:
         self.options = options or Options()
         self.registry = registry
         self.clock = clock
         self.hot = HotTier(self.options.hot_bytes)
-        self.holdings = Holdings(store, self.hot)
-        self.flights = Flights()
+        self.leases = leases or LocalLeases()
+        self.holdings = Holdings(store, self.hot, self.leases)
         self.searcher = Searcher(
-            self.holdings, registry, clock, self.options, self.flights, self.upstream
+            self.holdings, registry, clock, self.options, self.leases, self.upstream
         )
         self.entities = Entities(
             self.holdings,
@@ -76,7 +77,6 @@ class Hub:
             ),
             self.searcher.basis_due,
         )
-        self._store = store
         self._observe = observe
         self._seed = seed
         self._upstreams: dict[str, Upstream] = {}
@@ -179,7 +179,7 @@ class Hub:
         Rehearses on a block of any series that is held and returns the answer, `None` where
         nothing is held. Nothing is asked upstream, and nothing stays in memory.
         """
-        key = await self._store.warm()
+        key = await self.holdings.warm()
         if key is None:
             return None
         entry = await self.holdings.load(key)
@@ -196,13 +196,11 @@ class Hub:
 
     async def prune(self, before: int) -> tuple[int, int]:
         """Forget what was fetched before that instant; return (series touched, records gone)."""
-        gone = await self._store.prune(before)
-        self.hot.clear()
-        return gone
+        return await self.holdings.prune(before)
 
     async def statistics(self) -> dict[str, int]:
         """Count what is stored, what is in memory, and what it cost upstream."""
-        figures = await self._store.figures()
+        figures = await self.holdings.figures()
         return {
             "series": figures.series,
             "blocks": figures.blocks,
@@ -217,7 +215,8 @@ class Hub:
 
     async def close(self, timeout: float = 5.0) -> None:
         """Let fetches under way end, or cancel them; nothing half-done is stored."""
-        await self.flights.drain(timeout)
+        await self.leases.drain(timeout)
+        await self.holdings.settle()
         await asyncio.gather(*(provider.aclose() for provider in self.registry.all()))
 
     # Entities

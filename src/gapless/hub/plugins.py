@@ -25,7 +25,7 @@ from gapless.errors import GaplessError, InvalidQuery, NotFound, PluginNotLoaded
 from gapless.hub.plugin_spec import PluginSpec, PluginStatus, RememberedSpec, resolved
 from gapless.hub.plugin_watch import changes
 from gapless.hub.ranges import shortened
-from gapless.protocol.times import format_instant
+from gapless.instants import format_instant
 from gapless.providers.plugins.contracts import PluginProvider, checked_alias
 from gapless.providers.plugins.messages import Launch, Ready
 from gapless.providers.plugins.supervisor import PluginLimits

@@ -5,9 +5,8 @@ Apart from the hub, which knows what else can be asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import structlog
 
@@ -21,12 +20,12 @@ from gapless.hub.bars import has_final
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.course import Course, not_verified
 from gapless.hub.filling import Filler
-from gapless.hub.flights import Filled, Flight, Flights
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
+from gapless.hub.leases import Filled, Lease, Leases, LeaseTaken
 from gapless.hub.options import Options
 from gapless.hub.ranges import RangeSearch, present, reach
-from gapless.hub.upstream import Tally, Upstream
+from gapless.hub.upstream import Upstream
 from gapless.providers.base import Provider
 from gapless.providers.registry import Registry
 from gapless.store.base import Superseded
@@ -46,14 +45,14 @@ class Searcher:
         registry: Registry,
         clock: Clock,
         options: Options,
-        flights: Flights,
+        leases: Leases,
         upstream: Callable[[Provider], Upstream],
     ) -> None:
         self._holdings = holdings
         self._registry = registry
         self._clock = clock
         self._options = options
-        self._flights = flights
+        self._leases = leases
         self._upstream = upstream
         self._probe_after: dict[SeriesKey, tuple[float, GaplessError]] = {}
 
@@ -81,10 +80,10 @@ class Searcher:
             wanted = self.plan(provider, entry, search, now)
             if anew and not course.begun:
                 wanted = everything(wanted, reach(provider, search.key, now))
-                busy = self._flights.overlapping(search.key, wanted.gaps)
+                busy = self._leases.overlapping(search.key, wanted.gaps)
                 if busy:
                     # What is under way may have been fetched before this was asked for.
-                    await self._flights.wait(busy)
+                    await self._leases.wait(busy)
                     continue
             course.begun = True
             if course.bumps > self._options.max_bumps:
@@ -126,29 +125,32 @@ class Searcher:
     ) -> bool:
         """Bring the answer one step nearer; return whether to look and plan again."""
         key = search.key
-        filler = Filler(self._holdings, self._upstream(provider), self._clock)
+        filler = Filler(self._holdings, self._leases, self._upstream(provider), self._clock)
         gaps = subtract(wanted.gaps, (failure.interval for failure in course.failures))
         if gaps and not course.caller.may_fetch:
             # What others have fetched just now is as good as held.
-            under_way = self._flights.overlapping(key, gaps)
+            under_way = self._leases.overlapping(key, gaps)
             if under_way:
-                await self._land(under_way, gaps, course)
+                await self._ended(under_way, gaps, course)
             else:
                 course.denied(key, gaps)
             return True
         if gaps:
             if provider.info.whole:
                 gaps = list(everything(wanted, reach(provider, key, now)).gaps)
-            flights = self._take_off(provider, entry, filler, gaps, now, course)
-            await self._land(flights, gaps, course)
+            leases = self._begun(provider, entry, filler, gaps, now, course)
+            await self._ended(leases, gaps, course)
             return True
         if wanted.rescale and not course.failures:
-            flight = self._flights.launch(
-                key,
-                wanted.rescale[0],
-                lambda _, tally: _settled(filler.rescale(key, wanted.rescale)),
-            )
-            await self._land([flight], list(wanted.rescale), course)
+            under_way = self._leases.overlapping(key, wanted.rescale)
+            if not under_way:
+                lease = self._leases.launch(
+                    key,
+                    wanted.rescale[0],
+                    lambda lease: _settled(filler.rescale(lease, wanted.rescale)),
+                )
+                under_way = [lease]
+            await self._ended(under_way, list(wanted.rescale), course)
             return True
         if course.unverified is None and self.basis_due(provider, entry, search.asked, now):
             if not course.caller.may_fetch:
@@ -157,7 +159,7 @@ class Searcher:
             return await self._verify(provider, filler, key, now, course)
         return False
 
-    def _take_off(
+    def _begun(
         self,
         provider: Provider,
         entry: HotSeries,
@@ -165,43 +167,54 @@ class Searcher:
         gaps: Sequence[Interval],
         now: int,
         course: Course,
-    ) -> list[Flight]:
+    ) -> list[Lease]:
         """Find or start the tasks that fill the gaps (stitching rule 7)."""
         key = entry.state.key
         if provider.info.whole or (provider.info.revises and not has_final(entry)):
             # Tasks beside one another would have nothing to compare with, or fetch the same:
             # one after the other costs fewer requests.
-            under_way = list(self._flights.of(key))
+            under_way = list(self._leases.of(key))
             if under_way:
                 return under_way
             gaps = gaps[:1]
-        flights = self._flights.overlapping(key, gaps)
-        for gap in self._flights.unleased(key, gaps):
-            to_present = gap.end >= present(now)
-            flight = self._flights.launch(
+        leases = self._leases.overlapping(key, gaps)
+        for gap in self._leases.unleased(key, gaps):
+            lease = self._leases.launch(
                 key,
                 gap,
-                partial(_fill, filler, key, to_present),
-                reaches_present=to_present,
+                lambda lease: _settled(filler.fill(lease)),
+                reaches_present=gap.end >= present(now),
                 caller=course.caller,
             )
-            course.tallies.append(flight.tally)
-            flights.append(flight)
-        return flights or list(self._flights.of(key))
+            course.tallies.append(lease.tally)
+            leases.append(lease)
+        return leases or list(self._leases.of(key))
 
-    async def _land(
-        self, flights: Sequence[Flight], gaps: Sequence[Interval], course: Course
+    async def _ended(
+        self, leases: Sequence[Lease], gaps: Sequence[Interval], course: Course
     ) -> None:
         """Wait for tasks and note what they brought to these gaps."""
-        if course.caller.may_fetch:
-            for flight in flights:
-                flight.tally.join(course.caller)
-        outcomes = await self._flights.wait(flights)
-        for flight, outcome in zip(flights, outcomes, strict=True):
+        for lease, outcome in await self._outcomes(leases, course):
             if isinstance(outcome, Filled):
                 course.brought(outcome)
-            elif not course.excuses(flight, outcome):
-                course.failed(flight.interval, gaps, outcome)
+            elif not course.excuses(lease, outcome):
+                course.failed(lease, gaps, outcome)
+
+    async def _outcomes(
+        self, leases: Sequence[Lease], course: Course
+    ) -> list[tuple[Lease, Filled | GaplessError]]:
+        """Wait for tasks, on the caller's behalf too, and for those that they had to give way to.
+
+        What those come to is the business of others: this request plans again after them.
+        """
+        if course.caller.may_fetch:
+            for lease in leases:
+                lease.tally.join(course.caller)
+        outcomes = await self._leases.wait(leases)
+        ahead = {one for done in outcomes if isinstance(done, Filled) for one in done.behind}
+        if ahead:
+            await self._leases.wait(list(ahead))
+        return list(zip(leases, outcomes, strict=True))
 
     async def _verify(
         self, provider: Provider, filler: Filler, key: SeriesKey, now: int, course: Course
@@ -216,28 +229,25 @@ class Searcher:
         oldest = await filler.oldest(key, now)
         if oldest is None:
             return await filler.disown(key)
-        lease = Interval(oldest.time, oldest.time + 1)
-        flights = self._flights.overlapping(key, [lease])
-        if not flights:
-            flight = self._flights.launch(
+        there = Interval(oldest.time, oldest.time + 1)
+        leases = self._leases.overlapping(key, [there])
+        if not leases:
+            lease = self._leases.launch(
                 key,
-                lease,
-                lambda _, tally: _settled(filler.verify(key, oldest, tally)),
+                there,
+                lambda lease: _settled(filler.verify(lease, oldest)),
                 caller=course.caller,
             )
-            course.tallies.append(flight.tally)
-            flights = [flight]
-        for flight in flights:
-            flight.tally.join(course.caller)
-        outcomes = await self._flights.wait(flights)
-        for flight, outcome in zip(flights, outcomes, strict=True):
+            course.tallies.append(lease.tally)
+            leases = [lease]
+        for lease, outcome in await self._outcomes(leases, course):
             if isinstance(outcome, Filled):
                 course.brought(outcome)
             elif isinstance(outcome, StoreError | InternalError):
                 raise outcome
             elif isinstance(outcome, QuotaExceeded):
                 # That one user asks too much says nothing of the series to others.
-                if not course.excuses(flight, outcome):
+                if not course.excuses(lease, outcome):
                     course.unverified = outcome
             else:
                 pause = max(self._options.retry_probe_s, outcome.retry_after_s or 0.0)
@@ -306,16 +316,12 @@ class Searcher:
             )
 
 
-async def _fill(
-    filler: Filler, key: SeriesKey, to_present: bool, gap: Interval, tally: Tally
-) -> Filled:
-    return await _settled(filler.fill(key, gap, tally, to_present))
-
-
-async def _settled(work: object) -> Filled:
+async def _settled(filling: Awaitable[Filled]) -> Filled:
     """Await a piece of filling; one that was overtaken brings nothing, and is planned again."""
     try:
-        return await work  # type: ignore[misc, no-any-return]  # a coroutine of Filler
+        return await filling
+    except LeaseTaken as taken:
+        return Filled(behind=taken.by)
     except Superseded as overtaken:
         _log.info("overtaken, planning again", why=str(overtaken))
         return Filled()

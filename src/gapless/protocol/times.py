@@ -1,4 +1,4 @@
-"""Texts of the wire to integer milliseconds UTC and back, strictly and without a clock.
+"""Texts of the wire to integer milliseconds UTC, strictly and without a clock.
 
 Apart because the query language, the hub, the shell and the client all read the same bounds.
 """
@@ -6,13 +6,11 @@ Apart because the query language, the hub, the shell and the client all read the
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, timedelta
+from datetime import date
 from typing import NamedTuple
 
 from gapless.errors import InvalidQuery
-
-SECOND_MS = 1_000
-DAY_MS = 86_400 * SECOND_MS
+from gapless.instants import DAY_MS, SECOND_MS, format_instant
 
 _UNIT_MS = {
     "s": SECOND_MS,
@@ -21,8 +19,6 @@ _UNIT_MS = {
     "d": DAY_MS,
     "w": 7 * DAY_MS,
 }
-# Naive on purpose: offsets are taken off before anything is subtracted.
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _MIN_MS = (date.min.toordinal() - _EPOCH_DAY) * DAY_MS
 _MAX_MS = (date.max.toordinal() + 1 - _EPOCH_DAY) * DAY_MS - 1
@@ -97,16 +93,6 @@ def parse_range(start: str, end: str, *, now_ms: int) -> RangeBounds:
     # Both are known to be good: `now` and durations are all that does not begin with a year.
     absolute = start[:1].isdigit() and end[:1].isdigit()
     return RangeBounds(start_ms, end_ms, absolute)
-
-
-def format_instant(ms: int) -> str:
-    """Write milliseconds UTC as RFC 3339 with `Z`; a fraction only where there are milliseconds.
-
-    Raises OverflowError outside the years 1 to 9999, which `parse_instant` never returns.
-    """
-    seconds, rest = divmod(ms, SECOND_MS)
-    text = (_EPOCH + timedelta(0, seconds)).isoformat()
-    return f"{text}.{rest:03d}Z" if rest else text + "Z"
 
 
 def _absolute_ms(match: re.Match[str], text: str, what: str) -> int:

@@ -20,6 +20,7 @@ from gapless.hub.answers import Answer
 from gapless.hub.callers import Caller
 from gapless.hub.entities import Listing
 from gapless.hub.hub import Hub
+from gapless.instants import format_instant
 from gapless.protocol.language import parse_line
 from gapless.protocol.messages import (
     KIND_AUTH,
@@ -45,7 +46,6 @@ from gapless.protocol.messages import (
     encode_provider_list,
     encode_rejected,
 )
-from gapless.protocol.times import format_instant
 from gapless.servers.admission import Admission, Session, caller_of
 from gapless.servers.memo import Memos
 from gapless.servers.meter import OK, Meter

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import msgspec
 
+from gapless.domain.series import span_text, tags_text
 from gapless.hub.answers import Answer
 from gapless.hub.entities import Listing
+from gapless.instants import format_instant
 from gapless.protocol.messages import (
     KIND_PROVIDER_REQUEST,
     Entity,
@@ -19,9 +21,7 @@ from gapless.protocol.messages import (
     entity_frame,
 )
 from gapless.protocol.paths import arrow_path
-from gapless.protocol.times import format_instant
 from gapless.store.base import StoredEntity
-from gapless.store.rows import span_text, tags_text
 
 ID_HEAD = b'{"ok":true,"request_id":'
 _AFTER = b'],"error":null,"ts_ms":'

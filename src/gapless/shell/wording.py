@@ -7,7 +7,7 @@ from typing import TextIO
 
 from rich.console import Console
 
-from gapless.protocol.times import DAY_MS, format_instant
+from gapless.instants import DAY_MS, format_instant
 
 # A range as long as this is told in days.
 _LONG_MS = 60 * DAY_MS

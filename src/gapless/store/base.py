@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from gapless.domain.blocks import Block, Run
 from gapless.domain.comparing import Ratio
-from gapless.domain.coverage import Coverage
+from gapless.domain.coverage import Coverage, Written
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
-from gapless.protocol.times import format_instant
+from gapless.instants import format_instant
 
 
 class Superseded(Exception):
@@ -22,7 +22,8 @@ class Superseded(Exception):
 class SeriesState:
     """A series as one snapshot of the store shows it; `number` `None`: nothing is stored.
 
-    `version` grows with every change. `bases` are (generation, ratio that led to it), in order.
+    `version` is the number of the commit that changed it last. `bases` are (generation, ratio that
+    led to it), in order.
     `created` is when it was made, milliseconds UTC: one that was forgotten and fetched again is
     another series.
     `coverage` and `blocks` ascend; those of an older generation stay until they are replaced.
@@ -72,12 +73,16 @@ class Snapshot:
 class Replacement:
     """An interval whose records and coverage are replaced (stitching rule 6).
 
-    `coverage` lies within `interval`; its generation is set when the change is made.
+    `coverage` lies within `interval`; its generation and commit are set when the change is made.
+    `planned` is what was known there when it was planned, by the commits that had written it: a
+    copy that is older than what has been written since is not stored (stitching rule 7). `None`:
+    it replaces whatever is there.
     """
 
     interval: Interval
     run: Run
     coverage: tuple[Coverage, ...]
+    planned: tuple[Written, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,18 @@ class Change:
     meta: Mapping[str, Any] | None = None
     at: int = 0
     unverified_until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What was forgotten of a series: how many records, and by which commit.
+
+    `commit` `None`: there was nothing to forget. `series`: the series itself went.
+    """
+
+    records: int = 0
+    commit: int | None = None
+    series: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +212,9 @@ class Store(Protocol):
     async def apply(self, change: Change) -> Snapshot:
         """Make a change and return the series after it, with the new blocks' runs.
 
-        Raises `Superseded` where the series has moved on, `DiskFull` where there is no room; then
-        nothing of it is stored.
+        Raises `Superseded` where the series has moved on, or what is replaced was written or
+        forgotten since it was planned, and `DiskFull` where there is no room; then nothing of it
+        is stored.
         """
         ...
 
@@ -224,12 +242,16 @@ class Store(Protocol):
         """Return at most `limit` series that follow `after`, in an order of the store's own."""
         ...
 
-    async def delete(self, key: SeriesKey, interval: Interval | None = None) -> int:
-        """Forget a range of a series (`None`: all of it); return how many records went."""
+    async def delete(self, key: SeriesKey, interval: Interval | None = None) -> Removal:
+        """Forget a range of a series (`None`: all of it)."""
         ...
 
-    async def prune(self, before: int) -> tuple[int, int]:
-        """Forget coverage and records fetched before that instant; return (series, records)."""
+    async def aged(self, before: int) -> Sequence[SeriesKey]:
+        """Return the series of which something was fetched before that instant."""
+        ...
+
+    async def prune(self, key: SeriesKey, before: int) -> Removal:
+        """Forget what of a series was fetched before that instant; all of it: the series, too."""
         ...
 
     async def plugins(self) -> Sequence[RememberedPlugin]:

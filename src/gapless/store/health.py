@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -24,13 +24,13 @@ from sqlalchemy.exc import DBAPIError
 from gapless.domain.blocks import Block, Run, etag
 from gapless.domain.coverage import Coverage, Outcome
 from gapless.domain.intervals import Interval, covers, union
+from gapless.domain.series import span_text
 from gapless.errors import StoreError
-from gapless.protocol.times import format_instant
+from gapless.instants import format_instant
 from gapless.store import rows, schema
+from gapless.store.database import Progress
 from gapless.store.migration import HEAD, examine
 from gapless.store.sqlite import translate
-
-Progress = Callable[[int, int], None]
 
 _s, _c, _e = schema.series.c, schema.coverage.c, schema.entities.c
 _MOST_TEXT = 200
@@ -210,7 +210,7 @@ def _series_findings(connection: Connection, number: int) -> Iterator[str | None
     for row in connection.execution_options(yield_per=1).execute(stored):
         try:
             _whole(row.start_ms, row.end_ms, row.generation, row.first_ms, row.last_ms)
-            span = rows.span_text(Interval(row.start_ms, row.end_ms))
+            span = span_text(Interval(row.start_ms, row.end_ms))
         except (ValueError, OverflowError) as error:
             yield f"{name}: block {row.number} cannot be read: {error}"
         else:

@@ -136,6 +136,18 @@ def summaries(
     return result
 
 
+def aged(connection: Connection, before: int) -> list[SeriesKey]:
+    """Return the series of which something was fetched before that instant, in order."""
+    old = select(_c.series).where(_c.fetched_at_ms < before).distinct().scalar_subquery()
+    statement = select(_s.number, _s.provider, _s.ticker, _s.params).where(_s.number.in_(old))
+    result: list[SeriesKey] = []
+    for row in connection.execute(statement):
+        with rows.decoding(f"series {row.number}"):
+            result.append(rows.key_of(row.provider, row.ticker, row.params))
+    # Databases order text each in its own way.
+    return sorted(result)
+
+
 def plugins(connection: Connection) -> list[RememberedPlugin]:
     """Return the remembered plugins by name."""
     found = connection.execute(select(_p.name, _p.spec, _p.loaded_at)).all()

@@ -13,9 +13,9 @@ from gapless.domain.blocks import Block, Piece, Run, etag
 from gapless.domain.comparing import Ratio
 from gapless.domain.coverage import Coverage, Mark, Outcome, within
 from gapless.domain.intervals import Interval
-from gapless.domain.series import SeriesKey
+from gapless.domain.series import SeriesKey, span_text, tags_text
 from gapless.errors import DatabaseDamaged
-from gapless.protocol.times import format_instant
+from gapless.instants import format_instant
 from gapless.store import schema
 from gapless.store.base import SeriesState, StoredEntity
 from gapless.store.base import sortable as sortable
@@ -34,6 +34,7 @@ def coverage_of(row: Any) -> Coverage:
         row.coverage_refresh_after_ms,
         row.coverage_generation,
         Mark(row.coverage_mark) if row.coverage_mark is not None else None,
+        row.coverage_commit_number,
     )
 
 
@@ -55,6 +56,7 @@ def coverage_values(number: int, coverage: Coverage) -> dict[str, Any]:
         "refresh_after_ms": coverage.refresh_after,
         "generation": coverage.generation,
         "mark": coverage.mark.value if coverage.mark is not None else None,
+        "commit_number": coverage.commit,
     }
 
 
@@ -113,22 +115,6 @@ def block_values(
         "offsets": piece.run.index(),
         "data": "[" + piece.run.text.decode("ascii") + "]",
     }
-
-
-def span_text(interval: Interval) -> str:
-    """Return `FROM..TO` as ids spell it."""
-    return f"{format_instant(interval.start)}..{format_instant(interval.end)}"
-
-
-def tags_text(key: SeriesKey, interval: Interval) -> str:
-    """Return an entity's tags, a JSON array as text."""
-    tags = [
-        f"ticker={key.ticker}",
-        f"from={format_instant(interval.start)}",
-        f"to={format_instant(interval.end)}",
-        *(f"{name}={value}" for name, value in key.params),
-    ]
-    return msgspec.json.encode(tags).decode()
 
 
 def entity_of(row: Any) -> StoredEntity:

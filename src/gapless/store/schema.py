@@ -60,6 +60,16 @@ coverage = Table(
     Column("refresh_after_ms", BigInteger),
     Column("generation", Integer, nullable=False),
     Column("mark", Text),
+    # By which commit the row was written last.
+    Column("commit_number", BigInteger, nullable=False, server_default="0"),
+)
+
+# One row: the number of the latest commit to any series. Numbers are never used twice, not even
+# after a series was forgotten, and a series goes by the number of the commit that made it.
+commits = Table(
+    "commits",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
 )
 
 entities = Table(

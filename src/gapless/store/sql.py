@@ -33,7 +33,7 @@ from gapless.domain import coverage as known
 from gapless.domain.blocks import EMPTY, Block, Run, relayout
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval, covers
-from gapless.domain.series import SeriesKey
+from gapless.domain.series import SeriesKey, span_text
 from gapless.errors import GaplessError
 from gapless.store import listing, rows, schema
 from gapless.store.base import (
@@ -41,6 +41,7 @@ from gapless.store.base import (
     EntityFilter,
     Figures,
     RememberedPlugin,
+    Removal,
     Replacement,
     SeriesState,
     SeriesSummary,
@@ -104,6 +105,11 @@ _SELECT_COVERAGE = (
 )
 _SELECT_RUNS = select(_e.number, _e.offsets, _TEXT.label("text")).where(
     _e.number.in_(bindparam("numbers", expanding=True))
+)
+_COUNT_COMMIT = (
+    update(schema.commits)
+    .values(number=schema.commits.c.number + 1)
+    .returning(schema.commits.c.number)
 )
 # No block ends before it, so nothing is loaded.
 _NOTHING = Interval(1 << 62, 1 << 62)
@@ -175,16 +181,20 @@ class SqlStore:
             lambda connection: listing.summaries(connection, provider, after, limit)
         )
 
-    async def delete(self, key: SeriesKey, interval: Interval | None = None) -> int:
-        """Forget a range of a series; return how many records went."""
+    async def delete(self, key: SeriesKey, interval: Interval | None = None) -> Removal:
+        """Forget a range of a series (`None`: all of it)."""
         return await self._writing(
             lambda connection: _delete(connection, key, interval, self._block_records)
         )
 
-    async def prune(self, before: int) -> tuple[int, int]:
-        """Forget what was fetched before that instant; return (series touched, records gone)."""
+    async def aged(self, before: int) -> Sequence[SeriesKey]:
+        """Return the series of which something was fetched before that instant."""
+        return await self._reading(lambda connection: listing.aged(connection, before))
+
+    async def prune(self, key: SeriesKey, before: int) -> Removal:
+        """Forget what of a series was fetched before that instant; all of it: the series, too."""
         return await self._writing(
-            lambda connection: _prune(connection, before, self._block_records)
+            lambda connection: _prune(connection, key, before, self._block_records)
         )
 
     async def plugins(self) -> Sequence[RememberedPlugin]:
@@ -296,6 +306,10 @@ def _apply(connection: Connection, change: Change, limit: int) -> Snapshot:
     state = _state(connection, change.key)
     if state.generation != change.generation:
         raise Superseded(f"{change.key.text} is at generation {state.generation} by now")
+    for replacement in change.replacements:
+        now_there = known.written(state.coverage, replacement.interval)
+        if replacement.planned is not None and replacement.planned != now_there:
+            raise Superseded(f"{change.key.text} was written to since this was planned")
     replaced = [replacement.interval for replacement in change.replacements]
     if change.unheld and any(
         block.generation == state.generation and not covers(replaced, block.interval)
@@ -310,7 +324,7 @@ def _apply(connection: Connection, change: Change, limit: int) -> Snapshot:
     state = replace(
         state,
         generation=generation,
-        version=state.version + 1,
+        version=_next_commit(connection),
         bases=bases,
         basis_checked_at=(
             change.compared_at if change.compared_at is not None else state.basis_checked_at
@@ -324,12 +338,20 @@ def _apply(connection: Connection, change: Change, limit: int) -> Snapshot:
         state, added = _replace(connection, state, replacement, change.at, limit)
         fresh.update(added)
     if change.unverified_until is not None:
-        marked = known.unverified(state.coverage, state.generation, change.unverified_until)
+        marked = known.unverified(
+            state.coverage, state.generation, change.unverified_until, state.version
+        )
         assert state.number is not None
         _write_coverage(connection, state.number, state.coverage, marked)
         state = replace(state, coverage=tuple(marked))
     held = {block.number for block in state.blocks}
     return Snapshot(state, {number: run for number, run in fresh.items() if number in held})
+
+
+def _next_commit(connection: Connection) -> int:
+    """Count a commit to a series; return its number."""
+    number: int = connection.execute(_COUNT_COMMIT).scalar_one()
+    return number
 
 
 def _write_series(connection: Connection, state: SeriesState) -> SeriesState:
@@ -343,8 +365,9 @@ def _write_series(connection: Connection, state: SeriesState) -> SeriesState:
     if state.number is not None:
         connection.execute(update(schema.series).where(_s.number == state.number).values(values))
         return state
-    made = connection.execute(
+    connection.execute(
         insert(schema.series).values(
+            number=state.version,
             provider=state.key.provider,
             ticker=state.key.ticker,
             params=rows.params_text(state.key),
@@ -352,8 +375,7 @@ def _write_series(connection: Connection, state: SeriesState) -> SeriesState:
             **values,
         )
     )
-    assert made.inserted_primary_key is not None
-    return replace(state, number=made.inserted_primary_key[0])
+    return replace(state, number=state.version)
 
 
 def _replace(
@@ -363,7 +385,10 @@ def _replace(
     number = state.number
     assert number is not None
     interval = replacement.interval
-    fresh = [replace(row, generation=state.generation) for row in replacement.coverage]
+    fresh = [
+        replace(row, generation=state.generation, commit=state.version)
+        for row in replacement.coverage
+    ]
     coverage = known.insert(known.cut(state.coverage, interval), fresh)
     changes = relayout(
         state.blocks,
@@ -379,7 +404,7 @@ def _replace(
         connection.execute(delete(schema.entities).where(_e.number.in_(gone)))
     if changes.added:
         # An entity that was saved under the id of a block to come gives way to it.
-        ids = [f"{state.key.text}:{rows.span_text(piece.interval)}" for piece in changes.added]
+        ids = [f"{state.key.text}:{span_text(piece.interval)}" for piece in changes.added]
         connection.execute(delete(schema.entities).where(_e.id.in_(ids), _e.series.is_(None)))
     added: dict[int, Run] = {}
     blocks = [block for block in state.blocks if block.number not in set(gone)]
@@ -426,33 +451,50 @@ def _all_series(connection: Connection, provider: str | None) -> list[SeriesStat
     return sorted(found, key=lambda state: state.key)
 
 
-def _delete(connection: Connection, key: SeriesKey, interval: Interval | None, limit: int) -> int:
+def _delete(
+    connection: Connection, key: SeriesKey, interval: Interval | None, limit: int
+) -> Removal:
     state = _state(connection, key)
     if state.number is None:
-        return 0
-    before = sum(block.count for block in state.blocks)
+        return Removal()
     if interval is None:
-        connection.execute(delete(schema.series).where(_s.number == state.number))
-        return before
-    state = _write_series(connection, replace(state, version=state.version + 1))
+        return _remove(connection, state)
+    if not known.within(state.coverage, interval):
+        return Removal()
+    return _forget(connection, state, [interval], limit)
+
+
+def _prune(connection: Connection, key: SeriesKey, before: int, limit: int) -> Removal:
+    state = _state(connection, key)
+    old = [row.interval for row in state.coverage if row.fetched_at < before]
+    if not old:
+        return Removal()
+    if len(old) == len(state.coverage):
+        return _remove(connection, state)
+    return _forget(connection, state, old, limit)
+
+
+def _remove(connection: Connection, state: SeriesState) -> Removal:
+    """Forget a series as a whole."""
+    connection.execute(delete(schema.series).where(_s.number == state.number))
+    return Removal(_records(state), _next_commit(connection), series=True)
+
+
+def _forget(
+    connection: Connection, state: SeriesState, intervals: Sequence[Interval], limit: int
+) -> Removal:
+    """Forget what is known of intervals; the series stays, for what is known of it beside."""
+    before = _records(state)
     # What stays of a block that is cut is as old as it was.
-    at = max((row.fetched_at for row in state.coverage), default=0)
-    state, _ = _replace(connection, state, Replacement(interval, EMPTY, ()), at, limit)
-    return before - sum(block.count for block in state.blocks)
+    at = max(row.fetched_at for row in state.coverage)
+    state = _write_series(connection, replace(state, version=_next_commit(connection)))
+    for interval in intervals:
+        state, _ = _replace(connection, state, Replacement(interval, EMPTY, ()), at, limit)
+    return Removal(before - _records(state), state.version)
 
 
-def _prune(connection: Connection, before: int, limit: int) -> tuple[int, int]:
-    old = select(_c.series).where(_c.fetched_at_ms < before).distinct().scalar_subquery()
-    found = connection.execute(select(schema.series).where(_s.number.in_(old))).all()
-    records = 0
-    for row in found:
-        state = _full(connection, row)
-        for span in [one for one in state.coverage if one.fetched_at < before]:
-            records += _delete(connection, state.key, span.interval, limit)
-        left = connection.execute(_SELECT_COVERAGE, {"series": row.number}).first()
-        if left is None:
-            connection.execute(delete(schema.series).where(_s.number == row.number))
-    return len(found), records
+def _records(state: SeriesState) -> int:
+    return sum(block.count for block in state.blocks)
 
 
 def _figures(connection: Connection) -> Figures:

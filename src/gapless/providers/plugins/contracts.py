@@ -26,6 +26,7 @@ from gapless.errors import (
     PluginFailed,
     PluginNotLoaded,
 )
+from gapless.instants import format_instant
 from gapless.protocol.messages import (
     PROVIDER_REASONS,
     DateRange,
@@ -38,7 +39,6 @@ from gapless.protocol.messages import (
     filter_to_wire,
     request_to_wire,
 )
-from gapless.protocol.times import format_instant
 from gapless.providers.base import (
     Fetched,
     Pace,

@@ -13,7 +13,8 @@ from typing import Any
 
 from gapless.domain.comparing import Basis
 from gapless.errors import InvalidQuery
-from gapless.protocol.times import DAY_MS, parse_instant
+from gapless.instants import DAY_MS
+from gapless.protocol.times import parse_instant
 from gapless.providers.base import Param
 
 DATA_START = -2_208_988_800_000

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from gapless.domain.blocks import encode, etag, text_hash
-from gapless.protocol.times import format_instant
+from gapless.instants import format_instant
 from gapless.providers.plugins.values import BadReply, clean, instant, shown, type_name
 
 MOST_ENTITIES = 1_000

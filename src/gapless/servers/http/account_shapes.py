@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from gapless.auth.directory import Account, Grant
 from gapless.auth.sessions import Pair
-from gapless.protocol.times import format_instant
+from gapless.instants import format_instant
 from gapless.store.accounts import StoredDeed
 
 _Email = Annotated[str, Meta(min_length=3, max_length=254, examples=["ann@example.com"])]

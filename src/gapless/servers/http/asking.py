@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 import msgspec
 
 from gapless.errors import InvalidQuery
+from gapless.instants import format_instant
 from gapless.protocol.messages import (
     DateRange,
     Filter,
@@ -26,7 +27,6 @@ from gapless.protocol.messages import (
     Ticker,
 )
 from gapless.protocol.paths import DATA_KEYS, DATA_PATH
-from gapless.protocol.times import format_instant
 from gapless.servers.http.formats import Format, negotiate
 
 _TRUTH: Final[Mapping[str, bool]] = {

@@ -84,7 +84,7 @@ class HttpDoor:
         data = Data(self._hub, self._clock, self._executor, limits.data)
         budget = ByteBudget(limits.max_unsent_bytes)
         administration = Administration(self._hub)
-        registry, store = self._hub.registry, self._hub.holdings.store
+        registry, holdings = self._hub.registry, self._hub.holdings
         figures = Figures(self._hub, desk.meter, desk.memos, self._connections, self._restarts)
         app = application(
             [
@@ -93,7 +93,7 @@ class HttpDoor:
                 *plugin_routes(self._plugins),
                 *series_routes(administration, registry, self._clock),
                 *entity_routes(administration, self._clock),
-                *health_routes(store, figures.registered()),
+                *health_routes(holdings, figures.registered()),
                 *manual_routes(desk.admission.required),
                 *authentication_routes(authority),
                 *user_routes(authority),

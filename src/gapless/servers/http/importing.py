@@ -9,7 +9,8 @@ import xxhash
 
 from gapless.domain.blocks import encode, etag
 from gapless.errors import InvalidQuery
-from gapless.protocol.times import format_instant, parse_instant
+from gapless.instants import format_instant
+from gapless.protocol.times import parse_instant
 from gapless.servers.http.shapes import EntityImport
 from gapless.store.base import StoredEntity, sortable
 

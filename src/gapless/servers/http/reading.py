@@ -85,7 +85,7 @@ class Reader:
             if not chosen:
                 return
             numbers = [block.number for block in chosen if block.number is not None]
-            found = await self._holdings.store.runs(numbers)
+            found = await self._holdings.runs(numbers)
             if len(found) < len(numbers):
                 overtaken += 1
                 if overtaken > _MOST_READS:
@@ -109,8 +109,7 @@ class Reader:
         """Return the series as it is by now, if what is left of the page is in it."""
         answer = self._answer
         # What memory shows of it may be what was just overtaken.
-        self._holdings.hot.drop(answer.key)
-        state = (await self._holdings.load(answer.key)).state
+        state = (await self._holdings.anew(answer.key)).state
         total = 0
         for block in self._blocks(state, rest):
             total += (await self._within(block, rest))[1]
@@ -152,7 +151,7 @@ class Reader:
 
     async def _run(self, block: Block) -> Run:
         assert block.number is not None
-        found = await self._holdings.store.runs([block.number])
+        found = await self._holdings.runs([block.number])
         if block.number not in found:
             raise Overloaded(
                 f"{self._answer.key.text} was changed while it was read; ask again", retry_after_s=1

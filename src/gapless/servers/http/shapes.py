@@ -13,17 +13,16 @@ from msgspec import Meta, Struct
 
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval
-from gapless.domain.series import SeriesKey
+from gapless.domain.series import SeriesKey, span_text
 from gapless.errors import OutOfWindow, UnknownTicker
 from gapless.hub.administration import Explanation, ProviderStatus
 from gapless.hub.answers import Answer
 from gapless.hub.plugins import PluginStatus
+from gapless.instants import format_instant
 from gapless.protocol.messages import Entity, ErrorBody, Stitch
-from gapless.protocol.times import format_instant
 from gapless.providers.base import Param
 from gapless.servers.wire import stitch_of
 from gapless.store.base import SeriesState, SeriesSummary
-from gapless.store.rows import span_text
 
 Span = tuple[str, str]
 ShortText = Annotated[str, Meta(min_length=1, max_length=100)]

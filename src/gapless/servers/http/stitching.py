@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import msgspec
 
 from gapless.domain.intervals import Interval
+from gapless.domain.series import span_text
 from gapless.hub.answers import Answer
-from gapless.protocol.times import format_instant
-from gapless.store.rows import span_text
+from gapless.instants import format_instant
 
 # Proxies refuse headers that are much longer than this.
 _MOST_SPANS = 40

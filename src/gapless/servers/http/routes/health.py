@@ -11,12 +11,16 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 
 from gapless import __version__
 from gapless.errors import GaplessError, Overloaded
+from gapless.hub.holdings import Holdings
 from gapless.servers.http.routes.responses import open_problems, problems
 from gapless.servers.http.shapes import Health
-from gapless.store.base import Store
+from gapless.store.base import EntityFilter
+
+# Finds nothing, but asks the database.
+_NOTHING = EntityFilter(ids=())
 
 
-def health_routes(store: Store, registry: CollectorRegistry) -> Sequence[BaseRouteHandler]:
+def health_routes(holdings: Holdings, registry: CollectorRegistry) -> Sequence[BaseRouteHandler]:
     """Return the routes; `registry` has what `/metrics` shows."""
 
     @get("/healthz", tags=["health"], responses=open_problems())
@@ -28,7 +32,7 @@ def health_routes(store: Store, registry: CollectorRegistry) -> Sequence[BaseRou
     async def readyz() -> Health:
         """Tell whether requests can be answered: the database is read for it."""
         try:
-            await store.plugins()
+            await holdings.entities(_NOTHING, 1)
         except GaplessError as error:
             raise Overloaded(f"the database does not answer: {error.message}") from error
         return Health(True, __version__)

@@ -1,0 +1,204 @@
+"""A task writes no more than it may, and never an older copy over a newer one (rule 7)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gapless.domain.blocks import EMPTY
+from gapless.hub.holdings import SeriesChanged
+from gapless.hub.leases import Filled, Lease
+from gapless.store.base import Change, Replacement
+from support.editions import Editions, day, days
+from support.steps import Steps, steps
+
+
+async def restated(world: Steps) -> asyncio.Task[Any]:
+    """Hold 100 days of which 40 are restated, ask for the days after, and stop in the search.
+
+    What still waits is the piece of the search over the last days.
+    """
+    world.upstream.open = True
+    await world.ask("AAA", 0, 100)
+    world.upstream.open = False
+    world.upstream.revise("AAA", 60, 100)
+    asking = asyncio.ensure_future(world.ask("AAA", 100, 110))
+    while True:
+        await world.settled()
+        (call,) = world.upstream.waiting
+        if day(call.interval.start) <= 93:
+            return asking
+        world.upstream.release(call)
+
+
+async def let_go(world: Steps, *waiting: asyncio.Task[Any]) -> None:
+    """Let upstream answer whatever comes until these have ended."""
+    while not all(one.done() for one in waiting):
+        await world.settled()
+        while world.upstream.waiting:
+            world.upstream.release(world.upstream.waiting[0])
+
+
+async def test_a_slow_piece_of_a_search_does_not_undo_a_refresh(tmp_path: Path) -> None:
+    """Upstream restates again while a piece is slow; what was refreshed meanwhile stays."""
+    async with steps(tmp_path, Editions()) as world:
+        asking = await restated(world)
+        (slow,) = world.upstream.waiting
+        world.upstream.revise("AAA", 85, 100)
+        refreshing = asyncio.ensure_future(world.refresh("AAA", 85, 100))
+        await world.settled()
+        # Whether it waits for the slow piece or has gone before: that comes last.
+        while others := [one for one in world.upstream.waiting if one is not slow]:
+            world.upstream.release(others[0])
+            await world.settled()
+        world.upstream.release(slow)
+        await let_go(world, asking, refreshing)
+        assert (await refreshing).state == "ready"
+        stored = await world.stored("AAA")
+        assert sorted(stored) == list(range(110))
+        newest = {one: world.upstream.edition("AAA", one) + 100 for one in stored}
+        assert {one: row["close"] for one, row in stored.items()} == newest
+        assert min(stored[one]["asked"] for one in range(85, 100)) > slow.number
+
+
+async def test_what_was_forgotten_is_not_brought_back_by_a_task_from_before(
+    tmp_path: Path,
+) -> None:
+    """A deletion takes the right to write from whoever fetches; the request fetches again."""
+    async with steps(tmp_path, Editions()) as world:
+        asking = await restated(world)
+        (slow,) = world.upstream.waiting
+        assert await world.administration.delete(world.key("AAA"), days(90, 95)) == 5
+        world.upstream.release(slow)
+        await let_go(world, asking)
+        assert (await asking).state == "ready"
+        stored = await world.stored("AAA")
+        assert not set(range(90, 95)) & set(stored)
+        assert min(stored[one]["asked"] for one in range(100, 110)) > slow.number
+
+
+async def test_what_is_forgotten_before_it_came_is_fetched_anew(tmp_path: Path) -> None:
+    """Nothing of a first fetch is kept that was under way when its series was forgotten."""
+    async with steps(tmp_path, Editions(revises=False)) as world:
+        asking = asyncio.ensure_future(world.ask("AAA", 0, 10))
+        await world.settled()
+        (before,) = world.upstream.waiting
+        assert await world.administration.delete(world.key("AAA")) == 0
+        world.upstream.revise("AAA", 0, 10)
+        world.upstream.release(before)
+        await let_go(world, asking)
+        assert {row["close"] for row in (await world.stored("AAA")).values()} == {101}
+
+
+async def test_tasks_that_would_meet_give_way(tmp_path: Path) -> None:
+    """Where another task has what one would have to write, its request plans again after it."""
+    async with steps(tmp_path, Editions()) as world:
+        world.upstream.open = True
+        await world.ask("AAA", 0, 100)
+        world.upstream.open = False
+        world.upstream.revise("AAA", 60, 100)
+        refreshing = asyncio.ensure_future(world.refresh("AAA", 95, 100))
+        await world.settled()
+        (refresh,) = world.upstream.waiting
+        asking = asyncio.ensure_future(world.ask("AAA", 100, 110))
+        await world.settled()
+        # The gap's seam is the refresh's: it was fetched, and is given up for later.
+        (gap,) = [one for one in world.upstream.waiting if one is not refresh]
+        world.upstream.release(gap)
+        await world.settled()
+        assert world.upstream.waiting == [refresh]
+        await let_go(world, asking, refreshing)
+        stored = await world.stored("AAA")
+        newest = {one: world.upstream.edition("AAA", one) + 100 for one in range(95, 110)}
+        assert {one: stored[one]["close"] for one in newest} == newest
+        assert world.hub.leases.of(world.key("AAA")) == ()
+
+
+async def test_each_change_is_announced_once(tmp_path: Path) -> None:
+    """Fetching, refreshing, forgetting and pruning each tell at which commit the series is."""
+    with capture_logs() as logs:
+        await changes_of_all_kinds(tmp_path)
+    failed = [one["commit"] for one in logs if one["event"] == "a listener failed"]
+    assert failed == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def changes_of_all_kinds(folder: Path) -> None:
+    """Change two series in each way that there is, before a listener that fails and one more."""
+    async with steps(folder, Editions(revises=False)) as world:
+        world.upstream.open = True
+        told: list[SeriesChanged] = []
+
+        def fails(change: SeriesChanged) -> None:
+            told.append(change)
+            raise ZeroDivisionError("a listener's own fault")
+
+        world.hub.holdings.listeners.append(fails)
+        key = world.key("AAA")
+        await world.ask("AAA", 0, 10)
+        await world.ask("AAA", 0, 10)
+        await world.refresh("AAA", 5, 20)
+        await world.administration.delete(key, days(2, 4))
+        await world.administration.delete(key, days(300, 400))
+        await world.ask("BBB", 0, 10)
+        assert await world.hub.prune(world.clock.now_ms() - 1) == (0, 0)
+        assert await world.hub.prune(world.clock.now_ms() + 1) == (2, 28)
+        await world.administration.delete(key)
+        await world.ask("AAA", 0, 10)
+        other = world.key("BBB")
+        assert (
+            world.changes
+            == told
+            == [
+                SeriesChanged(key, 1),
+                SeriesChanged(key, 2),
+                SeriesChanged(key, 3),
+                SeriesChanged(other, 4),
+                SeriesChanged(key, 5, gone=True),
+                SeriesChanged(other, 6, gone=True),
+                SeriesChanged(key, 7),
+            ]
+        )
+        assert (await world.hub.holdings.load(key)).state.version == 7
+
+
+async def test_a_change_is_announced_though_its_caller_has_gone(tmp_path: Path) -> None:
+    """What the database was told to do is done, seen in memory and told, whoever waits for it."""
+    async with steps(tmp_path, Editions(revises=False)) as world:
+        world.upstream.open = True
+        await world.ask("AAA", 0, 10)
+        deleting = asyncio.ensure_future(world.administration.delete(world.key("AAA"), days(0, 5)))
+        await asyncio.sleep(0)
+        deleting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await deleting
+        await world.settled()
+        assert [change.commit for change in world.changes] == [1, 2]
+        entry = await world.hub.holdings.load(world.key("AAA"), days(0, 10))
+        assert sum(block.count for block in entry.state.blocks) == 5
+
+
+async def test_nothing_is_written_without_a_lease(tmp_path: Path) -> None:
+    """A write beyond its lease, or without one, is a fault, and nothing of it is stored."""
+    async with steps(tmp_path, Editions(revises=False)) as world:
+        world.upstream.open = True
+
+        await world.ask("AAA", 0, 10)
+        before = await world.stored("AAA")
+        key, leases = world.key("AAA"), world.hub.leases
+        change = Change(key, 0, (Replacement(days(0, 10), EMPTY, ()),))
+
+        async def meddle(lease: Lease) -> Filled:
+            await world.hub.holdings.apply(change, lease)
+            return Filled()
+
+        with pytest.raises(AssertionError, match="no lease"):
+            await world.hub.holdings.apply(change)
+        with pytest.raises(AssertionError, match="no lease"):
+            await leases.launch(key, days(0, 9), meddle).task
+        assert await world.stored("AAA") == before
+        await leases.launch(key, days(0, 10), meddle).task
+        assert await world.stored("AAA") == {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gapless.domain.coverage import Coverage, Outcome
@@ -108,10 +108,13 @@ def plan(
     )
 
 
-def everything(plan: Plan, reach: Reach) -> Plan:
-    """Return the plan with all that upstream serves of its range to be fetched, held or not."""
+def everything(plan: Plan, reach: Reach, but: Iterable[Interval] = ()) -> Plan:
+    """Return the plan with all that upstream serves of its range to be fetched, held or not.
+
+    What is held of `but` is not: it has been fetched anew already.
+    """
     served = Interval(max(reach.served_from, reach.data_start), reach.data_end)
-    gaps = union(intersect([plan.asked], [served]), plan.gaps)
+    gaps = union(subtract(intersect([plan.asked], [served]), but), plan.gaps)
     cached = tuple(subtract(plan.cached, gaps))
     rescale = tuple(subtract(plan.rescale, gaps))
     return replace(plan, cached=cached, gaps=tuple(gaps), rescale=rescale)

@@ -77,18 +77,18 @@ class Searcher:
         at_hand = search.asked if most_loaded is None else Interval(0, 0)
         for _ in range(_MOST_ROUNDS):
             entry = await self._holdings.load(search.key, at_hand)
-            wanted = self.plan(provider, entry, search, now)
-            if anew and not course.begun:
-                wanted = everything(wanted, reach(provider, search.key, now))
-                busy = self._leases.overlapping(search.key, wanted.gaps)
-                if busy:
+            wanted = lacking = self.plan(provider, entry, search, now)
+            if anew:
+                lacking = everything(wanted, reach(provider, search.key, now), course.fetched)
+                busy = self._leases.overlapping(search.key, lacking.gaps)
+                if busy and not course.begun:
                     # What is under way may have been fetched before this was asked for.
                     await self._leases.wait(busy)
                     continue
             course.begun = True
             if course.bumps > self._options.max_bumps:
                 course.give_up(wanted, search.key)
-            elif await self._advance(provider, entry, wanted, search, now, course):
+            elif await self._advance(provider, entry, lacking, search, now, course):
                 continue
             answer = compose(
                 entry,

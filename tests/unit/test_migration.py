@@ -7,16 +7,19 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import alembic.command
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
+from gapless.domain.series import SeriesKey
 from gapless.errors import DatabaseDamaged, DatabaseNewer, StoreError
 from gapless.store import migrations, schema
-from gapless.store.migration import HEAD, examine, upgrade
+from gapless.store.migration import HEAD, _config, examine, upgrade
 from gapless.store.sqlite import check, open_read_only, open_store
+from support.series import change, fill
 
 
 def shape(path: Path) -> dict[str, Any]:
@@ -87,6 +90,39 @@ def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
     with engine.connect() as connection:
         assert examine(connection, "it") == HEAD
     engine.dispose()
+
+
+def test_an_older_database_goes_on_counting_where_its_series_are(tmp_path: Path) -> None:
+    """After the step that brings numbers of commits, none is one that a series had before."""
+    path = tmp_path / "hub.db"
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "0003")
+        for number, ticker, version in ((7, "AAPL", 3), (2, "MSFT", 5)):
+            connection.exec_driver_sql(
+                "INSERT INTO series (number, provider, ticker, params, generation, version, "
+                f"bases, meta) VALUES ({number}, 'sample', '{ticker}', '{{}}', 0, {version}, "
+                "'[]', '{}')"
+            )
+            connection.exec_driver_sql(
+                "INSERT INTO coverage (series, start_ms, end_ms, outcome, fetched_at_ms, "
+                f"generation) VALUES ({number}, 0, 100, 'empty', 5, 0)"
+            )
+    engine.dispose()
+
+    async def use() -> None:
+        store = await asyncio.to_thread(open_store, path)
+        states = {state.key.ticker: state for state in await store.all_series()}
+        commits = {ticker: state.coverage[0].commit for ticker, state in states.items()}
+        assert commits == {"AAPL": 3, "MSFT": 5}
+        assert (await store.apply(change(fill(200, 300, [250])))).state.version == 8
+        new = SeriesKey("sample", "IBM")
+        assert (await store.apply(change(fill(0, 1, [0]), key=new))).state.number == 9
+        await store.close()
+
+    asyncio.run(use())
 
 
 REFUSED = [

@@ -149,6 +149,7 @@ async def running_hub(
         )
         stack.push_async_callback(plugins.close)
         hub = Hub(store, registry, clock, hub_options(settings), observe=count, seed=seed)
+        hub.holdings.listeners.append(meter.changed)
         # Fetches under way end before the plugins that they wait for.
         stack.push_async_callback(hub.close, limits.shutdown_s * _FOR_FETCHES)
         desk = Desk(

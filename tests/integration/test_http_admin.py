@@ -384,6 +384,7 @@ async def test_figures(tmp_path: Path) -> None:
         'gapless_requests_total{door="tcp",outcome="ok"}': 3,
         'gapless_requests_total{door="tcp",outcome="invalid_query"}': 1,
         'gapless_upstream_requests_total{provider="steady",result="ok"}': 2,
+        'gapless_series_changes_total{provider="steady"}': 2,
         'gapless_points_total{from="cached"}': 31 * 2 + 31 + 10 * 3,
         'gapless_points_total{from="fetched"}': 31 + 10,
         'gapless_request_seconds_count{door="tcp"}': 4,

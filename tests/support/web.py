@@ -125,6 +125,7 @@ async def web(
             observe=meter.asked,
             seed=0,
         )
+        hub.holdings.listeners.append(meter.changed)
         stack.push_async_callback(hub.close, 1.0)
         desk = Desk(hub, clock, Admission(authority, clock), meter=meter)
         tcp = TcpServer(desk, tcp_limits, tls)

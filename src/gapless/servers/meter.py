@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Final
 
 from gapless.hub.answers import Answer
+from gapless.hub.holdings import SeriesChanged
 from gapless.hub.upstream import Asked
 
 # Upper bounds of the latency buckets in seconds; a last bucket takes what is longer.
@@ -37,13 +38,14 @@ class Meter:
     """Counts since the hub was started.
 
     `requests` are by door and outcome: `ok`, or an error's code. `upstream` is by provider and
-    result: `ok`, or an error's reason.
+    result: `ok`, or an error's reason. `changes` are of stored series, by provider.
     """
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, str]] = Counter()
         self.latency = {"tcp": Latency(), "http": Latency()}
         self.upstream: Counter[tuple[str, str]] = Counter()
+        self.changes: Counter[str] = Counter()
         self.cached = 0
         self.fetched = 0
 
@@ -61,6 +63,10 @@ class Meter:
         """Count the records of a stitched answer."""
         brought = answer.brought
         self.points(answer.count - brought, brought)
+
+    def changed(self, change: SeriesChanged) -> None:
+        """Count a change of a stored series."""
+        self.changes[change.key.provider] += 1
 
     def asked(self, asked: Asked) -> None:
         """Count a request that went upstream."""

@@ -59,6 +59,13 @@ class Figures(Collector):
         points.add_metric(("cached",), self._meter.cached + self._memos.points)
         points.add_metric(("fetched",), self._meter.fetched)
         yield points
+        yield _by(
+            CounterMetricFamily,
+            "gapless_series_changes",
+            "Changes of stored series: fetched, fetched anew, forgotten.",
+            "provider",
+            self._meter.changes,
+        )
         hot = self._hub.hot
         yield GaugeMetricFamily("gapless_hot_bytes", "Memory of the hot tier.", value=hot.size)
         yield GaugeMetricFamily("gapless_hot_series", "Series in the hot tier.", value=len(hot))

@@ -1,0 +1,224 @@
+"""Changing a series in SQL: its records, blocks and coverage, each time under a new commit.
+
+Every function works in the transaction of its connection, which is all or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+from sqlalchemy import Connection, delete, insert, update
+
+from gapless.domain import coverage as known
+from gapless.domain.blocks import EMPTY, Block, Run, relayout
+from gapless.domain.coverage import Coverage
+from gapless.domain.intervals import Interval, covers
+from gapless.domain.series import SeriesKey, span_text
+from gapless.store import rows, schema, snapshots
+from gapless.store.base import (
+    Change,
+    Removal,
+    Replacement,
+    SeriesState,
+    Snapshot,
+    Superseded,
+)
+
+_s, _c, _e = schema.series.c, schema.coverage.c, schema.entities.c
+
+_COUNT_COMMIT = (
+    update(schema.commits)
+    .values(number=schema.commits.c.number + 1)
+    .returning(schema.commits.c.number)
+)
+
+
+def apply(connection: Connection, change: Change, limit: int) -> Snapshot:
+    """Make a change; see `Store.apply`. Blocks have `limit` records at the most."""
+    state = snapshots.state_of(connection, change.key)
+    if state.generation != change.generation:
+        raise Superseded(f"{change.key.text} is at generation {state.generation} by now")
+    for replacement in change.replacements:
+        now_there = known.written(state.coverage, replacement.interval)
+        if replacement.planned is not None and replacement.planned != now_there:
+            raise Superseded(f"{change.key.text} was written to since this was planned")
+    replaced = [replacement.interval for replacement in change.replacements]
+    if change.unheld and any(
+        block.generation == state.generation and not covers(replaced, block.interval)
+        for block in state.blocks
+    ):
+        raise Superseded(f"{change.key.text} holds records by now")
+    generation = state.generation
+    bases = state.bases
+    if change.basis_change is not None:
+        generation += 1
+        bases = (*bases, (generation, change.basis_change))
+    state = replace(
+        state,
+        generation=generation,
+        version=_next_commit(connection),
+        bases=bases,
+        basis_checked_at=(
+            change.compared_at if change.compared_at is not None else state.basis_checked_at
+        ),
+        meta=dict(change.meta) if change.meta is not None else state.meta,
+        created=change.at if state.number is None else state.created,
+    )
+    state = _write_series(connection, state)
+    fresh: dict[int, Run] = {}
+    for replacement in change.replacements:
+        state, added = _replace(connection, state, replacement, change.at, limit)
+        fresh.update(added)
+    if change.unverified_until is not None:
+        marked = known.unverified(
+            state.coverage, state.generation, change.unverified_until, state.version
+        )
+        assert state.number is not None
+        _write_coverage(connection, state.number, state.coverage, marked)
+        state = replace(state, coverage=tuple(marked))
+    held = {block.number for block in state.blocks}
+    return Snapshot(state, {number: run for number, run in fresh.items() if number in held})
+
+
+def delete_range(
+    connection: Connection, key: SeriesKey, interval: Interval | None, limit: int
+) -> Removal:
+    """Forget a range of a series (`None`: all of it); see `Store.delete`."""
+    state = snapshots.state_of(connection, key)
+    if state.number is None:
+        return Removal()
+    if interval is None:
+        return _remove(connection, state)
+    if not known.within(state.coverage, interval):
+        return Removal()
+    return _forget(connection, state, [interval], limit)
+
+
+def prune(connection: Connection, key: SeriesKey, before: int, limit: int) -> Removal:
+    """Forget what of a series was fetched before that instant; see `Store.prune`."""
+    state = snapshots.state_of(connection, key)
+    old = [row.interval for row in state.coverage if row.fetched_at < before]
+    if not old:
+        return Removal()
+    if len(old) == len(state.coverage):
+        return _remove(connection, state)
+    return _forget(connection, state, old, limit)
+
+
+def _next_commit(connection: Connection) -> int:
+    """Count a commit to a series; return its number."""
+    number: int = connection.execute(_COUNT_COMMIT).scalar_one()
+    return number
+
+
+def _write_series(connection: Connection, state: SeriesState) -> SeriesState:
+    values = {
+        "generation": state.generation,
+        "version": state.version,
+        "basis_checked_at_ms": state.basis_checked_at,
+        "bases": rows.bases_text(state.bases),
+        "meta": msgspec.json.encode(state.meta).decode(),
+    }
+    if state.number is not None:
+        connection.execute(update(schema.series).where(_s.number == state.number).values(values))
+        return state
+    connection.execute(
+        insert(schema.series).values(
+            number=state.version,
+            provider=state.key.provider,
+            ticker=state.key.ticker,
+            params=rows.params_text(state.key),
+            created_ms=state.created,
+            **values,
+        )
+    )
+    return replace(state, number=state.version)
+
+
+def _replace(
+    connection: Connection, state: SeriesState, replacement: Replacement, at: int, limit: int
+) -> tuple[SeriesState, dict[int, Run]]:
+    """Replace one interval of a series: records, blocks and coverage (stitching rule 6)."""
+    number = state.number
+    assert number is not None
+    interval = replacement.interval
+    fresh = [
+        replace(row, generation=state.generation, commit=state.version)
+        for row in replacement.coverage
+    ]
+    coverage = known.insert(known.cut(state.coverage, interval), fresh)
+    changes = relayout(
+        state.blocks,
+        coverage,
+        interval,
+        replacement.run,
+        lambda block: _load(connection, block),
+        limit,
+    )
+    _write_coverage(connection, number, state.coverage, coverage)
+    gone = [block.number for block in changes.removed]
+    if gone:
+        connection.execute(delete(schema.entities).where(_e.number.in_(gone)))
+    if changes.added:
+        # An entity that was saved under the id of a block to come gives way to it.
+        ids = [f"{state.key.text}:{span_text(piece.interval)}" for piece in changes.added]
+        connection.execute(delete(schema.entities).where(_e.id.in_(ids), _e.series.is_(None)))
+    added: dict[int, Run] = {}
+    blocks = [block for block in state.blocks if block.number not in set(gone)]
+    if changes.added:
+        values = [
+            rows.block_values(state.key, number, piece, coverage, at) for piece in changes.added
+        ]
+        numbers = connection.execute(
+            insert(schema.entities).returning(_e.number, sort_by_parameter_order=True), values
+        ).scalars()
+        for piece, made in zip(changes.added, numbers, strict=True):
+            blocks.append(replace(piece.block(), number=made))
+            added[made] = piece.run
+    blocks.sort(key=lambda block: block.start)
+    return replace(state, coverage=tuple(coverage), blocks=tuple(blocks)), added
+
+
+def _load(connection: Connection, block: Block) -> Run:
+    assert block.number is not None
+    return snapshots.runs(connection, [block.number])[block.number]
+
+
+def _write_coverage(
+    connection: Connection, number: int, before: Sequence[Coverage], after: Sequence[Coverage]
+) -> None:
+    """Write only the rows that differ."""
+    old, new = set(before), set(after)
+    gone = [row.start for row in old - new]
+    if gone:
+        connection.execute(
+            delete(schema.coverage).where(_c.series == number, _c.start_ms.in_(gone))
+        )
+    come = [rows.coverage_values(number, row) for row in after if row not in old]
+    if come:
+        connection.execute(insert(schema.coverage), come)
+
+
+def _remove(connection: Connection, state: SeriesState) -> Removal:
+    """Forget a series as a whole."""
+    connection.execute(delete(schema.series).where(_s.number == state.number))
+    return Removal(_records(state), _next_commit(connection), series=True)
+
+
+def _forget(
+    connection: Connection, state: SeriesState, intervals: Sequence[Interval], limit: int
+) -> Removal:
+    """Forget what is known of intervals; the series stays, for what is known of it beside."""
+    before = _records(state)
+    # What stays of a block that is cut is as old as it was.
+    at = max(row.fetched_at for row in state.coverage)
+    state = _write_series(connection, replace(state, version=_next_commit(connection)))
+    for interval in intervals:
+        state, _ = _replace(connection, state, Replacement(interval, EMPTY, ()), at, limit)
+    return Removal(before - _records(state), state.version)
+
+
+def _records(state: SeriesState) -> int:
+    return sum(block.count for block in state.blocks)

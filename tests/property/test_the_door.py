@@ -30,7 +30,18 @@ MOST = 100
 TICK_S = 8 * 86_400
 
 What = Literal[
-    "ask", "refresh", "release", "refuse", "delete", "forget", "prune", "reload", "revise", "tick"
+    "ask",
+    "refresh",
+    "release",
+    "answer",
+    "hurry",
+    "refuse",
+    "delete",
+    "forget",
+    "prune",
+    "reload",
+    "revise",
+    "tick",
 ]
 
 
@@ -42,20 +53,25 @@ class Act(NamedTuple):
     end: int
 
 
-spans = st.tuples(st.integers(0, SIZE - 1), st.integers(1, SIZE)).map(
+# Before the end of what is held at first, across it, and behind it: where tasks meet.
+LANDMARKS = [(0, 15), (8, 15), (10, 14), (12, 15), (13, 18), (15, 17), (15, 25), (20, 30), (0, 30)]
+anywhere = st.tuples(st.integers(0, SIZE - 1), st.integers(1, SIZE)).map(
     lambda pair: (pair[0], min(SIZE, pair[0] + pair[1]))
 )
+spans = st.one_of(st.sampled_from(LANDMARKS), anywhere)
 # How often each is done, beside the others.
 SHARES: Mapping[What, int] = {
     "ask": 4,
     "refresh": 3,
-    "release": 8,
+    "release": 4,
+    "answer": 2,
+    "hurry": 3,
     "refuse": 1,
     "delete": 2,
     "forget": 1,
     "prune": 1,
     "reload": 1,
-    "revise": 2,
+    "revise": 4,
     "tick": 1,
 }
 weighted = [what for what, share in SHARES.items() for _ in range(share)]
@@ -63,7 +79,7 @@ acts = st.lists(
     st.builds(lambda what, span: Act(what, *span), st.sampled_from(weighted), spans),
     min_size=4,
     max_size=30,
-)
+).map(lambda later: [Act("ask", 0, SIZE // 2), Act("answer", 0, 0), *later])
 
 
 @dataclass(slots=True)
@@ -94,6 +110,11 @@ class History:
                 self.refreshing.append((number, act, asyncio.ensure_future(refreshing)))
             case "release" if upstream.waiting:
                 upstream.release(upstream.waiting[act.first % len(upstream.waiting)])
+            case "answer":
+                await self.answered(0)
+            case "hurry":
+                # All but the slowest, which has waited longest.
+                await self.answered(1)
             case "refuse" if upstream.waiting:
                 upstream.refuse(upstream.waiting[act.first % len(upstream.waiting)])
             case "delete":
@@ -112,6 +133,14 @@ class History:
                 self.world.clock.advance(TICK_S)
         await self.world.settled()
         await self.check()
+
+    async def answered(self, slow: int) -> None:
+        """Let upstream answer all that comes, but for so many of those that have waited longest."""
+        upstream = self.world.upstream
+        await self.world.settled()
+        while len(upstream.waiting) > slow:
+            upstream.release(upstream.waiting[-1])
+            await self.world.settled()
 
     def forgotten(self, gone: range) -> None:
         """Note that days are forgotten now: what was asked for before may not come back."""
@@ -162,9 +191,7 @@ class History:
         """Let upstream answer until nobody waits, and look once more."""
         upstream = self.world.upstream
         while upstream.waiting or self.refreshing or not all(one.done() for one in self.asking):
-            while upstream.waiting:
-                upstream.release(upstream.waiting[0])
-            await self.world.settled()
+            await self.answered(0)
             await self.check()
         for task in self.asking:
             outcome(task)

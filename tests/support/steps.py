@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -18,17 +19,47 @@ from gapless.hub.hub import Hub, Options
 from gapless.hub.ranges import RangeSearch
 from gapless.instants import DAY_MS
 from gapless.providers.registry import Registry
+from gapless.store.base import Store
+from gapless.store.sql import SqlStore
 from gapless.store.sqlite import open_store
 from support.clock import ManualClock
 from support.editions import Editions, day, days
 from support.wire import PATIENT
 
+# So many turns of the loop in which nothing is asked of the store: whatever could go on has.
+_QUIET_TURNS = 50
+
+
+class WatchedStore:
+    """The real store; `under_way` counts what it has been asked and has not answered."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self.under_way = 0
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        async def watched(*args: Any, **named: Any) -> Any:
+            self.under_way += 1
+            try:
+                return await found(*args, **named)
+            finally:
+                self.under_way -= 1
+
+        return watched
+
 
 class Steps:
     """One hub whose upstream answers when it is told to."""
 
-    def __init__(self, hub: Hub, upstream: Editions, clock: ManualClock) -> None:
+    def __init__(
+        self, hub: Hub, store: WatchedStore, upstream: Editions, clock: ManualClock
+    ) -> None:
         self.hub = hub
+        self.store = store
         self.upstream = upstream
         self.clock = clock
         self.administration = Administration(hub)
@@ -53,20 +84,14 @@ class Steps:
 
     async def settled(self) -> None:
         """Return when all that goes on waits for upstream, or for nothing."""
-        still = 0
-        before: object = None
-        while still < 3:
-            # Both the reader threads and the writer have done what was asked of them by then.
-            await self.hub.holdings.figures()
-            await self.hub.holdings.settle()
+        quiet = 0
+        while quiet < _QUIET_TURNS:
             await asyncio.sleep(0)
-            now = (self.upstream.count, len(self.upstream.waiting), len(self.changes))
-            still = still + 1 if now == before else 0
-            before = now
+            quiet = 0 if self.store.under_way else quiet + 1
 
     async def stored(self, ticker: str) -> dict[int, dict[str, Any]]:
         """Return the records in the store by day, past the memory tier."""
-        snapshot = await self.hub.holdings._store.read(self.key(ticker), Interval(0, 1 << 60))
+        snapshot = await self.store.read(self.key(ticker), Interval(0, 1 << 60))
         found: dict[int, dict[str, Any]] = {}
         for run in snapshot.runs.values():
             for time, text in run.records():
@@ -75,7 +100,7 @@ class Steps:
 
     async def known(self, ticker: str) -> set[int]:
         """Return the days that are covered."""
-        snapshot = await self.hub.holdings._store.read(self.key(ticker))
+        snapshot = await self.store.read(self.key(ticker))
         return {
             one
             for row in snapshot.state.coverage
@@ -88,9 +113,12 @@ async def steps(folder: Path, upstream: Editions, today: int = 400) -> AsyncIter
     """Open a hub on a new database; it is noon of that day, counted as the records are."""
     clock = ManualClock(days(today, today).start + DAY_MS // 2)
     store = await asyncio.to_thread(open_store, folder / "steps.db")
-    hub = Hub(store, Registry([upstream]), clock, Options(upstream=PATIENT), seed=0)
+    watched = WatchedStore(store)
+    hub = Hub(
+        cast("Store", watched), Registry([upstream]), clock, Options(upstream=PATIENT), seed=0
+    )
     try:
-        yield Steps(hub, upstream, clock)
+        yield Steps(hub, watched, upstream, clock)
     finally:
         await upstream.aclose()
         await hub.close(1.0)

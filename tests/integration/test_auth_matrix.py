@@ -164,6 +164,36 @@ def code_of(response: Any) -> str | None:
     return None if NOT_HELD in problem["message"] else code
 
 
+@pytest.mark.parametrize("auth", [False, True])
+async def test_two_tokens_are_none(tmp_path: Path, auth: bool) -> None:
+    """On every route, open or not: whoever stands in front may have let the other one in."""
+    async with web(tmp_path, SteadyProvider(), auth=auth) as opened:
+        lines: list[tuple[str, str]] = []
+        if auth:
+            cast = Cast(opened.authority)
+            await cast.open()
+            lines = list(bearer(await cast.token("admin") or "").items())
+        path = "/v1/data/steady/ABC?start=2024-01-01&end=2024-02-01"
+        held = await opened.client.get(path, headers=lines)
+        assert held.status_code == 200
+        counted = opened.meter.upstream.total()
+        for method, route in sorted(set(routes(opened))):
+            url = route
+            for part, value in PARTS.items():
+                url = url.replace(part, value)
+            for second in ("Bearer gapless_at_x", "Basic YTpi", ""):
+                twice = [("authorization", second), *(lines or [("authorization", "Bearer x")])]
+                response = await opened.client.request(method, url, headers=twice)
+                assert response.status_code == 400, (method, url, response.text)
+                if method != "HEAD":
+                    told = response.json()
+                    assert told["code"] == "invalid_query", (method, url)
+                    assert "more than one Authorization" in told["message"]
+        again = await opened.client.get(path, headers=lines)
+        assert (again.status_code, again.content) == (200, held.content)
+        assert opened.meter.upstream.total() == counted
+
+
 async def test_the_table_has_nothing_that_is_not_there(tmp_path: Path) -> None:
     """Each rule is of a route or an operation that exists."""
     async with web(tmp_path, auth=True) as opened:

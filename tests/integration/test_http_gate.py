@@ -305,6 +305,32 @@ async def test_who_would_rather_change_protocols_is_answered(tmp_path: Path) -> 
     [
         ("POST /v1/plan HTTP/1.1\nHost: localhost\nOrigin: http://[", 403),
         ("GET /healthz HTTP/1.1\nHost: localhost\nHost: evil.example", 400),
+        ("GET /healthz HTTP/1.1\nHost: localhost\nHost: localhost", 400),
+        (
+            "POST /v1/plan HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
+            "Content-Encoding: gzip\nContent-Encoding: identity\nContent-Length: 0",
+            415,
+        ),
+        (
+            "GET /v1/data/sample/AAPL HTTP/1.1\nHost: localhost\nRange: bytes=0-1\n"
+            "Range: bytes=2-3",
+            400,
+        ),
+        (
+            "POST /v1/plan HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
+            "Content-Length: 0\nContent-Length: 0",
+            400,
+        ),
+        (
+            "POST /v1/plan HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
+            "Content-Length: 5\nTransfer-Encoding: chunked",
+            400,
+        ),
+        (
+            "POST /v1/plan HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
+            "Transfer-Encoding: chunked\nTransfer-Encoding: identity",
+            400,
+        ),
         ("GET /healthz HTTP/1.1", 403),
         ("GET /v1/%64ata/sample/AAPL HTTP/1.1\nHost: localhost", 400),
         ("GET /v1/data/sample/AAPL HTTP/1.1\nHost: localhost\nSec-Fetch-Site: cross-site", 403),
@@ -318,6 +344,31 @@ async def test_odd_heads_are_problems(tmp_path: Path, head: str, status: int) ->
         assert got == status
         assert headers["content-type"] == "application/problem+json"
         assert json.loads(body)["ok"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("Origin", ("http://evil.example", "http://localhost")),
+        ("Sec-Fetch-Site", ("cross-site", "same-origin")),
+        ("Content-Type", ("text/plain", "application/json")),
+        ("Authorization", ("Bearer a", "Bearer b")),
+    ],
+)
+async def test_what_is_decided_by_comes_once(
+    tmp_path: Path, name: str, values: tuple[str, str]
+) -> None:
+    """Two lines of a field that has one value are refused by its name, whichever comes first."""
+    async with web(tmp_path, SampleProvider()) as opened:
+        body = b'{"query": {"type": "ProviderList"}}'
+        good = {"host": "localhost", "content-type": "application/json"}
+        for pair in (values, values[::-1], (values[1], values[1])):
+            others = [one for one in good.items() if one[0] != name.lower()]
+            response = await opened.client.post(
+                "/v1/query", content=body, headers=[*others, *((name, value) for value in pair)]
+            )
+            assert response.status_code == 400
+            assert f"more than one {name};" in response.json()["message"]
 
 
 @pytest.mark.parametrize("path", ["/v1/plan", "/v1/refresh", "/plugins/load", "/v1/entities/x"])

@@ -23,6 +23,7 @@ from gapless.servers.http.asking import takes_gzip
 from gapless.servers.http.budget import ByteBudget
 from gapless.servers.http.cookies import SessionCookie
 from gapless.servers.http.data import Data
+from gapless.servers.http.fields import combined
 from gapless.servers.http.hosts import SAFE_METHODS, Hosts, crosses_sites
 from gapless.servers.http.identity import OPERATION, SESSION, client_of, shown
 from gapless.servers.http.replies import Asked
@@ -75,12 +76,12 @@ class Gate:
         """Answer one request."""
         http = cast("HTTPScope", scope)
         started = perf_counter()
-        headers = dict(http["headers"])
-        if self._proxies:
-            http["client"] = client_of(http["client"], headers, self._proxies)
         sending = _Sending(send)
         outcome = OK
         try:
+            headers = _fields(http)
+            if self._proxies:
+                http["client"] = client_of(http["client"], headers, self._proxies)
             refusal = self._refusal(http, headers)
             if refusal is not None:
                 error, status = refusal
@@ -177,8 +178,6 @@ class Gate:
         """Return why a request goes no further, and the status that says so."""
         method = http["method"]
         host = headers.get(b"host", b"")
-        if _twice(http, b"host"):
-            return InvalidQuery("the request has more than one Host"), None
         allowed = self._known.get(host)
         if allowed is None:
             allowed = self._hosts.allows(host.decode("latin-1"))
@@ -248,8 +247,17 @@ class _Sending:
             await send_problem(error, self)
 
 
-def _twice(http: HTTPScope, wanted: bytes) -> bool:
-    return sum(name == wanted for name, _ in http["headers"]) > 1
+def _fields(http: HTTPScope) -> dict[bytes, bytes]:
+    """Return the header fields, and let all who read them later find one line of each.
+
+    Raises `InvalidQuery` where it cannot be told which of several lines counts.
+    """
+    lines = list(http["headers"])
+    fields = dict(lines)
+    if len(fields) < len(lines):
+        fields = combined(lines)
+        http["headers"] = list(fields.items())
+    return fields
 
 
 def _has_body(headers: Mapping[bytes, bytes]) -> bool:

@@ -17,6 +17,8 @@ import pytest
 
 from gapless.errors import ProviderError, UnknownTicker
 from gapless.hub.answers import Answer
+from gapless.hub.hub import Options
+from gapless.hub.upstream import Limits
 from gapless.simulator import faults
 from gapless.simulator.faults import Fault
 from gapless.simulator.happenings import MissingRow, NullRow
@@ -123,6 +125,21 @@ async def test_a_fault_that_passes_is_not_seen(tmp_path: Path) -> None:
             "gap 2025-05-01..2025-06-01",
         ]
         assert (answer.state, answer.requests, answer.last_error) == ("ready", 3, "")
+
+
+async def test_a_slow_upstream_takes_no_longer_than_one_deadline(tmp_path: Path) -> None:
+    """What hangs after a failure and a pause has what these have left of the deadline."""
+    options = Options(upstream=Limits(deadline=1.0))
+    async with scene(tmp_path, NOW, options=options) as world:
+        world.sim.faults.fail_next(faults.server_error(503))
+        world.sim.faults.fail_always(faults.slow_drip(chunk=1, pause_s=5))
+        started = world.clock.monotonic()
+        error = await world.refused(*ASKED)
+        left = 1.0 - (world.clock.monotonic() - started)
+        assert 0.5 <= left <= 0.75, "the pause is all that has passed on this clock"
+        assert f"did not answer within {left:.3g} s, what was left of 1 s" in error.message
+        assert len(world.sim.requests) == 2
+        assert await world.known() == ()
 
 
 async def test_a_gap_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:

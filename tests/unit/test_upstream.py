@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -33,15 +34,25 @@ Reply = Fetched | BaseException
 
 
 class ScriptProvider:
-    """A provider that answers by a script, and gives its last answer for ever."""
+    """A provider that answers by a script, and gives its last answer for ever.
 
-    def __init__(self, *replies: Reply, pace: Pace = PACE) -> None:
+    Each answer `takes_s` on its clock.
+    """
+
+    def __init__(
+        self,
+        *replies: Reply,
+        pace: Pace = PACE,
+        takes_s: float = 0.0,
+        deadline_s: float | None = None,
+    ) -> None:
         self.replies = list(replies)
+        self.takes_s = takes_s
         self.calls: list[float] = []
         self.clock = ManualClock()
         self.go = asyncio.Event()
         self.go.set()
-        self._info = ProviderInfo("script", "A script", (), ("t",), pace, 0)
+        self._info = ProviderInfo("script", "A script", (), ("t",), pace, 0, deadline_s=deadline_s)
 
     @property
     def info(self) -> ProviderInfo:
@@ -59,6 +70,7 @@ class ScriptProvider:
         self.calls.append(self.clock.monotonic())
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         await self.go.wait()
+        self.clock.advance(self.takes_s)
         if isinstance(reply, BaseException):
             raise reply
         return reply
@@ -120,6 +132,93 @@ async def test_retries_end_at_the_deadline() -> None:
         await ask(one)
     assert provider.clock.monotonic() - started < 20.0
     assert 4 <= len(provider.calls) <= 8
+
+
+@pytest.mark.parametrize("takes_s", [0.01, 0.1, 0.3, 0.6])
+async def test_tries_that_take_long_share_one_deadline(takes_s: float) -> None:
+    """However long each of them takes, none goes on beyond the deadline of the request."""
+    for deadline in (1.0, 3.0, 20.0):
+        provider = ScriptProvider(UpstreamUnavailable("down"), takes_s=takes_s)
+        one = upstream(provider, Limits(deadline=deadline, breaker_failures=1_000))
+        started = provider.clock.monotonic()
+        with pytest.raises(UpstreamUnavailable, match="down"):
+            await ask(one)
+        assert provider.clock.monotonic() - started <= max(deadline, takes_s)
+        for before, after in pairwise(provider.calls):
+            # No try begins that would have less time than was waited for it.
+            assert started + deadline - after >= after - before - takes_s - 1e-9
+
+
+class Hanging(ScriptProvider):
+    """A provider whose first tries fail, and whose last one hangs."""
+
+    async def fetch(
+        self, key: SeriesKey, interval: Interval, now_ms: int, meta: Mapping[str, Any]
+    ) -> Fetched:
+        if len(self.replies) == 1:
+            self.go.clear()
+        return await super().fetch(key, interval, now_ms, meta)
+
+
+async def test_a_try_has_what_is_left_of_the_deadline() -> None:
+    """One that hangs is given up when the time of the whole request is over, not its own."""
+    down = UpstreamUnavailable("down")
+    provider = Hanging(down, GOOD, takes_s=0.3)
+    started = provider.clock.monotonic()
+    with pytest.raises(UpstreamUnavailable) as caught:
+        await ask(upstream(provider, Limits(deadline=1.0)))
+    left = 1.0 - (provider.calls[1] - started)
+    assert 0.2 <= left <= 0.45
+    assert caught.value.message == (
+        f"script did not answer within {left:.3g} s, what was left of 1 s (fetch.deadline_s)"
+    )
+
+
+async def test_waiting_for_a_turn_is_part_of_the_deadline() -> None:
+    """Whoever stood in the queue for half of it has the other half to be answered."""
+    provider = ScriptProvider(GOOD, pace=Pace(2.0, 1))
+    one = upstream(provider, Limits(deadline=1.0))
+    await ask(one)
+    provider.go.clear()
+    with pytest.raises(UpstreamUnavailable, match=r"within 0\.5 s, what was left of 1 s"):
+        await ask(one)
+    assert provider.clock.slept == [0.5]
+
+
+async def test_a_provider_with_a_longer_deadline_of_its_own() -> None:
+    """It is waited for as long as it says, all in all, and is the first to say that it is over."""
+    provider = ScriptProvider(GOOD, pace=Pace(4.0, 1), deadline_s=0.2)
+    one = upstream(provider, Limits(deadline=0.5))
+    await ask(one)
+    provider.go.clear()
+    with pytest.raises(UpstreamUnavailable, match=r"within 0\.95 s, what was left of 1\.2 s"):
+        await ask(one)
+
+
+async def test_a_trial_is_waited_for_no_longer_than_the_deadline() -> None:
+    """Who finds one under way is told when the time is over, and the trial goes on."""
+    provider = ScriptProvider(UpstreamUnavailable("down"), deadline_s=60)
+    one = upstream(provider, Limits(deadline=0.05, breaker_failures=1))
+    with pytest.raises(UpstreamUnavailable, match="down"):
+        await ask(one)
+    provider.clock.advance(60.0)
+    provider.replies = [GOOD]
+    provider.go.clear()
+    trial = asyncio.ensure_future(ask(one))
+    await asyncio.sleep(0)
+    with pytest.raises(UpstreamUnavailable, match=r"tries it is not answered yet"):
+        await ask(one)
+    assert len(provider.calls) == 2
+    provider.go.set()
+    assert (await trial).run == GOOD.run()
+    assert (await ask(one)).run == GOOD.run()
+
+
+async def test_a_timeout_of_the_providers_own() -> None:
+    """It is a failure of the provider's, and not told as the deadline that has not passed."""
+    provider = ScriptProvider(TimeoutError("mine"))
+    with capture_logs(), pytest.raises(ProviderError, match=r"should not \(TimeoutError"):
+        await ask(upstream(provider))
 
 
 @pytest.mark.parametrize("error", [OutOfWindow("gone"), UnknownTicker("who?"), RateLimited("no")])

@@ -120,7 +120,10 @@ class FetchSettings:
     """How patient the hub is with upstream."""
 
     deadline_s: float = _setting(
-        20.0, "all tries for one gap together", unit="seconds", least=0.001
+        20.0,
+        "one request upstream: the wait for its turn, all tries and the pauses between them",
+        unit="seconds",
+        least=0.001,
     )
     breaker_failures: int = _setting(
         5, "failures in a row after which a provider is left alone", least=1

@@ -45,6 +45,36 @@ class Bucket:
         self._at = now
 
 
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """By when all that a request takes is over: waits for turns, tries, pauses between them.
+
+    Instants of a monotonic clock, seconds. No try begins after `begin_by`, none is waited for
+    beyond `end_by`; the two differ where a provider may take longer than the hub would wait.
+    """
+
+    start: float
+    begin_by: float
+    end_by: float
+
+    @classmethod
+    def of(cls, now: float, seconds: float, longest: float) -> Deadline:
+        """Return the deadline of a request that begins now; `longest` is its very end."""
+        return cls(now, now + seconds, now + longest)
+
+    def to_begin(self, now: float) -> float:
+        """Return the seconds within which the next try has to begin."""
+        return max(0.0, self.begin_by - now)
+
+    def to_end(self, now: float) -> float:
+        """Return the seconds that a try has which begins now."""
+        return max(0.0, self.end_by - now)
+
+    def allows(self, pause: float, now: float) -> bool:
+        """Whether a try after this pause has a chance: as long as was waited for it, at least."""
+        return now + 2 * pause <= self.begin_by
+
+
 def back_off(attempt: int, jitter: float, base: float = 0.5, most: float = 8.0) -> float:
     """Return the seconds before retry `attempt` (1, 2 …); `jitter` in [0, 1) spreads them."""
     reach = min(most, base * 2.0 ** (attempt - 1))

@@ -32,7 +32,7 @@ from gapless.errors import (
     UpstreamUnavailable,
 )
 from gapless.hub.callers import ANYBODY, Caller
-from gapless.hub.pacing import Breaker, Bucket, back_off
+from gapless.hub.pacing import Breaker, Bucket, Deadline, back_off
 from gapless.hub.turns import Turns
 from gapless.protocol.messages import Entity, Request
 from gapless.providers.base import EntityProvider, Provider, Provisional
@@ -71,6 +71,20 @@ class Asked:
     interval: Interval
     purpose: str
     error: GaplessError | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What is asked of the provider, however often it is tried, and on whose behalf."""
+
+    key: SeriesKey
+    interval: Interval
+    purpose: str
+    tally: Tally
+
+    def asked(self, error: GaplessError | None) -> Asked:
+        """Return one try of it, as it is told."""
+        return Asked(self.key, self.interval, self.purpose, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +130,7 @@ class Upstream:
         self.provider = provider
         pace = provider.info.pace
         own = provider.info.deadline_s
-        self._patience = limits.deadline if own is None else max(limits.deadline, own + _MARGIN_S)
+        self._longest = limits.deadline if own is None else max(limits.deadline, own + _MARGIN_S)
         self.bucket = Bucket(pace.rate, pace.burst, clock.monotonic())
         self._turns = Turns(provider.info.name, self.bucket, clock)
         self.breaker = Breaker(
@@ -155,51 +169,54 @@ class Upstream:
     ) -> Brought:
         """Fetch once, with retries within the deadline; raise the `ProviderError` that is left.
 
-        The deadline is one for all: waiting for turns, tries and the pauses between them.
+        The deadline is one for all (stitching rule 8): waiting for turns, tries and the pauses
+        between them. Each try has what is left of it.
         """
         refused = self.refusal(key)
         if refused is not None:
             raise refused.again()
+        call = _Call(key, interval, purpose, tally)
 
-        async def once() -> Brought:
-            return await self._attempt(key, interval, meta, purpose, tally)
+        async def once(deadline: Deadline) -> Brought:
+            return await self._attempt(call, meta, deadline)
 
-        return await self._tried(once, key, tally)
+        return await self._tried(once, call)
 
     async def entities(
         self, provider: EntityProvider, request: Request, caller: Caller
     ) -> Sequence[Entity]:
         """Hand the provider a request as it is, within its pace; raise the `ProviderError` left."""
         key = SeriesKey(provider.info.name, "")
-        tally = Tally([caller])
+        call = _Call(key, _NO_RANGE, "entities", Tally([caller]))
 
-        async def once() -> Sequence[Entity]:
+        async def once(deadline: Deadline) -> Sequence[Entity]:
             now = self._clock.now_ms()
-            with self._accounted(key, _NO_RANGE, "entities", tally):
-                found = await self._in_time(provider.entities(request, now))
-            self._count(key, _NO_RANGE, "entities", tally, 1, None)
+            with self._accounted(call):
+                found = await self._in_time(provider.entities(request, now), deadline)
+            self._count(call, 1, None)
             self.breaker.succeeded()
             return found
 
-        return await self._tried(once, key, tally)
+        return await self._tried(once, call)
 
-    async def _tried(self, once: Callable[[], Awaitable[T]], key: SeriesKey, tally: Tally) -> T:
-        started = self._clock.monotonic()
+    async def _tried(self, once: Callable[[Deadline], Awaitable[T]], call: _Call) -> T:
+        now = self._clock.monotonic()
+        deadline = Deadline.of(now, self._limits.deadline, self._longest)
         attempt = 0
         while True:
-            trial = await self._turn(started, tally)
+            trial = await self._turn(deadline, call.tally)
             attempt += 1
             try:
                 with self._trying(trial):
-                    brought = await once()
+                    brought = await once(deadline)
             except ProviderError as error:
                 self.last_error = error.again()
-                pause = self._pause(error, attempt, started)
+                pause = self._pause(error, attempt, deadline)
                 if pause is None:
                     raise
                 _log.info(
                     "upstream failed, trying again",
-                    series=key.text,
+                    series=call.key.text,
                     error=error.message,
                     pause_s=round(pause, 2),
                 )
@@ -208,20 +225,19 @@ class Upstream:
                 self.last_error = None
                 return brought
 
-    async def _turn(self, started: float, tally: Tally) -> asyncio.Event | None:
+    async def _turn(self, deadline: Deadline, tally: Tally) -> asyncio.Event | None:
         """Wait for a turn of the budget; return what ends it if it is the breaker's trial.
 
         Raises what `Turns.take` raises where none comes in time. Who finds a trial under way
         waits for it: if that succeeds, all may go on.
         """
-        while self._trial is not None:
-            await self._trial.wait()
+        await self._trial_over(deadline)
         now = self._clock.monotonic()
         self._refuse_blocked(now)
-        left = started + self._limits.deadline - now
         trial = self._enter()
         try:
-            waited = await self._turns.take(tally.callers, left, tally.joinable)
+            patience = deadline.to_begin(now)
+            waited = await self._turns.take(tally.callers, patience, tally.joinable)
         except BaseException:
             if trial is not None:
                 self.breaker.abandoned()
@@ -232,6 +248,19 @@ class Upstream:
             self._refuse_blocked(self._clock.monotonic())
             trial = self._enter()
         return trial
+
+    async def _trial_over(self, deadline: Deadline) -> None:
+        """Wait for the trials under way; raise `UpstreamUnavailable` where that takes too long."""
+        try:
+            async with asyncio.timeout(deadline.to_begin(self._clock.monotonic())):
+                while self._trial is not None:
+                    await self._trial.wait()
+        except TimeoutError:
+            raise UpstreamUnavailable(
+                f"{self.provider.info.name} has failed lately, and the request that tries it is "
+                f"not answered yet, {self._limits.deadline:g} s after this one began "
+                "(fetch.deadline_s); try again"
+            ) from None
 
     def _enter(self) -> asyncio.Event | None:
         """Go ahead past the breaker; return what others wait for if this is its trial.
@@ -269,80 +298,70 @@ class Upstream:
                 retry_after_s=round(blocked, 1),
             )
 
-    async def _attempt(
-        self,
-        key: SeriesKey,
-        interval: Interval,
-        meta: Mapping[str, Any],
-        purpose: str,
-        tally: Tally,
-    ) -> Brought:
+    async def _attempt(self, call: _Call, meta: Mapping[str, Any], deadline: Deadline) -> Brought:
         now = self._clock.now_ms()
-        with self._accounted(key, interval, purpose, tally):
-            fetched = await self._in_time(self.provider.fetch(key, interval, now, meta))
+        with self._accounted(call):
+            work = self.provider.fetch(call.key, call.interval, now, meta)
+            fetched = await self._in_time(work, deadline)
             brought = Brought(fetched.run(), fetched.provisional, fetched.meta)
-            _verify(brought, interval, self.provider.info.name)
-        self._count(key, interval, purpose, tally, fetched.requests, None)
+            _verify(brought, call.interval, self.provider.info.name)
+        self._count(call, fetched.requests, None)
         self.breaker.succeeded()
         return brought
 
     @contextmanager
-    def _accounted(
-        self, key: SeriesKey, interval: Interval, purpose: str, tally: Tally
-    ) -> Iterator[None]:
+    def _accounted(self, call: _Call) -> Iterator[None]:
         """Count what fails, tell the breaker, and put what no provider may raise into our words."""
         try:
             yield
         except ProviderError as error:
-            self._count(key, interval, purpose, tally, error.requests, error)
-            self._failed(key, error)
+            self._count(call, error.requests, error)
+            self._failed(call.key, error)
             raise
         except GaplessError as error:
-            self._count(key, interval, purpose, tally, 1, error)
+            self._count(call, 1, error)
             self.breaker.abandoned()
             raise
         except Exception as error:
-            _log.exception("provider raised", series=key.text)
+            _log.exception("provider raised", series=call.key.text)
             ours = InternalError(
                 f"{self.provider.info.name} failed in a way it should not ({error!r}); "
                 "the log has the details"
             )
-            self._count(key, interval, purpose, tally, 1, ours)
+            self._count(call, 1, ours)
             self.breaker.abandoned()
             raise ProviderError(ours.message, reason="upstream_unavailable") from error
         except BaseException:
             self.breaker.abandoned()
             raise
 
-    async def _in_time(self, work: Awaitable[T]) -> T:
+    async def _in_time(self, work: Awaitable[T], deadline: Deadline) -> T:
         """Call the provider, which may hang: no lease is held for longer than the deadline."""
+        left = deadline.to_end(self._clock.monotonic())
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(left) as scope:
                 return await work
         except TimeoutError as error:
+            if not scope.expired():
+                # It is the provider's own, and says nothing of how long it took.
+                raise
+            rest = "" if left >= self._longest else f", what was left of {self._longest:g} s"
+            setting = " (fetch.deadline_s)" if self.provider.info.deadline_s is None else ""
             raise UpstreamUnavailable(
-                f"{self.provider.info.name} did not answer within {self._patience:g} s"
+                f"{self.provider.info.name} did not answer within {left:.3g} s{rest}{setting}"
             ) from error
 
-    def _count(
-        self,
-        key: SeriesKey,
-        interval: Interval,
-        purpose: str,
-        tally: Tally,
-        requests: int,
-        error: GaplessError | None,
-    ) -> None:
+    def _count(self, call: _Call, requests: int, error: GaplessError | None) -> None:
         for _ in range(requests - 1):
             # What the provider sent besides is paid for by those who come next.
             self.bucket.take(self._clock.monotonic())
-        tally.requests += requests
+        call.tally.requests += requests
         self.requests += requests
         if error is None:
             self.answered_at = self._clock.now_ms()
         else:
             self.failed_at = self._clock.now_ms()
-        self._observe(Asked(key, interval, purpose, error))
+        self._observe(call.asked(error))
 
     def _failed(self, key: SeriesKey, error: ProviderError) -> None:
         """Tell the breaker, which only the failures of upstream as a whole concern."""
@@ -361,7 +380,7 @@ class Upstream:
             # It answered, if only with a refusal.
             self.breaker.succeeded()
 
-    def _pause(self, error: ProviderError, attempt: int, started: float) -> float | None:
+    def _pause(self, error: ProviderError, attempt: int, deadline: Deadline) -> float | None:
         """Return the seconds before the next attempt; `None`: there is none."""
         if not error.retryable or isinstance(error, RateLimited):
             return None
@@ -369,7 +388,7 @@ class Upstream:
         pause = max(back_off(attempt, self._random.random()), error.retry_after_s or 0.0)
         if self.breaker.blocked_for(now) > 0:
             return None
-        return pause if now + pause < started + self._limits.deadline else None
+        return pause if deadline.allows(pause, now) else None
 
 
 def _verify(brought: Brought, interval: Interval, name: str) -> None:

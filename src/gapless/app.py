@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
-import resource
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,6 +28,7 @@ from gapless.providers.sample import SampleProvider
 from gapless.providers.yahoo import YahooProvider, YahooSettings
 from gapless.servers.admission import Admission
 from gapless.servers.control import ControlServer
+from gapless.servers.descriptors import Descriptors, fitting, raise_limit
 from gapless.servers.desk import Desk
 from gapless.servers.meter import Meter
 from gapless.servers.tcp import TcpLimits, TcpServer
@@ -118,7 +118,7 @@ async def running_hub(
     clock = clock or SystemClock()
     limits = settings.limits
     path = database_path(settings.db)
-    raise_file_limit(limits.max_connections + settings.api.max_connections)
+    tcp_connections, http_connections = connection_limits(settings)
     async with AsyncExitStack() as stack:
         database = database_at(path)
         stack.enter_context(database.owned(f"process {os.getpid()}, gapless {__version__}"))
@@ -132,7 +132,10 @@ async def running_hub(
         setup_key = await authority.load()
         authority.keep_house()
         stack.push_async_callback(authority.close)
-        meter = Meter()
+        descriptors = Descriptors()
+        watch = asyncio.create_task(descriptors.watch(), name="file descriptors")
+        stack.callback(watch.cancel)
+        meter = Meter(descriptors)
 
         def count(asked: Asked) -> None:
             meter.asked(asked)
@@ -161,7 +164,7 @@ async def running_hub(
                 "max_line_bytes": limits.max_line_bytes,
                 "max_records": limits.max_records,
                 "max_entities": limits.max_entities,
-                "max_connections": limits.max_connections,
+                "max_connections": tcp_connections,
             },
             meter=meter,
         )
@@ -171,7 +174,7 @@ async def running_hub(
                 max_line_bytes=limits.max_line_bytes,
                 max_unsent_bytes=limits.max_unsent_bytes,
                 slow_reader_s=limits.slow_reader_s,
-                max_connections=limits.max_connections,
+                max_connections=tcp_connections,
                 max_in_flight=limits.max_in_flight,
                 max_bytes_before_token=settings.access.max_bytes_before_token,
                 token_s=settings.access.token_s,
@@ -188,7 +191,7 @@ async def running_hub(
         doors: list[Door] = [server]
         stack.push_async_callback(_close_all, doors, limits.shutdown_s * _FOR_REQUESTS)
         if settings.http != "off":
-            door = _http_door(settings, hub, plugins, desk, server, tls)
+            door = _http_door(settings, hub, plugins, server, http_connections, tls)
             doors.append(door)
             scheme = "http" if tls is None else "https"
             desk.http = f"{scheme}://{_written(*await _opened(door, 'http', settings.http))}"
@@ -216,8 +219,8 @@ def _http_door(
     settings: Settings,
     hub: Hub,
     plugins: Plugins,
-    desk: Desk,
     tcp: TcpServer,
+    connections: int,
     tls: SSLContext | None,
 ) -> HttpDoor:
     # Litestar takes longer to import than all else; a hub without HTTP need not.
@@ -229,8 +232,8 @@ def _http_door(
     return HttpDoor(
         hub,
         plugins,
-        desk,
-        desk.clock,
+        tcp.desk,
+        tcp.desk.clock,
         lambda: len(tcp.connections),
         HttpLimits(
             receipt=ReceiptLimits(
@@ -238,7 +241,7 @@ def _http_door(
                 token_s=settings.access.token_s if settings.auth else None,
                 slow_reader_s=limits.slow_reader_s,
                 max_head_bytes=api.max_head_bytes,
-                max_connections=api.max_connections,
+                max_connections=connections,
             ),
             max_body_bytes=api.max_body_bytes,
             max_line_bytes=limits.max_line_bytes,
@@ -391,14 +394,24 @@ def tune_threads() -> None:
     sys.setswitchinterval(_SWITCH_S)
 
 
-def raise_file_limit(connections: int) -> None:
-    """Let the process have as many open files as it takes connections, if it may."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + 256
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+def connection_limits(settings: Settings) -> tuple[int, int]:
+    """Return how many connections TCP and HTTP may take: as set, or as there are descriptors for.
+
+    Raises the limit of the process on open files as far as it may.
+    """
+    tcp = settings.limits.max_connections
+    http = 0 if settings.http == "off" else settings.api.max_connections
+    limit = raise_limit(tcp + http)
+    fit = fitting(limit, tcp, http)
+    if fit != (tcp, http):
+        _log.warning(
+            "fewer connections are taken than the settings allow, for the process may not have "
+            "so many files open; raise its hard limit (ulimit -Hn)",
+            limit=limit,
+            tcp=fit[0],
+            http=fit[1],
+        )
+    return fit
 
 
 __all__ = [

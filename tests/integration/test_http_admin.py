@@ -361,7 +361,8 @@ async def test_figures(tmp_path: Path) -> None:
         await connect(opened.tcp_port) as wire,
     ):
         assert (await opened.get("/healthz")).json()["ok"]
-        assert (await opened.get("/readyz")).json()["ok"]
+        ready = (await opened.get("/readyz")).json()
+        assert (ready["ok"], ready["warnings"]) == (True, [])
         path = "/v1/data/steady/A?start=2020-01-01&end=2020-02-01"
         for _ in range(3):
             await opened.get(path)
@@ -393,6 +394,11 @@ async def test_figures(tmp_path: Path) -> None:
     }
     assert {name: float(figures[name]) for name in expected} == expected
     assert float(figures["gapless_hot_bytes"]) > 0
+    assert float(figures["gapless_descriptor_shortages_total"]) == 0
+    written = (Path(__file__).parents[2] / "docs" / "http.md").read_text("utf-8")
+    for name in re.findall(r"^# TYPE (gapless_\S+?)(?:_total)? ", text, re.MULTILINE):
+        if not name.endswith("_created"):
+            assert f"`{name}`" in written, name
     failed = 'gapless_upstream_requests_total{provider="steady",result="upstream_unavailable"}'
     assert float(figures[failed]) >= 1
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gapless.app import raise_file_limit
+from gapless.servers.descriptors import raise_limit
 from support.hubs import Server, running
 from support.wire import PATIENCE_S, connect, line_of, read, records, search
 
@@ -83,7 +83,7 @@ async def test_idle_connections_are_served_and_cost_little(
     tmp_path: Path, count: int, record_property: Any
 ) -> None:
     """Connections that say nothing are all served, and one more than the limit is told so."""
-    raise_file_limit(count + 100)
+    raise_limit(count + 100)
     limits = f"[limits]\nmax_connections = {count + 1}\n"
     async with running(tmp_path / "hub.db", limits) as server, await connect(server.port) as wire:
         january = search("sample", "AAPL", "2012-01-01", "2012-02-01")

@@ -48,10 +48,19 @@ def environment(**more: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def hub(
-    database: Path, *flags: str, tcp: str = "127.0.0.1:0", **variables: str
+    database: Path,
+    *flags: str,
+    tcp: str = "127.0.0.1:0",
+    files: int | None = None,
+    **variables: str,
 ) -> AsyncIterator[Hub]:
-    """Run `gapless serve` for the length of the block; `tcp`: at a port that is known."""
+    """Run `gapless serve` for the length of the block; `tcp`: at a port that is known.
+
+    `files`: how many it may have open at the most.
+    """
+    limited = () if files is None else ("sh", "-c", f'ulimit -n {files}; exec "$@"', "sh")
     process = await asyncio.create_subprocess_exec(
+        *limited,
         *(sys.executable, "-m", "gapless", "serve", "--db", str(database)),
         *("--tcp", tcp),
         *(() if "--http" in flags else ("--http", "127.0.0.1:0")),

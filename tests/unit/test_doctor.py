@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gapless.cli.exits import Exit
 from gapless.cli.findings import Finding
 from gapless.cli.hub_findings import hub
 from gapless.config import Settings
+from gapless.servers.descriptors import KEPT
 from gapless.store.sqlite import FileLock, open_store
 from gapless.store.sqlite_file import engine_of
 
@@ -75,9 +77,16 @@ def test_a_library_that_is_not_there_is_a_problem() -> None:
 
 
 def test_open_files() -> None:
-    """A hard limit below what the settings want is noted."""
-    assert doctor.open_files(1).level == "ok"
-    assert doctor.open_files(1 << 40).level in ("note", "ok")
+    """A hard limit below what the settings want is noted, with what becomes of them."""
+    assert doctor.open_files(1, 1).level == "ok"
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        pytest.skip("this machine has no limit on open files")
+    found = doctor.open_files(hard - KEPT, 1)
+    assert found.level == "note"
+    assert f"a hub takes {hard - KEPT - 1:,} connections over TCP and 1 over HTTP" in found.said
+    assert f"ulimit -Hn {hard + 1}" in (found.advice or "")
+    assert doctor.open_files(hard - KEPT, 0).level == "ok"
 
 
 def test_file_systems_are_told_apart(tmp_path: Path) -> None:

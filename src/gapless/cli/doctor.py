@@ -101,7 +101,8 @@ def examine(flags: DatabaseFlags, online: bool) -> Iterator[Finding]:
     yield from database(path)
     yield from certificate(settings)
     yield from hub(path, settings, os.environ)
-    yield open_files(settings.limits.max_connections)
+    http = 0 if settings.http == "off" else settings.api.max_connections
+    yield open_files(settings.limits.max_connections, http)
     if not settings.yahoo.enabled:
         yield Finding("note", "upstream", "the Yahoo provider is turned off (yahoo.enabled)")
         return
@@ -229,18 +230,23 @@ def _file(path: Path) -> Finding:
     return Finding("ok", "database", f"{about}, its pages are sound")
 
 
-def open_files(connections: int) -> Finding:
-    """Return whether the process may have as many open files as the hub takes connections."""
+def open_files(tcp: int, http: int) -> Finding:
+    """Return whether a process may have as many open files as the hub takes connections."""
+    from gapless.servers.descriptors import fitting, wanted
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + 256
-    if hard != resource.RLIM_INFINITY and hard < wanted:
+    needed = wanted(tcp + http)
+    fit = fitting(None if hard == resource.RLIM_INFINITY else hard, tcp, http)
+    if fit != (tcp, http):
         return Finding(
             "note",
             "open files",
-            f"{hard:,} at most, for limits.max_connections = {connections:,}",
-            f"raise the hard limit (ulimit -Hn {wanted}), or lower limits.max_connections",
+            f"{hard:,} at most: a hub takes {fit[0]:,} connections over TCP and {fit[1]:,} over "
+            f"HTTP, not {tcp:,} and {http:,}",
+            f"raise the hard limit (ulimit -Hn {needed}), or lower limits.max_connections and "
+            "api.max_connections",
         )
-    raised = f"; a hub raises it from {soft:,}" if soft < wanted else ""
+    raised = f"; a hub raises it from {soft:,}" if soft < needed else ""
     most = "no limit" if hard == resource.RLIM_INFINITY else f"{hard:,}"
     return Finding("ok", "open files", f"{most}{raised}")
 

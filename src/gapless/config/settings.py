@@ -74,7 +74,9 @@ class LimitSettings:
         unit="seconds",
         least=0.001,
     )
-    max_connections: int = _setting(10_000, "connections open at once", least=1)
+    max_connections: int = _setting(
+        10_000, "connections open at once; fewer where the limit on open files is lower", least=1
+    )
     max_in_flight: int = _setting(256, "requests of one connection worked on at once", least=1)
     max_records: int = _setting(1_000_000, "records in one answer", least=1)
     max_entities: int = _setting(1000, "entities in one listing, whatever limit= says", least=1)
@@ -163,7 +165,9 @@ class ApiSettings:
         unit="bytes",
         least=MIB,
     )
-    max_connections: int = _setting(2_000, "connections open at once", least=1)
+    max_connections: int = _setting(
+        2_000, "connections open at once; fewer where the limit on open files is lower", least=1
+    )
     max_streams: int = _setting(
         64, "answers of over 50,000 records under way at once; more of them wait", least=1
     )

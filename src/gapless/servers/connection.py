@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gapless.errors import GaplessError, LineTooLong, MissingToken, Overloaded
+from gapless.errors import GaplessError, LineTooLong, MissingToken
 from gapless.hub.entities import Listing
 from gapless.protocol.codec import LineSplitter, looks_like_http
 from gapless.protocol.messages import (
@@ -116,13 +116,9 @@ class Connection(asyncio.Protocol):
         assert hasattr(transport, "write")
         self._transport = transport  # type: ignore[assignment]  # uvloop's has no common base
         limits = self._server.limits
-        if len(self._server.connections) >= limits.max_connections:
-            error = Overloaded(
-                f"{limits.max_connections:,} connections are open, and no more are taken; "
-                "close some, or try again later",
-                retry_after_s=1,
-            )
-            self._transport.write(self._error_line(error))
+        refusal = self._server.refusal()
+        if refusal is not None:
+            self._transport.write(self._error_line(refusal))
             self._close()
             return
         self._server.connections.add(self)

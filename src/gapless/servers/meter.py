@@ -12,6 +12,7 @@ from typing import Final
 from gapless.hub.answers import Answer
 from gapless.hub.holdings import SeriesChanged
 from gapless.hub.upstream import Asked
+from gapless.servers.descriptors import Descriptors
 
 # Upper bounds of the latency buckets in seconds; a last bucket takes what is longer.
 BUCKETS: Final = (
@@ -39,9 +40,11 @@ class Meter:
 
     `requests` are by door and outcome: `ok`, or an error's code. `upstream` is by provider and
     result: `ok`, or an error's reason. `changes` are of stored series, by provider.
+    `descriptors` tells how often there were none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, descriptors: Descriptors | None = None) -> None:
+        self.descriptors = descriptors or Descriptors()
         self.requests: Counter[tuple[str, str]] = Counter()
         self.latency = {"tcp": Latency(), "http": Latency()}
         self.upstream: Counter[tuple[str, str]] = Counter()

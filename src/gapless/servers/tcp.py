@@ -11,6 +11,7 @@ from ssl import SSLContext
 
 import structlog
 
+from gapless.errors import Overloaded
 from gapless.servers.connection import Connection
 from gapless.servers.desk import Desk, Outcome, Work
 
@@ -93,6 +94,17 @@ class TcpServer:
         self._working.add(task)
         task.add_done_callback(self._working.discard)
         return task
+
+    def refusal(self) -> Overloaded | None:
+        """Return why a newcomer is turned away; `None`: there is room."""
+        if len(self.connections) >= self.limits.max_connections:
+            return Overloaded(
+                f"{self.limits.max_connections:,} connections are open, and no more are taken "
+                "(limits.max_connections, or what the limit on open files leaves of it); close "
+                "some, or try again later",
+                retry_after_s=1,
+            )
+        return self.desk.meter.descriptors.refusal()
 
     def gone(self, connection: Connection) -> None:
         """Note that a connection is over."""

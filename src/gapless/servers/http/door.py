@@ -93,7 +93,7 @@ class HttpDoor:
                 *plugin_routes(self._plugins),
                 *series_routes(administration, registry, self._clock),
                 *entity_routes(administration, self._clock),
-                *health_routes(holdings, figures.registered()),
+                *health_routes(holdings, desk.meter.descriptors, figures.registered()),
                 *manual_routes(desk.admission.required),
                 *authentication_routes(authority),
                 *user_routes(authority),
@@ -114,7 +114,7 @@ class HttpDoor:
             cookie,
             limits.proxies,
         )
-        self._server = HttpServer(gate, limits.receipt, self._tls)
+        self._server = HttpServer(gate, desk.meter.descriptors, limits.receipt, self._tls)
         opened = await self._server.open(host, port)
         cookie.opened(opened[1])
         return opened

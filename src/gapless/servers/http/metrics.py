@@ -91,6 +91,11 @@ class Figures(Collector):
             "plugin",
             self._restarts(),
         )
+        yield CounterMetricFamily(
+            "gapless_descriptor_shortages",
+            "Times that the process ran out of file descriptors.",
+            value=self._meter.descriptors.shortages,
+        )
 
     def _requests(self) -> Iterable[Metric]:
         family = CounterMetricFamily(

@@ -17,6 +17,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gapless.errors import GaplessError, InvalidQuery, LineTooLong, Overloaded
+from gapless.servers.descriptors import Descriptors
 from gapless.servers.http import problems
 from gapless.servers.http.identity import SESSION
 
@@ -41,9 +42,10 @@ class ReceiptLimits:
 
 
 class ReceivingProtocol(HttpToolsProtocol):
-    """One HTTP connection; `limits` is set on a subclass by `protocol_class`."""
+    """One HTTP connection; what it is held to is set on a subclass by `protocol_class`."""
 
     limits = ReceiptLimits()
+    descriptors = Descriptors()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -59,16 +61,22 @@ class ReceivingProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, or refuse a client too many."""
         super().connection_made(transport)
-        if len(self.connections) > self.limits.max_connections:
-            self._refuse(
-                Overloaded(
-                    f"{self.limits.max_connections:,} HTTP connections are open, and no more are "
-                    "taken (api.max_connections); close some, or try again later",
-                    retry_after_s=1,
-                )
-            )
+        refusal = self._turned_away()
+        if refusal is not None:
+            self._refuse(refusal)
             return
         self._arm()
+
+    def _turned_away(self) -> Overloaded | None:
+        """Return why this client is one too many; `None`: there is room."""
+        if len(self.connections) > self.limits.max_connections:
+            return Overloaded(
+                f"{self.limits.max_connections:,} HTTP connections are open, and no more are "
+                "taken (api.max_connections, or what the limit on open files leaves of it); close "
+                "some, or try again later",
+                retry_after_s=1,
+            )
+        return self.descriptors.refusal()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of the timers."""
@@ -244,6 +252,7 @@ def _without_upgrade(data: bytes) -> bytes:
     return _UPGRADE.sub(b"", head) + end + rest if end else data
 
 
-def protocol_class(limits: ReceiptLimits) -> type[ReceivingProtocol]:
+def protocol_class(limits: ReceiptLimits, descriptors: Descriptors) -> type[ReceivingProtocol]:
     """Return the connection class with these limits, as uvicorn wants it: a class."""
-    return type("LimitedProtocol", (ReceivingProtocol,), {"limits": limits})
+    held_to = {"limits": limits, "descriptors": descriptors}
+    return type("LimitedProtocol", (ReceivingProtocol,), held_to)

@@ -13,6 +13,7 @@ import structlog
 import uvicorn
 from litestar.types import ASGIApp
 
+from gapless.servers.descriptors import Descriptors
 from gapless.servers.http.receipt import ReceiptLimits, protocol_class
 
 _log = structlog.get_logger("gapless.http")
@@ -63,9 +64,14 @@ class HttpServer:
     """The hub's HTTP door: one ASGI application."""
 
     def __init__(
-        self, app: ASGIApp, limits: ReceiptLimits | None = None, tls: SSLContext | None = None
+        self,
+        app: ASGIApp,
+        descriptors: Descriptors,
+        limits: ReceiptLimits | None = None,
+        tls: SSLContext | None = None,
     ) -> None:
         self._app = app
+        self._descriptors = descriptors
         self._tls = tls
         self._limits = limits or ReceiptLimits()
         self._server: _Uvicorn | None = None
@@ -97,7 +103,7 @@ class HttpServer:
         tls = self._tls
         config = uvicorn.Config(
             self._app,
-            http=protocol_class(self._limits),
+            http=protocol_class(self._limits, self._descriptors),
             ws="none",
             loop="none",
             lifespan="off",

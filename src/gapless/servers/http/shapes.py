@@ -341,11 +341,19 @@ class PluginPage(Struct, frozen=True):
     plugins: list[PluginStatus]
 
 
+class HealthWarning(Struct, frozen=True):
+    """Something that an operator should see to, though requests are answered."""
+
+    code: str
+    message: str
+
+
 class Health(Struct, frozen=True):
-    """The hub answers."""
+    """The hub answers; `warnings` are of now or of the last minute."""
 
     ok: bool
     version: str
+    warnings: list[HealthWarning] = []
 
 
 def cursor_of(key: SeriesKey) -> str:

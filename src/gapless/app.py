@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,7 +30,7 @@ from gapless.providers.yahoo import YahooProvider, YahooSettings
 from gapless.servers.admission import Admission
 from gapless.servers.control import ControlServer
 from gapless.servers.descriptors import Descriptors, fitting, raise_limit
-from gapless.servers.desk import Desk
+from gapless.servers.desk import Announcement, Desk
 from gapless.servers.meter import Meter
 from gapless.servers.tcp import TcpLimits, TcpServer
 from gapless.servers.tls import Certificate
@@ -159,13 +160,8 @@ async def running_hub(
             hub,
             clock,
             Admission(authority, clock),
+            announcement(settings, tcp_connections),
             settings.cache.hot_bytes // 4,
-            announced={
-                "max_line_bytes": limits.max_line_bytes,
-                "max_records": limits.max_records,
-                "max_entities": limits.max_entities,
-                "max_connections": tcp_connections,
-            },
             meter=meter,
         )
         server = TcpServer(
@@ -283,6 +279,24 @@ def reachable(url: str) -> str:
     for everywhere in ("://0.0.0.0:", "://[::]:"):
         url = url.replace(everywhere, "://127.0.0.1:")
     return url
+
+
+def announcement(settings: Settings, connections: int) -> Announcement:
+    """Return what a hub that starts now tells of itself: who it is, and its limits.
+
+    `connections`: how many it takes over TCP.
+    """
+    limits = settings.limits
+    return Announcement(
+        # Clients know by it that both doors are one hub's, so no two may ever have the same.
+        instance=secrets.token_hex(16),
+        limits={
+            "max_line_bytes": limits.max_line_bytes,
+            "max_records": limits.max_records,
+            "max_entities": limits.max_entities,
+            "max_connections": connections,
+        },
+    )
 
 
 def auth_limits(settings: Settings) -> AuthLimits:
@@ -417,6 +431,7 @@ def connection_limits(settings: Settings) -> tuple[int, int]:
 __all__ = [
     "CannotListen",
     "RunningHub",
+    "announcement",
     "auth_limits",
     "hub_options",
     "providers",

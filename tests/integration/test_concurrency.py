@@ -30,6 +30,7 @@ from support.providers import SteadyProvider
 from support.wire import (
     PATIENCE_S,
     Door,
+    announcement,
     connections,
     door,
     line_of,
@@ -122,9 +123,8 @@ async def test_a_provider_that_revises_is_asked_once_too(
     now = datetime(2025, 3, 5, 15, 0, tzinfo=UTC).timestamp()
     world = World(market, now, tmp_path, template)
     await world.open()
-    server = TcpServer(
-        Desk(world.hub, world.clock, unlocked(world.hub.holdings._store, world.clock))
-    )
+    unlocked_hub = unlocked(world.hub.holdings._store, world.clock)
+    server = TcpServer(Desk(world.hub, world.clock, unlocked_hub, announcement(world.hub)))
     try:
         _, port = await server.open("127.0.0.1", 0)
         start, end = (parse_instant(text, now_ms=0) for text in ("2017-01-01", "2024-06-01"))

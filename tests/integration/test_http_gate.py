@@ -16,7 +16,7 @@ from gapless.servers.http.door import HttpLimits
 from gapless.servers.http.hosts import Hosts
 from gapless.servers.http.receipt import ReceiptLimits
 from support.providers import SteadyProvider
-from support.web import Web, web
+from support.web import parsed, say, web
 from support.wire import connections
 
 HOSTILE = [
@@ -43,21 +43,6 @@ HOSTILE = [
 ]
 FRIENDLY = ["localhost", "LOCALHOST:7070", "127.0.0.1", "127.0.0.1:1", "[::1]:7070", "127.8.8.8"]
 CHANGING = ("POST", "PUT", "DELETE", "PATCH")
-
-
-async def say(opened: Web, head: str, body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
-    """Send a request as it is written, and return status, headers and body of the answer."""
-    async with await opened.wire() as wire:
-        await wire.send(head.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body)
-        return parsed(await wire.rest())
-
-
-def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Return status, headers and body of an answer."""
-    head, _, body = answer.partition(b"\r\n\r\n")
-    first, *lines = head.decode("latin-1").split("\r\n")
-    headers = dict(line.lower().split(": ", 1) for line in lines)
-    return int(first.split()[1]), headers, body
 
 
 async def test_dns_rebinding(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from gapless.servers.meter import Meter
 from gapless.servers.tcp import TcpLimits, TcpServer
 from gapless.store.sqlite import open_store
 from support.people import PASSWORD
-from support.wire import PATIENCE_S, PATIENT, Wire, connect, nothing_unnoticed
+from support.wire import PATIENCE_S, PATIENT, Wire, announcement, connect, nothing_unnoticed
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,7 @@ async def web(
     tls: SSLContext | None = None,
     tcp_limits: TcpLimits | None = None,
     tcp_port: int = 0,
+    http_port: int = 0,
 ) -> AsyncIterator[Web]:
     """Run a hub with these providers on a database in `folder`, both doors open.
 
@@ -127,11 +128,11 @@ async def web(
         )
         hub.holdings.listeners.append(meter.changed)
         stack.push_async_callback(hub.close, 1.0)
-        desk = Desk(hub, clock, Admission(authority, clock), meter=meter)
+        desk = Desk(hub, clock, Admission(authority, clock), announcement(hub), meter=meter)
         tcp = TcpServer(desk, tcp_limits, tls)
         door = HttpDoor(hub, plugins, desk, clock, lambda: len(tcp.connections), limits, tls)
         stack.push_async_callback(door.close, 1.0)
-        host, port = await door.open("127.0.0.1", 0)
+        host, port = await door.open("127.0.0.1", http_port)
         scheme = "http" if tls is None else "https"
         desk.http = f"{scheme}://{host}:{port}"
         _, tcp_port = await tcp.open("127.0.0.1", tcp_port)
@@ -154,6 +155,21 @@ async def signed_in(opened: Web, email: str) -> AsyncIterator[httpx.AsyncClient]
         answer = await browser.post("/login", data={"email": email, "password": PASSWORD})
         assert answer.status_code == 303, answer.text
         yield browser
+
+
+async def say(opened: Web, head: str, body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+    """Send a request as it is written, and return status, headers and body of the answer."""
+    async with await opened.wire() as wire:
+        await wire.send(head.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body)
+        return parsed(await wire.rest())
+
+
+def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Return status, headers and body of an answer."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return int(first.split()[1]), headers, body
 
 
 def stitch_of(headers: Mapping[str, str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import secrets
 import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
@@ -23,7 +24,7 @@ from gapless.hub.upstream import Limits
 from gapless.providers.base import Provider
 from gapless.providers.registry import Registry
 from gapless.servers.admission import Admission
-from gapless.servers.desk import Desk
+from gapless.servers.desk import Announcement, Desk
 from gapless.servers.tcp import TcpLimits, TcpServer
 from gapless.store.sqlite import open_store
 
@@ -38,7 +39,8 @@ class WatchedServer(TcpServer):
     """A server that tells when it is done with a connection."""
 
     def __init__(self, hub: Hub, authority: Authority, limits: TcpLimits | None = None) -> None:
-        super().__init__(Desk(hub, hub.clock, Admission(authority, hub.clock)), limits)
+        desk = Desk(hub, hub.clock, Admission(authority, hub.clock), announcement(hub))
+        super().__init__(desk, limits)
         self.went = asyncio.Event()
 
     def gone(self, connection: Any) -> None:
@@ -106,6 +108,11 @@ async def door(
             await store.close()
         errors = [one for one in opened.logs if one["log_level"] == "error"]
         assert not errors, errors
+
+
+def announcement(hub: Hub) -> Announcement:
+    """Return what a hub that starts now tells of itself."""
+    return Announcement(secrets.token_hex(16), {"max_records": hub.options.max_records})
 
 
 def unlocked(store: Any, clock: Clock) -> Admission:

@@ -183,7 +183,15 @@ def test_the_other_answers_have_the_same_keys() -> None:
     names = json.loads(encode_provider_list(b'"a"', ["b", "a"], ts_ms=1))
     assert (names["kind"], names["result"]) == ("ProviderList", ["a", "b"])
     ping = json.loads(
-        encode_ping(b"null", version="1", http="http://h", auth=False, limits={"line": 1}, ts_ms=1)
+        encode_ping(
+            b"null",
+            version="1",
+            http="http://h",
+            auth=False,
+            limits={"line": 1},
+            instance="0f",
+            ts_ms=1,
+        )
     )
     assert ping["result"] == {
         "name": "gapless",
@@ -192,6 +200,7 @@ def test_the_other_answers_have_the_same_keys() -> None:
         "http": "http://h",
         "auth": False,
         "limits": {"line": 1},
+        "instance": "0f",
     }
     auth = json.loads(encode_auth(b"2", user="u", role="admin", expires_at=None, ts_ms=1))
     assert auth["result"] == {"user": "u", "role": "admin", "expires_at": None}

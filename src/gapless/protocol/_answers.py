@@ -238,9 +238,13 @@ def encode_ping(
     http: str | None,
     auth: bool,
     limits: Mapping[str, int | float],
+    instance: str,
     ts_ms: int,
 ) -> bytes:
-    """Return the answer to Ping; `http` is the base URL of the same hub, None where it is off."""
+    """Return the answer to Ping; `http` is the base URL of the same hub, None where it is off.
+
+    `instance` tells this hub from every other: it is the one that HTTP tells as well.
+    """
     result = {
         "name": "gapless",
         "version": version,
@@ -248,6 +252,7 @@ def encode_ping(
         "http": http,
         "auth": auth,
         "limits": dict(limits),
+        "instance": instance,
     }
     return _success(request_id, KIND_PING, result, ts_ms)
 

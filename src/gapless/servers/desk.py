@@ -84,6 +84,18 @@ class Work:
     caller: Caller
 
 
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What a hub tells of itself to whoever asks.
+
+    `instance` tells it from every other: 128 random bits as 32 hex digits, others at each start.
+    `limits` are those that concern clients.
+    """
+
+    instance: str
+    limits: Mapping[str, int | float]
+
+
 def error_of(reply: list[bytes] | Outcome | Rejected) -> GaplessError | None:
     """Return what was wrong with a request, if anything."""
     if isinstance(reply, Rejected):
@@ -112,8 +124,8 @@ def size_of(reply: list[bytes] | Outcome | Rejected) -> int:
 class Desk:
     """Answers request envelopes, at once where all is held.
 
-    `announced` are the limits that `Ping` tells; `http` is the base URL of the same hub's HTTP
-    door, set once that is open.
+    `announced` is what `Ping` tells; `http` is the base URL of the same hub's HTTP door, set once
+    that is open.
     """
 
     def __init__(
@@ -121,17 +133,17 @@ class Desk:
         hub: Hub,
         clock: Clock,
         admission: Admission,
+        announced: Announcement,
         memo_bytes: int = 64 << 20,
-        announced: Mapping[str, int | float] | None = None,
         meter: Meter | None = None,
     ) -> None:
         self.hub = hub
         self.clock = clock
         self.admission = admission
+        self.announced = announced
         self.meter = meter or Meter()
         self.memos = Memos(memo_bytes)
         self.http: str | None = None
-        self._announced = dict(announced or {})
 
     async def rehearse(self) -> None:
         """Go once through all that a first answer takes, so that no client has to wait for it."""
@@ -299,7 +311,8 @@ class Desk:
                     version=__version__,
                     http=self.http,
                     auth=self.admission.required,
-                    limits=self._announced,
+                    limits=self.announced.limits,
+                    instance=self.announced.instance,
                     ts_ms=now,
                 )
             case Auth():

@@ -114,7 +114,9 @@ class HttpDoor:
             cookie,
             limits.proxies,
         )
-        self._server = HttpServer(gate, desk.meter.descriptors, limits.receipt, self._tls)
+        self._server = HttpServer(
+            gate, desk.meter.descriptors, desk.announced.instance, limits.receipt, self._tls
+        )
         opened = await self._server.open(host, port)
         cookie.opened(opened[1])
         return opened

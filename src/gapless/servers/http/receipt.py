@@ -236,9 +236,11 @@ class ReceivingProtocol(HttpToolsProtocol):
             "connection": "close",
             **problems.headers_of(problem),
         }
-        lines = [f"HTTP/1.1 {problem.status} {problem.title}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        self.transport.write("\r\n".join([*lines, "", ""]).encode("ascii") + body)
+        lines = [f"HTTP/1.1 {problem.status} {problem.title}".encode("ascii")]
+        # What every answer has, those of the application included.
+        lines += [b"%b: %b" % header for header in self.server_state.default_headers]
+        lines += [f"{name}: {value}".encode("ascii") for name, value in headers.items()]
+        self.transport.write(b"\r\n".join([*lines, b"", body]))
         self.transport.close()
 
 

@@ -21,6 +21,7 @@ _log = structlog.get_logger("gapless.http")
 # Pools of clients keep connections for about a minute; who closes first loses requests.
 _KEEP_ALIVE_S = 75
 _BACKLOG = 2_048
+INSTANCE = "Gapless-Instance"
 
 
 class _Uvicorn(uvicorn.Server):
@@ -35,6 +36,8 @@ class _Uvicorn(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen; where TLS is spoken, with an end to handshakes that are not gone on with."""
         config = self.config
+        # uvicorn sets them a moment after it takes the first connections.
+        self.server_state.default_headers = config.encoded_headers
         if config.ssl is None or sockets is None:
             await super().startup(sockets)
             return
@@ -61,17 +64,19 @@ class _Uvicorn(uvicorn.Server):
 
 
 class HttpServer:
-    """The hub's HTTP door: one ASGI application."""
+    """The hub's HTTP door: one ASGI application. Every answer tells the hub's `instance`."""
 
     def __init__(
         self,
         app: ASGIApp,
         descriptors: Descriptors,
+        instance: str,
         limits: ReceiptLimits | None = None,
         tls: SSLContext | None = None,
     ) -> None:
         self._app = app
         self._descriptors = descriptors
+        self._instance = instance
         self._tls = tls
         self._limits = limits or ReceiptLimits()
         self._server: _Uvicorn | None = None
@@ -109,6 +114,7 @@ class HttpServer:
             lifespan="off",
             log_config=None,
             access_log=False,
+            headers=[(INSTANCE, self._instance)],
             server_header=False,
             proxy_headers=False,
             backlog=_BACKLOG,

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
         send_parsed_query_line_with_auth,
     )
     from gapless.client.client import Client, connect
-    from gapless.client.conversations import HubInfo
     from gapless.client.failures import (
         ConnectionLost,
+        HttpUnusable,
+        HttpUnusedWarning,
         MissingDependency,
         NotReadyWarning,
         PartlyFailed,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         Unreachable,
     )
     from gapless.client.results import Result, Span, Stitch, Why
+    from gapless.client.talk import HubInfo
     from gapless.errors import (
         BadPluginReply,
         ConfigError,
@@ -76,6 +78,7 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by alphabet
     "Span",
     "Why",
     "NotReadyWarning",
+    "HttpUnusedWarning",
     # the older client's names
     "AuthConfig",
     "ClientBuilder",
@@ -86,6 +89,7 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by alphabet
     "Unreachable",
     "ConnectionLost",
     "TimedOut",
+    "HttpUnusable",
     "UnexpectedAnswer",
     "PartlyFailed",
     "MissingDependency",
@@ -122,7 +126,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "connect": "gapless.client.client",
         "Client": "gapless.client.client",
         "AsyncClient": "gapless.client.async_client",
-        "HubInfo": "gapless.client.conversations",
+        "HubInfo": "gapless.client.talk",
         "Result": "gapless.client.results",
         "Stitch": "gapless.client.results",
         "Span": "gapless.client.results",
@@ -131,9 +135,11 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "ClientBuilder": "gapless.client.builder",
         "send_parsed_query_line_with_auth": "gapless.client.builder",
         "NotReadyWarning": "gapless.client.failures",
+        "HttpUnusedWarning": "gapless.client.failures",
         "Unreachable": "gapless.client.failures",
         "ConnectionLost": "gapless.client.failures",
         "TimedOut": "gapless.client.failures",
+        "HttpUnusable": "gapless.client.failures",
         "UnexpectedAnswer": "gapless.client.failures",
         "PartlyFailed": "gapless.client.failures",
         "MissingDependency": "gapless.client.failures",

@@ -17,7 +17,7 @@ from support.asking import KINDS, Asker, asking
 from support.certificates import certificate
 from support.people import api_token, person
 from support.providers import SteadyProvider
-from support.strangers import Guest, hello, stranger
+from support.strangers import Guest, greeting, stranger
 from support.web import Web, web
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
@@ -157,7 +157,8 @@ async def test_tls_is_spoken_where_it_is_asked_for(tmp_path: Path, kind: str) ->
             assert (await hub.ping()).http == f"https://127.0.0.1:{opened.port}"
             result = await hub.search("minutes", "A", "2021-01-01", "2021-01-06")
             assert len(result) == 7_200
-            assert opened.meter.requests["http", "ok"] == 1
+            # A greeting, then the records.
+            assert opened.meter.requests["http", "ok"] == 2
             assert (await hub.search_many("minutes", ["B"], *JANUARY[:1], "2021-01-02")).height
             assert await hub.fetch("GET", "/healthz") is not None
         async with asking(kind, address) as hub:
@@ -201,7 +202,7 @@ async def test_a_client_that_begins_badly_is_closed(tmp_path: Path, kind: str) -
             await begin()
         async with asyncio.timeout(10):
             await closed.wait()
-    async with stranger(_greeting) as opened:
+    async with stranger(greeting) as opened:
         address = f"127.0.0.1:{opened.port}"
         if kind == "sync":
             with await asyncio.to_thread(gapless.connect, address) as client:
@@ -209,11 +210,6 @@ async def test_a_client_that_begins_badly_is_closed(tmp_path: Path, kind: str) -
         else:
             async with gapless.AsyncClient(address) as other:
                 assert other.http is None
-
-
-async def _greeting(guest: Guest, number: int) -> None:
-    await guest.answer(await guest.request(), hello())
-    await guest.left()
 
 
 def _tls(opened: Web) -> str:

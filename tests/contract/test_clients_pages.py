@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 
 import gapless
-from support.asking import KINDS, Asker, asking
-from support.strangers import Guest, answer, hello, stranger
+from support.asking import KINDS, Asker, asking, cautioned
+from support.strangers import Guest, answer, hello, http_answer, stranger
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
@@ -67,14 +67,12 @@ async def telling(
 
     async def http(guest: Guest, number: int) -> None:
         while True:
-            paths.append((await guest.head()).split(b" ")[1].decode())
+            paths.append((await guest.asked()).split(b" ")[1].decode())
             status, body, headers = answers[len(paths) - 1]
             if not status:
-                await guest.say(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")
+                await guest.say(http_answer(200, b"half a body")[:-7])
                 return
-            head = [f"HTTP/1.1 {status} Answer", f"content-length: {len(body)}"]
-            head += [f"{name}: {value}" for name, value in headers.items()]
-            await guest.say("\r\n".join([*head, "", ""]).encode() + body)
+            await guest.say(http_answer(status, body, **headers))
 
     async def tcp(guest: Guest, number: int) -> None:
         while True:
@@ -116,9 +114,12 @@ async def test_a_page_that_breaks_off_is_read_again(kind: str) -> None:
 async def test_pages_that_break_off_too_often_come_over_tcp(kind: str) -> None:
     """As where there is no HTTP; it is not tried again by this client."""
     async with telling(kind, BROKEN, BROKEN, retries=1) as (hub, paths):
-        for _ in range(2):
-            result = await hub.search("p", "A")
-            assert result.records == [{"timestamp": 77}]
+        with cautioned() as told:
+            for _ in range(2):
+                result = await hub.search("p", "A")
+                assert result.records == [{"timestamp": 77}]
+        (text,) = told
+        assert "answers break off" in text
     assert paths == ["/first", "/first"]
 
 
@@ -202,7 +203,8 @@ async def test_headers_that_make_no_sense(kind: str, headers: dict[str, str]) ->
 async def test_a_count_that_is_none(kind: str) -> None:
     """What tells such things is no hub, and all comes over TCP."""
     async with telling(kind, page(1, gapless_upstream_requests="many")) as (hub, _):
-        result = await hub.search("p", "A")
+        with pytest.warns(gapless.HttpUnusedWarning, match="'many' upstream requests"):
+            result = await hub.search("p", "A")
     assert result.records == [{"timestamp": 77}]
 
 
@@ -235,7 +237,9 @@ async def test_many_come_over_tcp_where_http_is_no_hubs(
 ) -> None:
     """A proxy's page, half an answer, fewer records than were told: none of it is taken."""
     async with telling(kind, answer, retries=0) as (hub, paths):
-        frame = await hub.search_many("p", ["A"])
+        with cautioned() as told:
+            frame = await hub.search_many("p", ["A"])
+        assert len(told) == 1
     assert frame["timestamp"].dt.epoch("s").to_list() == [77]
     assert len(paths) == 1
 

@@ -16,7 +16,7 @@ import gapless
 from support.asking import KINDS, asking
 from support.plugins import open_files, until
 from support.providers import SteadyProvider
-from support.strangers import Guest, Script, answer, hello, stranger
+from support.strangers import Guest, Script, answer, greeting, hello, stranger
 from support.web import web
 from support.wire import PATIENCE_S
 
@@ -119,11 +119,11 @@ async def test_what_changes_something_over_http_is_sent_once(kind: str) -> None:
     heads: list[bytes] = []
 
     async def script(guest: Guest, number: int) -> None:
-        heads.append((await guest.head()).split(b" ")[0])
+        heads.append((await guest.asked()).split(b" ")[0])
 
-    async with stranger(script) as opened:
+    async with stranger(script) as opened, stranger(greeting) as named:
         base = f"http://127.0.0.1:{opened.port}"
-        async with asking(kind, 9, http=base, retries=2) as hub:
+        async with asking(kind, named.port, http=base, retries=2) as hub:
             with pytest.raises(gapless.ConnectionLost):
                 await hub.fetch("POST", "/plugins/load", {"file": "x.py"})
             assert heads == [b"POST"]

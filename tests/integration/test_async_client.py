@@ -14,7 +14,7 @@ import gapless
 from gapless.servers.tcp import TcpLimits
 from support.plugins import until
 from support.providers import SteadyProvider
-from support.strangers import Guest, answer, hello, stranger
+from support.strangers import Guest, answer, greeting, hello, http_answer, stranger
 from support.web import web
 from support.wire import PATIENCE_S
 
@@ -216,14 +216,14 @@ async def test_closing_ends_what_comes_over_http_too() -> None:
     asked = asyncio.Event()
 
     async def script(guest: Guest, number: int) -> None:
-        await guest.head()
+        await guest.asked()
         asked.set()
         await guest.left()
         left.set()
 
     left = asyncio.Event()
-    async with stranger(script) as opened:
-        hub = at(9, http=f"http://127.0.0.1:{opened.port}")
+    async with stranger(script) as opened, stranger(greeting) as named:
+        hub = at(named.port, http=f"http://127.0.0.1:{opened.port}")
         running = asyncio.ensure_future(hub.fetch("GET", "/v1/series"))
         async with asyncio.timeout(PATIENCE_S):
             await asked.wait()
@@ -287,14 +287,14 @@ async def test_connections_over_http_are_few() -> None:
         waiting.append(guest)
         if len(waiting) == 8:
             full.set()
-        await guest.head()
+        await guest.asked()
         await go_on.wait()
         while True:
-            await guest.say(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n7")
-            await guest.head()
+            await guest.say(http_answer(200, b"7"))
+            await guest.asked()
 
-    async with stranger(script) as opened:
-        hub = at(9, http=f"http://127.0.0.1:{opened.port}")
+    async with stranger(script) as opened, stranger(greeting) as named:
+        hub = at(named.port, http=f"http://127.0.0.1:{opened.port}")
         tasks = [asyncio.ensure_future(hub.fetch("GET", "/")) for _ in range(40)]
         async with asyncio.timeout(PATIENCE_S):
             await full.wait()

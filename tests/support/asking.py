@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -68,6 +69,17 @@ class Asker:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+@contextmanager
+def cautioned() -> Iterator[list[str]]:
+    """Yield what clients warn of in the block; each warning points at the line that calls one."""
+    texts: list[str] = []
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        yield texts
+    assert {one.filename for one in told} <= {__file__}
+    texts += [str(one.message) for one in told]
 
 
 @asynccontextmanager

@@ -12,6 +12,9 @@ from typing import Any, TypeAlias
 from support.wire import PATIENCE_S
 
 _HANDSHAKE = b"\x16"
+VERSION = "0"
+INSTANCE = "0123456789abcdef0123456789abcdef"
+"""Which hub a stranger says it is."""
 
 
 class Guest:
@@ -37,6 +40,12 @@ class Guest:
         """Return the head of the next request of HTTP."""
         head = self._begun + await self._reader.readuntil(b"\r\n\r\n")
         self._begun = b""
+        return head
+
+    async def asked(self) -> bytes:
+        """Return the head of the next request of HTTP that is no greeting; those are answered."""
+        while (head := await self.head()).startswith(b"GET /healthz "):
+            await self.say(healthz())
         return head
 
     async def left(self) -> None:
@@ -80,16 +89,40 @@ def answer(request_id: Any, result: Any = None, **more: Any) -> bytes:
     )
 
 
-def hello(http: str | None = None) -> dict[str, Any]:
-    """Return what a hub says to `Ping`."""
-    return {
+def hello(http: str | None = None, instance: str | None = INSTANCE) -> dict[str, Any]:
+    """Return what a hub says to `Ping`; without an `instance` it is an older one."""
+    told = {
         "name": "gapless",
-        "version": "0",
+        "version": VERSION,
         "protocol": 1,
         "http": http,
         "auth": False,
         "limits": {},
     }
+    return told if instance is None else {**told, "instance": instance}
+
+
+def http_answer(
+    status: int, body: bytes = b"", *, instance: str | None = INSTANCE, **headers: str
+) -> bytes:
+    """Return an answer over HTTP, of a hub of that instance; dashes in headers as underscores."""
+    lines = [f"HTTP/1.1 {status} Answer", f"content-length: {len(body)}"]
+    if instance is not None:
+        lines.append(f"Gapless-Instance: {instance}")
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def healthz(instance: str | None = INSTANCE, version: str = VERSION) -> bytes:
+    """Return what a hub answers over HTTP when it is greeted."""
+    body = json.dumps({"ok": True, "version": version}).encode()
+    return http_answer(200, body, instance=instance)
+
+
+async def greeting(guest: Guest, number: int) -> None:
+    """Say who it is, as often as it is asked; nothing else is answered."""
+    while True:
+        await guest.answer(await guest.request(), hello())
 
 
 @asynccontextmanager

@@ -7,14 +7,22 @@ from typing import Any
 import pytest
 
 import gapless
+from gapless.client.identity import Door, Identity
 from gapless.client.web import WebAddress, WebExchange, WebReply
 
 BASE = "http://hub:7070"
+# Older hubs do not say in each answer which one they are.
+HUB = Identity(None, "1.0")
 
 
 def exchange(base: str = BASE) -> WebExchange:
-    """Return a new exchange."""
-    return WebExchange(WebAddress.of(base))
+    """Return an exchange with a hub that has been greeted."""
+    opened = WebExchange(Door(base, HUB))
+    assert opened.greeting().startswith(b"GET ")
+    reply = opened.feed(b'HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n{"version":"1.0"}')
+    assert reply is not None
+    opened.greeted(reply)
+    return opened
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from gapless.client.async_transport import AsyncTransport
-from gapless.client.bulk import Many, OnError, all_told, gather
-from gapless.client.conversations import HubInfo, Patience
+from gapless.client.bulk import Many, OnError, gather
 from gapless.client.hub_client import HubClient
 from gapless.client.requests import Instant, ParamValue, Stored, provider_line
-from gapless.client.results import Result, told
+from gapless.client.results import Result, shortfalls
+from gapless.client.talk import HubInfo, Patience
 
 if TYPE_CHECKING:
     import polars as pl
@@ -76,7 +76,9 @@ class AsyncClient(HubClient):
         talk = self._conversations.search(
             provider, ticker, start, end, params, strict=strict, timeout=timeout
         )
-        return told(await self._transport.run(talk))
+        result = await self._transport.run(talk)
+        self._warn(shortfalls(result))
+        return result
 
     async def search_many(
         self,
@@ -93,24 +95,24 @@ class AsyncClient(HubClient):
         **params: ParamValue | None,
     ) -> pl.DataFrame:
         """Return the histories of many tickers as one frame, with the ticker as first column."""
-        return all_told(
-            await gather(
-                self._conversations,
-                self._transport.run,
-                Many(provider, tickers, start, end, params, strict, timeout),
-                concurrency=concurrency,
-                on_error=on_error,
-                progress=progress,
-            )
+        gathered = await gather(
+            self._conversations,
+            self._transport.run,
+            Many(provider, tickers, start, end, params, strict, timeout),
+            concurrency=concurrency,
+            on_error=on_error,
+            progress=progress,
         )
+        self._warn(gathered.shortfalls)
+        return gathered.frame
 
     # Entities
 
     async def get(self, provider: str, id: str, *, timeout: float | None = None) -> Result:
         """Return one entity by its id, such as that of an earlier result."""
-        return told(
-            await self._transport.run(self._conversations.get(provider, id, timeout=timeout))
-        )
+        result = await self._transport.run(self._conversations.get(provider, id, timeout=timeout))
+        self._warn(shortfalls(result))
+        return result
 
     async def get_many(
         self, provider: str, ids: Iterable[str], *, timeout: float | None = None
@@ -167,7 +169,9 @@ class AsyncClient(HubClient):
         For the names of the providers there is `providers`.
         """
         talk = self._conversations.query(line, strict=strict, timeout=timeout)
-        return [told(result) for result in await self._transport.run(talk)]
+        results = await self._transport.run(talk)
+        self._warn(shortfalls(*results))
+        return results
 
     # The same, as users of older clients send them
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from gapless.client.connection import asked_plainly, may_be_tls, speaks_tls, unreachable
 from gapless.client.conversations import Conversations
 from gapless.client.failures import ConnectionLost, TimedOut, UnexpectedAnswer, Unreachable
+from gapless.client.identity import Door, meeting
 from gapless.client.lines import LineExchange
 from gapless.client.steps import Ask, Conversation, Fetch, Pause, Reply, Step, T
 from gapless.client.web import WebAddress, WebExchange, WebReply
@@ -117,22 +119,26 @@ class AsyncTransport:
             if lines is None or not lines.usable:
                 where = self._conversations.endpoint
                 lines = _LineProtocol(where.name)
-                await self._connect(lines, where.host, where.port, where.tls)
+                timeout = self._conversations.patience.connect_timeout
+                at = (where.host, where.port)
+                try:
+                    await self._connect(lines, at, timeout, self._trust(where.tls))
+                except (OSError, UnicodeError) as error:
+                    raise unreachable(error, *at, timeout) from error
                 self._lines = lines
             return lines
 
     async def _fetch(self, step: Fetch) -> WebReply:
-        address = WebAddress.of(step.base)
         async with self._places:
             web: _WebProtocol | None = None
             while self._webs and web is None:
                 web = self._webs.pop()
-                if web.gone.is_set() or web.address != address:
+                # One to another door leads to the hub as it was before.
+                if web.gone.is_set() or web.door != step.door:
                     web.close()
                     web = None
             if web is None:
-                web = _WebProtocol(address)
-                await self._connect(web, address.host, address.port, address.tls)
+                web = await self._open_web(step)
             reply = await web.fetch(step)
             if web.reusable:
                 self._webs.append(web)
@@ -140,23 +146,39 @@ class AsyncTransport:
                 web.close()
             return reply
 
-    async def _connect(self, protocol: _Heard, host: str, port: int, encrypted: bool) -> None:
-        if encrypted and self._tls is None:
+    async def _open_web(self, step: Fetch) -> _WebProtocol:
+        address = WebAddress.of(step.door.base)
+        timeout = min(self._conversations.patience.connect_timeout, step.timeout)
+        trust = self._trust(address.tls)
+        web = _WebProtocol(step.door)
+        with meeting(timeout):
+            await self._connect(web, (address.host, address.port), timeout, trust)
+            await web.meet(timeout)
+        return web
+
+    def _trust(self, encrypted: bool) -> ssl.SSLContext | None:
+        if not encrypted:
+            return None
+        if self._tls is None:
             self._tls = ssl.create_default_context()
-        timeout = self._conversations.patience.connect_timeout
+        return self._tls
+
+    async def _connect(
+        self, protocol: _Heard, at: tuple[str, int], timeout: float, tls: ssl.SSLContext | None
+    ) -> None:
+        """Connect; raise the `OSError` or `UnicodeError` of a connection that does not come about.
+
+        Whatever becomes of it, `close` knows the connection.
+        """
         loop = asyncio.get_running_loop()
         self._connections = [one for one in self._connections if not one.gone.is_set()]
         self._connections.append(protocol)
         try:
             async with asyncio.timeout(timeout):
-                await loop.create_connection(
-                    lambda: protocol, host, port, ssl=self._tls if encrypted else None
-                )
-        except BaseException as error:
+                await loop.create_connection(lambda: protocol, *at, ssl=tls)
+        except BaseException:
             protocol.close()
             protocol.gone.set()
-            if isinstance(error, OSError | UnicodeError):
-                raise unreachable(error, host, port, timeout) from error
             raise
 
 
@@ -308,12 +330,13 @@ class _LineProtocol(_Heard):
 
 
 class _WebProtocol(_Heard):
-    """A connection on which HTTP goes, one request at a time."""
+    """A connection on which HTTP goes, one request at a time; to the hub of its door alone."""
 
-    def __init__(self, address: WebAddress) -> None:
+    def __init__(self, door: Door) -> None:
+        address = WebAddress.of(door.base)
         super().__init__(f"{address.host}:{address.port}")
-        self.address = address
-        self._exchange = WebExchange(address)
+        self.door = door
+        self._exchange = WebExchange(door)
         self._waiting: asyncio.Future[WebReply] | None = None
 
     @property
@@ -321,18 +344,34 @@ class _WebProtocol(_Heard):
         """Whether another request may be sent."""
         return self._exchange.reusable and not self.gone.is_set()
 
+    async def meet(self, timeout: float) -> None:
+        """See whether the hub is there; raise `NotThisHub`, or as `fetch` does."""
+        reply = await self._exchanged(self._exchange.greeting, timeout)
+        try:
+            self._exchange.greeted(reply)
+        except BaseException:
+            self.close()
+            raise
+
     async def fetch(self, step: Fetch) -> WebReply:
         """Send a request and return the answer to it, whatever it says."""
+
+        def request() -> bytes:
+            return self._exchange.request(
+                step.method, step.target, step.token, step.accept, step.body
+            )
+
+        return await self._exchanged(request, step.timeout)
+
+    async def _exchanged(self, written: Callable[[], bytes], timeout: float) -> WebReply:
         assert self._transport is not None
         self._waiting = asyncio.get_running_loop().create_future()
         try:
-            request = self._exchange.request(
-                step.method, step.target, step.token, step.accept, step.body
-            )
+            request = written()
             if self.gone.is_set():
                 raise ConnectionLost(f"the connection to {self._name} is closed")
             self._transport.write(request)
-            return await self._wait(self._waiting, step.timeout)
+            return await self._wait(self._waiting, timeout)
         except BaseException:
             # What is half-read cannot go on.
             self.close()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from gapless.client.conversations import Conversations
 from gapless.client.failures import (
-    NotReadyWarning,
     PartlyFailed,
     TimedOut,
     UnexpectedAnswer,
@@ -114,9 +112,9 @@ async def gather(
                 try:
                     frame, short = await ask(ticker)
                 except UnexpectedAnswer:
-                    if not conversations.uses_web:
+                    if not conversations.web.usable:
                         raise
-                    conversations.without_web()
+                    conversations.web.give_up("what answers sends no records")
                     frame, short = await ask(ticker)
             except GaplessError as error:
                 failures.add(ticker, error)
@@ -200,13 +198,6 @@ def _short(ticker: str, came: Found | Pages) -> str | None:
     stitch = stitch_of(came.stitch if isinstance(came, Found) else came.stitch())
     error = next((one.message for one in stitch.why), "")
     return shortfall(ticker, came.state, error, stitch)
-
-
-def all_told(gathered: Gathered) -> pl.DataFrame:
-    """Return the frame; warn the caller of the function that calls this of what is not ready."""
-    for text in gathered.shortfalls:
-        warnings.warn(text, NotReadyWarning, stacklevel=3)
-    return gathered.frame
 
 
 def _checked(tickers: Iterable[str], concurrency: int, on_error: str) -> list[str]:

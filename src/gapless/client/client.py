@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from gapless.client.async_transport import AsyncTransport
-from gapless.client.bulk import Gathered, Many, OnError, all_told, gather
-from gapless.client.conversations import HubInfo, Patience
+from gapless.client.bulk import Gathered, Many, OnError, gather
 from gapless.client.hub_client import HubClient
 from gapless.client.requests import Instant, ParamValue, Stored, provider_line
-from gapless.client.results import Result, told
+from gapless.client.results import Result, shortfalls
+from gapless.client.talk import HubInfo, Patience
 from gapless.client.transport import Transport
 
 if TYPE_CHECKING:
@@ -120,7 +120,9 @@ class Client(HubClient):
         talk = self._conversations.search(
             provider, ticker, start, end, params, strict=strict, timeout=timeout
         )
-        return told(self._transport.run(talk))
+        result = self._transport.run(talk)
+        self._warn(shortfalls(result))
+        return result
 
     def search_many(
         self,
@@ -159,13 +161,17 @@ class Client(HubClient):
             finally:
                 await transport.close()
 
-        return all_told(_in_a_loop_of_its_own(all_of_them()))
+        gathered = _in_a_loop_of_its_own(all_of_them())
+        self._warn(gathered.shortfalls)
+        return gathered.frame
 
     # Entities
 
     def get(self, provider: str, id: str, *, timeout: float | None = None) -> Result:
         """Return one entity by its id, such as that of an earlier result."""
-        return told(self._transport.run(self._conversations.get(provider, id, timeout=timeout)))
+        result = self._transport.run(self._conversations.get(provider, id, timeout=timeout))
+        self._warn(shortfalls(result))
+        return result
 
     def get_many(
         self, provider: str, ids: Iterable[str], *, timeout: float | None = None
@@ -218,7 +224,9 @@ class Client(HubClient):
         For the names of the providers there is `providers`.
         """
         talk = self._conversations.query(line, strict=strict, timeout=timeout)
-        return [told(result) for result in self._transport.run(talk)]
+        results = self._transport.run(talk)
+        self._warn(shortfalls(*results))
+        return results
 
     # The same, as users of older clients send them
 

@@ -20,6 +20,7 @@ from gapless.client.failures import (
     UnexpectedAnswer,
     Unreachable,
 )
+from gapless.client.identity import Door
 from gapless.client.lines import LineExchange
 from gapless.client.steps import Ask, Fetch, Reply
 from gapless.client.web import WebAddress, WebExchange, WebReply
@@ -42,15 +43,21 @@ def connect(endpoint: Endpoint, timeout: float = 60.0) -> Connection:
 
 def open_socket(host: str, port: int, timeout: float, tls: ssl.SSLContext | None) -> socket.socket:
     """Return a connected socket; raise `Unreachable`, in words that help."""
-    sock: socket.socket | None = None
     try:
-        sock = socket.create_connection((host, port), timeout)
+        return connected(host, port, timeout, tls)
+    except (OSError, UnicodeError) as error:
+        raise unreachable(error, host, port, timeout) from error
+
+
+def connected(host: str, port: int, timeout: float, tls: ssl.SSLContext | None) -> socket.socket:
+    """Return a connected socket; raise the `OSError` or `UnicodeError` of one that is none."""
+    sock = socket.create_connection((host, port), timeout)
+    try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock if tls is None else tls.wrap_socket(sock, server_hostname=host)
-    except (OSError, UnicodeError) as error:
-        if sock is not None:
-            sock.close()
-        raise unreachable(error, host, port, timeout) from error
+    except BaseException:
+        sock.close()
+        raise
 
 
 def unreachable(error: OSError | UnicodeError, host: str, port: int, timeout: float) -> Unreachable:
@@ -217,30 +224,38 @@ class Connection(_Channel):
 
 
 class WebConnection(_Channel):
-    """An open HTTP connection, for one thread at a time."""
+    """An open HTTP connection, for one thread at a time; to the hub of its door alone."""
 
-    def __init__(self, sock: socket.socket, address: WebAddress) -> None:
-        """Take over a connected socket."""
+    def __init__(self, sock: socket.socket, door: Door) -> None:
+        """Take over a connected socket; the hub is to be met before anything is fetched."""
+        address = WebAddress.of(door.base)
         super().__init__(sock, f"{address.host}:{address.port}")
-        self.address = address
-        self._exchange = WebExchange(address)
+        self.door = door
+        self._exchange = WebExchange(door)
 
     @property
     def reusable(self) -> bool:
         """Whether another request may be sent."""
         return self._exchange.reusable
 
+    def meet(self, timeout: float) -> None:
+        """See whether the hub is there; raise `NotThisHub`, or as `Connection` does."""
+        self._exchange.greeted(self._exchanged(self._exchange.greeting(), timeout))
+
     def fetch(self, step: Fetch) -> WebReply:
         """Send a request and return the answer to it, whatever it says; raise as `Connection`."""
         request = self._exchange.request(
             step.method, step.target, step.token, step.accept, step.body
         )
+        return self._exchanged(request, step.timeout)
+
+    def _exchanged(self, request: bytes, timeout: float) -> WebReply:
         try:
-            self._send(request, step.timeout)
+            self._send(request, timeout)
             while (reply := self._exchange.feed(self._receive())) is None:
                 pass
         except OSError as error:
-            raise self._broken(error, step.timeout) from error
+            raise self._broken(error, timeout) from error
         except BaseException:
             self.close()
             raise

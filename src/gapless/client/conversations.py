@@ -7,31 +7,21 @@ loop; what is decided is decided here, once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from gapless.client import requests
-from gapless.client.addresses import Endpoint, web_base
-from gapless.client.failures import ConnectionLost, TimedOut, UnexpectedAnswer, Unreachable
+from gapless.client.failures import ConnectionLost, UnexpectedAnswer
+from gapless.client.identity import NotThisHub
 from gapless.client.pages import Pages
 from gapless.client.requests import Instant, ParamValue, Stored
 from gapless.client.results import Found, Result, entities_in
-from gapless.client.steps import Ask, Conversation, Fetch, Pause, Reply
+from gapless.client.steps import Conversation
+from gapless.client.talk import Talk
 from gapless.client.web import WebReply
-from gapless.errors import (
-    Forbidden,
-    GaplessError,
-    InvalidEnvelope,
-    InvalidJson,
-    InvalidQuery,
-    MissingToken,
-    NotFound,
-    Overloaded,
-    TooLarge,
-    Unauthorized,
-)
+from gapless.client.web_use import REFUSALS, refusal
+from gapless.errors import InvalidQuery, MissingToken, TooLarge
 from gapless.protocol.language import LineQuery
 from gapless.protocol.messages import GetReport, ProviderRequest
 
@@ -48,81 +38,10 @@ _MOST_READINGS = 3
 _MOST_PAGES = 10_000
 
 
-class HubInfo(msgspec.Struct, frozen=True):
-    """What a hub says of itself; a hub that knows no `Ping` leaves all of it open.
-
-    `http` is the base address of its HTTP door as the hub sees it. `auth`: whether it asks for
-    tokens. `limits` are those that concern clients.
-    """
-
-    name: str = ""
-    version: str = ""
-    protocol: int = 1
-    http: str | None = None
-    auth: bool = False
-    limits: dict[str, int | float] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long is waited, and for what again.
-
-    `timeout` is the longest silence in seconds while an answer is awaited, so that a large one
-    that keeps coming is not cut off; `connect_timeout` that for a connection. `retries` is how
-    often a request is sent again after its connection broke, or when the hub was overloaded and
-    names a time of no more than `longest_pause` seconds.
-    """
-
-    timeout: float = 60.0
-    connect_timeout: float = 10.0
-    retries: int = 2
-    longest_pause: float = 5.0
-
-
-class Conversations:
-    """All that can be asked of a hub. Holds what clients remember: the token and what it said.
-
-    `web`: the base address of its HTTP door, where it is not the one that the hub names; empty:
-    HTTP is not used.
-    """
-
-    def __init__(self, endpoint: Endpoint, web: str | None, patience: Patience) -> None:
-        self.endpoint = endpoint
-        self.patience = patience
-        self.token = endpoint.token
-        self.info: HubInfo | None = None
-        self._web = web
-        self._told_web: str | None = None
-        # Set where TCP gets through to the hub and HTTP does not.
-        self._web_lost = False
-
-    @property
-    def web(self) -> str | None:
-        """The base address of the hub's HTTP door as it is reached from here, if it is known."""
-        return self._told_web if self._web is None else self._web or None
+class Conversations(Talk):
+    """All that can be asked of a hub."""
 
     # What is asked over TCP
-
-    def greeting(self) -> Conversation[HubInfo]:
-        """Ask the hub who it is."""
-        try:
-            reply = yield from self._asking(requests.PING)
-        except (InvalidJson, InvalidEnvelope, MissingToken, Unauthorized):
-            # One that only knows the protocol's first version.
-            self.info = HubInfo()
-            self._told_web = None
-            return self.info
-        try:
-            info = msgspec.json.decode(reply.answer.result, type=HubInfo)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UnexpectedAnswer(
-                f"what answers at {self.endpoint.name} is no gapless hub: {error}"
-            ) from error
-        self.info = info
-        # It may be another one, or the same with its door open by now.
-        self._web_lost = False
-        self._told_web = web_base(info.http, self.endpoint)
-        return info
 
     def providers(self) -> Conversation[list[str]]:
         """Ask for the names of the providers."""
@@ -164,34 +83,22 @@ class Conversations:
             yield from self.greeting()
         query = requests.range_search(provider, ticker, start, end, params)
         target = requests.arrow_target(provider, ticker, start, end, params, strict=strict)
-        base = self.web if self.uses_web else None
-        forbidden = False
-        if base is not None and target is not None:
+        refused: str | None = None
+        if target is not None and self.web.usable:
             try:
-                pages = yield from self._web_pages(base, target, timeout)
+                pages = yield from self._web_pages(target, timeout)
+                if pages is not None:
+                    return pages
             except TooLarge:
                 # For a table, at least.
-                pages = None
-            except NotFound:
-                # A door without that route.
-                self._web_lost, pages = True, None
-            except Forbidden:
-                pages, forbidden = None, True
-            if pages is not None:
-                return pages
-        found = yield from self._found(query, strict, timeout, _COLUMNS_RECORDS)
-        # What only HTTP forbids it forbids to this client, by whatever name that knows it.
-        self._web_lost = self._web_lost or forbidden
+                pass
+            except REFUSALS as error:
+                refused = refusal(error)
+        found = yield from self._found(query, strict, timeout, _COLUMNS_RECORDS, web=not refused)
+        if refused:
+            # What TCP answers, HTTP refuses to this client, whatever the reason.
+            self.web.give_up(refused)
         return _one(found)
-
-    @property
-    def uses_web(self) -> bool:
-        """Whether HTTP is known and was not given up."""
-        return self.web is not None and not self._web_lost
-
-    def without_web(self) -> None:
-        """Ask by TCP alone from now on: what speaks HTTP there proved to be no hub's."""
-        self._web_lost = True
 
     def ranged(
         self,
@@ -294,22 +201,21 @@ class Conversations:
         self, method: str, target: str, body: Any = None, *, timeout: float | None = None
     ) -> Conversation[WebReply]:
         """Send a request to the HTTP door; one that changes something is sent once."""
-        if self._web is None and self.info is None:
+        if self.info is None:
             yield from self.greeting()
-        base = self.web
-        if base is None:
-            raise Unreachable(
-                f"the hub at {self.endpoint.name} has no HTTP address that is reached from here"
-            )
+        if self.web.base is None:
+            raise self.web.nowhere()
         method = method.upper()
-        step = Fetch(base, method, target, self.token, JSON, body, self._wait(timeout))
+        wait = self._wait(timeout)
         attempts = 0
         while True:
             try:
-                reply: WebReply = yield step
+                reply = yield from self._over_http(method, target, JSON, body, wait)
                 if reply.status == 401 and isinstance(failure := reply.failure(), MissingToken):
                     raise self._tokenless(failure)
                 return reply
+            except NotThisHub as error:
+                raise self.web.unusable(error.message) from error
             except ConnectionLost:
                 if method not in ("GET", "HEAD") or attempts >= self.patience.retries:
                     raise
@@ -334,113 +240,59 @@ class Conversations:
         timeout: float | None,
         inline_records: int,
         repeatable: bool = True,
+        web: bool = True,
     ) -> Conversation[list[Found]]:
         if self.info is None:
             yield from self.greeting()
-        base = self.web if self.uses_web else None
+        web = web and self.web.usable
         envelope: dict[str, Any] = {"data_as": "array"}
         if strict:
             envelope["strict"] = True
-        if base is not None:
+        if web:
             envelope["inline_records"] = inline_records
         reply = yield from self._asking(query, envelope, timeout, repeatable=repeatable)
         answer = reply.answer
         entities = entities_in(answer.result)
         if answer.records_at is None:
             return [Found(entity, answer.stitch) for entity in entities]
-        if base is None or len(entities) != 1:
+        if not web or len(entities) != 1:
             raise UnexpectedAnswer(f"{self.endpoint.name} left out records that were asked for")
         target = f"{answer.records_at}&strict=true" if strict else answer.records_at
         try:
-            pages = yield from self._web_pages(base, target, timeout)
-        except Forbidden:
-            # TCP does not forbid it: it is the door that does not go by this name.
-            self._web_lost = True
+            pages = yield from self._web_pages(target, timeout)
+        except REFUSALS as error:
+            # TCP does not refuse it.
+            self.web.give_up(refusal(error))
             pages = None
         if pages is None:
             return (yield from self._found(query, strict, timeout, inline_records, repeatable))
         return [Found(entities[0], pages.stitch(answer.stitch), pages)]
 
-    def _asking(
-        self,
-        query: Mapping[str, Any],
-        envelope: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-        token: str | None = None,
-        *,
-        repeatable: bool = True,
-    ) -> Conversation[Reply]:
-        """Ask until there is an answer, as often as may be; raise what it says is wrong."""
-        patience = self.patience
-        step = Ask(
-            query,
-            self.token if token is None else token,
-            envelope or {},
-            self._wait(timeout),
-        )
-        attempts = 0
-        while True:
-            try:
-                reply: Reply = yield step
-            except ConnectionLost:
-                self._web_lost = False
-                if not repeatable or attempts >= patience.retries:
-                    raise
-            else:
-                if reply.answer.ok:
-                    return reply
-                yield self._pause(reply.answer.failure(), attempts)
-            attempts += 1
+    def _web_pages(self, target: str, timeout: float | None) -> Conversation[Pages | None]:
+        """Read the records at a path of the HTTP door; `None`: it is given up, everything by TCP.
 
-    def _pause(self, failure: GaplessError, attempts: int) -> Pause:
-        """Return how long to wait before asking again; raise the failure where that is no use."""
-        if isinstance(failure, MissingToken):
-            raise self._tokenless(failure)
-        pause = failure.retry_after_s
-        if (
-            not isinstance(failure, Overloaded)
-            or attempts >= self.patience.retries
-            or pause is None
-            or not 0 <= pause <= self.patience.longest_pause
-        ):
-            raise failure
-        return Pause(pause)
-
-    def _tokenless(self, failure: MissingToken) -> MissingToken:
-        """Return the error in words for Python; the hub's are about the wire."""
-        return MissingToken(
-            f"the hub at {self.endpoint.name} asks for a token: give token=…, or set GAPLESS_TOKEN",
-            reason=failure.reason,
-        )
-
-    def _wait(self, timeout: float | None) -> float:
-        """Return the longest silence of a step in seconds; raise `InvalidQuery`."""
-        wait = self.patience.timeout if timeout is None else timeout
-        if not isinstance(wait, int | float) or not wait > 0:
-            raise InvalidQuery(f"timeout={wait!r}: expected seconds, more than 0")
-        return wait
-
-    def _web_pages(
-        self, base: str, target: str, timeout: float | None
-    ) -> Conversation[Pages | None]:
-        """Read the records at a path of the HTTP door; `None`: it is not to be had, or no hub's."""
+        Raises what the door says is wrong with the request.
+        """
         try:
             for _ in range(_MOST_READINGS):
-                pages = yield from self._reading(base, target, timeout)
+                pages = yield from self._reading(target, timeout)
                 if pages is not None:
                     return pages
-        except TimedOut:
-            raise
-        except (Unreachable, UnexpectedAnswer):
-            # As through a tunnel that has only the one port: everything by TCP, then.
-            self._web_lost = True
+        except NotThisHub as error:
+            self.web.give_up(error.message)
+            return None
+        except ConnectionLost:
+            self.web.give_up("answers break off")
+            return None
+        except UnexpectedAnswer as error:
+            self.web.give_up(f"no records come: {error.message}")
             return None
         raise InvalidQuery(
             f"the series was changed each of {_MOST_READINGS} times while its pages were read; "
             "try again"
         )
 
-    def _reading(self, base: str, target: str, timeout: float | None) -> Conversation[Pages | None]:
+    def _reading(self, target: str, timeout: float | None) -> Conversation[Pages | None]:
         """Read all pages; `None`: the series was changed between two, which would not fit."""
         wait = self._wait(timeout)
         replies: list[WebReply] = []
@@ -449,7 +301,7 @@ class Conversations:
         following: str | None = target
         while following is not None:
             try:
-                reply: WebReply = yield Fetch(base, "GET", following, self.token, ARROW, None, wait)
+                reply = yield from self._over_http("GET", following, ARROW, None, wait)
             except ConnectionLost:
                 if attempts >= self.patience.retries:
                     raise
@@ -463,13 +315,13 @@ class Conversations:
                 attempts += 1
                 continue
             if not reply.headers.get("content-type", "").startswith(ARROW):
-                raise UnexpectedAnswer(f"what answers at {base} does not send columns")
+                raise UnexpectedAnswer("what answers does not send columns")
             replies.append(reply)
             following = reply.next
             if following in seen or len(seen) > _MOST_PAGES:
-                raise UnexpectedAnswer(f"the pages at {base} have no end")
+                raise UnexpectedAnswer("the pages have no end")
             if following is not None and not following.startswith("/"):
-                raise UnexpectedAnswer(f"the pages at {base} go on at {following!r}")
+                raise UnexpectedAnswer(f"the pages go on at {following!r}")
             if following is not None:
                 seen.add(following)
         return Pages.of(replies)

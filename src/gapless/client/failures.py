@@ -3,7 +3,8 @@
 GaplessError
 ├── Unreachable                     no hub answers
 │   ├── ConnectionLost              the connection broke; what was asked may have been done
-│   └── TimedOut                    it is there, and silent for too long
+│   ├── TimedOut                    it is there, and silent for too long
+│   └── HttpUnusable                it answers over TCP, and is not where HTTP should be
 ├── UnexpectedAnswer                what answers is no hub
 ├── PartlyFailed                    some of many tickers failed
 └── MissingDependency               a library that is only needed for this is not installed
@@ -32,6 +33,17 @@ class TimedOut(Unreachable):
     """The hub was silent for longer than the timeout; the request was given up."""
 
 
+class HttpUnusable(Unreachable):
+    """The hub cannot be asked over HTTP: another one is at that address, or none.
+
+    What was asked, with the token, is sent to no other hub. `fact` says it without what to do.
+    """
+
+    def __init__(self, message: str, *, fact: str = "") -> None:
+        super().__init__(message)
+        self.fact = fact
+
+
 class UnexpectedAnswer(GaplessError):
     """What answers at the address does not speak the hub's protocol."""
 
@@ -57,6 +69,17 @@ class MissingDependency(GaplessError, ImportError):
 
 class NotReadyWarning(UserWarning):
     """An answer is `partial` or `stale`: less, or older, than what was asked for."""
+
+
+class HttpUnusedWarning(UserWarning):
+    """The hub is not where its HTTP should be: this client asks it over TCP alone.
+
+    `fact` says it without what to do.
+    """
+
+    def __init__(self, message: str, *, fact: str = "") -> None:
+        super().__init__(message)
+        self.fact = fact
 
 
 def error_of(error: object) -> GaplessError:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Iterable
 from typing import Literal
 
 from gapless.client.addresses import endpoint, web_override
-from gapless.client.conversations import Conversations, Patience
+from gapless.client.conversations import Conversations
+from gapless.client.failures import NotReadyWarning
+from gapless.client.talk import Patience
 
 
 class HubClient:
@@ -30,7 +34,7 @@ class HubClient:
     @property
     def http(self) -> str | None:
         """The base address of the hub's HTTP door; `None`: none is known (yet: see `ping`)."""
-        return self._conversations.web
+        return self._conversations.web.base
 
     def set_token(self, token: str) -> None:
         """Show this token from now on."""
@@ -39,6 +43,17 @@ class HubClient:
     def clear_token(self) -> None:
         """Show no token from now on."""
         self._conversations.token = None
+
+    def _warn(self, shortfalls: Iterable[str]) -> None:
+        """Warn the caller of the method that calls this: of what is less than was asked for.
+
+        Once also that HTTP is not used, if it is not where it should be.
+        """
+        for text in shortfalls:
+            warnings.warn(text, NotReadyWarning, stacklevel=3)
+        notice = self._conversations.web.notice()
+        if notice is not None:
+            warnings.warn(notice, stacklevel=3)
 
     def __repr__(self) -> str:
         return f"<gapless.{type(self).__name__} {self.address}>"

@@ -6,7 +6,6 @@ Nothing here goes back to the hub, and nothing is parsed before somebody asks fo
 from __future__ import annotations
 
 import html
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from gapless.client import frames
-from gapless.client.failures import NotReadyWarning, UnexpectedAnswer
+from gapless.client.failures import UnexpectedAnswer
 from gapless.client.pages import Pages
 
 if TYPE_CHECKING:
@@ -322,12 +321,11 @@ def shortfall(name: str, state: str, error: str, stitch: Stitch | None) -> str:
     return f"{name} is incomplete{because}{missing}"
 
 
-def told(result: Result) -> Result:
-    """Return the result; where it is not ready, warn the caller of the function that calls this."""
-    if result.state != "ready":
-        text = shortfall(result.id, result.state, result.last_error, result.stitch)
-        warnings.warn(text, NotReadyWarning, stacklevel=3)
-    return result
+def shortfalls(*results: Result) -> Iterator[str]:
+    """Yield in sentences what results that are not `ready` are less than."""
+    for one in results:
+        if one.state != "ready":
+            yield shortfall(one.id, one.state, one.last_error, one.stitch)
 
 
 def _unwrapped(raw: Raw) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+from gapless.client.identity import Door
 from gapless.client.lines import Answer
 
 T = TypeVar("T")
@@ -24,9 +25,12 @@ class Ask(NamedTuple):
 
 
 class Fetch(NamedTuple):
-    """Send a request over HTTP; what comes back is a `WebReply`. `body` goes as JSON."""
+    """Send a request over HTTP; what comes back is a `WebReply`. `body` goes as JSON.
 
-    base: str
+    Nothing of it is sent before the hub at the `door` has answered as the one that is meant.
+    """
+
+    door: Door
     method: str
     target: str
     token: str | None

@@ -10,10 +10,12 @@ from gapless.client.connection import (
     Connection,
     Pool,
     WebConnection,
+    connected,
     open_socket,
     telling_of_tls,
 )
 from gapless.client.conversations import Conversations
+from gapless.client.identity import meeting
 from gapless.client.steps import Ask, Conversation, Fetch, Pause, Reply, Step, T
 from gapless.client.web import WebAddress, WebReply
 from gapless.errors import GaplessError
@@ -90,14 +92,14 @@ class Transport:
 
     def _fetch(self, step: Fetch) -> WebReply:
         connection = self._webs.take()
+        while connection is not None and connection.door != step.door:
+            # It leads to the hub as it was before.
+            connection.close()
+            connection = self._webs.take()
         usable = False
         try:
-            address = WebAddress.of(step.base)
-            if connection is not None and connection.address != address:
-                connection.close()
-                connection = None
             if connection is None:
-                connection = self._open_web(address)
+                connection = self._open_web(step)
             reply = connection.fetch(step)
             usable = connection.reusable
             return reply
@@ -113,10 +115,19 @@ class Transport:
         sock = open_socket(where.host, where.port, timeout, self._trust(where.tls))
         return Connection(sock, where.name, self._conversations.patience.timeout)
 
-    def _open_web(self, address: WebAddress) -> WebConnection:
-        timeout = self._conversations.patience.connect_timeout
-        sock = open_socket(address.host, address.port, timeout, self._trust(address.tls))
-        return WebConnection(sock, address)
+    def _open_web(self, step: Fetch) -> WebConnection:
+        address = WebAddress.of(step.door.base)
+        timeout = min(self._conversations.patience.connect_timeout, step.timeout)
+        trust = self._trust(address.tls)
+        with meeting(timeout):
+            sock = connected(address.host, address.port, timeout, trust)
+            connection = WebConnection(sock, step.door)
+            try:
+                connection.meet(timeout)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
 
     def _trust(self, encrypted: bool) -> ssl.SSLContext | None:
         if not encrypted:

@@ -12,7 +12,8 @@ import httptools
 import msgspec
 
 from gapless.client.failures import UnexpectedAnswer, error_of
-from gapless.errors import GaplessError, InvalidQuery
+from gapless.client.identity import GREETING, Door, NotThisHub
+from gapless.errors import GaplessError, InternalError, InvalidQuery
 
 _NEXT = re.compile(r'<([^<>]*)>\s*;\s*rel="?next"?')
 # No answer of a hub's is that large.
@@ -87,10 +88,12 @@ class WebAddress(NamedTuple):
 
 
 class WebExchange:
-    """Writes requests and reads their answers, one after the other."""
+    """Writes requests and reads their answers, one after the other; to the hub of a door alone."""
 
-    def __init__(self, address: WebAddress) -> None:
-        self._address = address
+    def __init__(self, door: Door) -> None:
+        self._address = WebAddress.of(door.base)
+        self._identity = door.identity
+        self._met = False
         self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
@@ -105,10 +108,29 @@ class WebExchange:
         """Whether another request may be sent on the connection."""
         return self._keep
 
+    def greeting(self) -> bytes:
+        """Return the bytes of the request that comes before all others, and shows no token."""
+        return self._written("GET", GREETING, None, "application/json")
+
+    def greeted(self, reply: WebReply) -> None:
+        """Take the answer to the greeting; raise `NotThisHub` where it is no leave to go on."""
+        self._identity.greeted(reply)
+        if not self._keep:
+            # Who would answer on the next connection, nobody knows.
+            raise NotThisHub("each answer ends its connection, so that nothing can follow it")
+        self._met = True
+
     def request(
         self, method: str, target: str, token: str | None, accept: str, body: Any = None
     ) -> bytes:
         """Return the bytes of a request; `body` is sent as JSON."""
+        if not self._met:
+            raise InternalError("a request was to be sent before the hub was greeted")
+        return self._written(method, target, token, accept, body)
+
+    def _written(
+        self, method: str, target: str, token: str | None, accept: str, body: Any = None
+    ) -> bytes:
         if not method.isascii() or not method.isalpha():
             raise InvalidQuery(f"{method!r} is no method of HTTP")
         if not target.startswith("/") or _UNSAFE.search(target):
@@ -151,6 +173,7 @@ class WebExchange:
         reply, self._reply = self._reply, None
         if reply is not None:
             self._size = 0
+            self._keep = self._keep and (not self._met or self._identity.made(reply))
         return reply
 
     # What the parser calls

@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 
 from gapless.client.addresses import Endpoint
 from gapless.client.client import Client
-from gapless.client.conversations import HubInfo
-from gapless.client.failures import ConnectionLost, TimedOut, Unreachable
+from gapless.client.failures import ConnectionLost, HttpUnusable, TimedOut, Unreachable
+from gapless.client.talk import HubInfo
 from gapless.errors import GaplessError, MissingToken, Unauthorized
 from gapless.shell.keeping import Keeping, Kept
 from gapless.texts import printable
@@ -76,17 +76,17 @@ class Link:
         A token that has ended is renewed, if a refresh token is kept.
         """
         try:
-            return question()
+            return _worded(question)
         except (Unauthorized, MissingToken) as error:
-            if self._refreshed():
-                return question()
+            if _worded(self._refreshed):
+                return _worded(question)
             if isinstance(error, MissingToken):
                 raise MissingToken(
                     f"the hub at {self.endpoint.name} asks for a token: :login, or :auth TOKEN",
                     reason=error.reason,
                 ) from error
             raise
-        except TimedOut:
+        except (TimedOut, HttpUnusable):
             raise
         except Unreachable as error:
             if not self._patient:
@@ -100,11 +100,12 @@ class Link:
                     "again if you want"
                 ) from error
             self._say("connected again")
-            return question()
+            return _worded(question)
 
     def sign_in(self, email: str, password: str) -> str:
         """Get a token by a password, and keep it; return the role."""
-        told = self.client.fetch("POST", "/v1/auth/login", {"email": email, "password": password})
+        body = {"email": email, "password": password}
+        told = _worded(lambda: self.client.fetch("POST", "/v1/auth/login", body))
         self.keep(Kept(told["access_token"], told["refresh_token"]))
         return printable(str(told.get("role")))
 
@@ -160,9 +161,25 @@ class Link:
         try:
             told = self.client.fetch("POST", "/v1/auth/refresh", {"refresh_token": kept.refresh})
             self.keep(Kept(told["access_token"], told["refresh_token"]))
+        except HttpUnusable:
+            # Whoever signed in would wonder why it does not last.
+            raise
         except (GaplessError, KeyError):
             return False
         return True
+
+
+def remedied(fact: str) -> str:
+    """Return what is wrong with a hub's HTTP together with what a person can do about it."""
+    return f"{fact}; say where it speaks HTTP by :http http://HOST:PORT"
+
+
+def _worded(question: Callable[[], T]) -> T:
+    """Ask; say in words for the shell what a client says in words for Python."""
+    try:
+        return question()
+    except HttpUnusable as error:
+        raise HttpUnusable(remedied(error.fact), fact=error.fact) from error
 
 
 def hidden(token: str) -> str:

@@ -18,7 +18,7 @@ import msgspec
 from rich.console import Console, RenderableType
 
 from gapless.client.addresses import parse_endpoint, parse_web_base
-from gapless.client.failures import NotReadyWarning
+from gapless.client.failures import HttpUnusedWarning, NotReadyWarning
 from gapless.client.results import Found, Result, entities_in
 from gapless.errors import GaplessError, InvalidQuery
 from gapless.protocol.language import parse_line
@@ -32,7 +32,7 @@ from gapless.shell.commands import COMMANDS, FORMATS, Call, parse_call, usage_of
 from gapless.shell.completion import Known
 from gapless.shell.exporting import export
 from gapless.shell.keeping import Keeping, Kept
-from gapless.shell.link import Link, hidden
+from gapless.shell.link import Link, hidden, remedied
 from gapless.shell.wording import takes_blocks
 from gapless.shell.words import split_pipe
 from gapless.texts import printable
@@ -127,12 +127,17 @@ class Session:
             self._show(parsed, results)
 
     def _results(self, line: str) -> list[Result]:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(record=True) as caught:
             # The head says so.
             warnings.simplefilter("ignore", NotReadyWarning)
-            return self.link.client.query(
+            warnings.simplefilter("always", HttpUnusedWarning)
+            results = self.link.client.query(
                 line, strict=self.looks.strict, timeout=self.looks.timeout
             )
+        for one in caught:
+            if isinstance(one.message, HttpUnusedWarning):
+                self._caution(remedied(one.message.fact))
+        return results
 
     def _show(self, parsed: ProviderRequest, results: list[Result]) -> None:
         if any(one.stitch is not None and one.stitch.fetched for one in results):
@@ -401,6 +406,12 @@ class Session:
 
     def _say(self, text: str, style: str = "dim") -> None:
         self.console.print(text, style=style)
+
+    def _caution(self, text: str) -> None:
+        if self.interactive:
+            self._say(printable(text), style="yellow")
+        else:
+            sys.stderr.write(f"gapless: warning: {printable(text)}\n")
 
     def _write(self, content: bytes) -> None:
         sys.stdout.flush()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -17,7 +18,7 @@ from rich.text import Text
 from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, read, running, write
 from gapless.cli.exits import UsageError
 from gapless.clock import SystemClock
-from gapless.errors import InvalidQuery
+from gapless.errors import DiskFull, InvalidQuery
 from gapless.protocol.times import parse_instant
 from gapless.shell.wording import console_on, count_text, instant_text, size_text
 from gapless.store.base import Figures, SeriesState
@@ -105,7 +106,7 @@ def prune(
     path = flags.path()
     hub = running(path)
     if not yes:
-        states = read(path, lambda store: store.all_series())
+        states = _all_series(path, flags)
         hit = touched(states, instant)
         if not hit:
             print(f"nothing to forget: nothing in {path} was fetched before {before}")
@@ -125,6 +126,15 @@ def prune(
         series, records = hub.prune(instant)
     print(f"forgot {count_text(records, 'record')} of {count_text(series, 'series')}")
     return 0
+
+
+def _all_series(path: Path, flags: DatabaseFlags) -> Sequence[SeriesState]:
+    try:
+        return read(path, lambda store: store.all_series())
+    except DiskFull:
+        # Without a hub even reading takes some room, which there is for those who write.
+        block_records = flags.load().cache.block_records
+        return write(path, "cache prune", block_records, lambda store: store.all_series())
 
 
 def touched(found: Sequence[SeriesState], before: int) -> Sequence[SeriesState]:

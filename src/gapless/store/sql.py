@@ -34,6 +34,7 @@ from gapless.store.base import (
     Snapshot,
     StoredEntity,
 )
+from gapless.store.room import Room
 from gapless.store.sql_accounts import SqlAccounts
 
 T = TypeVar("T")
@@ -51,12 +52,18 @@ class SqlStore:
     """A store on two SQLAlchemy engines: one that writes, one that only reads."""
 
     def __init__(
-        self, writer: Engine, reader: Engine, translate: Translate, block_records: int = 2_000
+        self,
+        writer: Engine,
+        reader: Engine,
+        translate: Translate,
+        block_records: int = 2_000,
+        room: Room | None = None,
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._translate = translate
         self._block_records = block_records
+        self._room = room
         # Whoever was told of a new token or password may rely on it after a power failure too.
         self._durable_writer = writer.execution_options(**{DURABLE: True})
         self.accounts = SqlAccounts(self._reading, self._writing_durably, self._writing)
@@ -116,7 +123,8 @@ class SqlStore:
     async def delete(self, key: SeriesKey, interval: Interval | None = None) -> Removal:
         """Forget a range of a series (`None`: all of it)."""
         return await self._writing(
-            lambda connection: changes.delete_range(connection, key, interval, self._block_records)
+            lambda connection: changes.delete_range(connection, key, interval, self._block_records),
+            frees=True,
         )
 
     async def aged(self, before: int) -> Sequence[SeriesKey]:
@@ -126,7 +134,8 @@ class SqlStore:
     async def prune(self, key: SeriesKey, before: int) -> Removal:
         """Forget what of a series was fetched before that instant; all of it: the series, too."""
         return await self._writing(
-            lambda connection: changes.prune(connection, key, before, self._block_records)
+            lambda connection: changes.prune(connection, key, before, self._block_records),
+            frees=True,
         )
 
     async def plugins(self) -> Sequence[RememberedPlugin]:
@@ -139,7 +148,9 @@ class SqlStore:
 
     async def forget_plugin(self, name: str) -> bool:
         """Forget a plugin; return whether it was remembered."""
-        return await self._writing(lambda connection: listing.forget_plugin(connection, name))
+        return await self._writing(
+            lambda connection: listing.forget_plugin(connection, name), frees=True
+        )
 
     async def figures(self) -> Figures:
         """Count what is stored."""
@@ -156,22 +167,40 @@ class SqlStore:
         self._writer.dispose()
 
     async def _reading(self, work: Callable[[Connection], T]) -> T:
-        return await self._run(self._read_threads, self._reader, work)
+        return await _run(self._read_threads, lambda: self._transacted(self._reader, work))
 
-    async def _writing(self, work: Callable[[Connection], T]) -> T:
-        return await self._run(self._write_thread, self._writer, work)
+    async def _writing(self, work: Callable[[Connection], T], *, frees: bool = False) -> T:
+        return await _run(self._write_thread, lambda: self._written(self._writer, work, frees))
 
     async def _writing_durably(self, work: Callable[[Connection], T]) -> T:
-        return await self._run(self._write_thread, self._durable_writer, work)
+        # Whoever is to make room has to be let in.
+        return await _run(
+            self._write_thread, lambda: self._written(self._durable_writer, work, frees=True)
+        )
 
-    async def _run(
-        self, threads: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], T]
-    ) -> T:
-        def go() -> T:
-            try:
-                with engine.begin() as connection:
-                    return work(connection)
-            except FOREIGN as error:
-                raise self._translate(error) from error
+    def _written(self, engine: Engine, work: Callable[[Connection], T], frees: bool) -> T:
+        """Make a change; where the disk is full, again as there is room for it.
 
-        return await asyncio.get_running_loop().run_in_executor(threads, go)
+        `frees`: it makes room, or lets somebody in to make some.
+        """
+        room = self._room
+        if room is None:
+            return self._transacted(engine, work)
+
+        def checked(connection: Connection) -> T:
+            result = work(connection)
+            room.check(connection)
+            return result
+
+        return room.within(lambda: self._transacted(engine, checked), grows=frees)
+
+    def _transacted(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        try:
+            with engine.begin() as connection:
+                return work(connection)
+        except FOREIGN as error:
+            raise self._translate(error) from error
+
+
+async def _run(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, work)

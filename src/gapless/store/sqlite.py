@@ -21,6 +21,7 @@ from gapless.errors import (
     StoreError,
 )
 from gapless.store.migration import HEAD, examine, upgrade
+from gapless.store.room import CACHE_BYTES, Reserve, Room, no_room
 from gapless.store.sql import DURABLE, FOREIGN, Foreign, SqlStore
 
 _BUSY_S = 5
@@ -77,6 +78,20 @@ def open_store(path: Path, block_records: int = 2_000) -> SqlStore:
         raise StoreError(f"{path.parent} cannot be made: {error.strerror}") from error
     _refuse_foreign(path)
     _make_private(path)
+    reserve = Reserve(path)
+    try:
+        reader, writer = _engines(path)
+    except DiskFull:
+        # Even to open it takes some room.
+        reserve.give_up()
+        reader, writer = _engines(path)
+    reserve.keep()
+    room = Room(path, writer, reserve)
+    return SqlStore(writer, reader, lambda error: translate(path, error), block_records, room)
+
+
+def _engines(path: Path) -> tuple[Engine, Engine]:
+    """Open a file to read and to write, and bring it up to date; raises what `open_store` does."""
     reader, writer = _engine(path, "read"), _engine(path, "write")
     try:
         # Even to connect the writer changes a foreign file: it turns its journal to WAL.
@@ -91,7 +106,7 @@ def open_store(path: Path, block_records: int = 2_000) -> SqlStore:
         if isinstance(error, FOREIGN):
             raise translate(path, error) from error
         raise
-    return SqlStore(writer, reader, lambda error: translate(path, error), block_records)
+    return reader, writer
 
 
 def open_read_only(path: Path) -> SqlStore:
@@ -142,7 +157,7 @@ def translate(path: Path, error: Foreign) -> GaplessError:
     code = getattr(cause, "sqlite_errorcode", None)
     primary = code & 0xFF if isinstance(code, int) else None
     if primary == sqlite3.SQLITE_FULL:
-        return DiskFull(f"no room to write to {path} ({said}); nothing was stored, reads go on")
+        return no_room(path, said)
     if primary == sqlite3.SQLITE_IOERR:
         return DiskFull(f"reading or writing {path} failed ({said}); nothing was stored by it")
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
@@ -219,9 +234,15 @@ def _engine(path: Path, role: Literal["write", "read"]) -> Engine:
         connection.isolation_level = None
         cursor = connection.cursor()
         # Tags have a case, and the LIKE of other databases tells it.
-        pragmas = ["foreign_keys=ON", "cache_size=-16000", "case_sensitive_like=ON"]
+        pragmas = [
+            "foreign_keys=ON",
+            f"cache_size=-{CACHE_BYTES >> 10}",
+            "case_sensitive_like=ON",
+        ]
         if writes:
-            pragmas += ["journal_mode=WAL", "synchronous=NORMAL"]
+            # Where SQLite is built to overwrite all that is deleted, a delete takes as much room
+            # in the log as what it frees.
+            pragmas += ["journal_mode=WAL", "synchronous=NORMAL", "secure_delete=FAST"]
         else:
             pragmas += ["query_only=ON"]
         for pragma in pragmas:

@@ -325,6 +325,26 @@ async def test_too_often_stops_all_for_as_long_as_it_says() -> None:
     assert (await ask(one)).run == GOOD.run()
 
 
+@pytest.mark.parametrize("last", [OutOfWindow("gone"), GOOD])
+async def test_all_are_told_of_the_outage_and_not_of_the_last_answer(last: Reply) -> None:
+    """What was under way when the breaker opened, and ends otherwise, is not why it is open."""
+    provider = ScriptProvider(last, UpstreamUnavailable("down", retry_after_s=99.0))
+    one = upstream(provider)
+    held = provider.go = asyncio.Event()
+    slow = asyncio.ensure_future(ask(one))
+    await asyncio.sleep(0)
+    provider.go = asyncio.Event()
+    provider.go.set()
+    for _ in range(5):
+        with pytest.raises(UpstreamUnavailable):
+            await ask(one)
+    held.set()
+    await asyncio.gather(slow, return_exceptions=True)
+    with pytest.raises(ProviderError, match="left alone for 60 s after failures: down") as caught:
+        await ask(one)
+    assert caught.value.reason == "upstream_unavailable"
+
+
 async def test_a_refusal_is_an_answer() -> None:
     """Refusals of single series never open the breaker."""
     provider = ScriptProvider(OutOfWindow("gone"))

@@ -146,6 +146,8 @@ class Upstream:
         self._observe = observe
         self._random = random.Random(seed)
         self._trial: asyncio.Event | None = None
+        # What the breaker last heard of: not a refusal of one ticker, nor gone with a success.
+        self._outage: ProviderError | None = None
         self._unknown: OrderedDict[SeriesKey, tuple[float, UnknownTicker]] = OrderedDict()
 
     def refusal(self, key: SeriesKey) -> UnknownTicker | None:
@@ -290,8 +292,8 @@ class Upstream:
     def _refuse_blocked(self, now: float) -> None:
         blocked = self.breaker.blocked_for(now)
         if blocked > 0:
-            said = f": {self.last_error.message}" if self.last_error is not None else ""
-            reason = self.last_error.reason if self.last_error is not None else None
+            said = f": {self._outage.message}" if self._outage is not None else ""
+            reason = self._outage.reason if self._outage is not None else None
             raise ProviderError(
                 f"{self.provider.info.name} is left alone for {blocked:.0f} s after failures{said}",
                 reason=reason,
@@ -370,6 +372,8 @@ class Upstream:
             self._unknown[key] = (now + self._limits.unknown_ticker, error.again())
             if len(self._unknown) > _MOST_UNKNOWN:
                 self._unknown.popitem(last=False)
+        if error.retryable:
+            self._outage = error.again()
         if isinstance(error, RateLimited):
             silence = max(_RATE_LIMITED_S, self._limits.breaker_cooldown)
             said = error.retry_after_s

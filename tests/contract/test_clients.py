@@ -278,7 +278,7 @@ async def test_errors_of_requests_have_types(tmp_path: Path, kind: str) -> None:
         with pytest.raises(gapless.Unsupported):
             await hub.report("steady", "https://example.com")
         with pytest.raises(gapless.TooLarge):
-            await hub.search("steady", "A", *JANUARY)
+            await hub.send_line(f"provider steady search ticker=A date={'..'.join(JANUARY)}")
         with pytest.raises(gapless.InvalidEnvelope, match="id"):
             await hub.get("steady", 7)
         with pytest.raises(gapless.LineTooLong, match=r"4,?096"):

@@ -12,8 +12,9 @@ import pytest
 from gapless.hub.hub import Options
 from gapless.providers.sample import SampleProvider
 from support.people import api_token, person
+from support.providers import SteadyProvider
 from support.web import Web, web
-from support.wire import PATIENT, Wire, connect, search
+from support.wire import PATIENT, Wire, connect, door, records, request, search
 
 
 async def asked(wire: Wire, **envelope: Any) -> dict[str, Any]:
@@ -75,6 +76,98 @@ async def test_more_than_an_answer_may_have(tmp_path: Path) -> None:
             frames.append(pl.read_ipc_stream(io.BytesIO(response.content)))
             path = response.links.get("next", {}).get("url")
         assert [frame.height for frame in frames] == [100, 100, 52]
+
+
+async def test_a_hub_without_http_leaves_out_as_well(tmp_path: Path) -> None:
+    """It says how many records there are, and of which version; the pieces are of the same."""
+    options = Options(upstream=PATIENT, max_records=100)
+    async with door(tmp_path, SampleProvider(), options=options) as opened, opened.client() as wire:
+        left_out = await asked(wire, inline_records=100)
+        assert left_out["result"][0]["data"] is None
+        assert (left_out["records"], "records_at" in left_out) == (252, False)
+        pieces = []
+        for bounds in (("2010-01-01", "2010-05-01"), ("2010-05-01", "2010-09-15T12:00:00Z")):
+            piece = await wire.ask(search("sample", "AAPL", *bounds), inline_records=100)
+            assert piece["version"] == left_out["version"]
+            assert "records" not in piece
+            pieces += records(piece)
+        rest = search("sample", "AAPL", "2010-09-15T12:00:00Z", "2011-01-01")
+        pieces += records(await wire.ask(rest, inline_records=100))
+        assert len(pieces) == 252
+        assert (await asked(wire))["error"]["code"] == "too_large"
+        for inline in (0, 251):
+            more = await asked(wire, inline_records=inline)
+            assert more["records"] == 252
+        assert (await asked(wire, inline_records=252))["error"]["code"] == "too_large"
+
+
+async def test_records_are_counted_to_the_last(tmp_path: Path) -> None:
+    """Also where blocks reach beyond the range, in memory or not, and nothing is cut too often."""
+    steady = SteadyProvider("minutes", step=60_000)
+    whole = search("minutes", "A", "2021-01-01", "2021-01-06")
+    edges = search("minutes", "A", "2021-01-01T00:30:30Z", "2021-01-05T23:00:00Z")
+    options = Options(upstream=PATIENT)
+    async with door(tmp_path, steady, options=options) as opened, opened.client() as wire:
+        await wire.ask(whole, inline_records=0)
+    # Another start has nothing in memory.
+    async with door(tmp_path, steady, options=options) as opened, opened.client() as wire:
+        for _ in range(2):
+            answer = await wire.ask(edges, inline_records=7_000)
+            assert answer["records"] == 7_200 - 31 - 60
+        assert len(records(await wire.ask(edges, inline_records=7_109))) == 7_109
+        assert (await wire.ask(edges, inline_records=7_108))["records"] == 7_109
+
+
+async def test_the_version_is_another_one_when_a_series_has_changed(tmp_path: Path) -> None:
+    """When more of it is fetched, or the same anew, or it was forgotten; not when it is read."""
+    async with (
+        web(tmp_path, SteadyProvider()) as opened,
+        await connect(opened.tcp_port) as wire,
+    ):
+        body = {"provider": "steady", "ticker": "A", "start": "2021-01-01", "end": "2021-02-01"}
+
+        async def version(end: str) -> str:
+            query = search("steady", "A", "2021-01-01", end)
+            told: str = (await wire.ask(query, inline_records=10_000))["version"]
+            return told
+
+        seen = [await version("2021-02-01")]
+        assert await version("2021-02-01") == seen[0] == await version("2021-01-02")
+        seen.append(await version("2021-03-01"))
+        await opened.send("POST", "/v1/refresh", body)
+        seen.append(await version("2021-02-01"))
+        await opened.send("DELETE", "/v1/series/steady/A")
+        seen.append(await version("2021-02-01"))
+        assert len(set(seen)) == 4
+        other = search("steady", "B", "2021-01-01", "2021-02-01")
+        assert "version" not in await wire.ask(other)
+
+
+async def test_views_are_left_out_too(tmp_path: Path) -> None:
+    """HTTP is not told of, which would search anew; a view may have more than an answer."""
+    options = Options(upstream=PATIENT, max_records=100)
+    async with (
+        web(tmp_path, SampleProvider(), options=options) as opened,
+        await connect(opened.tcp_port) as wire,
+    ):
+        block = (await asked(wire, inline_records=0))["result"][0]["id"]
+        # Whether a range is a block of the store, too, makes no difference.
+        whole = await wire.ask(request("sample", "GetEntity", id=block), inline_records=100)
+        assert whole["records"] == 252
+        id = block.replace("2010-01-01", "2010-01-02")
+        view = request("sample", "GetEntity", id=id)
+        assert (await wire.ask(view))["error"]["code"] == "too_large"
+        left_out = await wire.ask(view, inline_records=100)
+        assert (left_out["records"], left_out["result"][0]["data"]) == (252, None)
+        assert not {"records_at", "stitch"} & set(left_out)
+        part = id.replace("2011-01-01", "2010-03-01")
+        piece = await wire.ask(request("sample", "GetEntity", id=part), inline_records=100)
+        assert piece["version"] == left_out["version"]
+        assert records(piece)
+        assert set(await wire.ask(request("sample", "GetEntity", id=part))) == set(left_out) - {
+            "records",
+            "version",
+        }
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, "5", True, 2**63, []])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -15,7 +15,8 @@ class Forwarder:
     """Forwards what comes to `port` to `target`, which may change; `None`: it hangs up.
 
     `sent` is all that clients have sent, `connections` how often one came. In the lines that come
-    back each of `replaced` is put in place of the other.
+    back each of `replaced` is put in place of the other. `passing` is awaited with what a client
+    has sent before that goes on.
     """
 
     target: int | None
@@ -23,6 +24,7 @@ class Forwarder:
     port: int = 0
     sent: bytearray = field(default_factory=bytearray)
     connections: int = 0
+    passing: Callable[[bytes], Awaitable[None]] | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @property
@@ -62,6 +64,8 @@ class Forwarder:
     async def _there(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
             self.sent += data
+            if self.passing is not None:
+                await self.passing(data)
             writer.write(data)
             await writer.drain()
 

@@ -110,7 +110,7 @@ async def test_what_was_freed_is_used(tmp_path: Path) -> None:
     third = change(fill(0, 10**6, range(500)), key=KEY.of("sample", "MSFT", {}))
     await store.apply(third)
     await asyncio.to_thread(limit, store, 0)
-    assert await store.delete(other.key) == 4_000
+    assert (await store.delete(other.key)).records == 4_000
     made = await store.apply(change(fill(0, 10**6, range(3_000))))
     assert sum(block.count for block in made.state.blocks) == 3_000
     await store.close()

@@ -186,7 +186,8 @@ class _Failures:
 
 
 async def _decoded(came: Found | Pages) -> pl.DataFrame:
-    if isinstance(came, Pages) and sum(map(len, came.bodies)) > _LARGE_BYTES:
+    parts = came.bodies if isinstance(came, Pages) else (memoryview(came.entity.data),)
+    if sum(map(len, parts)) > _LARGE_BYTES:
         return await asyncio.to_thread(came.frame)
     return came.frame()
 

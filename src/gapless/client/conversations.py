@@ -6,7 +6,9 @@ loop; what is decided is decided here, once.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -15,15 +17,23 @@ from gapless.client import requests
 from gapless.client.failures import ConnectionLost, UnexpectedAnswer
 from gapless.client.identity import NotThisHub
 from gapless.client.pages import Pages
+from gapless.client.pieces import (
+    PIECE_RECORDS,
+    Part,
+    Whole,
+    cut_again,
+    requests_of,
+    with_requests,
+)
 from gapless.client.requests import Instant, ParamValue, Stored
 from gapless.client.results import Found, Result, entities_in
-from gapless.client.steps import Conversation
+from gapless.client.steps import Conversation, T
 from gapless.client.talk import Talk
 from gapless.client.web import WebReply
 from gapless.client.web_use import REFUSALS, refusal
 from gapless.errors import InvalidQuery, MissingToken, TooLarge
 from gapless.protocol.language import LineQuery
-from gapless.protocol.messages import GetReport, ProviderRequest
+from gapless.protocol.messages import GetEntity, GetReport, ProviderRequest
 
 ARROW = "application/vnd.apache.arrow.stream"
 JSON = "application/json"
@@ -33,7 +43,7 @@ INLINE_RECORDS = 5_000
 _COLUMNS_RECORDS = 200
 # Keys of a request that are not for callers.
 _OURS = frozenset({"request_id", "query", "ordered", "token", "access_token"})
-# How often a series may change while its pages are read.
+# How often a series may change while its pages or pieces are read.
 _MOST_READINGS = 3
 _MOST_PAGES = 10_000
 
@@ -84,6 +94,7 @@ class Conversations(Talk):
         query = requests.range_search(provider, ticker, start, end, params)
         target = requests.arrow_target(provider, ticker, start, end, params, strict=strict)
         refused: str | None = None
+        unfit = False
         if target is not None and self.web.usable:
             try:
                 pages = yield from self._web_pages(target, timeout)
@@ -91,10 +102,11 @@ class Conversations(Talk):
                     return pages
             except TooLarge:
                 # For a table, at least.
-                pass
+                unfit = True
             except REFUSALS as error:
-                refused = refusal(error)
-        found = yield from self._found(query, strict, timeout, _COLUMNS_RECORDS, web=not refused)
+                refused, unfit = refusal(error), True
+        question = _Question(query, strict, timeout)
+        found = yield from self._found(question, _COLUMNS_RECORDS, web=not unfit)
         if refused:
             # What TCP answers, HTTP refuses to this client, whatever the reason.
             self.web.give_up(refused)
@@ -109,20 +121,19 @@ class Conversations(Talk):
         inline_records: int = INLINE_RECORDS,
     ) -> Conversation[Result]:
         """Ask a query that is answered with one entity."""
-        found = yield from self._found(query, strict, timeout, inline_records)
+        found = yield from self._found(_Question(query, strict, timeout), inline_records)
         return Result(_one(found))
 
     def several(
         self, query: Mapping[str, Any], *, timeout: float | None = None, repeatable: bool = True
     ) -> Conversation[list[Result]]:
         """Ask a query that is answered with any number of entities."""
-        return self._results(query, False, timeout, repeatable)
+        return self._results(_Question(query, False, timeout, repeatable), INLINE_RECORDS)
 
     def get(self, provider: str, id: str, *, timeout: float | None = None) -> Conversation[Result]:
         """Ask for one entity by its id."""
-        return self.ranged(
-            requests.to_provider(provider, {"GetEntity": {"id": id}}), timeout=timeout
-        )
+        query = requests.to_provider(provider, {"GetEntity": {"id": id}})
+        return self.ranged(query, timeout=timeout, inline_records=PIECE_RECORDS)
 
     def get_many(
         self, provider: str, ids: Iterable[str], *, timeout: float | None = None
@@ -174,8 +185,9 @@ class Conversations(Talk):
         query, parsed = requests.line_query(line)
         if not isinstance(parsed, ProviderRequest):
             raise InvalidQuery("`providers` asks for names, not for records: use hub.providers()")
-        repeatable = _repeatable(parsed)
-        return self._results(query, strict, timeout, repeatable)
+        # HTTP has no views, only what would be searched for.
+        inline_records = PIECE_RECORDS if _asks_by_id(parsed) else INLINE_RECORDS
+        return self._results(_Question(query, strict, timeout, _repeatable(parsed)), inline_records)
 
     def line(
         self,
@@ -223,50 +235,94 @@ class Conversations(Talk):
 
     # The parts of conversations
 
-    def _results(
-        self,
-        query: Mapping[str, Any],
-        strict: bool,
-        timeout: float | None,
-        repeatable: bool = True,
-    ) -> Conversation[list[Result]]:
-        found = yield from self._found(query, strict, timeout, INLINE_RECORDS, repeatable)
+    def _results(self, question: _Question, inline_records: int) -> Conversation[list[Result]]:
+        found = yield from self._found(question, inline_records)
         return list(map(Result, found))
 
     def _found(
-        self,
-        query: Mapping[str, Any],
-        strict: bool,
-        timeout: float | None,
-        inline_records: int,
-        repeatable: bool = True,
-        web: bool = True,
+        self, question: _Question, inline_records: int, *, web: bool = True, earlier: int = 0
     ) -> Conversation[list[Found]]:
+        """Ask; what comes without its records is read over HTTP, or else in pieces.
+
+        `earlier` is how many requests upstream were made for it before.
+        """
         if self.info is None:
             yield from self.greeting()
         web = web and self.web.usable
+        for _ in range(_MOST_READINGS):
+            envelope = self._envelope(question, inline_records if web else PIECE_RECORDS, web)
+            reply = yield from self._asking(
+                question.query, envelope, question.timeout, repeatable=question.repeatable
+            )
+            answer = reply.answer
+            entities = entities_in(answer.result)
+            if answer.records is None and answer.records_at is None:
+                stitch = with_requests(answer.stitch, earlier)
+                return [Found(entity, stitch) for entity in entities]
+            head = Part(answer, _one(entities))
+            if web and answer.records_at is not None:
+                pages = yield from self._left_out(answer.records_at, question)
+                if pages is not None:
+                    return [Found(head.entity, pages.stitch(answer.stitch), pages)]
+                # It was given up.
+                earlier += requests_of(answer)
+                return (
+                    yield from self._found(question, inline_records, web=False, earlier=earlier)
+                )
+            if answer.version is None:
+                raise UnexpectedAnswer(f"{self.endpoint.name} left out records that were asked for")
+            found = yield from self._in_pieces(Whole.of(head), question)
+            if found is not None:
+                return [found._replace(stitch=with_requests(found.stitch, earlier))]
+            earlier += requests_of(answer)
+        raise _restless("pieces")
+
+    def _envelope(self, question: _Question, inline_records: int, web: bool) -> dict[str, Any]:
         envelope: dict[str, Any] = {"data_as": "array"}
-        if strict:
+        if question.strict:
             envelope["strict"] = True
-        if web:
-            envelope["inline_records"] = inline_records
-        reply = yield from self._asking(query, envelope, timeout, repeatable=repeatable)
-        answer = reply.answer
-        entities = entities_in(answer.result)
-        if answer.records_at is None:
-            return [Found(entity, answer.stitch) for entity in entities]
-        if not web or len(entities) != 1:
-            raise UnexpectedAnswer(f"{self.endpoint.name} left out records that were asked for")
-        target = f"{answer.records_at}&strict=true" if strict else answer.records_at
+        # Older hubs leave out nothing that HTTP has not.
+        if web or (self.info is not None and self.info.instance is not None):
+            envelope["inline_records"] = min(inline_records, self._most_records)
+        return envelope
+
+    @property
+    def _most_records(self) -> int:
+        """The most records that are asked for at once over TCP."""
+        limits = {} if self.info is None else self.info.limits
+        return max(1, min(PIECE_RECORDS, int(limits.get("max_records", PIECE_RECORDS))))
+
+    def _in_pieces(self, whole: Whole, question: _Question) -> Conversation[Found | None]:
+        """Read the records that were left out; `None`: the series was changed meanwhile."""
+        envelope = self._envelope(question, PIECE_RECORDS, web=False)
+        most = self._most_records
+        left = deque(whole.cut(most))
+        parts: list[Part] = []
+        asked = 0
+        while left:
+            bounds = left.popleft()
+            reply = yield from self._asking(whole.query(bounds), envelope, question.timeout)
+            part = Part(reply.answer, _one(entities_in(reply.answer.result)))
+            if not whole.fits(part, bounds):
+                return None
+            if part.answer.records is None:
+                parts.append(part)
+            else:
+                left.extendleft(reversed(cut_again(bounds, part.answer.records, most)))
+            asked += 1
+            if asked + len(left) > _MOST_PAGES:
+                raise UnexpectedAnswer(f"the pieces of {whole.head.entity.id} have no end")
+        return whole.together(parts)
+
+    def _left_out(self, records_at: str, question: _Question) -> Conversation[Pages | None]:
+        """Read the records that an answer has left out over HTTP; `None`: that is given up."""
+        target = f"{records_at}&strict=true" if question.strict else records_at
         try:
-            pages = yield from self._web_pages(target, timeout)
+            return (yield from self._web_pages(target, question.timeout))
         except REFUSALS as error:
             # TCP does not refuse it.
             self.web.give_up(refusal(error))
-            pages = None
-        if pages is None:
-            return (yield from self._found(query, strict, timeout, inline_records, repeatable))
-        return [Found(entities[0], pages.stitch(answer.stitch), pages)]
+            return None
 
     def _web_pages(self, target: str, timeout: float | None) -> Conversation[Pages | None]:
         """Read the records at a path of the HTTP door; `None`: it is given up, everything by TCP.
@@ -287,10 +343,7 @@ class Conversations(Talk):
         except UnexpectedAnswer as error:
             self.web.give_up(f"no records come: {error.message}")
             return None
-        raise InvalidQuery(
-            f"the series was changed each of {_MOST_READINGS} times while its pages were read; "
-            "try again"
-        )
+        raise _restless("pages")
 
     def _reading(self, target: str, timeout: float | None) -> Conversation[Pages | None]:
         """Read all pages; `None`: the series was changed between two, which would not fit."""
@@ -327,11 +380,32 @@ class Conversations(Talk):
         return Pages.of(replies)
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked of a provider; `timeout` `None`: as long as the client waits for anything."""
+
+    query: Mapping[str, Any]
+    strict: bool = False
+    timeout: float | None = None
+    repeatable: bool = True
+
+
+def _restless(parts: str) -> InvalidQuery:
+    return InvalidQuery(
+        f"the series was changed each of {_MOST_READINGS} times while its {parts} were read; "
+        "try again"
+    )
+
+
+def _asks_by_id(parsed: ProviderRequest) -> bool:
+    return isinstance(parsed.request, GetEntity)
+
+
 def _repeatable(parsed: LineQuery) -> bool:
     return not (isinstance(parsed, ProviderRequest) and isinstance(parsed.request, GetReport))
 
 
-def _one(found: Sequence[Found]) -> Found:
+def _one(found: Sequence[T]) -> T:
     if len(found) != 1:
         raise UnexpectedAnswer(f"the hub answered with {len(found)} entities where 1 was asked")
     return found[0]

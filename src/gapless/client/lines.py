@@ -23,8 +23,9 @@ _NULL = Raw(b"null")
 class Answer(msgspec.Struct, frozen=True):
     """A line from the hub, read as far as everybody needs it.
 
-    `result`, `error` and `stitch` are JSON texts still. `records_at`: at which path of the HTTP
-    door the records are, where they were too many to be sent with it.
+    `result`, `error` and `stitch` are JSON texts still. `records`: how many there are, where they
+    were too many to be sent with it; `records_at`: at which path of the HTTP door they are.
+    `version` is another one whenever the series has changed.
     """
 
     ok: bool
@@ -38,6 +39,8 @@ class Answer(msgspec.Struct, frozen=True):
     stitch: Raw = _NULL
     next_offset: int | None = None
     records_at: str | None = None
+    records: int | None = None
+    version: str | None = None
 
     def failure(self) -> GaplessError:
         """Return the error that an answer which is not `ok` stands for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from gapless.client.web import WebReply
 if TYPE_CHECKING:
     import polars as pl
 
-# What is worse than what, as headers say it.
+# What is worse than what.
 _STATES: Mapping[str, int] = {"ready": 0, "stale": 1, "partial": 2}
 
 
@@ -38,7 +38,10 @@ class Pages:
 
         Raises `UnexpectedAnswer` for what no hub says.
         """
-        worst = max((reply.headers for reply in replies), key=_badness)
+        worst = max(
+            (reply.headers for reply in replies),
+            key=lambda headers: badness(headers.get("gapless-state", "")),
+        )
         asked = worst.get("gapless-upstream-requests", "0")
         if not asked.isdecimal():
             raise UnexpectedAnswer(f"it took {asked!r} upstream requests, says what is no hub")
@@ -48,7 +51,7 @@ class Pages:
         return cls(
             tuple(reply.body for reply in replies),
             worst,
-            _sum(etags),
+            etag_of(etags),
             int(asked),
             sum(map(int, counts)) if known else None,
         )
@@ -101,12 +104,13 @@ class Pages:
         return msgspec.json.encode(told)
 
 
-def _badness(headers: Mapping[str, str]) -> int:
-    return _STATES.get(headers.get("gapless-state", ""), 0)
+def badness(state: str) -> int:
+    """Return how bad a state is: that of the worst part holds for the whole."""
+    return _STATES.get(state, 0)
 
 
-def _sum(etags: Sequence[str]) -> str:
-    """Return the etag of records by those of its pages: they are sums (stitching rule 18)."""
+def etag_of(etags: Iterable[str]) -> str:
+    """Return the etag of records by those of their parts: it is the sum (stitching rule 18)."""
     try:
         return f"{sum(int(part, 16) for part in etags) & ((1 << 64) - 1):016x}"
     except ValueError:

@@ -113,6 +113,12 @@ def entities_in(result: bytes) -> list[EntityBox]:
         raise UnexpectedAnswer(f"the hub's answer holds no entities: {error}") from error
 
 
+def tags_of(entity: EntityBox) -> list[str]:
+    """Return the tags of an entity; raise `ValueError` for what are none."""
+    text = _unwrapped(entity.tags)
+    return _TEXTS.decode(text) if text != _NULL else []
+
+
 class Found(NamedTuple):
     """An entity as it came, the stitch of its answer, and its records where they came apart."""
 
@@ -171,8 +177,7 @@ class Result:
     @property
     def tags(self) -> list[str]:
         """What it is found by, such as `ticker=AAPL`."""
-        text = _unwrapped(self._entity.tags)
-        return _TEXTS.decode(text) if text != _NULL else []
+        return tags_of(self._entity)
 
     @property
     def ticker(self) -> str | None:

@@ -63,9 +63,9 @@ class Answer:
     """One stitched entity. Instants are milliseconds UTC.
 
     `cached`, `fetched` and `missing` partition `asked`. One that is not `loaded` has no slices: its
-    records are to be read from the blocks of its `generation`. `refresh_after` `None`: all of it is
-    final. `fresh_until`: until when the very same would be answered; `None`: until the series
-    changes.
+    `total` of records is to be read from the blocks of its `generation`. `refresh_after` `None`:
+    all of it is final. `fresh_until`: until when the very same would be answered; `None`: until
+    the series changes.
     """
 
     key: SeriesKey
@@ -85,10 +85,17 @@ class Answer:
     entry: HotSeries
     generation: int
     loaded: bool = True
+    total: int = 0
+
+    @property
+    def version(self) -> str:
+        """A text that is another one whenever what is stored of the series has changed."""
+        state = self.entry.state
+        return f"{state.created:x}-{state.version:x}"
 
     @property
     def count(self) -> int:
-        """How many records it has."""
+        """How many records are in its slices."""
         return sum(part.j - part.i for part in self.slices)
 
     @property

@@ -67,13 +67,21 @@ class Entities:
         self._limits = limits
         self._basis_due = basis_due
 
-    async def stored(self, provider: Provider, id: str) -> Listing | None:
+    async def stored(
+        self, provider: Provider, id: str, most_loaded: int | None = None
+    ) -> Listing | None:
         """Return the stored entity, or the view, of this id.
 
-        `None`: it is neither and not spelled as a view's. Raises `NotFound` for a view that is
-        not wholly held.
+        `None`: it is neither and not spelled as a view's. For `most_loaded` see `view`. Raises
+        `NotFound` for a view that is not wholly held.
         """
         name = provider.info.name
+        view: Answer | None = None
+        if most_loaded is not None:
+            # A range that happens to be stored as one block is a view like any other.
+            view = await self.view(provider, id, most_loaded)
+            if view is not None:
+                return Listing([view])
         found = await self._holdings.entities(EntityFilter(ids=(id,), source=name), 1)
         if found:
             return Listing(found)
@@ -87,7 +95,8 @@ class Entities:
             raise NotFound(
                 f"{shortened(id)} is an id of provider {parts.source[:60]!r}, not of {name}"
             )
-        view = await self.view(provider, id)
+        if most_loaded is None:
+            view = await self.view(provider, id)
         if view is None and provider.info.entities:
             return None
         if view is None:
@@ -125,8 +134,14 @@ class Entities:
             raise NotFound(f"none of the {len(ids)} entities is stored")
         return Listing(found)
 
-    async def view(self, provider: Provider, id: str) -> Answer | None:
-        """Answer a view by its id from what is wholly held (stitching rule 20)."""
+    async def view(
+        self, provider: Provider, id: str, most_loaded: int | None = None
+    ) -> Answer | None:
+        """Answer a view by its id from what is wholly held (stitching rule 20).
+
+        One of more records than `most_loaded` comes without its slices; `None` has it whole, or
+        raises `TooLarge`.
+        """
         parts = parse_view_id(id)
         if parts is None or parts.source != provider.info.name:
             return None
@@ -139,7 +154,7 @@ class Entities:
         if bounds.start_ms is None or bounds.end_ms > present(now):
             return None
         asked = Interval(bounds.start_ms, bounds.end_ms)
-        entry = await self._holdings.load(key, asked)
+        entry = await self._holdings.load(key, asked if most_loaded is None else Interval(0, 0))
         # At the beginning of time nothing is due: what is held is held, if only as stale.
         wanted = plan(
             asked,
@@ -150,6 +165,12 @@ class Entities:
         )
         if not wanted.complete:
             return None
+        if most_loaded is not None:
+            total = await self._holdings.count(entry, asked, entry.state.generation)
+            if total is None or total <= most_loaded:
+                return await self.view(provider, id, None if total is not None else most_loaded)
+            answer = replace(compose(entry, wanted, now, loaded=False), total=total)
+            return self._aged(provider, answer, now)
         answer = compose(entry, wanted, now)
         if answer.count > self._limits.max_records:
             raise TooLarge(

@@ -95,6 +95,31 @@ class Holdings:
         self.hot.drop(key)
         return await self.load(key)
 
+    async def count(self, entry: HotSeries, interval: Interval, generation: int) -> int | None:
+        """Count the records of a generation in an interval; `None`: the series has changed since.
+
+        Blocks that lie within it are not read for that; those at its edges are, if they must be.
+        """
+        count = 0
+        edges: list[int] = []
+        for block in entry.state.blocks:
+            if block.generation != generation or not block.interval.overlaps(interval):
+                continue
+            if interval.start <= block.first and block.last < interval.end:
+                count += block.count
+            elif block.number is not None:
+                edges.append(block.number)
+        runs = {number: entry.runs[number].run for number in edges if number in entry.runs}
+        lacking = [number for number in edges if number not in runs]
+        if lacking:
+            runs.update(await self._store.runs(lacking))
+            if len(runs) < len(edges):
+                self.hot.drop(entry.state.key)
+                return None
+        for i, j in (run.bounds(interval) for run in runs.values()):
+            count += j - i
+        return count
+
     async def runs(self, numbers: Sequence[int]) -> Mapping[int, Run]:
         """Return runs by block number, past the memory tier; a block that is gone is left out."""
         return await self._store.runs(numbers)

@@ -130,7 +130,7 @@ class Hub:
         """Answer any request to a provider; `strict`: a partial answer is an error.
 
         Whatever goes upstream for it does so on behalf of `caller`. `most_loaded`: a range of
-        more records is answered without them.
+        more records, or the view of one, is answered without them.
         """
         provider = self.registry.get(request.provider)
         match request.request:
@@ -144,7 +144,7 @@ class Hub:
                     return Listing(())
                 return await self._range(provider, search, strict, caller, most_loaded)
             case GetEntity(id):
-                return await self._by_id(provider, id, strict, caller)
+                return await self._by_id(provider, id, strict, caller, most_loaded)
             case GetEntities(ids):
                 return await self.entities.many(provider, ids)
             case GetAllEntities(limit, offset):
@@ -237,10 +237,15 @@ class Hub:
         return answer
 
     async def _by_id(
-        self, provider: Provider, id: str, strict: bool, caller: Caller
+        self,
+        provider: Provider,
+        id: str,
+        strict: bool,
+        caller: Caller,
+        most_loaded: int | None,
     ) -> Answer | Listing:
         """Answer an id; one that is no stored entity's is read as a ticker, of the last 30 days."""
-        found = await self.entities.stored(provider, id)
+        found = await self.entities.stored(provider, id, most_loaded)
         if found is not None:
             return found
         if provider.info.entities:
@@ -250,7 +255,7 @@ class Hub:
             return listing
         asked = default_range(provider.info, self.clock.now_ms())
         search = RangeSearch(series_key(provider, id, {}), asked, absolute=False)
-        return await self._range(provider, search, strict, caller)
+        return await self._range(provider, search, strict, caller, most_loaded)
 
     async def _asked(
         self, provider: Provider, request: Request, limit: int | None, caller: Caller

@@ -101,16 +101,29 @@ class Searcher:
                 loaded=most_loaded is None,
             )
             if most_loaded is not None:
-                count = entry.state.count(search.asked, answer.generation)
-                if count <= most_loaded:
+                total = await self._total(entry, search.asked, answer.generation, most_loaded)
+                if total is None:
+                    continue
+                if total <= most_loaded:
                     at_hand, most_loaded = search.asked, None
                     continue
+                answer = replace(answer, total=total)
             self.check_size(answer)
             if anew:
                 answer = not_renewed(answer, course.failures)
             return self.dated(provider, answer, search, now)
         _log.error("no end of planning", series=search.key.text, asked=search.asked, course=course)
         raise InternalError(f"{search.key.text} could not be planned to an end; the log has more")
+
+    async def _total(
+        self, entry: HotSeries, asked: Interval, generation: int, enough: int
+    ) -> int | None:
+        """Count the records of an answer, unless they are surely no more than `enough`.
+
+        `None`: the series has changed meanwhile.
+        """
+        most = entry.state.count(asked, generation)
+        return most if most <= enough else await self._holdings.count(entry, asked, generation)
 
     # One round of a range search
 

@@ -59,7 +59,7 @@ class Envelope(Struct, frozen=True):
 
     `request_id` is the JSON text of a scalar, to be echoed verbatim. `token` is the envelope's
     `token`, or else its `access_token`. `inline_records`: a range of more records is answered
-    without them, and with the path at which they can be had over HTTP; `None`: never.
+    without them, and says how many there are and where HTTP has them; `None`: never.
     """
 
     request_id: bytes

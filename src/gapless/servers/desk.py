@@ -30,6 +30,7 @@ from gapless.protocol.messages import (
     Auth,
     DateRange,
     Envelope,
+    GetEntity,
     Line,
     Ping,
     ProviderList,
@@ -49,7 +50,7 @@ from gapless.protocol.messages import (
 from gapless.servers.admission import Admission, Session, caller_of
 from gapless.servers.memo import Memos
 from gapless.servers.meter import OK, Meter
-from gapless.servers.wire import Frame, encode_listing, frame, frame_elsewhere
+from gapless.servers.wire import Frame, Layout, encode_listing, frame, frame_elsewhere
 
 _log = structlog.get_logger("gapless.desk")
 
@@ -149,7 +150,8 @@ class Desk:
         """Go once through all that a first answer takes, so that no client has to wait for it."""
         answer = await self.hub.warm()
         if answer is not None:
-            frame(answer, SearchEntities.__name__, as_array=False).parts(b"null", 0)
+            layout = Layout(SearchEntities.__name__, as_array=False)
+            frame(answer, layout).parts(b"null", 0)
         self.at_once(_REHEARSAL, self.admission.session())
 
     def at_once(
@@ -186,7 +188,7 @@ class Desk:
                 grant = self.admission.admit(_operation(query), session, token)
             if not isinstance(query, ProviderRequest):
                 return [self._simple(envelope, query, session, grant, now)]
-            answer = self.hub.held(query, self._inline(envelope))
+            answer = self.hub.held(query, envelope.inline_records)
             if answer is None:
                 # What it comes to is counted when it is there.
                 door = None
@@ -245,6 +247,9 @@ class Desk:
         assert isinstance(query, ProviderRequest)
         if isinstance(result, Answer):
             return self._frame(envelope, query, result).parts(request_id, now)
+        view = _only_view(query, result)
+        if view is not None:
+            return self._frame(envelope, query, view, view=True).parts(request_id, now)
         return [
             encode_listing(
                 request_id,
@@ -263,7 +268,7 @@ class Desk:
         result: Answer | Listing | GaplessError
         try:
             result = await self.hub.answer(
-                query, envelope.strict, work.caller, self._inline(envelope)
+                query, envelope.strict, work.caller, envelope.inline_records
             )
         except GaplessError as error:
             result = error
@@ -274,15 +279,21 @@ class Desk:
         self._count(door, result if isinstance(result, GaplessError) else None, started)
         return Outcome(envelope, query, result)
 
-    def _inline(self, envelope: Envelope) -> int | None:
-        """Return how many records are sent with an answer; `None`: all, nothing else has them."""
-        return None if self.http is None else envelope.inline_records
-
-    def _frame(self, envelope: Envelope, query: ProviderRequest, answer: Answer) -> Frame:
-        most = self._inline(envelope)
+    def _frame(
+        self, envelope: Envelope, query: ProviderRequest, answer: Answer, *, view: bool = False
+    ) -> Frame:
+        """Lay an answer out; a `view` has no stitch, and HTTP would have it fetched anew."""
+        most = envelope.inline_records
+        layout = Layout(
+            query.request_kind,
+            envelope.data_as_array,
+            stitched=not view,
+            versioned=most is not None,
+            at_http=self.http is not None and not view,
+        )
         if not answer.loaded or (most is not None and answer.count > most):
-            return frame_elsewhere(answer, query.request_kind, envelope.data_as_array)
-        return frame(answer, query.request_kind, envelope.data_as_array)
+            return frame_elsewhere(answer, layout)
+        return frame(answer, layout)
 
     def _count(self, door: str | None, error: GaplessError | None, started: float) -> None:
         if door is not None:
@@ -332,6 +343,14 @@ class Desk:
 def _operation(query: Query) -> str:
     """Return the name that a query goes by among what may be permitted."""
     return query.request_kind if isinstance(query, ProviderRequest) else type(query).__name__
+
+
+def _only_view(query: ProviderRequest, listing: Listing) -> Answer | None:
+    """Return the view that was asked for by its id, if it was one."""
+    if not isinstance(query.request, GetEntity) or len(listing.entities) != 1:
+        return None
+    found = listing.entities[0]
+    return found if isinstance(found, Answer) else None
 
 
 def _kind(query: Query) -> str:

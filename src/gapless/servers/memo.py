@@ -31,7 +31,7 @@ class Memo:
     """
 
     body: bytes
-    stitch: bytes
+    ending: bytes
     count: int
     fresh_until: int | None
     validity: Validity
@@ -72,7 +72,7 @@ class Memos:
             self._memos.move_to_end(rest)
             self.hits += counted
             self.points += memo.count
-            return [ID_HEAD, match[1], memo.body, b"%d" % now_ms, memo.stitch]
+            return [ID_HEAD, match[1], memo.body, b"%d" % now_ms, memo.ending]
         self._drop(rest)
         return None
 
@@ -93,7 +93,7 @@ class Memos:
         if rest in self._memos:
             self._drop(rest)
         self._memos[rest] = Memo(
-            body, frame.stitch, answer.count, until, answer.entry.validity, grant
+            body, frame.ending, answer.count, until, answer.entry.validity, grant
         )
         self._size += len(body) + len(rest)
         while self._size > self._limit:

@@ -32,13 +32,13 @@ class Frame:
     """A range answer around its records: what stands before, between and after.
 
     A line is `ID_HEAD`, the request's id, `head`, the records, `tail`, the answer's time in
-    milliseconds, `stitch`.
+    milliseconds, `ending`.
     """
 
     head: bytes
     records: tuple[bytes, ...]
     tail: bytes
-    stitch: bytes
+    ending: bytes
 
     def parts(self, request_id: bytes, ts_ms: int) -> list[bytes]:
         """Return the line in parts that are written one after the other."""
@@ -49,12 +49,35 @@ class Frame:
             *self.records,
             self.tail,
             b"%d" % ts_ms,
-            self.stitch,
+            self.ending,
         ]
 
 
-def frame(answer: Answer, request_kind: str, as_array: bool) -> Frame:
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What is told with an answer, and how: to which kind of request, `data` as an array or text.
+
+    `stitched`: how it was put together. `versioned`: of which version of the series it is.
+    `at_http`: HTTP has records that are left out.
+    """
+
+    request_kind: str
+    as_array: bool
+    stitched: bool = True
+    versioned: bool = False
+    at_http: bool = False
+
+    def ending(self, answer: Answer) -> bytes:
+        """Return the end of an answer's line, behind the time."""
+        told = b',"stitch":' + encode_stitch(stitch_of(answer)) if self.stitched else b""
+        if self.versioned:
+            told += b',"version":"%b"' % answer.version.encode()
+        return told + b"}\n"
+
+
+def frame(answer: Answer, layout: Layout) -> Frame:
     """Lay a stitched answer out as a line, its records as they lie in memory."""
+    as_array = layout.as_array
     head, tail = entity_frame(_shell(answer), as_array)
     opening, closing = (b"[", b"]") if as_array else (b'"[', b']"')
     records: list[bytes] = []
@@ -64,28 +87,32 @@ def frame(answer: Answer, request_kind: str, as_array: bool) -> Frame:
         run = part.run
         records.append(run.run.joined(part.i, part.j) if as_array else run.escaped(part.i, part.j))
     return Frame(
-        _before(answer, request_kind, head) + opening,
+        _before(answer, layout.request_kind, head) + opening,
         tuple(records),
         closing + tail + _AFTER,
-        b',"stitch":' + encode_stitch(stitch_of(answer)) + b"}\n",
+        layout.ending(answer),
     )
 
 
-def frame_elsewhere(answer: Answer, request_kind: str, as_array: bool) -> Frame:
-    """Lay a stitched answer out without its records, and say where they are.
+def frame_elsewhere(answer: Answer, layout: Layout) -> Frame:
+    """Lay a stitched answer out without its records, and say how many and where they are.
 
     `data` is null, so that nobody takes it for a range without records. `etag` is empty: it comes
     with them.
     """
-    head, tail = entity_frame(msgspec.structs.replace(_shell(answer), etag=""), as_array)
-    key, asked = answer.key, answer.asked
-    bounds = {"start": format_instant(asked.start), "end": format_instant(asked.end)}
-    where = msgspec.json.encode(arrow_path(key.provider, key.ticker, bounds, dict(key.params)))
+    shell = msgspec.structs.replace(_shell(answer), etag="")
+    head, tail = entity_frame(shell, layout.as_array)
+    told = b',"records":%d' % (answer.count if answer.loaded else answer.total)
+    if layout.at_http:
+        key, asked = answer.key, answer.asked
+        bounds = {"start": format_instant(asked.start), "end": format_instant(asked.end)}
+        path = arrow_path(key.provider, key.ticker, bounds, dict(key.params))
+        told += b',"records_at":' + msgspec.json.encode(path)
     return Frame(
-        _before(answer, request_kind, head) + b"null",
+        _before(answer, layout.request_kind, head) + b"null",
         (),
         tail + _AFTER,
-        b',"records_at":%b,"stitch":%b}\n' % (where, encode_stitch(stitch_of(answer))),
+        told + layout.ending(answer),
     )
 
 

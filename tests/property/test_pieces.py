@@ -12,7 +12,7 @@ from gapless.client.lines import Answer
 from gapless.client.pieces import Bounds, Part, Whole, cut_again
 from gapless.client.results import EntityBox
 from gapless.errors import TooLarge
-from gapless.protocol.times import format_instant
+from gapless.instants import format_instant
 
 BASE = 1_600_000_000_123
 # Milliseconds from there on, so few that all of them can be looked at.

@@ -18,7 +18,8 @@ from gapless.client.pages import badness, etag_of
 from gapless.client.requests import range_search, to_provider
 from gapless.client.results import EntityBox, Found, tags_of
 from gapless.errors import InvalidQuery, TooLarge
-from gapless.protocol.times import format_instant, parse_instant
+from gapless.instants import format_instant
+from gapless.protocol.times import parse_instant
 
 PIECE_RECORDS = 100_000
 """The most records that are asked for at once where HTTP is not used."""

@@ -5,77 +5,21 @@ As behind a tunnel that has but the TCP port, or with two containers whose ports
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import gapless
 from support.asking import KINDS, Asker, asking, cautioned
-from support.forwarders import Forwarder, forwarder
+from support.crossing import LINE, RANGE, SHORT, crossed, ours
+from support.forwarders import forwarder
 from support.people import api_token, person
-from support.providers import SteadyProvider
 from support.strangers import Guest, healthz, hello, http_answer, stranger
 from support.web import Web, web
 
+ENTITY = {"source": "minutes", "tags": ["colour=red"], "data": [{"timestamp": 1}]}
 each_kind = pytest.mark.parametrize("kind", KINDS)
 with_and_without_auth = pytest.mark.parametrize("auth", [False, True], ids=["open", "auth"])
-
-# 7,200 records: more than are sent along over TCP where HTTP is used.
-RANGE = ("2021-01-01", "2021-01-06")
-SHORT = ("2021-01-01", "2021-01-01T01:00:00Z")
-LINE = f"provider minutes search ticker=A date={RANGE[0]}..{RANGE[1]}"
-ENTITY = {"source": "minutes", "tags": ["colour=red"], "data": [{"timestamp": 1}]}
-
-
-def ours() -> SteadyProvider:
-    """Return what the hub has that is asked: a record a minute."""
-    return SteadyProvider("minutes", step=60_000)
-
-
-def theirs() -> SteadyProvider:
-    """Return what the other one has: under the same names, and told apart in every record."""
-    return SteadyProvider("minutes", step=60_000, padding=3)
-
-
-@dataclass(frozen=True, slots=True)
-class Crossed:
-    """Hub A, asked at `port`, which names an address for HTTP that leads to hub B, by `wrong`."""
-
-    a: Web
-    b: Web
-    port: int
-    wrong: Forwarder
-    token: str | None
-
-    def kept_apart(self) -> None:
-        """See that B was greeted, and that nothing else came to it."""
-        assert self.wrong.connections
-        requests = bytes(self.wrong.sent).split(b"\r\n\r\n")
-        assert {one.split(b" HTTP/")[0] for one in requests if one} == {b"GET /healthz"}
-        assert b"gapless_" not in self.wrong.sent
-        assert b"authorization" not in self.wrong.sent.lower()
-        assert {door for door, _ in self.b.meter.requests} <= {"http"}
-
-
-@asynccontextmanager
-async def crossed(folder: Path, auth: bool = False) -> AsyncIterator[Crossed]:
-    """Run the two hubs."""
-    for name in ("a", "b"):
-        (folder / name).mkdir(exist_ok=True)
-    async with (
-        web(folder / "a", ours(), auth=auth) as a,
-        web(folder / "b", theirs(), auth=auth) as b,
-        forwarder(b.port) as wrong,
-        forwarder(a.tcp_port, {a.url.encode(): wrong.url.encode()}) as way,
-    ):
-        token = None
-        if auth:
-            someone = await person(a.authority, "admin")
-            token = await api_token(a.authority, someone.email)
-        yield Crossed(a, b, way.port, wrong, token)
 
 
 @each_kind
@@ -102,6 +46,9 @@ async def test_every_method_keeps_to_the_hub_that_is_asked(
                 frame = await hub.search_many("minutes", ["A", "B"], *RANGE)
                 (line,) = await hub.query(LINE)
                 view = await hub.get("minutes", large.id)
+            assert large.stitch.upstream_requests == 1
+            assert [len(one) for one in (large.stitch.cached, large.stitch.fetched)] == [1, 1]
+            assert (again.stitch.upstream_requests, again.stitch.fetched) == (0, ())
             for result in (large, again, line, view):
                 assert result.records == rows
                 assert result.etag == large.etag
@@ -145,6 +92,30 @@ async def test_search_many_alone_keeps_to_the_hub(tmp_path: Path, kind: str, aut
             frame = await hub.search_many("minutes", tickers, *SHORT)
         assert len(told) == 1
         assert set(frame["note"]) == {f'"{ticker}"' for ticker in tickers}
+        both.kept_apart()
+
+
+@each_kind
+@with_and_without_auth
+async def test_more_than_an_answer_may_have_comes_in_pieces(
+    tmp_path: Path, kind: str, auth: bool
+) -> None:
+    """From the hub that is asked, whichever method is used."""
+    rows = ours().rows("A", *RANGE)
+    async with crossed(tmp_path, auth, max_records=1_000) as both:
+        async with asking(kind, both.port, token=both.token) as hub:
+            with cautioned() as told:
+                found = await hub.search("minutes", "A", *RANGE)
+                (line,) = await hub.query(LINE)
+                view = await hub.get("minutes", found.id)
+                frame = await hub.search_many("minutes", ["A", "B"], *RANGE)
+            assert len(told) == 1
+            assert found.records == line.records == view.records == rows
+            assert found.etag == line.etag == view.etag != ""
+            assert frame["note"].unique(maintain_order=True).to_list() == ['"A"', '"B"']
+            assert frame.height == 2 * len(rows)
+            with pytest.raises(gapless.TooLarge):
+                await hub.send_line(LINE)
         both.kept_apart()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import gapless
-from gapless.client.identity import Door, Identity
+from gapless.client.identity import Door, Identity, NotThisHub
 from gapless.client.web import WebAddress, WebExchange, WebReply
 
 BASE = "http://hub:7070"
@@ -51,6 +51,70 @@ def test_requests_are_written() -> None:
     assert b"content-type: application/json" in head
     assert b"content-length: 0" in exchange().request("DELETE", "/", None, "x/y")
     assert b"content-length: 5" in exchange().request("POST", "/", None, "x/y", False)
+
+
+KNOWN = Identity("0f", "1.0")
+OLDER = Identity(None, "1.0")
+
+
+def told(instance: str | None, body: bytes = b'{"ok":true,"version":"1.0"}') -> WebReply:
+    """Return an answer of a hub of that instance."""
+    return WebReply(200, {} if instance is None else {"gapless-instance": instance}, body)
+
+
+@pytest.mark.parametrize(
+    ("identity", "reply", "says"),
+    [
+        (KNOWN, told("0f"), None),
+        (KNOWN, WebReply(403, {"gapless-instance": "0f"}, b""), None),
+        (KNOWN, told("0F"), "another hub answers"),
+        (KNOWN, told(""), "another hub answers"),
+        (KNOWN, told(None), r"no hub answers .*\(HTTP 200\)"),
+        (OLDER, told(None), None),
+        (OLDER, told("0f"), "another hub answers"),
+        (OLDER, told(None, b'{"version":"1.1"}'), "another hub answers"),
+        (OLDER, told(None, b'{"version":10}'), "no hub answers"),
+        (OLDER, told(None, b"[]"), "no hub answers"),
+        (OLDER, told(None, b"<html>"), "no hub answers"),
+        (OLDER, WebReply(401, {}, b'{"version":"1.0"}'), r"no hub answers .*\(HTTP 401\)"),
+    ],
+)
+def test_a_hub_is_known_by_its_greeting(
+    identity: Identity, reply: WebReply, says: str | None
+) -> None:
+    """By its instance, whatever else it says; an older one by its version."""
+    if says is None:
+        identity.greeted(reply)
+        return
+    with pytest.raises(NotThisHub, match=says):
+        identity.greeted(reply)
+
+
+def test_nothing_is_sent_before_the_greeting_is_answered() -> None:
+    """Which shows no token; and not to whoever answers it as somebody else."""
+    web = WebExchange(Door(BASE, KNOWN))
+    with pytest.raises(gapless.InternalError, match="before the hub was greeted"):
+        web.request("GET", "/", "token", "x/y")
+    assert web.greeting() == (
+        b"GET /healthz HTTP/1.1\r\nhost: hub:7070\r\naccept: application/json\r\n\r\n"
+    )
+    with pytest.raises(NotThisHub):
+        web.greeted(told("f0"))
+    with pytest.raises(gapless.InternalError):
+        web.request("GET", "/", "token", "x/y")
+    web.greeted(told("0f"))
+    assert b"Bearer token" in web.request("GET", "/", "token", "x/y")
+
+
+def test_a_connection_ends_with_another_hubs_answer() -> None:
+    """Whoever is behind it by now is sent nothing more."""
+    web = WebExchange(Door(BASE, KNOWN))
+    web.greeted(told("0f"))
+    head = b"HTTP/1.1 200 OK\r\nGapless-Instance: %b\r\ncontent-length: 0\r\n\r\n"
+    assert web.feed(head % b"0f") is not None
+    assert web.reusable
+    assert web.feed(head % b"f0") is not None
+    assert not web.reusable
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,14 @@ import msgspec
 from gapless.client import requests
 from gapless.client.failures import ConnectionLost, UnexpectedAnswer
 from gapless.client.identity import NotThisHub
+from gapless.client.lines import Answer
 from gapless.client.pages import Pages
 from gapless.client.pieces import (
     PIECE_RECORDS,
     Part,
     Whole,
+    asked_again,
     cut_again,
-    requests_of,
-    with_requests,
 )
 from gapless.client.requests import Instant, ParamValue, Stored
 from gapless.client.results import Found, Result, entities_in
@@ -240,11 +240,16 @@ class Conversations(Talk):
         return list(map(Result, found))
 
     def _found(
-        self, question: _Question, inline_records: int, *, web: bool = True, earlier: int = 0
+        self,
+        question: _Question,
+        inline_records: int,
+        *,
+        web: bool = True,
+        before: Answer | None = None,
     ) -> Conversation[list[Found]]:
         """Ask; what comes without its records is read over HTTP, or else in pieces.
 
-        `earlier` is how many requests upstream were made for it before.
+        `before` is what was answered before, where its records were not to be had.
         """
         if self.info is None:
             yield from self.greeting()
@@ -254,27 +259,22 @@ class Conversations(Talk):
             reply = yield from self._asking(
                 question.query, envelope, question.timeout, repeatable=question.repeatable
             )
-            answer = reply.answer
+            before = answer = asked_again(before, reply.answer)
             entities = entities_in(answer.result)
             if answer.records is None and answer.records_at is None:
-                stitch = with_requests(answer.stitch, earlier)
-                return [Found(entity, stitch) for entity in entities]
+                return [Found(entity, answer.stitch) for entity in entities]
             head = Part(answer, _one(entities))
             if web and answer.records_at is not None:
                 pages = yield from self._left_out(answer.records_at, question)
                 if pages is not None:
                     return [Found(head.entity, pages.stitch(answer.stitch), pages)]
                 # It was given up.
-                earlier += requests_of(answer)
-                return (
-                    yield from self._found(question, inline_records, web=False, earlier=earlier)
-                )
+                return (yield from self._found(question, inline_records, web=False, before=before))
             if answer.version is None:
                 raise UnexpectedAnswer(f"{self.endpoint.name} left out records that were asked for")
             found = yield from self._in_pieces(Whole.of(head), question)
             if found is not None:
-                return [found._replace(stitch=with_requests(found.stitch, earlier))]
-            earlier += requests_of(answer)
+                return [found]
         raise _restless("pieces")
 
     def _envelope(self, question: _Question, inline_records: int, web: bool) -> dict[str, Any]:

@@ -72,10 +72,10 @@ class Whole:
         """Read such an answer; raise `UnexpectedAnswer` for what no hub says."""
         try:
             ticker, start, end, *params = (tag.partition("=") for tag in tags_of(head.entity))
-            asked = _bounds((start[2], end[2]))
-            missing = [_bounds(pair) for pair in _stitch(head.answer).missing]
-        except (InvalidQuery, ValueError) as error:
-            raise UnexpectedAnswer(f"a range was left out that is none: {error}") from error
+        except ValueError as error:
+            raise UnexpectedAnswer(f"{head.entity.id} was left out, which is no range") from error
+        asked = _bounds((start[2], end[2]))
+        missing = [_bounds(pair) for pair in _stitch(head.answer).missing]
         keys = (ticker[0], start[0], end[0])
         if keys != ("ticker", "from", "to") or not head.entity.id.endswith(asked.text):
             raise UnexpectedAnswer(f"{head.entity.id} was left out, which is no range")
@@ -155,25 +155,36 @@ def cut_again(part: Bounds, count: int, most: int) -> list[Bounds]:
     return _cut(part, max(count, most + 1), most)
 
 
-def requests_of(answer: Answer) -> int:
-    """Return how many requests upstream an answer took."""
-    return _stitch(answer).upstream_requests
+def asked_again(before: Answer | None, answer: Answer) -> Answer:
+    """Return an answer as that to a question which was asked `before`, and not answered to an end.
 
-
-def with_requests(stitch: bytes, more: int) -> bytes:
-    """Return a stitch that tells of so many more requests upstream."""
-    if not more or bytes(stitch) == _NULL:
-        return stitch
-    told = msgspec.json.decode(stitch)
-    told["upstream_requests"] += more
-    return msgspec.json.encode(told)
+    What was fetched the first time was fetched for it, though by now all is held.
+    """
+    if before is None or _NULL in (bytes(before.stitch), bytes(answer.stitch)):
+        return answer
+    first, second = _stitch(before), _stitch(answer)
+    unchanged = answer.version is not None and answer.version == before.version
+    same = unchanged and first.asked == second.asked and first.state == second.state
+    told = msgspec.json.decode(before.stitch if same else answer.stitch)
+    told["upstream_requests"] = first.upstream_requests + second.upstream_requests
+    return msgspec.structs.replace(answer, stitch=msgspec.Raw(msgspec.json.encode(told)))
 
 
 class _Stitch(msgspec.Struct):
+    cached: list[tuple[str, str]] = []
+    fetched: list[tuple[str, str]] = []
     missing: list[tuple[str, str]] = []
     why: list[Any] = []
     upstream_requests: int = 0
     state: str = "ready"
+
+    @property
+    def asked(self) -> Bounds | None:
+        """The range that its parts make up."""
+        spans = list(map(_bounds, [*self.cached, *self.fetched, *self.missing]))
+        if not spans:
+            return None
+        return Bounds(min(start for start, _ in spans), max(end for _, end in spans))
 
 
 def _stitch(answer: Answer) -> _Stitch:
@@ -184,9 +195,12 @@ def _stitch(answer: Answer) -> _Stitch:
 
 
 def _bounds(texts: tuple[str, str]) -> Bounds:
-    start, end = (parse_instant(text, now_ms=0) for text in texts)
+    try:
+        start, end = (parse_instant(text, now_ms=0) for text in texts)
+    except InvalidQuery as error:
+        raise UnexpectedAnswer(f"the hub tells of a range that is none: {error}") from error
     if start > end:
-        raise ValueError(f"{'..'.join(texts)} ends before it begins")
+        raise UnexpectedAnswer(f"the hub tells of {'..'.join(texts)}, which ends before it begins")
     return Bounds(start, end)
 
 

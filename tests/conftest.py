@@ -5,7 +5,6 @@ Helpers that only some tests need are in `support`, imported by name.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
+from support.extent import EXTENT, FULL, QUICK, SOAK
 from support.searching import Search
 
 TESTS = Path(__file__).parent
@@ -22,9 +22,10 @@ SEARCH = Search()
 BY_FOLDER = {"property": "property", "soak": "soak", "faults": "faults"}
 
 # A slow machine is no reason to fail; a failure prints what repeats it.
-settings.register_profile("quick", deadline=None, print_blob=True)
-settings.register_profile("soak", settings.get_profile("quick"), max_examples=5_000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+settings.register_profile(FULL, deadline=None, print_blob=True)
+settings.register_profile(QUICK, settings.get_profile(FULL))
+settings.register_profile(SOAK, settings.get_profile(FULL), max_examples=5_000)
+settings.load_profile(EXTENT)
 
 
 @pytest.hookimpl(tryfirst=True)

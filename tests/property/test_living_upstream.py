@@ -42,12 +42,13 @@ from gapless.simulator.market import Market
 from gapless.simulator.prices import RandomWalk
 from gapless.simulator.quirks import Quirks
 from gapless.store.sqlite import open_store
+from support.extent import share
 from support.truth import BAR_MS, DAY_MS, Known, Truth, expected_gaps, purposes
+from support.wire import PATIENCE_S
 from support.world import World, request
 
-# In `make test` and in `make soak`, both kinds of intervals together.
-USUAL = "5000" if os.environ.get("HYPOTHESIS_PROFILE") == "soak" else "300"
-SEQUENCES = int(os.environ.get("LIVING_SEQUENCES", USUAL))
+# Both kinds of intervals together.
+SEQUENCES = int(os.environ.get("LIVING_SEQUENCES", share(40, of=300, soak=5_000)))
 # Making a failure small takes minutes, which a run that only wants to know has not.
 PHASES = (Phase.generate, Phase.shrink) if "LIVING_SHRINK" in os.environ else (Phase.generate,)
 START_S = datetime(2025, 3, 5, 15, 0, tzinfo=UTC).timestamp()
@@ -312,6 +313,7 @@ class LivingUpstream(RuleBasedStateMachine):
                 raise
             # Held to the truth here and now: another request may move the series on next.
             assert isinstance(answer, Answer)
+            await world.ledger.reach(answer.key, answer.entry.state.version)
             self.served.update(one.t for one in world.sim.requests if one.served)
             self.truth.check(
                 answer.key, answer, now, world.asked, self.served, alone=len(wanted) == 1
@@ -319,7 +321,7 @@ class LivingUpstream(RuleBasedStateMachine):
             return answer
 
         async def all_of_them() -> list[Answer | GaplessError]:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 return await asyncio.gather(*map(one_of_them, wanted))
 
         answers = self.runner.run(all_of_them())

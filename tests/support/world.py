@@ -30,6 +30,7 @@ from gapless.simulator.server import YahooSimulator
 from gapless.store.base import Change, Snapshot
 from gapless.store.sql import SqlStore
 from gapless.store.sqlite import open_store
+from support.wire import PATIENCE_S
 
 
 class WorldClock:
@@ -71,10 +72,14 @@ class Ledger:
 
     kept: dict[SeriesKey, list[Kept]] = field(default_factory=dict)
     generation: dict[SeriesKey, int] = field(default_factory=dict)
+    version: dict[SeriesKey, int] = field(default_factory=dict)
     compared: dict[SeriesKey, int] = field(default_factory=dict)
+    _noted: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def note(self, change: Change, now: int) -> None:
+    def note(self, change: Change, version: int, now: int) -> None:
+        """Write down the change that led to this version of its series."""
         key = change.key
+        self.version[key] = version
         generation = self.generation.get(key, 0) + (change.basis_change is not None)
         self.generation[key] = generation
         for one in change.replacements:
@@ -90,6 +95,18 @@ class Ledger:
             )
         if change.compared_at is not None:
             self.compared[key] = change.compared_at
+        self._noted.set()
+        self._noted = asyncio.Event()
+
+    async def reach(self, key: SeriesKey, version: int) -> None:
+        """Wait until the change that led to this version is written down.
+
+        Whoever reads the database sees a change from its commit on, which may be before the word
+        of it has come back from the thread that made it. Nothing later is written down by then:
+        that takes another way to the thread and back.
+        """
+        while self.version.get(key, 0) < version:
+            await self._noted.wait()
 
     def last(self, key: SeriesKey, time: int) -> Kept | None:
         """Return what was last stored over an instant."""
@@ -112,7 +129,7 @@ class LedgerStore:
 
     async def apply(self, change: Change) -> Snapshot:
         snapshot = await self._store.apply(change)
-        self._ledger.note(change, self._clock.now_ms())
+        self._ledger.note(change, snapshot.state.version, self._clock.now_ms())
         return snapshot
 
     async def runs(self, numbers: Sequence[int]) -> Mapping[int, Run]:
@@ -179,6 +196,7 @@ class World:
             fallback_url=urls[1] if len(urls) > 1 else None,
             rate=1000.0,
             burst=1000,
+            timeout_s=PATIENCE_S,
         )
         provider = YahooProvider(settings, monotonic=self.clock.monotonic)
         return Hub(

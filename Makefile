@@ -12,10 +12,10 @@ LOCKING := --quiet --upgrade --universal --python-version 3.11 --generate-hashes
 	--no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check format bench soak faults pictures lock clean
+.PHONY: help setup demo run test test-all check format bench soak faults pictures lock clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*  ## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name about; \
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name about; \
 		do printf '  make %-8s %s\n' "$$name" "$$about"; done
 
 setup: $(READY)  ## make .venv with everything in it
@@ -38,8 +38,12 @@ demo: $(READY)  ## a tour in a minute, without network
 run: $(READY)  ## a hub with the default settings
 	@$(BIN)/gapless serve $(ARGS)
 
-test: $(READY)  ## all tests but the long ones
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+test: $(READY)  ## the tests, in a few minutes: a share of what takes long by nature
+	@HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -n 2 --dist worksteal \
+		-m "not slow and not soak and not faults" $(ARGS)
+
+test-all: $(READY)  ## all tests but those of soak and faults
+	@HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 check: $(READY)  ## format, lint, types, layers
 	@$(BIN)/ruff format --check --quiet . || { echo "to format: make format" >&2; exit 1; }

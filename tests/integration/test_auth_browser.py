@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx
+import pytest
 
 from support.browser import browser
 from support.commands import hub
 from support.people import OTHER_PASSWORD, PASSWORD, bearer
+from support.wire import PATIENCE_S
 
 ANN = "ann@example.com"
 
 
+@pytest.mark.slow
 async def test_from_the_printed_address_to_signing_out(tmp_path: Path) -> None:
     """Every page as a person meets it, with what they type, and what the tokens are good for."""
     async with hub(tmp_path / "hub.db", "--auth") as running, browser(tmp_path) as page:
@@ -35,7 +38,7 @@ async def test_from_the_printed_address_to_signing_out(tmp_path: Path) -> None:
         await page.get_by_role("button", name="Create the administrator").click()
         access = await page.locator("#access-token").inner_text()
         refresh = await page.locator("#refresh-token").inner_text()
-        async with httpx.AsyncClient(base_url=running.http) as client:
+        async with httpx.AsyncClient(base_url=running.http, timeout=PATIENCE_S) as client:
             me = await client.get("/v1/auth/me", headers=bearer(access))
             assert me.json()["role"] == "admin"
             body = {"refresh_token": refresh}

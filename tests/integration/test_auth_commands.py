@@ -14,11 +14,12 @@ from contextlib import closing
 from pathlib import Path
 
 import httpx
+import pytest
 
 from gapless.cli.exits import Exit
 from support.commands import Done, environment, gapless, hub
 from support.people import OTHER_PASSWORD, PASSWORD
-from support.wire import connect
+from support.wire import PATIENCE_S, connect
 
 QUESTION = "provider sample search ticker=AAPL date=2010-01-04..2010-02-01"
 ANN = "ann@example.com"
@@ -34,6 +35,7 @@ async def ask(tcp: str, token: str) -> Done:
     return await gapless("query", QUESTION, "-o", "json", "--tcp", tcp, GAPLESS_TOKEN=token)
 
 
+@pytest.mark.slow
 async def test_setup_by_the_address_that_is_printed(tmp_path: Path) -> None:
     """It stands on a line of its own, works once, and is printed no more; also as JSON logs."""
     database = tmp_path / "hub.db"
@@ -43,7 +45,7 @@ async def test_setup_by_the_address_that_is_printed(tmp_path: Path) -> None:
         assert running.setup.startswith(f"{running.http}/setup?key=")
         logged = [json.loads(one) for one in running.said if one.startswith("{")]
         assert [one["setup_url"] for one in logged if "setup_url" in one] == [running.setup]
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
             page = await client.get(running.setup)
             assert page.status_code == 200
             assert 'name="key"' not in page.text
@@ -70,7 +72,7 @@ async def test_setup_by_the_address_that_is_printed(tmp_path: Path) -> None:
     # A hub without it serves everybody on this machine, as before.
     async with hub(database) as running:
         assert (await ask(running.tcp, "")).code == 0
-        async with httpx.AsyncClient(base_url=running.http) as client:
+        async with httpx.AsyncClient(base_url=running.http, timeout=PATIENCE_S) as client:
             assert (await client.get("/setup")).status_code == 404
             assert (await client.get("/login")).status_code == 404
             assert (await client.get("/account")).status_code == 404
@@ -81,6 +83,7 @@ async def test_setup_by_the_address_that_is_printed(tmp_path: Path) -> None:
     assert not any("/setup?" in one for one in running.said)
 
 
+@pytest.mark.slow
 async def test_users_and_tokens_without_a_hub(tmp_path: Path) -> None:
     """An operator gives a new hub its first user, and lets a locked-out one in again."""
     database = tmp_path / "hub.db"
@@ -118,7 +121,7 @@ async def test_users_and_tokens_without_a_hub(tmp_path: Path) -> None:
     assert done.code == 0
     async with hub(database, "--auth") as running:
         assert (await ask(running.tcp, token.out.strip())).code == Exit.DENIED
-        async with httpx.AsyncClient(base_url=running.http) as client:
+        async with httpx.AsyncClient(base_url=running.http, timeout=PATIENCE_S) as client:
             body = {"email": ANN, "password": OTHER_PASSWORD}
             assert (await client.post("/v1/auth/login", json=body)).status_code == 200
 
@@ -142,6 +145,7 @@ async def test_a_first_user_on_a_machine_that_has_had_no_hub(tmp_path: Path) -> 
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 async def test_the_first_user_is_an_administrator(tmp_path: Path) -> None:
     """Beside a hub and without one: with any other, setup would be over and nobody administer."""
     database = tmp_path / "hub.db"
@@ -154,7 +158,7 @@ async def test_the_first_user_is_an_administrator(tmp_path: Path) -> None:
         assert "add a user first: gapless users add EMAIL --role admin --db" in nobody.err
         assert "first user has to be an administrator" in refused.err
         assert "--role admin" in refused.err
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
             assert running.setup is not None
             assert (await client.get(running.setup)).status_code == 200
     for role in ("read", "fetch"):
@@ -174,6 +178,7 @@ async def test_the_first_user_is_an_administrator(tmp_path: Path) -> None:
     assert (await gapless("users", "role", ANN, "admin", *of(database))).code == 0
 
 
+@pytest.mark.slow
 async def test_users_and_tokens_beside_a_hub(tmp_path: Path) -> None:
     """Each change counts there from the next request on, on a connection that is open too."""
     database = tmp_path / "hub.db"
@@ -184,7 +189,7 @@ async def test_users_and_tokens_beside_a_hub(tmp_path: Path) -> None:
                 stdin=f"{PASSWORD}\n",
             )
             assert added.code == 0, added.err
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
             # There is a user now: the printed address is over.
             assert running.setup is not None
             assert (await client.get(running.setup)).status_code == 410
@@ -252,7 +257,10 @@ async def test_the_audit_log_tells_code_by_the_beginning_of_its_sum(tmp_path: Pa
         "class Provider:\n    def name(self): return 'nothing'\n"
         "    def fetch_entities(self, request): return []\n"
     )
-    async with hub(database, "--base", str(tmp_path)) as running, httpx.AsyncClient() as client:
+    async with (
+        hub(database, "--base", str(tmp_path)) as running,
+        httpx.AsyncClient(timeout=PATIENCE_S) as client,
+    ):
         loaded = await client.post(f"{running.http}/plugins/load", json={"file": file.name})
         assert loaded.status_code == 200, loaded.text
     whole = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -263,6 +271,7 @@ async def test_the_audit_log_tells_code_by_the_beginning_of_its_sum(tmp_path: Pa
     assert whole[:13] not in table
 
 
+@pytest.mark.slow
 async def test_a_password_is_asked_for_at_the_terminal(tmp_path: Path) -> None:
     """Twice, and never shown, where it can be used; else one is told before."""
     database = tmp_path / "hub.db"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from gapless.cli.exits import Exit
 from support.certificates import certificate
 from support.commands import gapless, hub
@@ -19,6 +21,7 @@ async def found(database: Path, **variables: str) -> tuple[int, dict[str, dict[s
     return done.code, {one["about"]: one for one in json.loads(done.out)["findings"]}
 
 
+@pytest.mark.slow
 async def test_what_a_hub_with_authentication_asks_for(tmp_path: Path) -> None:
     """No users yet, then no token, then one that is none, then one that counts; by GAPLESS_URL."""
     database = tmp_path / "hub.db"
@@ -51,6 +54,7 @@ async def test_what_a_hub_with_authentication_asks_for(tmp_path: Path) -> None:
         assert "users" not in told
 
 
+@pytest.mark.slow
 async def test_a_hub_that_speaks_tls(tmp_path: Path) -> None:
     """It is asked over TLS where the address says so; where it does not, the right one is told."""
     cert, key = certificate(tmp_path)

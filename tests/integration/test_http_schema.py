@@ -13,6 +13,7 @@ import pytest
 from gapless.app import running_hub
 from gapless.config import Settings, YahooSettings
 from support.people import PASSWORD, api_token
+from support.plugins import PATIENT_SETTINGS
 
 SUPPORT = Path(__file__).parents[1] / "support"
 CHECKS = (
@@ -53,6 +54,7 @@ async def holds(folder: Path, examples: int, auth: bool = False) -> None:
         auth=auth,
         base=folder,
         yahoo=YahooSettings(enabled=False),
+        plugins=PATIENT_SETTINGS,
     )
     seed = str(secrets.randbits(32))
     async with running_hub(settings) as hub:
@@ -78,11 +80,13 @@ async def holds(folder: Path, examples: int, auth: bool = False) -> None:
     assert b" passed" in said
 
 
+@pytest.mark.slow
 async def test_the_description_holds(tmp_path: Path) -> None:
     """No server error, no undocumented answer, nothing wrong accepted, nothing gone still there."""
     await holds(tmp_path, 15)
 
 
+@pytest.mark.slow
 async def test_the_description_holds_with_authentication(tmp_path: Path) -> None:
     """The same for a program that shows a token, and for what it may not."""
     await holds(tmp_path, 10, auth=True)

@@ -20,6 +20,7 @@ from gapless.protocol.times import parse_instant
 from gapless.store.sql import SqlStore
 from gapless.store.sqlite import check, open_read_only, open_store
 from support import killer
+from support.extent import share
 from support.hubs import Server, end, launch, running
 from support.oracle import EVERYTHING, SampleOracle
 from support.wire import PATIENCE_S, Wire, connect, records, search
@@ -122,10 +123,10 @@ async def ask_again(server: Server, rng: random.Random, oracle: SampleOracle, li
             assert records(answer) == oracle.rows(ticker, span)
 
 
-@pytest.mark.timeout(3_600)
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize(
     "kills",
-    [20, pytest.param(600, marks=[pytest.mark.soak, pytest.mark.faults])],
+    [share(2, of=20), pytest.param(600, marks=[pytest.mark.soak, pytest.mark.faults])],
     ids=["quick", "long"],
 )
 async def test_a_hub_killed_at_random_has_what_it_acknowledged(
@@ -148,8 +149,9 @@ async def test_a_hub_killed_at_random_has_what_it_acknowledged(
         assert life.told
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("moments", [4, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "moments", [share(1, of=4), pytest.param(100, marks=pytest.mark.soak)], ids=["quick", "long"]
+)
 async def test_a_hub_killed_while_it_makes_its_database_can_start_again(
     tmp_path: Path, request: pytest.FixtureRequest, moments: int
 ) -> None:
@@ -211,6 +213,7 @@ async def go_on(path: Path, done: int) -> Any:
         await store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pages", [1, 1_000])
 async def test_a_kill_at_each_write_boundary_leaves_whole_changes(
     tmp_path: Path, pages: int

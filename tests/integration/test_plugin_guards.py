@@ -171,6 +171,7 @@ async def test_a_cancellation_of_its_own_is_the_plugins_error(tmp_path: Path) ->
         assert "plugin cancelling raised CancelledError (cancelling.py:" in error["message"]
 
 
+@pytest.mark.slow
 async def test_remembered_plugins_are_loaded_a_few_at_a_time(tmp_path: Path) -> None:
     """However many there are, none waits for the others within its own time."""
     count = 8 * (os.cpu_count() or 1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from gapless.shell.commands import COMMANDS
 from support.commands import gapless, hub
 from support.people import PASSWORD
@@ -114,6 +116,7 @@ async def test_every_command(tmp_path: Path) -> None:
     assert done >= set(COMMANDS)
 
 
+@pytest.mark.slow
 async def test_with_authentication(tmp_path: Path) -> None:
     """A person signs in once; the next run just works, and so does the loader."""
     folder = tmp_path / "home"
@@ -169,6 +172,7 @@ async def test_with_authentication(tmp_path: Path) -> None:
         (kept / "tokens.json").unlink()
 
 
+@pytest.mark.slow
 async def test_a_hub_that_comes_and_goes(tmp_path: Path) -> None:
     """A restart between two queries goes unnoticed; one that is down is waited for."""
     database = tmp_path / "a.db"
@@ -195,6 +199,7 @@ async def test_a_hub_that_comes_and_goes(tmp_path: Path) -> None:
             shell.run(":help quit", "leave")
 
 
+@pytest.mark.slow
 async def test_keys(tmp_path: Path) -> None:
     """Ctrl-C clears a line and ends a request, Tab completes, pasted lines run one by one."""
     folder = tmp_path / "home"

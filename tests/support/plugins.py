@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gapless.clock import Clock, SystemClock
+from gapless.config.settings import PluginSettings
 from gapless.hub.hub import Options
 from gapless.hub.plugins import PluginLimits, Plugins, PluginSpec, PluginStatus
 from gapless.hub.upstream import Limits
@@ -20,6 +21,9 @@ from gapless.providers.base import Provider
 from gapless.providers.plugins.contracts import PluginProvider
 from support.wire import PATIENCE_S, PATIENT, Door, Wire, door, search
 
+# A plugin stands back behind everybody else, so that on a busy machine it is slow in all it does.
+PATIENT_PLUGINS = PluginLimits(load_s=PATIENCE_S, deadline_s=PATIENCE_S)
+PATIENT_SETTINGS = PluginSettings(load_s=PATIENCE_S, deadline_s=PATIENCE_S)
 SOURCES = Path(__file__).with_name("plugin_sources")
 JANUARY = ("2024-01-01", "2024-02-01")
 
@@ -58,6 +62,10 @@ class Plugged:
         assert isinstance(found, PluginProvider)
         return found
 
+    def give(self, name: str, deadline_s: float = PATIENCE_S) -> None:
+        """Let each call of a plugin take so many seconds from now on."""
+        self.provider(name).supervisor.deadline_s = deadline_s
+
     def printed(self) -> list[str]:
         """Return the lines that plugins have printed so far."""
         return [one["line"] for one in self.door.logs if one["event"] == "plugin printed"]
@@ -82,7 +90,7 @@ class Plugged:
 async def plugged(
     folder: Path,
     *providers: Provider,
-    limits: PluginLimits | None = None,
+    limits: PluginLimits = PATIENT_PLUGINS,
     upstream: Limits = PATIENT,
     clock: Clock | None = None,
     **options: Any,

@@ -239,8 +239,8 @@ def test_the_commands_of_the_readme_exist() -> None:
     commands = set(build_app())
     for name in re.findall(r"(?:`|\.venv/bin/)gapless (\w+)", readme):
         assert name in commands, f"gapless {name}"
-    targets = set(re.findall(r"^(\w+):", text_of(ROOT / "Makefile"), re.MULTILINE))
-    for name in re.findall(r"(?:`|^)make (\w+)", readme, re.MULTILINE):
+    targets = set(re.findall(r"^([\w-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    for name in re.findall(r"(?:`|^)make ([\w-]+)", readme, re.MULTILINE):
         assert name in targets, f"make {name}"
 
 

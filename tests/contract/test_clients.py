@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,13 @@ import pytest
 import gapless
 from gapless.hub.hub import Options
 from gapless.protocol.messages import PROVIDER_REASONS
-from gapless.servers.tcp import TcpLimits
 from support import asking as asking_module
 from support.asking import KINDS, asking
 from support.clock import ManualClock
 from support.providers import SteadyProvider
 from support.strangers import stranger
 from support.web import web
-from support.wire import IMPATIENT
+from support.wire import IMPATIENT, PATIENT_TCP
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
@@ -263,7 +263,7 @@ async def test_errors_of_requests_have_types(tmp_path: Path, kind: str) -> None:
             tmp_path,
             steady,
             options=Options(upstream=IMPATIENT, max_records=20),
-            tcp_limits=TcpLimits(max_line_bytes=4_096),
+            tcp_limits=replace(PATIENT_TCP, max_line_bytes=4_096),
         ) as opened,
         asking(kind, opened.tcp_port, http=False) as hub,
     ):

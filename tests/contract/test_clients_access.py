@@ -19,6 +19,7 @@ from support.people import api_token, person
 from support.providers import SteadyProvider
 from support.strangers import Guest, greeting, stranger
 from support.web import Web, web
+from support.wire import PATIENCE_S
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
@@ -200,7 +201,7 @@ async def test_a_client_that_begins_badly_is_closed(tmp_path: Path, kind: str) -
 
         with pytest.raises(gapless.UnexpectedAnswer, match="is no gapless hub"):
             await begin()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await closed.wait()
     async with stranger(greeting) as opened:
         address = f"127.0.0.1:{opened.port}"

@@ -22,7 +22,7 @@ from support.commands import environment, hub
 from support.providers import SteadyProvider
 from support.strangers import Guest, answer, hello, stranger
 from support.web import web
-from support.wire import IMPATIENT, PATIENCE_S
+from support.wire import IMPATIENT, PATIENCE_S, SOON_S
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -197,7 +197,7 @@ async def test_a_hub_that_falls_silent_is_given_up(kind: str) -> None:
                 await guest.answer(request, [{"id": "x", "data": [{"timestamp": 1}]}])
 
     tickers = [f"T{number}" for number in range(300)]
-    async with stranger(script) as opened, asking(kind, opened.port, timeout=0.1) as hub:
+    async with stranger(script) as opened, asking(kind, opened.port, timeout=SOON_S / 2) as hub:
         with pytest.raises(gapless.PartlyFailed, match="295 of 300 tickers failed") as raised:
             await hub.search_many("steady", tickers, concurrency=3)
     assert len(asked) < 20
@@ -211,7 +211,7 @@ async def test_one_bad_ticker_is_one_bad_ticker(tmp_path: Path, kind: str) -> No
     steady = SteadyProvider()
     async with (
         web(tmp_path, steady) as opened,
-        asking(kind, opened.tcp_port, timeout=1) as hub,
+        asking(kind, opened.tcp_port) as hub,
     ):
         for bad in ("\ud800", "x" * 200):
             with pytest.warns(gapless.NotReadyWarning, match="1 of 3 tickers failed"):
@@ -221,7 +221,9 @@ async def test_one_bad_ticker_is_one_bad_ticker(tmp_path: Path, kind: str) -> No
             assert frame.to_dicts() == expected("A", "B")
         gate = steady.hold("SLOW")
         with pytest.raises(gapless.PartlyFailed) as raised:
-            await hub.search_many("steady", ["SLOW", "A", "B"], *JANUARY, concurrency=1)
+            await hub.search_many(
+                "steady", ["SLOW", "A", "B"], *JANUARY, concurrency=1, timeout=SOON_S
+            )
         gate.open.set()
     assert raised.value.frame.to_dicts() == expected("A", "B")
     assert list(raised.value.failures) == ["SLOW"]
@@ -310,7 +312,7 @@ async def test_a_running_loop_is_no_hindrance(tmp_path: Path) -> None:
             stderr=subprocess.PIPE,
             env=environment(),
         )
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             out, err = await process.communicate()
     assert (out.decode().strip(), err.decode()) == ("['IBM', 'AAPL'] 38", "")
 
@@ -350,7 +352,7 @@ async def test_an_interrupt_ends_it() -> None:
             stderr=subprocess.PIPE,
             env=environment(),
         )
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await asked.wait()
             process.send_signal(signal.SIGINT)
             out, err = await process.communicate()

@@ -180,7 +180,7 @@ async def test_what_answers_at_the_address_of_http_may_be_anything(
         named = f"http://127.1:{opened.port}"
         elsewhere = f"http://127.0.0.1:{other.port}"
         for base, says in ((elsewhere, r"no hub .*HTTP 404"), (named, "api.hosts")):
-            async with asking(kind, opened.tcp_port, http=base, connect_timeout=2) as hub:
+            async with asking(kind, opened.tcp_port, http=base) as hub:
                 assert hub.client.http == base
                 with pytest.warns(gapless.HttpUnusedWarning, match=says):
                     result = await hub.search("minutes", "A", *RANGE)

@@ -18,13 +18,13 @@ from support.plugins import open_files, until
 from support.providers import SteadyProvider
 from support.strangers import Guest, Script, answer, greeting, hello, stranger
 from support.web import web
-from support.wire import PATIENCE_S
+from support.wire import PATIENCE_S, SOON_S
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
 JANUARY = ("2021-01-01", "2021-02-01")
 ENTITIES = [{"id": "x", "data": [{"timestamp": 1}]}]
-# What is tried again is so at once, so that a bad hub costs no time.
+# What is tried again is so soon, so that a bad hub costs no time.
 SHORT_S = 0.2
 
 
@@ -140,9 +140,9 @@ async def test_a_silent_hub_is_given_up(kind: str) -> None:
             return await well(guest, number)
         return await guest.left()
 
-    async with stranger(script) as opened, asking(kind, opened.port, timeout=SHORT_S) as hub:
+    async with stranger(script) as opened, asking(kind, opened.port, timeout=SOON_S) as hub:
         async with asyncio.timeout(PATIENCE_S):
-            with pytest.raises(gapless.TimedOut, match=r"silent for 0\.2 s"):
+            with pytest.raises(gapless.TimedOut, match=f"silent for {SOON_S:g} s"):
                 await hub.providers()
         assert opened.connections == 1
         assert await hub.providers() == ["a"]
@@ -178,9 +178,10 @@ async def test_what_keeps_coming_is_not_cut_off(kind: str) -> None:
         step = len(line) // 8
         for at in range(0, len(line), step):
             await guest.say(line[at : at + step])
-            await asyncio.sleep(SHORT_S / 2)
+            # Not a wait for anything: in all it is longer than the timeout.
+            await asyncio.sleep(SOON_S / 6)
 
-    async with stranger(script) as opened, asking(kind, opened.port, timeout=SHORT_S) as hub:
+    async with stranger(script) as opened, asking(kind, opened.port, timeout=SOON_S) as hub:
         assert await hub.providers() == ["a"] * 5
 
 
@@ -192,7 +193,7 @@ async def test_nobody_listens(kind: str) -> None:
         async with asking(kind, port) as hub:
             with pytest.raises(gapless.Unreachable, match=f"127.0.0.1:{port} .*gapless serve"):
                 await hub.providers()
-    async with asking(kind, "name.invalid:7000", connect_timeout=5) as hub:
+    async with asking(kind, "name.invalid:7000", connect_timeout=PATIENCE_S) as hub:
         with pytest.raises(gapless.Unreachable, match=r"name\.invalid"):
             await hub.providers()
 

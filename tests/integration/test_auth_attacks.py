@@ -8,7 +8,7 @@ import os
 import sqlite3
 import ssl
 import stat
-import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,14 @@ from gapless.errors import (
     Unauthorized,
 )
 from gapless.servers.control import ControlServer
-from gapless.servers.http.door import HttpLimits
-from gapless.servers.http.receipt import ReceiptLimits
 from gapless.servers.tls import Certificate
 from gapless.store.sqlite import open_store
 from support.certificates import certificate
 from support.clock import ManualClock
 from support.people import OTHER_PASSWORD, PASSWORD, Person, api_token, bearer, person
 from support.providers import SteadyProvider
-from support.web import Web, web
-from support.wire import Wire, connections, door, line_of
+from support.web import PATIENT_HTTP, PATIENT_RECEIPT, Web, web
+from support.wire import PATIENT_TCP, SOON_S, Wire, connections, door, line_of
 
 ADMIN = "root@example.com"
 PLUGIN = (
@@ -98,6 +96,7 @@ async def test_a_body_that_comes_too_late(
 # A store that fails just then
 
 
+@pytest.mark.slow
 async def test_what_was_ended_while_the_store_failed_stays_so(tmp_path: Path) -> None:
     """It is told, and tried again until it has gone; nothing comes back with a restart."""
     path = tmp_path / "auth.db"
@@ -233,8 +232,14 @@ async def test_half_a_handshake_ends(tmp_path: Path) -> None:
     """On both ports a client that begins to speak TLS and stops is hung up on."""
     files = await asyncio.to_thread(certificate, tmp_path)
     tls = (await asyncio.to_thread(Certificate, *files)).context
-    receipt = ReceiptLimits(token_s=0.3)
-    async with web(tmp_path, auth=True, limits=HttpLimits(receipt=receipt), tls=tls) as opened:
+    receipt = replace(PATIENT_RECEIPT, token_s=SOON_S)
+    async with web(
+        tmp_path,
+        auth=True,
+        limits=replace(PATIENT_HTTP, receipt=receipt),
+        tcp_limits=replace(PATIENT_TCP, token_s=SOON_S),
+        tls=tls,
+    ) as opened:
         for port in (opened.port, opened.tcp_port):
             async with connections(port, 20) as clients:
                 for client in clients:
@@ -248,8 +253,8 @@ async def test_half_a_handshake_ends(tmp_path: Path) -> None:
 
 async def test_a_strangers_connection_is_not_kept(tmp_path: Path) -> None:
     """After its answer it has as long as for a token; who has shown one is kept for longer."""
-    receipt = ReceiptLimits(token_s=0.3)
-    async with web(tmp_path, auth=True, limits=HttpLimits(receipt=receipt)) as opened:
+    receipt = replace(PATIENT_RECEIPT, token_s=SOON_S)
+    async with web(tmp_path, auth=True, limits=replace(PATIENT_HTTP, receipt=receipt)) as opened:
         one = await person(opened.authority, "read")
         shown = f"authorization: Bearer {one.pair.access}\r\n"
         async with await opened.wire() as stranger, await opened.wire() as known:
@@ -273,12 +278,9 @@ async def test_one_clients_lines_do_not_stop_the_others(tmp_path: Path) -> None:
         async with connections(opened.tcp_port, 4) as clients:
             for client in clients:
                 client.write(line * 1_000)
-            waits = []
-            for _ in range(20):
-                started = time.perf_counter()
+            for _ in range(10):
                 assert (await opened.client.get("/healthz")).status_code == 200
-                waits.append(time.perf_counter() - started)
-        assert sorted(waits)[10] < 0.5, waits
+            assert sum(opened.meter.latency["tcp"].counts) < 4_000, "all others came first"
     limits = AuthLimits(requests_per_s=1, burst=3)
     async with door(tmp_path, SteadyProvider(), auth=True, auth_limits=limits) as small:
         two = await person(small.authority, "read", "two@example.com")

@@ -7,20 +7,18 @@ import resource
 import statistics
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from gapless.errors import QuotaExceeded, Unauthorized
-from gapless.servers.http.door import HttpLimits
-from gapless.servers.http.receipt import ReceiptLimits
-from gapless.servers.tcp import TcpLimits
+from support.clock import ManualClock
 from support.people import OTHER_PASSWORD, PASSWORD, person
 from support.providers import SteadyProvider
-from support.web import web
-from support.wire import connections, door, search
+from support.web import PATIENT_HTTP, PATIENT_RECEIPT, web
+from support.wire import PATIENCE_S, PATIENT_TCP, SOON_S, connect, connections, door, search
 
 JANUARY = ("2024-01-01", "2024-02-01")
 QUERY = search("steady", "ABC", *JANUARY)
@@ -31,7 +29,7 @@ QUERY = search("steady", "ABC", *JANUARY)
 
 async def test_guessing_a_thousand_times(tmp_path: Path) -> None:
     """From one address a handful is looked at, then there is a wait that grows; right or wrong."""
-    async with web(tmp_path, auth=True) as opened:
+    async with web(tmp_path, auth=True, clock=ManualClock()) as opened:
         await opened.authority.users.add("ann@example.com", PASSWORD, "admin", "test")
         sessions = opened.authority.sessions
         looked_at = refused = 0
@@ -64,7 +62,7 @@ async def test_guessing_a_thousand_times(tmp_path: Path) -> None:
 
 async def test_guessing_at_many_accounts_from_one_address(tmp_path: Path) -> None:
     """Spraying one password over many addresses ends too; over HTTP it is a 429 that says when."""
-    async with web(tmp_path, auth=True) as opened:
+    async with web(tmp_path, auth=True, clock=ManualClock()) as opened:
         statuses = []
         for number in range(60):
             response = await opened.client.post(
@@ -101,8 +99,13 @@ async def test_enumeration_costs_as_much_for_who_is_not_known(tmp_path: Path) ->
         assert 0.7 < known / unknown < 1.4, (known, unknown)
 
 
+@pytest.mark.slow
 async def test_guessing_two_hundred_sign_in_while_queries_run(tmp_path: Path) -> None:
-    """All of them come in, at most two are worked on at once, and queries are answered beside."""
+    """All of them come in, at most two are worked on at once, and queries are answered beside.
+
+    Many more of these than there are sign-ins, as it could not be if any of them had to wait for
+    a password to be hashed.
+    """
     async with web(tmp_path, SteadyProvider(), auth=True) as opened:
         one = await person(opened.authority, "fetch")
         body = {"email": one.email, "password": PASSWORD}
@@ -113,30 +116,26 @@ async def test_guessing_two_hundred_sign_in_while_queries_run(tmp_path: Path) ->
             assert (await wire.ask({"type": "Auth"}, token=asks.pair.access))["ok"]
             assert (await wire.ask(QUERY))["ok"]
 
-            async def latencies(while_true: asyncio.Future[Any] | None, count: int) -> list[float]:
-                found: list[float] = []
-                while (while_true is not None and not while_true.done()) or len(found) < count:
-                    started = time.perf_counter()
-                    assert (await wire.ask(QUERY))["ok"]
-                    found.append(time.perf_counter() - started)
-                    await asyncio.sleep(0.001)
-                return sorted(found)
-
-            alone = await latencies(None, 300)
             client = await stack.enter_async_context(
                 httpx.AsyncClient(
-                    base_url=opened.url, timeout=60, limits=httpx.Limits(max_connections=200)
+                    base_url=opened.url,
+                    timeout=PATIENCE_S,
+                    limits=httpx.Limits(max_connections=200),
                 )
             )
             logins = asyncio.gather(*(client.post("/v1/auth/login", json=body) for _ in range(200)))
-            beside = await latencies(logins, 300)
+            answered = 0
+            while not logins.done():
+                assert (await wire.ask(QUERY))["ok"]
+                answered += 1
+                # Not a wait for anything, only not all that the machine can do.
+                await asyncio.sleep(0.001)
             statuses = {response.status_code for response in await logins}
         assert statuses == {200}
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
         # Two hashes at once take 38 MiB; two hundred would take 3.8 GiB.
         assert grown < 300 << 10, f"{grown} KiB"
-        half, middle = alone[len(alone) // 2], beside[len(beside) // 2]
-        assert middle < max(10 * half, 0.05), (half, middle)
+        assert answered > 3 * 200, answered
         # A user is signed in so many times at the most; the oldest give way.
         assert len(opened.authority.tokens.of(opened.authority.users.get(one.email))) == 100
 
@@ -146,14 +145,17 @@ async def test_guessing_two_hundred_sign_in_while_queries_run(tmp_path: Path) ->
 
 async def test_memory_before_login_a_thousand_silent_clients(tmp_path: Path) -> None:
     """Each may hold 64 KiB and a moment; then it is told why, and hung up on."""
-    limits = TcpLimits(token_s=2.0)
+    limits = replace(PATIENT_TCP, token_s=SOON_S)
     half_a_line = b'{"query": "' + b"x" * 60_000
     async with door(tmp_path, auth=True, limits=limits) as opened:
         before = resident()
-        async with connections(opened.port, 1_000) as clients:
-            for number, client in enumerate(clients):
+        async with AsyncExitStack() as stack:
+            clients = []
+            for number in range(1_000):
+                client = await stack.enter_async_context(await connect(opened.port))
                 if number % 2:
                     client.write(half_a_line)
+                clients.append(client)
             most = 0
             for number, client in enumerate(clients):
                 rest = await client.rest()
@@ -187,27 +189,30 @@ async def test_memory_before_login_a_line_too_long(tmp_path: Path) -> None:
 
 async def test_memory_before_login_silent_clients_of_http(tmp_path: Path) -> None:
     """Slow heads and bodies of strangers end at the shorter deadline; those of others may go on."""
-    receipt = ReceiptLimits(receive_s=30, token_s=0.5)
-    async with web(tmp_path, auth=True, limits=HttpLimits(receipt=receipt)) as opened:
+    receipt = replace(PATIENT_RECEIPT, receive_s=PATIENCE_S, token_s=SOON_S)
+    async with web(tmp_path, auth=True, limits=replace(PATIENT_HTTP, receipt=receipt)) as opened:
         one = await person(opened.authority, "read")
         head = (
             b"POST /v1/auth/login HTTP/1.1\r\nhost: localhost\r\n"
             b"content-type: application/json\r\ncontent-length: 99\r\n\r\n{"
         )
-        async with connections(opened.port, 100) as clients:
-            for number, client in enumerate(clients):
+
+        async def cut_off(number: int) -> None:
+            async with await opened.wire() as client:
                 client.write((b"", b"GET / HT", head)[number % 3])
-            for client in clients:
                 rest = await client.rest()
                 assert rest.startswith(b"HTTP/1.1 408 ")
                 assert b"access.token_s" in rest
+
+        await asyncio.gather(*(cut_off(number) for number in range(100)))
         async with await opened.wire() as wire:
             start = b"GET /providers HTTP/1.1\r\nhost: localhost\r\n"
             shown = f"authorization: Bearer {one.pair.access}\r\n".encode()
             await wire.send(start + shown + b"\r\n")
             assert (await wire.line()).startswith(b"HTTP/1.1 200 ")
             await wire.send(start)
-            await asyncio.sleep(0.7)
+            # So long as a stranger has, who came later.
+            await cut_off(0)
             await wire.send(shown + b"connection: close\r\n\r\n")
             assert b"HTTP/1.1 200 " in await wire.rest()
 

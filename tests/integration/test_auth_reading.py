@@ -10,15 +10,29 @@ from gapless.auth.authority import AuthLimits
 from gapless.hub.hub import Options
 from gapless.hub.upstream import Limits
 from gapless.providers.base import Pace
-from support.clock import ManualClock
+from support.clock import HeldClock, ManualClock
 from support.people import person
+from support.plugins import until
 from support.providers import SteadyProvider
 from support.web import web
-from support.wire import connect, connections, door, line_of, records, request, search
+from support.wire import (
+    PATIENCE_S,
+    Door,
+    connect,
+    door,
+    line_of,
+    records,
+    request,
+    search,
+)
 
 JANUARY = ("2024-01-01", "2024-02-01")
 WIDER = ("2023-12-01", "2024-03-01")
 PATH = f"/v1/data/steady/ABC?start={WIDER[0]}&end={WIDER[1]}"
+# So many turns come in the time that a request has.
+TURNS = 60
+WAITING = Options(upstream=Limits(deadline=PATIENCE_S, breaker_failures=10**6))
+SLOW = Pace(rate=TURNS / PATIENCE_S, burst=1)
 
 
 async def test_a_gap_is_told_and_not_fetched(tmp_path: Path) -> None:
@@ -126,63 +140,75 @@ async def test_a_backfill_does_not_starve_the_others(tmp_path: Path) -> None:
     What is more than the pace allows in the time that a request has is `overloaded`, and says
     when to come again.
     """
-    pace = Pace(rate=20, burst=1)
-    steady = SteadyProvider(pace=pace)
-    options = Options(upstream=Limits(deadline=3.0, breaker_failures=10**6))
+    steady, clock = SteadyProvider(pace=SLOW), HeldClock(1_790_000_000_000)
     limits = AuthLimits(requests_per_s=0)
-    async with door(tmp_path, steady, auth=True, options=options, auth_limits=limits) as opened:
+    async with door(
+        tmp_path, steady, auth=True, options=WAITING, auth_limits=limits, clock=clock
+    ) as opened:
         ann = await person(opened.authority, "fetch", "ann@example.com")
         bob = await person(opened.authority, "fetch", "bob@example.com")
-        async with connections(opened.port, 2) as (one, two):
-            await one.ask({"type": "Auth"}, token=ann.pair.access)
-            await two.ask({"type": "Auth"}, token=bob.pair.access)
-            loop = asyncio.get_running_loop()
-            backfill = asyncio.ensure_future(
-                asyncio.gather(
-                    *(
-                        asked(opened.port, ann.pair.access, f"T{number}", chunk)
-                        for chunk in range(3)
-                        for number in range(100)
-                    )
-                )
-            )
-            await steady.arrivals.get()
-            started = loop.time()
+        async with opened.client() as client:
+            await client.ask({"type": "Auth"}, token=bob.pair.access)
+            backfill = [
+                asyncio.ensure_future(asked(opened.port, ann.pair.access, f"T{number}"))
+                for number in range(300)
+            ]
+            # One is fetched, so many wait for the clock, and all others are refused at once.
+            await until(lambda: sum(one.done() for one in backfill) == 300 - TURNS)
+            at_once = [one.result() for one in backfill if one.done()]
             for number in range(5):
-                answer = await two.ask(search("steady", f"B{number}", *JANUARY))
-                assert answer["ok"], answer
-            took = loop.time() - started
-            answers = await backfill
-        # Each of Bob's comes after one of Ann's: five of them take ten turns.
-        assert took < 1.5, took
-        codes = [None if one["ok"] else one["error"]["code"] for one in answers]
-        assert set(codes) == {None, "overloaded"}
-        assert codes.count(None) >= 30
-        errors = [one["error"] for one in answers if not one["ok"]]
-        assert all(error["retry_after_s"] > 0 for error in errors)
-        assert "requests of yours wait for steady" in errors[0]["message"]
+                await client.send(line_of(search("steady", f"B{number}", *JANUARY), ordered=False))
+            await until(lambda: waiting(opened, steady) == [5, TURNS])
+            clock.running.set()
+            for _ in range(5):
+                assert (await client.answer())["ok"]
+        answers = await asyncio.gather(*backfill)
+    # Each of Bob's comes after one of Ann's, the first of which waited for nobody.
+    turns = [call.ticker[0] for call in steady.calls]
+    assert turns[:11] == ["T", *"TB" * 5]
+    # As often as Bob has had a turn, one of Ann's does not come in time any more.
+    assert sum(one["ok"] for one in answers) == 1 + TURNS - 5
+    errors = [one["error"] for one in at_once if not one["ok"]]
+    assert len(errors) == 300 - TURNS - 1
+    assert {error["code"] for error in errors} == {"overloaded"}
+    assert all(error["retry_after_s"] > 0 for error in errors)
+    assert "requests of yours wait for steady" in errors[0]["message"]
 
 
-async def asked(port: int, token: str, ticker: str, chunk: int) -> dict[str, Any]:
+def waiting(opened: Door, steady: SteadyProvider) -> list[int]:
+    """Return how many requests of each user wait for their turn, the fewest first."""
+    return sorted(map(len, opened.hub.upstream(steady)._turns._queues.values()))
+
+
+async def asked(port: int, token: str, ticker: str) -> dict[str, Any]:
     """Ask for a ticker of a backfill on a connection of its own."""
     async with await connect(port) as wire:
-        return await wire.ask(search("steady", f"{ticker}-{chunk}", *JANUARY), token=token)
+        return await wire.ask(search("steady", ticker, *JANUARY), token=token)
 
 
 async def test_what_one_user_asks_too_much_of_fails_nobody_else(tmp_path: Path) -> None:
-    """Who waits for the very same gap as a user who is over their share has it all the same."""
-    steady = SteadyProvider(pace=Pace(rate=10, burst=1))
-    options = Options(upstream=Limits(deadline=1.5, breaker_failures=10**6))
-    async with door(tmp_path, steady, auth=True, options=options) as opened:
+    """Who wants the very same as a user who is over their share has it all the same.
+
+    What has been refused to the other, and what the other waits for yet.
+    """
+    steady, clock = SteadyProvider(pace=SLOW), HeldClock(1_790_000_000_000)
+    async with door(tmp_path, steady, auth=True, options=WAITING, clock=clock) as opened:
         ann = await person(opened.authority, "fetch", "ann@example.com")
         bob = await person(opened.authority, "fetch", "bob@example.com")
-        backfill = [
-            asyncio.ensure_future(asked(opened.port, ann.pair.access, f"T{number}", 0))
-            for number in range(40)
+        backfill = {
+            f"T{number}": asyncio.ensure_future(asked(opened.port, ann.pair.access, f"T{number}"))
+            for number in range(TURNS + 20)
+        }
+        await until(lambda: sum(one.done() for one in backfill.values()) == 20)
+        refused = [name for name, one in backfill.items() if one.done() and not one.result()["ok"]]
+        waits = [name for name, one in backfill.items() if not one.done()]
+        assert (len(refused), len(waits)) == (19, TURNS)
+        wanted = [
+            asyncio.ensure_future(asked(opened.port, bob.pair.access, name))
+            for name in (*refused[:3], *waits[-3:])
         ]
-        await steady.arrivals.get()
-        answers = await asyncio.gather(
-            *(asked(opened.port, bob.pair.access, f"T{number}", 0) for number in (35, 36, 37))
-        )
+        await until(lambda: waiting(opened, steady) == [6, TURNS])
+        clock.running.set()
+        answers = await asyncio.gather(*wanted)
         assert all(answer["ok"] for answer in answers), answers
-        await asyncio.gather(*backfill)
+        await asyncio.gather(*backfill.values())

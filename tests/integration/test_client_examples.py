@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.commands import environment, hub
+from support.wire import PATIENCE_S
 
 FOLDER = Path(__file__).parents[2] / "examples" / "client"
 EXPECTED = {
@@ -34,7 +35,7 @@ async def test_an_example(tmp_path: Path, name: str) -> None:
             stderr=asyncio.subprocess.PIPE,
             env=environment(GAPLESS_URL=running.tcp),
         )
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             out, err = await process.communicate()
         assert process.returncode == 0, err.decode()
         assert EXPECTED[name] in out.decode()

@@ -22,6 +22,7 @@ from gapless.shell.wording import console_on
 from gapless.simulator.happenings import Restatement, Split
 from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market
+from support.wire import PATIENCE_S
 
 STEPS = 12
 
@@ -33,7 +34,7 @@ def run(**environ: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, **environ},
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
 

@@ -26,6 +26,8 @@ from gapless.config import Settings
 from gapless.config.settings import LimitSettings, YahooSettings
 from support.clock import ManualClock
 from support.examples import FOLDER, Api, example, serving
+from support.plugins import PATIENT_SETTINGS
+from support.wire import PATIENCE_S
 
 DOCS = Path(__file__).parents[2] / "docs" / "providers.md"
 HUB = "http://127.0.0.1:7070"
@@ -89,6 +91,7 @@ async def hub(folder: Path, clock: Clock | None = None, **changes: Any) -> Async
             http="127.0.0.1:0",
             base=folder,
             yahoo=YahooSettings(enabled=False),
+            plugins=PATIENT_SETTINGS,
         ),
         **changes,
     )
@@ -96,7 +99,7 @@ async def hub(folder: Path, clock: Clock | None = None, **changes: Any) -> Async
         async with running_hub(settings, clock=clock) as running:
             assert running.http is not None
             async with httpx.AsyncClient(
-                base_url=running.http, timeout=20, trust_env=False
+                base_url=running.http, timeout=PATIENCE_S, trust_env=False
             ) as client:
                 yield Door(running, client)
     assert [one for one in logs if one["log_level"] == "error"] == []
@@ -244,7 +247,7 @@ async def test_the_export_as_a_command(tmp_path: Path) -> None:
                 env={**os.environ, "no_proxy": "127.0.0.1"},
                 capture_output=True,
                 encoding="utf-8",
-                timeout=60,
+                timeout=PATIENCE_S,
                 check=False,
             )
             assert (ran.returncode, ran.stdout) == (code, "")
@@ -432,7 +435,7 @@ def test_the_test_of_the_page(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -25,6 +25,7 @@ import pytest
 from gapless.providers.sample import SampleProvider
 from support.people import api_token, person
 from support.web import Web, web
+from support.wire import PATIENCE_S
 
 PATH = "/v1/data/sample/AAPL.{}?start=2005-01-01&end=2011-01-01"
 
@@ -33,7 +34,7 @@ Rows = list[dict[str, Any]]
 
 def fetched(url: str) -> io.BytesIO:
     """Return the body of an answer."""
-    return io.BytesIO(httpx.get(url, timeout=20).raise_for_status().content)
+    return io.BytesIO(httpx.get(url, timeout=PATIENCE_S).raise_for_status().content)
 
 
 def with_duckdb(url: str, function: str) -> Rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -12,12 +13,10 @@ import pytest
 
 from gapless.providers.sample import SampleProvider
 from gapless.servers.http.data import DataLimits
-from gapless.servers.http.door import HttpLimits
 from gapless.servers.http.hosts import Hosts
-from gapless.servers.http.receipt import ReceiptLimits
 from support.providers import SteadyProvider
-from support.web import parsed, say, web
-from support.wire import connections
+from support.web import PATIENT_HTTP, PATIENT_RECEIPT, parsed, say, web
+from support.wire import PATIENCE_S, SOON_S, connections
 
 HOSTILE = [
     "evil.example",
@@ -121,7 +120,9 @@ async def test_bodies_are_json(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_bodies_have_a_limit(tmp_path: Path, chunked: bool) -> None:
     """More is refused, whether its length is told beforehand or not."""
-    async with web(tmp_path, SampleProvider(), limits=HttpLimits(max_body_bytes=5_000)) as opened:
+    async with web(
+        tmp_path, SampleProvider(), limits=replace(PATIENT_HTTP, max_body_bytes=5_000)
+    ) as opened:
         body = b'{"query": {"type": "Line", "payload": {"line": "%b"}}}' % (b"x" * 6_000)
 
         async def pieces() -> object:
@@ -149,7 +150,7 @@ async def test_bodies_have_a_limit(tmp_path: Path, chunked: bool) -> None:
 )
 async def test_slow_senders_are_cut_off(tmp_path: Path, begun: bytes) -> None:
     """Who has not sent a whole request in time is told so and closed; who keeps dripping, too."""
-    limits = HttpLimits(receipt=ReceiptLimits(receive_s=0.2))
+    limits = replace(PATIENT_HTTP, receipt=replace(PATIENT_RECEIPT, receive_s=SOON_S))
     async with web(tmp_path, SampleProvider(), limits=limits) as opened:
         async with await opened.wire() as wire:
             await wire.send(begun)
@@ -165,7 +166,7 @@ async def test_slow_senders_are_cut_off(tmp_path: Path, begun: bytes) -> None:
 
 async def test_heads_have_a_limit(tmp_path: Path) -> None:
     """A head that does not end is not read on."""
-    limits = HttpLimits(receipt=ReceiptLimits(max_head_bytes=4_096))
+    limits = replace(PATIENT_HTTP, receipt=replace(PATIENT_RECEIPT, max_head_bytes=4_096))
     async with web(tmp_path, SampleProvider(), limits=limits) as opened:
         async with await opened.wire() as wire:
             wire.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: b\r\n" * 10_000)
@@ -178,7 +179,7 @@ async def test_heads_have_a_limit(tmp_path: Path) -> None:
 
 async def test_connections_have_a_limit(tmp_path: Path) -> None:
     """One too many is told to come again; a place that is free again is taken again."""
-    limits = HttpLimits(receipt=ReceiptLimits(max_connections=5))
+    limits = replace(PATIENT_HTTP, receipt=replace(PATIENT_RECEIPT, max_connections=5))
     async with web(tmp_path, SampleProvider(), limits=limits) as opened:
         async with connections(opened.port, 5) as held:
             for wire in held:
@@ -188,7 +189,7 @@ async def test_connections_have_a_limit(tmp_path: Path) -> None:
                 status, headers, body = parsed(await wire.rest())
                 assert (status, json.loads(body)["code"]) == (503, "overloaded")
                 assert headers["retry-after"] == "1"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while (await opened.client.get("/healthz")).status_code != 200:
                 await opened.client.aclose()
 
@@ -196,8 +197,9 @@ async def test_connections_have_a_limit(tmp_path: Path) -> None:
 async def test_who_does_not_read_is_closed(tmp_path: Path) -> None:
     """And holds no more memory than what is on its way."""
     steady = SteadyProvider("minutes", step=60_000, padding=500)
-    limits = HttpLimits(
-        receipt=ReceiptLimits(slow_reader_s=0.3),
+    limits = replace(
+        PATIENT_HTTP,
+        receipt=replace(PATIENT_RECEIPT, slow_reader_s=SOON_S),
         data=DataLimits(most_loaded=1_000, piece_records=2_000),
     )
     async with web(tmp_path, steady, limits=limits) as opened:
@@ -208,7 +210,7 @@ async def test_who_does_not_read_is_closed(tmp_path: Path) -> None:
                 wire = await stack.enter_async_context(await opened.wire())
                 wire.reader._transport.pause_reading()  # type: ignore[attr-defined]
                 await wire.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 while opened.logged("info").count("closed a client that does not read") < 1:
                     await opened.get("/healthz")
 
@@ -380,7 +382,7 @@ async def test_odd_bodies_are_problems(tmp_path: Path, path: str) -> None:
 async def test_old_clients_get_bodies_that_end(tmp_path: Path) -> None:
     """HTTP/1.0 knows no pieces: its answers come whole."""
     steady = SteadyProvider("minutes", step=60_000)
-    limits = HttpLimits(data=DataLimits(most_loaded=1_000, piece_records=2_000))
+    limits = replace(PATIENT_HTTP, data=DataLimits(most_loaded=1_000, piece_records=2_000))
     async with web(tmp_path, steady, limits=limits) as opened:
         path = "/v1/data/minutes/A.csv?start=2020-01-01&end=2020-01-04"
         whole = await opened.get(path)

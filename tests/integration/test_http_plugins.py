@@ -11,6 +11,8 @@ import pytest
 from gapless.app import running_hub
 from gapless.config import Settings, YahooSettings
 from gapless.providers.sample import SampleProvider
+from support.extent import share
+from support.plugins import PATIENT_SETTINGS
 from support.web import Web, web
 from support.wire import connect, records, search
 
@@ -159,6 +161,7 @@ async def test_plugins_come_back_before_anybody_can_ask(tmp_path: Path) -> None:
         http="127.0.0.1:0",
         base=tmp_path,
         yahoo=YahooSettings(enabled=False),
+        plugins=PATIENT_SETTINGS,
     )
     async with running_hub(settings) as hub:
         for name in ("numbers", "others"):
@@ -195,7 +198,7 @@ async def test_loading_holds_up_nobody(tmp_path: Path) -> None:
                 answered += 1
 
         asking = asyncio.create_task(ask())
-        for _ in range(5):
+        for _ in range(share(2, of=5)):
             await opened.send("POST", "/plugins/load", body)
             await opened.send("POST", "/v1/plugins/numbers/reload")
         done.set()

@@ -19,18 +19,17 @@ from gapless.hub.hub import Options
 from gapless.protocol.times import parse_instant
 from gapless.providers.base import DAY_MS
 from gapless.servers.http.data import DataLimits
-from gapless.servers.http.door import HttpLimits
 from gapless.store.base import Change
 from support.clock import ManualClock
 from support.providers import SteadyProvider
-from support.web import READERS, web
-from support.wire import IMPATIENT
+from support.web import PATIENT_HTTP, READERS, web
+from support.wire import IMPATIENT, PATIENCE_S
 
 MINUTE_MS = 60_000
 
 
 # What counts as large is small here, so that these tests are quick.
-SMALL = HttpLimits(data=DataLimits(most_loaded=1_000, piece_records=2_000))
+SMALL = replace(PATIENT_HTTP, data=DataLimits(most_loaded=1_000, piece_records=2_000))
 
 
 def minutes(days: int) -> str:
@@ -114,14 +113,14 @@ async def test_a_client_that_leaves_ends_its_answer(tmp_path: Path) -> None:
     steady = SteadyProvider("minutes", step=MINUTE_MS)
     path = minutes(20)
     async with web(
-        tmp_path, steady, limits=HttpLimits(data=replace(SMALL.data, streams=1))
+        tmp_path, steady, limits=replace(PATIENT_HTTP, data=replace(SMALL.data, streams=1))
     ) as opened:
         await opened.get(path)
         for _ in range(5):
             async with opened.client.stream("GET", path) as response:
                 assert response.status_code == 200
                 await anext(response.aiter_raw())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             whole = await opened.get(path)
         assert len(whole.json()) == 20 * 1440
 

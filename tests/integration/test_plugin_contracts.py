@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gapless.hub.plugins import PluginLimits
 from gapless.store.base import EntityFilter
-from support.plugins import JANUARY, fails, plugged
+from support.plugins import JANUARY, PATIENT_PLUGINS, fails, plugged, until
 from support.providers import SteadyProvider
 from support.series import entity
-from support.wire import records, request, search
+from support.wire import PATIENCE_S, SOON_S, records, request, search
 
 DAY_S = 86_400
 FIRST_S = 1_704_067_200
@@ -262,7 +262,7 @@ async def test_stitch_is_asked_for_whole_ranges(tmp_path: Path) -> None:
 
 async def test_asynchronous_calls_run_beside_one_another(tmp_path: Path) -> None:
     """Three that wait for each other all come to their end; one that is overdue is cancelled."""
-    limits = PluginLimits(deadline_s=0.5, kill_after_s=5)
+    limits = replace(PATIENT_PLUGINS, kill_after_s=PATIENCE_S)
     async with plugged(tmp_path, limits=limits) as hub:
         await hub.load("looping")
         pid = hub.status("looping").pid
@@ -271,8 +271,12 @@ async def test_asynchronous_calls_run_beside_one_another(tmp_path: Path) -> None
             async with hub.client() as wire:
                 return await wire.ask(search("looping", ticker, *JANUARY))
 
-        meeting = [asked(f"MEET{number}") for number in range(3)]
-        *answers, late = await asyncio.gather(*meeting, asked("LONG"))
+        hub.give("looping", SOON_S)
+        overdue = asyncio.ensure_future(asked("LONG"))
+        await until(lambda: hub.status("looping").calls == 1)
+        hub.give("looping")
+        answers = await asyncio.gather(*(asked(f"MEET{number}") for number in range(3)))
+        late = await overdue
         assert [records(answer)[0]["ticker"] for answer in answers] == ["MEET0", "MEET1", "MEET2"]
         assert late["error"]["reason"] == "plugin_timeout"
         # Whoever is cancelled costs no process.

@@ -15,17 +15,33 @@ from typing import Any
 
 import pytest
 
-from gapless.hub.plugins import PluginLimits
+from gapless.providers.plugins.output import LINES_A_SECOND
 from support.clock import ManualClock
-from support.plugins import JANUARY, Plugged, alive, children, fails, plugged, until
+from support.extent import share
+from support.plugins import (
+    JANUARY,
+    PATIENT_PLUGINS,
+    Plugged,
+    alive,
+    children,
+    fails,
+    plugged,
+    until,
+)
 from support.providers import SteadyProvider
-from support.wire import Wire, records, search
+from support.wire import PATIENCE_S, Wire, records, search
 
-TIMES = 20
+TIMES = share(2, of=20)
 # No plugin is disabled, but where that is the matter.
-LIMITS = PluginLimits(max_reply_bytes=4 << 20, memory_bytes=160 << 20, max_crashes=10**6)
-# So that twenty of those that never answer are quick.
-IMPATIENT = replace(LIMITS, deadline_s=0.1, kill_after_s=0.03)
+LIMITS = replace(
+    PATIENT_PLUGINS,
+    kill_after_s=0.03,
+    max_reply_bytes=4 << 20,
+    memory_bytes=160 << 20,
+    max_crashes=10**6,
+)
+# How long one that never answers may take, so that twenty of those are quick.
+SHORT_S = 0.1
 # How a fault shows; `None`: the call is answered.
 FAULTS: dict[str, str | None] = {
     "RAISE": "plugin_error",
@@ -73,7 +89,6 @@ class Others:
 
     def __init__(self) -> None:
         self.answered = 0
-        self.slowest = 0.0
 
     async def ask(self, wire: Wire) -> None:
         number = 0
@@ -84,9 +99,7 @@ class Others:
                 search("builtin", f"x{number}", *JANUARY),
                 search("steady", f"x{number}", *JANUARY),
             ):
-                started = time.perf_counter()
                 assert len(records(await wire.ask(query))) == 31
-                self.slowest = max(self.slowest, time.perf_counter() - started)
                 self.answered += 1
             # Not what is waited for, only not all that the machine can do.
             await asyncio.sleep(0.02)
@@ -110,45 +123,44 @@ async def beside(hub: Plugged) -> AsyncIterator[Others]:
 
 async def works_again(wire: Wire, ticker: str) -> dict[str, Any]:
     """Ask until the plugin answers; return the record."""
-    deadline = time.monotonic() + 10
-    while True:
-        answer = await wire.ask(search("faulty", ticker, *JANUARY))
-        if answer["ok"]:
-            (row,) = records(answer)
-            return row
-        # A process that is started anew on a busy machine may not be there in time.
-        assert answer["error"]["reason"] in ("plugin_timeout", "plugin_crashed")
-        assert time.monotonic() < deadline
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            answer = await wire.ask(search("faulty", ticker, *JANUARY))
+            if answer["ok"]:
+                (row,) = records(answer)
+                return row
+            # It may have been handed to the process that is about to end.
+            assert answer["error"]["reason"] == "plugin_crashed"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_fault_touches_its_own_calls_only(tmp_path: Path, fault: str) -> None:
-    """The call fails with the right reason, others are served on, the plugin works again."""
+    """The call fails with the right reason, others are served on, the plugin works again.
+
+    Where the plugin does not hang it fails at once: its deadline is beyond the test's patience.
+    """
     reason = FAULTS[fault]
-    limits = IMPATIENT if reason == "plugin_timeout" else LIMITS
     # Back-off passes on a clock of the test's own.
     async with plugged(
-        tmp_path, SteadyProvider("builtin"), limits=limits, clock=ManualClock()
+        tmp_path, SteadyProvider("builtin"), limits=LIMITS, clock=ManualClock()
     ) as hub:
         await hub.load("faulty")
-        # A deadline that short is for the faults, not for a plugin that must be answered.
-        hub.plugins.limits = PluginLimits()
+        hub.plugins.limits = PATIENT_PLUGINS
         await hub.load("steady")
         async with hub.client() as wire, beside(hub) as others:
             for number in range(TIMES):
                 before = others.answered
-                started = time.perf_counter()
                 if reason is None:
                     answer = await wire.ask(search("faulty", f"{fault}-{number}", *JANUARY))
                     assert records(answer) == []
                 else:
+                    hub.give("faulty", SHORT_S if reason == "plugin_timeout" else PATIENCE_S)
                     error = await fails(wire, "faulty", f"{fault}-{number}")
+                    # A deadline that short is for the fault, not for what must be answered.
+                    hub.give("faulty")
                     assert (error["code"], error["reason"]) == ("provider_request_failed", reason)
                     if number == 0:
                         assert WORDS.get(fault, "") in error["message"]
-                # Within a second, at most of the deadline's end.
-                late = limits.deadline_s if reason == "plugin_timeout" else 0.0
-                assert time.perf_counter() - started < late + 1.0
                 await works_again(wire, f"good-{number}")
                 await until(lambda before=before: others.answered > before)  # type: ignore[misc]
         status = hub.status("faulty")
@@ -160,6 +172,40 @@ async def test_a_fault_touches_its_own_calls_only(tmp_path: Path, fault: str) ->
         assert (await hub.door.hub.statistics())["series"] >= TIMES
         # Each plugin has one process, however many there were before.
         assert len(children() & {status.pid, hub.status("steady").pid}) == 2
+
+
+async def test_the_deadline_is_when_a_caller_hears(tmp_path: Path) -> None:
+    """Not when the process has gone, which may take longer: it is still there."""
+    limits = replace(PATIENT_PLUGINS, kill_after_s=PATIENCE_S)
+    async with plugged(tmp_path, limits=limits) as hub, hub.client() as wire:
+        pid = (await hub.load("faulty")).pid
+        assert pid is not None
+        hub.give("faulty", SHORT_S)
+        error = await fails(wire, "faulty", "HOLD")
+        assert error["reason"] == "plugin_timeout"
+        assert error["message"].endswith(f"within {SHORT_S:g} s")
+        assert (hub.status("faulty").pid, running(pid)) == (pid, True)
+        os.killpg(pid, signal.SIGKILL)
+        hub.give("faulty")
+        assert (await works_again(wire, "good"))["pid"] == hub.status("faulty").pid != pid
+
+
+async def test_others_are_served_while_a_plugin_hangs(tmp_path: Path) -> None:
+    """However long it does: what is held, what is fetched, and what another plugin answers."""
+    async with plugged(tmp_path, SteadyProvider("builtin"), clock=ManualClock()) as hub:
+        await hub.load("faulty")
+        await hub.load("steady")
+        async with hub.client() as wire, beside(hub) as others:
+            for calls, fault in enumerate(("SPIN", "HOLD"), 1):
+                hanging = asyncio.ensure_future(fails(wire, "faulty", fault))
+                await until(lambda calls=calls: hub.status("faulty").calls == calls)  # type: ignore[misc]
+                before = others.answered
+                await until(lambda before=before: others.answered > before + 100)  # type: ignore[misc]
+                assert not hanging.done()
+                pid = hub.status("faulty").pid
+                assert pid is not None
+                os.killpg(pid, signal.SIGKILL)
+                assert (await hanging)["reason"] == "plugin_crashed"
 
 
 async def test_what_is_printed_is_logged(tmp_path: Path) -> None:
@@ -244,17 +290,19 @@ async def test_a_hundred_megabytes_of_output(tmp_path: Path) -> None:
     async with plugged(tmp_path, SteadyProvider("builtin")) as hub:
         await hub.load("faulty")
         await hub.load("steady")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         async with hub.client() as wire, beside(hub) as others:
+            before = others.answered
             assert records(await wire.ask(search("faulty", "FLOOD", *JANUARY))) == []
+            assert others.answered > before + 3
             await hub.plugins.unload("faulty")
             await until(lambda: not hub.plugins.leaving)
         # A line whose beginning was dropped has only a mark of it.
         kept = [line for line in hub.printed() if line == "…" or line.startswith("xxx")]
         dropped = sum(one["lines_dropped"] for one in hub.door.logs if "lines_dropped" in one)
         assert len(kept) + dropped == 1_000_000
-        assert len(kept) < 10_000
-        # A plugin's own interpreter takes longer than this to print a tenth of it.
-        assert others.slowest < 1.0
+        assert len(kept) <= LINES_A_SECOND * (loop.time() - began + 1)
 
 
 async def test_calls_under_way_fail_together(tmp_path: Path) -> None:
@@ -269,22 +317,21 @@ async def test_calls_under_way_fail_together(tmp_path: Path) -> None:
 
         calls = [asyncio.ensure_future(asked(ticker)) for ticker in ("LONG", "MEET1", "MEET2")]
         await until(lambda: hub.status("looping").calls == 3)
-        started = time.monotonic()
         os.killpg(pid, signal.SIGKILL)
         for error in await asyncio.gather(*calls):
             assert error["reason"] == "plugin_crashed"
             assert "was ended by SIGKILL while it worked on" in error["message"]
-        assert time.monotonic() - started < 5
         async with hub.client() as wire:
             assert len(records(await wire.ask(search("looping", "x", *JANUARY)))) == 1
 
 
 async def test_one_that_holds_the_loop_takes_the_others_along(tmp_path: Path) -> None:
     """An asynchronous call that cannot be cancelled is killed; the others hear why."""
-    limits = PluginLimits(deadline_s=0.2, kill_after_s=0.1)
-    async with plugged(tmp_path, limits=limits) as hub, hub.client() as wire:
+    async with plugged(tmp_path, limits=LIMITS) as hub, hub.client() as wire:
         await hub.load("looping")
+        hub.give("looping", SHORT_S)
         assert (await fails(wire, "looping", "BLOCK"))["reason"] == "plugin_timeout"
+        hub.give("looping")
         await until(lambda: hub.status("looping").restarts == 1)
         assert "was killed, for BLOCK from" in str(hub.status("looping").last_error)
         assert len(records(await wire.ask(search("looping", "x", *JANUARY)))) == 1
@@ -355,9 +402,7 @@ async def test_closing_does_not_wait_for_a_plugin_that_spins(tmp_path: Path) -> 
         await hub.load("faulty")
         waiting = asyncio.ensure_future(fails(wire, "faulty", "HOLD"))
         await until(lambda: hub.status("faulty").calls == 1)
-        started = time.monotonic()
         await hub.plugins.close()
-        assert time.monotonic() - started < 5
         assert (await waiting)["reason"] == "plugin_crashed"
 
 
@@ -378,7 +423,7 @@ async def test_a_hub_that_is_killed_leaves_no_plugin(tmp_path: Path) -> None:
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         pid = int(await process.stdout.readline())
     assert alive(pid)
     process.kill()
@@ -460,14 +505,14 @@ async def p99(wire: Wire, while_true: Any) -> float:
     return sorted(times)[-REQUESTS // 100]
 
 
+@pytest.mark.faults
 async def test_others_hardly_notice_a_plugin_that_spins(tmp_path: Path) -> None:
     """Their p99 at most doubles.
 
     Quiet and disturbed rounds take turns, and the best of each counts: what else goes on in the
     machine only ever adds to one of them, while a plugin that disturbs does so in every round.
     """
-    limits = PluginLimits(deadline_s=60)
-    async with plugged(tmp_path, SteadyProvider("builtin"), limits=limits) as hub:
+    async with plugged(tmp_path, SteadyProvider("builtin")) as hub:
         await hub.load("faulty")
         async with hub.client() as wire, hub.client() as other:
             assert len(records(await wire.ask(search("builtin", "held", *JANUARY)))) == 31

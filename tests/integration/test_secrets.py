@@ -15,7 +15,7 @@ from gapless.texts import masked
 from support.commands import gapless, hub
 from support.people import OTHER_PASSWORD, PASSWORD, bearer
 from support.searching import Search, secrets_in
-from support.wire import connect
+from support.wire import PATIENCE_S, connect
 
 ANN = "ann@example.com"
 
@@ -62,7 +62,7 @@ async def test_nothing_is_left_lying_about(tmp_path: Path) -> None:
 
     async with hub(database, "--auth", GAPLESS_LOG__LEVEL="debug") as running:
         assert running.setup is not None
-        async with httpx.AsyncClient(base_url=running.http) as client:
+        async with httpx.AsyncClient(base_url=running.http, timeout=PATIENCE_S) as client:
             form = {"email": ANN, "password": PASSWORD}
             await client.post(running.setup + "x", data=form)
             page = await client.post(running.setup, data=form)

@@ -55,7 +55,9 @@ async def test_both_ports_speak_it(tmp_path: Path) -> None:
         assert served.tcp.startswith("tls://127.0.0.1:")
         assert served.setup.startswith(f"{served.http}/setup?key=")
         form = {"email": "ann@example.com", "password": PASSWORD}
-        async with httpx.AsyncClient(verify=trusting(cert), base_url=served.http) as client:
+        async with httpx.AsyncClient(
+            verify=trusting(cert), base_url=served.http, timeout=PATIENCE_S
+        ) as client:
             assert (await client.post(served.setup, data=form)).status_code == 200
             tokens = (await client.post("/v1/auth/login", json=form)).json()
             page = await client.post("/login", data=form, headers={"origin": served.http})
@@ -102,7 +104,7 @@ async def test_a_new_certificate_is_taken_up_at_sighup(tmp_path: Path) -> None:
         assert json.loads(await ask(served.port, trusting(second[0]), ping))["ok"]
         with pytest.raises(ssl.SSLCertVerificationError):
             await ask(served.port, trusting(cert), ping)
-        async with httpx.AsyncClient(verify=trusting(second[0])) as client:
+        async with httpx.AsyncClient(verify=trusting(second[0]), timeout=PATIENCE_S) as client:
             assert (await client.get(f"{served.http}/healthz")).status_code == 200
         writer.write(ping)
         assert json.loads(await reader.readline())["ok"]

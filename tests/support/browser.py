@@ -9,6 +9,7 @@ from pathlib import Path
 from playwright.async_api import BrowserContext, ConsoleMessage, Page, async_playwright
 
 from support.programs import program
+from support.wire import PATIENCE_S
 
 # Nothing but what the test opens: no update checks, no first-run pages.
 _FLAGS = (
@@ -28,10 +29,14 @@ async def browser(folder: Path) -> AsyncIterator[Page]:
     chromium = program("chromium", "chromium")
     async with async_playwright() as playwright:
         context: BrowserContext = await playwright.chromium.launch_persistent_context(
-            str(folder / "browser"), executable_path=chromium, args=list(_FLAGS), headless=True
+            str(folder / "browser"),
+            executable_path=chromium,
+            args=list(_FLAGS),
+            headless=True,
+            timeout=PATIENCE_S * 1000,
         )
         page = context.pages[0]
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE_S * 1000)
         wrong: list[str] = []
 
         def note(told: ConsoleMessage) -> None:

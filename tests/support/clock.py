@@ -41,3 +41,16 @@ class ManualClock:
     def set_wall(self, now_ms: int) -> None:
         """Put the wall clock somewhere else, as an administrator would; timers do not notice."""
         self._now_ms = now_ms
+
+
+class HeldClock(ManualClock):
+    """A clock that stands still, whoever sleeps, until `running` is set."""
+
+    def __init__(self, now_ms: int) -> None:
+        super().__init__(now_ms)
+        self.running = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass once time passes."""
+        await self.running.wait()
+        await super().sleep(seconds)

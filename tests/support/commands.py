@@ -43,7 +43,17 @@ class Hub:
 def environment(**more: str) -> dict[str, str]:
     """Return an environment without settings of the hub's but these."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GAPLESS_")}
-    return {**kept, "GAPLESS_YAHOO__ENABLED": "false", **more}
+    return {
+        **kept,
+        "GAPLESS_YAHOO__ENABLED": "false",
+        # A plugin stands back behind everybody else: on a busy machine it starts slowly.
+        "GAPLESS_PLUGINS__LOAD_S": str(PATIENCE_S),
+        "GAPLESS_PLUGINS__DEADLINE_S": str(PATIENCE_S),
+        # Clients are as slow as the machine makes them.
+        "GAPLESS_ACCESS__TOKEN_S": str(PATIENCE_S),
+        "GAPLESS_API__RECEIVE_S": str(PATIENCE_S),
+        **more,
+    }
 
 
 @asynccontextmanager
@@ -104,7 +114,7 @@ def _has_users(database: Path) -> bool:
         capture_output=True,
         check=True,
         env=environment(),
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     return done.stdout.strip() != b"[]"
 
@@ -127,7 +137,7 @@ async def gapless(*arguments: str, stdin: str = "", **variables: str) -> Done:
         stderr=subprocess.PIPE,
         env=environment(**variables),
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         out, err = await process.communicate(stdin.encode())
     assert process.returncode is not None
     return Done(process.returncode, out.decode(), err.decode())

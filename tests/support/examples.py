@@ -17,8 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from support.wire import PATIENCE_S
+
 FOLDER = Path(__file__).parents[2] / "examples" / "providers"
-_PATIENCE_S = 10.0
 
 
 def example(name: str) -> ModuleType:
@@ -65,7 +66,7 @@ def serving() -> Iterator[Api]:
         def do_GET(self) -> None:
             api.paths.append(self.path)
             api.asked_with.append({name.lower(): value for name, value in self.headers.items()})
-            api.answering.wait(_PATIENCE_S)
+            api.answering.wait(PATIENCE_S)
             try:
                 self.send_response(api.status)
                 for name, value in api.headers.items():

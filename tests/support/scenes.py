@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from gapless.simulator.prices import RandomWalk
 from gapless.simulator.quirks import Quirks
 from gapless.store.sqlite import open_store
 from support.truth import record
+from support.wire import PATIENCE_S
 from support.world import Ledger, LedgerStore, World, request
 
 PRICES = RandomWalk(3)
@@ -164,6 +166,14 @@ class Scene(World):
         assert answer.state == "ready"
         return told(answer)
 
+    async def wait_for_upstream(self, s: float = PATIENCE_S) -> None:
+        """Let each request have so many seconds of the machine's own time from now on."""
+        provider = self.hub.registry.get("yahoo_finance")
+        assert isinstance(provider, YahooProvider)
+        provider.settings = replace(provider.settings, timeout_s=s)
+        # Connections keep what they were made with.
+        await provider.aclose()
+
     async def known(self, interval: str = "1d", ticker: str = "AAA") -> tuple[Coverage, ...]:
         """Return the series' coverage as it is stored."""
         provider = self.hub.registry.get("yahoo_finance")
@@ -173,7 +183,7 @@ class Scene(World):
     async def _hub(self, path: Path, ledger: Ledger, watched: bool = True) -> Hub:
         urls = self.sim.base_urls
         hosts = {"base_url": urls[0], "fallback_url": urls[1] if len(urls) > 1 else None}
-        pace = {"rate": 1000.0, "burst": 1000}
+        pace = {"rate": 1000.0, "burst": 1000, "timeout_s": PATIENCE_S}
         settings = YahooSettings(**{**hosts, **pace, **self._settings})
         store = await asyncio.to_thread(open_store, path)
         return Hub(

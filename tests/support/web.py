@@ -25,11 +25,25 @@ from gapless.providers.registry import Registry
 from gapless.servers.admission import Admission
 from gapless.servers.desk import Desk
 from gapless.servers.http.door import HttpDoor, HttpLimits
+from gapless.servers.http.receipt import ReceiptLimits
 from gapless.servers.meter import Meter
 from gapless.servers.tcp import TcpLimits, TcpServer
 from gapless.store.sqlite import open_store
 from support.people import PASSWORD
-from support.wire import PATIENCE_S, PATIENT, Wire, announcement, connect, nothing_unnoticed
+from support.plugins import PATIENT_PLUGINS
+from support.wire import (
+    PATIENCE_S,
+    PATIENT,
+    PATIENT_TCP,
+    Wire,
+    announcement,
+    connect,
+    nothing_unnoticed,
+)
+
+# Clients may be as slow as the machine makes them.
+PATIENT_RECEIPT = ReceiptLimits(receive_s=PATIENCE_S, slow_reader_s=PATIENCE_S)
+PATIENT_HTTP = HttpLimits(receipt=PATIENT_RECEIPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +97,14 @@ class Web:
 async def web(
     folder: Path,
     *providers: Provider,
-    limits: HttpLimits | None = None,
+    limits: HttpLimits = PATIENT_HTTP,
     options: Options | None = None,
-    plugin_limits: PluginLimits | None = None,
+    plugin_limits: PluginLimits = PATIENT_PLUGINS,
     clock: Clock | None = None,
     auth: bool = False,
     auth_limits: AuthLimits | None = None,
     tls: SSLContext | None = None,
-    tcp_limits: TcpLimits | None = None,
+    tcp_limits: TcpLimits = PATIENT_TCP,
     tcp_port: int = 0,
     http_port: int = 0,
 ) -> AsyncIterator[Web]:
@@ -113,7 +127,7 @@ async def web(
             store,
             registry,
             clock,
-            plugin_limits or PluginLimits(),
+            plugin_limits,
             base=folder,
             record=authority.audit.about,
         )
@@ -138,7 +152,8 @@ async def web(
         _, tcp_port = await tcp.open("127.0.0.1", tcp_port)
         stack.push_async_callback(tcp.close, 1.0)
         client = await stack.enter_async_context(
-            httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=PATIENCE_S)
+            # Nothing is verified over plain HTTP, and reading what to trust takes a while.
+            httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=PATIENCE_S, verify=False)
         )
         client.headers.pop("accept-encoding")
         opened = Web(hub, plugins, authority, door, port, tcp_port, client, logs, meter, tcp)
@@ -151,7 +166,9 @@ async def signed_in(opened: Web, email: str) -> AsyncIterator[httpx.AsyncClient]
     """Yield a browser, as far as HTTP shows one, with its cookie."""
     home = f"http://localhost:{opened.port}"
     headers = {"accept": "text/html", "origin": home}
-    async with httpx.AsyncClient(base_url=home, headers=headers, timeout=20) as browser:
+    async with httpx.AsyncClient(
+        base_url=home, headers=headers, timeout=PATIENCE_S, verify=False
+    ) as browser:
         answer = await browser.post("/login", data={"email": email, "password": PASSWORD})
         assert answer.status_code == 303, answer.text
         yield browser

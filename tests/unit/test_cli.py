@@ -50,6 +50,7 @@ from gapless.errors import (
 )
 from gapless.servers.tls import Certificate
 from gapless.shell import output
+from support.wire import PATIENCE_S
 
 RECORDS: list[dict[str, Any]] = [
     {"timestamp": 1_756_992_600, "open": 1.5, "close": 2, "volume": None},
@@ -99,7 +100,7 @@ def answering(*answers: dict[str, Any] | bytes) -> Iterator[tuple[str, list[dict
     """
     requests: list[dict[str, Any]] = []
     listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(10)
+    listener.settimeout(PATIENCE_S)
 
     def run() -> None:
         try:
@@ -610,11 +611,11 @@ def test_module_as_a_program() -> None:
     """`python -m gapless` is the command, with its exit code."""
     command = [sys.executable, "-m", "gapless"]
     done = subprocess.run(
-        [*command, "version"], capture_output=True, text=True, timeout=60, check=False
+        [*command, "version"], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert (done.returncode, done.stdout) == (0, f"gapless {__version__}\n")
     done = subprocess.run(
-        [*command, "nope"], capture_output=True, text=True, timeout=60, check=False
+        [*command, "nope"], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
 
@@ -628,7 +629,7 @@ def test_reader_that_leaves() -> None:
             [sys.executable, "-m", "gapless", "version"],
             stdout=closed,
             stderr=subprocess.PIPE,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, b"")

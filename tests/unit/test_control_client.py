@@ -14,6 +14,7 @@ import pytest
 from gapless.client.control import Control, NotListening
 from gapless.client.failures import UnexpectedAnswer
 from gapless.errors import Conflict, GaplessError, InvalidQuery
+from support.wire import PATIENCE_S
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def answering(path: Path, answer: bytes) -> Iterator[list[bytes]]:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()
-    listener.settimeout(10)
+    listener.settimeout(PATIENCE_S)
 
     def run() -> None:
         sock, _ = listener.accept()

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from gapless.servers.http.budget import ByteBudget
+from support.wire import PATIENCE_S
 
 
 async def test_what_does_not_fit_waits_for_its_turn() -> None:
@@ -51,5 +52,5 @@ async def test_who_gives_up_leaves_nothing_behind() -> None:
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        async with asyncio.timeout(1), budget.hold(10):
+        async with asyncio.timeout(PATIENCE_S), budget.hold(10):
             pass

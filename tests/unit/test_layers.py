@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from support.wire import PATIENCE_S
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "gapless"
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -26,7 +28,7 @@ def loaded_by(module: str) -> set[str]:
     """Return the names of all modules that a fresh interpreter has after importing one."""
     code = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     return set(done.stdout.split())
 
@@ -40,7 +42,7 @@ def test_the_contracts_are_kept() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

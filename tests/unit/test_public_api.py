@@ -18,6 +18,7 @@ import pytest
 
 import gapless
 from gapless.protocol.messages import PROVIDER_REASONS, WIRE_ERRORS
+from support.wire import PATIENCE_S
 
 TABLE = Path(__file__).with_name("public_api.txt")
 RENEW = "RENEW_PUBLIC_API"
@@ -102,7 +103,7 @@ print(json.dumps([before, errors, sorted(name.partition(".")[0] for name in sys.
 def test_importing_is_cheap() -> None:
     """What is heavy is loaded by what needs it: frames by frames, the hub's parts by the hub."""
     done = subprocess.run(
-        [sys.executable, "-c", LOADED], check=True, capture_output=True, timeout=60
+        [sys.executable, "-c", LOADED], check=True, capture_output=True, timeout=PATIENCE_S
     )
     imported, errors, clients = (set(one) for one in json.loads(done.stdout))
     for names in (imported, errors):
@@ -247,7 +248,7 @@ def test_what_is_not_installed_is_named_with_the_command(missing: str, told: lis
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", WITHOUT, missing, "to_pandas", "to_arrow"],
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         text=True,
     )
     assert (done.stdout.splitlines(), done.stderr) == (told, "")

@@ -24,6 +24,7 @@ from gapless.errors import (
 from gapless.hub.upstream import Asked, Brought, Limits, Tally, Upstream
 from gapless.providers.base import Fetched, Pace, ProviderInfo, Provisional, Record, Traits
 from support.clock import ManualClock
+from support.wire import PATIENCE_S
 
 KEY = SeriesKey("script", "AAPL")
 ASKED = Interval(0, 100)
@@ -444,6 +445,6 @@ async def test_each_trial_lets_those_go_on_who_wait_for_it() -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     one._end(first)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         assert len((await waiting).run) == 2
     assert one._trial is None

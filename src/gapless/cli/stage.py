@@ -148,7 +148,8 @@ class Stage:
             tcp="127.0.0.1:0",
             http=http,
             base=self.folder,
-            plugins=PluginSettings(entry_points=False),
+            # On a busy machine a plugin starts slowly, for it stands back behind everybody else.
+            plugins=PluginSettings(entry_points=False, load_s=60.0),
             fetch=FetchSettings(deadline_s=deadline_s),
             yahoo=YahooSettings(base_url=self._yahoo_url()),
         )

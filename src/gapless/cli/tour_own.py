@@ -17,7 +17,7 @@ from gapless.cli.stage import Stage, session
 from gapless.domain.intervals import Interval
 from gapless.errors import GaplessError
 
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 70.0
 # The mean length of a month from new moon to new moon, and one new moon (Meeus, Astronomical
 # Algorithms, chapter 49).
 MOON = """\

@@ -22,10 +22,11 @@ from gapless.errors import GaplessError
 from gapless.hub.answers import Answer
 from gapless.instants import DAY_MS
 from support.editions import Editions, day, days
+from support.extent import share
 from support.steps import Steps, steps
 
 SIZE = 30
-MOST = 100
+MOST = share(100, of=1_000)
 # Coverage of an age apart by more than a week is not joined, so each tick is an age of its own.
 TICK_S = 8 * 86_400
 

@@ -298,13 +298,13 @@ async def test_one_clients_lines_do_not_stop_the_others(tmp_path: Path) -> None:
 
 
 async def test_the_database_is_its_users_alone(tmp_path: Path) -> None:
-    """The file, and what SQLite puts beside it, hold hashes of passwords."""
+    """The file, and what lies beside it, hold hashes of passwords."""
     path = tmp_path / "auth.db"
     store = await asyncio.to_thread(open_store, path)
     authority = Authority(store.accounts, SystemClock(), enabled=True)
     await authority.users.add(ADMIN, PASSWORD, "admin", "test")
     modes = [stat.S_IMODE(file.stat().st_mode) for file in os.scandir(tmp_path)]
-    assert modes == [0o600] * 3
+    assert modes == [0o600] * 4
     await authority.close()
     await store.close()
 

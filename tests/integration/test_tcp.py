@@ -550,6 +550,7 @@ async def test_a_database_lies_in_the_file_that_was_named(tmp_path: Path, name: 
     assert {file.removeprefix(name) for file in files(tmp_path)} == {
         "",
         ".lock",
+        ".reserve",
         "link.db",
     }
 

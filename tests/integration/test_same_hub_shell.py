@@ -9,6 +9,8 @@ import pytest
 
 import gapless as api
 from gapless.client.addresses import Endpoint
+from gapless.shell import administration
+from gapless.shell.completion import Known
 from gapless.shell.keeping import Keeping, Kept
 from gapless.shell.link import Link
 from support.commands import gapless
@@ -51,9 +53,6 @@ def talk(shell: Terminal, both: Crossed) -> None:
     shell.keys(PASSWORD + RETURN)
     shell.until(lambda: shell.text.count("error:") > before, "an error")
     shell.run("providers", "minutes")
-    shell.keys("provider ")
-    shell.wait("minutes")
-    shell.keys("\x03")
     shell.run(f":http {both.a.url}", f"HTTP at {both.a.url}")
     shell.run(":plugins", "none is loaded")
     shell.run(LINE, "7,200 rows")
@@ -100,6 +99,19 @@ async def test_scripts_keep_to_the_hub(tmp_path: Path, auth: bool) -> None:
         right = ("--http", both.a.url)
         done = await gapless(*arguments, *right, stdin=":plugins\n", **variables)
         assert (done.code, done.out) == (0, "[]\n")
+
+
+@with_and_without_auth
+async def test_completion_goes_by_what_tcp_says(tmp_path: Path, auth: bool) -> None:
+    """It knows the names of the providers, and nothing from elsewhere."""
+    async with crossed(tmp_path, auth) as both:
+
+        def learn() -> Known:
+            with api.connect(f"127.0.0.1:{both.port}", token=both.token) as client:
+                return administration.known(client, ("saved",))
+
+        assert await asyncio.to_thread(learn) == Known(("minutes",), saved=("saved",))
+        both.kept_apart()
 
 
 async def test_a_refresh_token_goes_nowhere_else(tmp_path: Path) -> None:

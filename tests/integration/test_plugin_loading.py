@@ -19,7 +19,16 @@ from gapless.errors import InvalidQuery, NotFound, PluginNotLoaded
 from gapless.hub.plugins import PluginSpec
 from gapless.store.base import RememberedPlugin
 from support.clock import ManualClock
-from support.plugins import JANUARY, PATIENT_PLUGINS, SOURCES, alive, open_files, plugged, until
+from support.plugins import (
+    JANUARY,
+    PATIENT_PLUGINS,
+    SOURCES,
+    alive,
+    children,
+    open_files,
+    plugged,
+    until,
+)
 from support.providers import SteadyProvider
 from support.wire import records, request, search
 
@@ -303,6 +312,21 @@ async def test_a_process_that_cannot_be_started(
             files.append(open_files())
         # The first may have opened what the loop keeps.
         assert files[2] == files[1]
+
+
+async def test_a_start_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
+    """Neither a process nor one of its pipes, whose end would be warned of here."""
+    async with plugged(tmp_path) as hub:
+        hub.put("versioned", VERSION.format(version=1))
+        before = children()
+        for _ in range(10):
+            loading = asyncio.ensure_future(hub.plugins.load(PluginSpec(module="versioned")))
+            await until(lambda: children() > before)
+            loading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await loading
+            assert children() == before
+        gc.collect()
 
 
 # Replacing

@@ -116,15 +116,18 @@ class PluginProcess:
         with suppress(OSError):
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
         launch = msgspec.structs.replace(self.launch, socket=theirs.fileno())
+        starting = asyncio.ensure_future(self._begin(launch))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # It may be there all the same, and then it has to be ended, and its pipes closed.
+            await starting
+            raise
+
+    async def _begin(self, launch: Launch) -> None:
         # In a thread, because the loop's own way to start a process copies the hub's page tables
         # first, and holds everybody up for 16 ms at 300 MB; this one does not.
-        starting = asyncio.ensure_future(asyncio.to_thread(_started, launch, theirs.fileno()))
-        try:
-            child = await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            # It may be there all the same, and then it has to be ended.
-            self._have(await starting)
-            raise
+        child = await asyncio.to_thread(_started, launch, launch.socket)
         self._have(child)
         loop = asyncio.get_running_loop()
         for fd, pipe in ((1, child.stdout), (2, child.stderr)):

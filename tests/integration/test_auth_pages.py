@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -69,15 +68,13 @@ def check_page(response: httpx.Response) -> Tags:
     return found
 
 
-def shares() -> Iterator[Any]:
-    """Yield all payloads; `make test` has each core once, and each of what is around it."""
-    around = len(PAYLOADS) // len(CORES)
-    for number, payload in enumerate(PAYLOADS):
-        first = number // len(CORES) == number % around
-        yield payload if first else pytest.param(payload, marks=pytest.mark.slow)
+def marked(number: int, payload: str) -> Any:
+    """Return a payload so that `make test` has each core once, and each of what is around it."""
+    first = number // len(CORES) == number % (len(PAYLOADS) // len(CORES))
+    return payload if first else pytest.param(payload, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("payload", shares())
+@pytest.mark.parametrize("payload", [marked(*one) for one in enumerate(PAYLOADS)])
 async def test_script_injection(tmp_path: Path, payload: str) -> None:
     """In addresses, names of tokens, errors, keys, tickers and providers: shown, never run."""
     async with web(tmp_path, SteadyProvider(), auth=True) as opened:

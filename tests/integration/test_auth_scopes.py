@@ -48,6 +48,7 @@ async def test_a_token_for_nothing_is_refused(tmp_path: Path) -> None:
         assert (await opened.send("GET", "/v1/tokens"))["tokens"][-1]["kind"] == "access"
 
 
+@pytest.mark.slow
 async def test_the_command_gives_admin_only_by_name(tmp_path: Path) -> None:
     """Without `--scope` a token is good for asking; with it for what is named."""
     database = ("--db", str(tmp_path / "hub.db"))

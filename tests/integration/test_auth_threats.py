@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 
 import httpx
+import pytest
 
 from gapless.auth.authority import AuthLimits
 from support.clock import ManualClock
@@ -278,6 +279,7 @@ async def test_setup_hijacked_by_guessing_at_the_key(tmp_path: Path) -> None:
         assert float(counted) == 8
 
 
+@pytest.mark.slow
 async def test_setup_hijacked_a_hundred_at_once(tmp_path: Path) -> None:
     """Exactly one becomes the administrator, and only with the key."""
     async with web(tmp_path, auth=True) as opened:

@@ -52,6 +52,7 @@ def test_the_demo_holds() -> None:
     assert all(len(line) <= 80 for line in ran.stdout.splitlines())
 
 
+@pytest.mark.slow
 def test_the_demo_needs_neither_unicode_nor_a_direct_way_out() -> None:
     """It is plain where the terminal is, and a proxy of the environment is left alone."""
     nowhere = "http://127.0.0.1:9"

@@ -427,6 +427,7 @@ async def test_the_errors_of_the_page(tmp_path: Path) -> None:
         assert error["retry_after_s"] == 30
 
 
+@pytest.mark.slow
 def test_the_test_of_the_page(tmp_path: Path) -> None:
     """It runs as it stands, beside its provider."""
     write(tmp_path, "moon.py", "test_moon.py")

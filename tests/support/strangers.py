@@ -1,4 +1,7 @@
-"""Servers that are no hub, or a hub on a bad day: a script says what each connection gets."""
+"""Servers that are no hub, or a hub on a bad day: a script says what each connection gets.
+
+And one that stands before a hub.
+"""
 
 from __future__ import annotations
 
@@ -161,3 +164,35 @@ async def stranger(script: Script) -> AsyncIterator[Stranger]:
             async with asyncio.timeout(PATIENCE_S):
                 await asyncio.gather(*tasks, return_exceptions=True)
     assert not opened.failures, opened.failures
+
+
+@asynccontextmanager
+async def relay(port: int, to: int) -> AsyncIterator[None]:
+    """Listen at `port` for the length of the block, and hand everything on to `to`, and back."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        with suppress(OSError, asyncio.CancelledError):
+            there, back = await asyncio.open_connection("127.0.0.1", to)
+            await asyncio.gather(pump(reader, back), pump(there, writer))
+        tasks.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    try:
+        yield
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

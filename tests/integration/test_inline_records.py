@@ -9,8 +9,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from gapless.domain.comparing import Ratio
+from gapless.domain.series import SeriesKey
 from gapless.hub.hub import Options
 from gapless.providers.sample import SampleProvider
+from gapless.store.base import Change
 from support.people import api_token, person
 from support.providers import SteadyProvider
 from support.web import Web, web
@@ -118,8 +121,8 @@ async def test_records_are_counted_to_the_last(tmp_path: Path) -> None:
         assert (await wire.ask(edges, inline_records=7_108))["records"] == 7_109
 
 
-async def test_the_version_is_another_one_when_a_series_has_changed(tmp_path: Path) -> None:
-    """When more of it is fetched, or the same anew, or it was forgotten; not when it is read."""
+async def test_the_version_is_another_one_where_records_do_not_fit(tmp_path: Path) -> None:
+    """On another basis, or after it was forgotten; not when more of it, or the same, is fetched."""
     async with (
         web(tmp_path, SteadyProvider()) as opened,
         await connect(opened.tcp_port) as wire,
@@ -132,13 +135,20 @@ async def test_the_version_is_another_one_when_a_series_has_changed(tmp_path: Pa
             return told
 
         seen = [await version("2021-02-01")]
+        pong = await wire.ask({"type": "Ping"})
+        assert seen[0].startswith(pong["result"]["instance"])
         assert await version("2021-02-01") == seen[0] == await version("2021-01-02")
-        seen.append(await version("2021-03-01"))
+        assert await version("2021-03-01") == seen[0]
         await opened.send("POST", "/v1/refresh", body)
+        assert await version("2021-02-01") == seen[0]
+        key = SeriesKey("steady", "A")
+        state = (await opened.hub.holdings.load(key)).state
+        change = Change(key, state.generation, (), basis_change=Ratio(price=0.5), at=1)
+        await opened.hub.holdings.apply(change)
         seen.append(await version("2021-02-01"))
         await opened.send("DELETE", "/v1/series/steady/A")
         seen.append(await version("2021-02-01"))
-        assert len(set(seen)) == 4
+        assert len(set(seen)) == 3
         other = search("steady", "B", "2021-01-01", "2021-02-01")
         assert "version" not in await wire.ask(other)
 

@@ -413,12 +413,14 @@ async def test_a_hub_without_http_is_nothing_to_warn_of(tmp_path: Path, kind: st
     async with web(tmp_path, ours()) as opened:
         async with asking(kind, opened.tcp_port, http=False) as hub:
             assert len(await hub.search("minutes", "A", *RANGE)) == 7_200
+            with pytest.raises(gapless.HttpUnusable, match="http=False was given"):
+                await hub.fetch("GET", "/v1/series")
         async with (
             forwarder(opened.tcp_port, {f'"{opened.url}"'.encode(): b"null"}) as way,
             asking(kind, way.port) as hub,
         ):
             assert len(await hub.search("minutes", "A", *RANGE)) == 7_200
             assert (await hub.search_many("minutes", ["A"], *RANGE)).height == 7_200
-            with pytest.raises(gapless.HttpUnusable, match="has no HTTP address"):
+            with pytest.raises(gapless.HttpUnusable, match="runs without it; start it"):
                 await hub.fetch("GET", "/v1/series")
         assert not opened.meter.requests["http", "ok"]

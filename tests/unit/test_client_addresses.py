@@ -150,7 +150,7 @@ def test_base_addresses_of_http(text: str, expected: str) -> None:
     [
         *("", "ftp://hub", "http://", "http://hub:x", "http://hub:70700", "http://hub?a=b"),
         *("http://hub#a", f"http://{SECRET}@hub", f"http://user:{SECRET}@hub:1", "http://hüb"),
-        *(f"http://@{SECRET}@hub", f"{SECRET}@hub:1"),
+        *(f"http://@{SECRET}@hub", f"{SECRET}@hub:1", "7070", "http://7070"),
     ],
 )
 def test_what_is_no_base_address(text: str) -> None:

@@ -45,12 +45,33 @@ def test_the_reserve_grows_with_the_database(tmp_path: Path, size: int, wanted: 
     assert reserve.kept() == wanted
 
 
+def test_a_file_that_is_no_reserve_is_left_alone(tmp_path: Path) -> None:
+    """Neither a file of somebody's own, nor a link to one, nor a pipe is touched, or waited for."""
+    reserve = Reserve(database(tmp_path))
+    mine = tmp_path / "mine"
+    for content in (b"mine", b"mine" * MIB):
+        for place in (reserve.path, mine):
+            place.write_bytes(content)
+            if place is mine:
+                reserve.path.symlink_to(mine)
+            reserve.keep()
+            reserve.give_up()
+            assert place.read_bytes() == content
+            reserve.path.unlink()
+    os.mkfifo(reserve.path)
+    reserve.keep()
+    reserve.give_up()
+    assert reserve.path.is_fifo()
+
+
 def test_a_reserve_that_is_not_as_it_was_is_no_error(tmp_path: Path) -> None:
     """One that is missing, too small, full of holes or no file is made good where it can be."""
     reserve = Reserve(database(tmp_path))
     reserve.give_up()
-    for size in (0, 1, 5 * MIB):
+    for size in (0, 16, 5 * MIB):
         reserve.path.touch()
+        if size:
+            reserve.path.write_bytes(b"gapless reserve\n")
         os.truncate(reserve.path, size)
         reserve.keep()
         assert reserve.kept() >= 2 * MIB

@@ -124,7 +124,8 @@ def parse_web_base(text: str, what: str = "the HTTP address") -> str:
         text = f"http://{text}"
     try:
         parts = urlsplit(text)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+        # Digits alone are a port whose host was forgotten.
+        valid = parts.scheme in ("http", "https") and not (parts.hostname or "0").isdigit()
         _ = parts.port  # raises where it is no number
     except ValueError:
         valid = False

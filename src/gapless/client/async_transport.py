@@ -105,28 +105,30 @@ class AsyncTransport:
             return await self._lines.ask(step)
         where = self._conversations.endpoint
         try:
-            lines = await self._open()
-            return await lines.ask(step)
+            lines, opened = await self._open()
+            return (await lines.ask(step))._replace(opened=opened)
         except Unreachable as error:
             if not may_be_tls(where, error) or not await asyncio.to_thread(speaks_tls, where):
                 raise
             raise asked_plainly(where) from error
 
-    async def _open(self) -> _LineProtocol:
+    async def _open(self) -> tuple[_LineProtocol, bool]:
+        """Return a connection, and whether it was opened here and now."""
         async with self._opening:
-            # Somebody else may have been quicker.
             lines = self._lines
-            if lines is None or not lines.usable:
-                where = self._conversations.endpoint
-                lines = _LineProtocol(where.name)
-                timeout = self._conversations.patience.connect_timeout
-                at = (where.host, where.port)
-                try:
-                    await self._connect(lines, at, timeout, self._trust(where.tls))
-                except (OSError, UnicodeError) as error:
-                    raise unreachable(error, *at, timeout) from error
-                self._lines = lines
-            return lines
+            if lines is not None and lines.usable:
+                # Somebody else was quicker.
+                return lines, False
+            where = self._conversations.endpoint
+            lines = _LineProtocol(where.name)
+            timeout = self._conversations.patience.connect_timeout
+            at = (where.host, where.port)
+            try:
+                await self._connect(lines, at, timeout, self._trust(where.tls))
+            except (OSError, UnicodeError) as error:
+                raise unreachable(error, *at, timeout) from error
+            self._lines = lines
+            return lines, True
 
     async def _fetch(self, step: Fetch) -> WebReply:
         async with self._places:

@@ -264,6 +264,10 @@ class Conversations(Talk):
             if answer.records is None and answer.records_at is None:
                 return [Found(entity, answer.stitch) for entity in entities]
             head = Part(answer, _one(entities))
+            if web and answer.records_at is not None and not self._is_from(answer):
+                # Several hubs take turns at the address.
+                yield from self._introduced()
+                web = self._is_from(answer)
             if web and answer.records_at is not None:
                 pages = yield from self._left_out(answer.records_at, question)
                 if pages is not None:
@@ -276,6 +280,11 @@ class Conversations(Talk):
             if found is not None:
                 return [found]
         raise _restless("pieces")
+
+    def _is_from(self, answer: Answer) -> bool:
+        """Whether an answer is from the hub whose HTTP is known; older ones do not tell."""
+        instance = None if self.info is None else self.info.instance
+        return instance is None or (answer.version or "").startswith(instance)
 
     def _envelope(self, question: _Question, inline_records: int, web: bool) -> dict[str, Any]:
         envelope: dict[str, Any] = {"data_as": "array"}

@@ -25,7 +25,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     `result`, `error` and `stitch` are JSON texts still. `records`: how many there are, where they
     were too many to be sent with it; `records_at`: at which path of the HTTP door they are.
-    `version` is another one whenever the series has changed.
+    `version` begins with the hub's instance, and is another one where records do not fit.
     """
 
     ok: bool

@@ -46,10 +46,14 @@ class Pause(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """An answer, and the line that it was read from."""
+    """An answer, and the line that it was read from.
+
+    `opened`: the connection was opened for it, so that it is not known who is there.
+    """
 
     answer: Answer
     line: bytes
+    opened: bool = False
 
 
 Step: TypeAlias = Ask | Fetch | Pause

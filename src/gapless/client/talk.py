@@ -72,6 +72,9 @@ class Talk:
         self.token = endpoint.token
         self.info: HubInfo | None = None
         self.web = WebUse(endpoint, web)
+        # Whether who is there was asked since a connection was last opened: behind the address
+        # there may be another hub by then.
+        self._met = False
 
     def greeting(self) -> Conversation[HubInfo]:
         """Ask the hub who it is."""
@@ -94,6 +97,7 @@ class Talk:
                     f"what answers at {self.endpoint.name} is no gapless hub: {error}"
                 ) from error
         self.info = info
+        self._met = True
         self.web.learn(info.http, Identity(info.instance, info.version))
         return info
 
@@ -123,6 +127,7 @@ class Talk:
                 if not repeatable or attempts >= patience.retries:
                     raise
             else:
+                self._met = self._met and not reply.opened
                 if reply.answer.ok:
                     return reply
                 yield self._pause(reply.answer.failure(), attempts)
@@ -137,6 +142,8 @@ class Talk:
         nobody's. Before that the hub is asked once more who it is, for it may have been started
         again. An address must be known.
         """
+        if not self._met:
+            yield from self._introduced()
         step = Fetch(self._door(), method, target, self.token, accept, body, timeout)
         reply: WebReply | None = None
         try:

@@ -79,7 +79,7 @@ class Transport:
             if connection is None:
                 with telling_of_tls(self._conversations.endpoint):
                     connection = self._open()
-                    reply = connection.ask(step)
+                    reply = connection.ask(step)._replace(opened=True)
             else:
                 reply = connection.ask(step)
             usable = True

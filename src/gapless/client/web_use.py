@@ -25,6 +25,8 @@ class WebUse:
         self._endpoint = endpoint
         self._override = override
         self._told: str | None = None
+        # It told of an address, though it may not be reached from here.
+        self._has_door = True
         self._identity = Identity(None, "")
         # Why it is not used, though it could be; and whether that was told.
         self._lost: str | None = None
@@ -46,7 +48,7 @@ class WebUse:
         base = web_base(told, self._endpoint)
         if (base, identity) != (self._told, self._identity):
             self.try_again()
-        self._told, self._identity = base, identity
+        self._told, self._identity, self._has_door = base, identity, told is not None
 
     def try_again(self) -> None:
         """Use HTTP again: it may be another hub by now, or the same with its door open."""
@@ -87,6 +89,13 @@ class WebUse:
 
     def nowhere(self) -> HttpUnusable:
         """Return the same error for where no address is known."""
+        if self._override == "":
+            return HttpUnusable("this takes HTTP, and http=False was given")
+        if not self._has_door:
+            return HttpUnusable(
+                f"this takes HTTP, and the hub at {self._endpoint.name} runs without it; start it "
+                "with --http HOST:PORT"
+            )
         fact = f"the hub at {self._endpoint.name} has no HTTP address that is reached from here"
         return HttpUnusable(f"{fact}; {_REMEDY}", fact=fact)
 

@@ -14,7 +14,7 @@ import structlog
 from gapless.domain.coverage import Outcome, within
 from gapless.domain.intervals import Interval, intersect, subtract
 from gapless.domain.planning import Plan
-from gapless.domain.series import SeriesKey, parse_view_id
+from gapless.domain.series import SeriesKey, parse_view_id, span_text
 from gapless.errors import GaplessError, NotFound, TooLarge
 from gapless.hub.answers import Answer
 from gapless.hub.callers import ANYBODY, Caller
@@ -108,10 +108,18 @@ class Administration:
         """Fetch all that upstream serves of a range anew; return the answer without its records."""
         return await self._hub.searcher.search(search, caller=caller, anew=True, most_loaded=0)
 
+    def fetching(self, key: SeriesKey) -> bool:
+        """Whether anything of a series is being fetched."""
+        return bool(self._hub.leases.of(key))
+
     async def delete(self, key: SeriesKey, interval: Interval | None = None) -> int:
-        """Forget a range of a series (`None`: all of it); return how many records went."""
+        """Forget a range of a series (`None`: all of it); return how many records went.
+
+        What is being fetched of it is not stored, either.
+        """
         removal = await self._hub.holdings.delete(key, interval)
-        _log.info("deleted", series=key.text, range=interval, records=removal.records)
+        span = "all" if interval is None else span_text(interval)
+        _log.info("deleted", series=key.text, range=span, records=removal.records)
         return removal.records
 
     async def entities(self, wanted: EntityFilter, limit: int, offset: int) -> Listing:

@@ -89,9 +89,11 @@ class Answer:
 
     @property
     def version(self) -> str:
-        """A text that is another one whenever what is stored of the series has changed."""
-        state = self.entry.state
-        return f"{state.created:x}-{state.version:x}"
+        """A text that is another one where records of the two do not fit each other.
+
+        That is where the series stands on another basis, or was forgotten and fetched again.
+        """
+        return f"{self.entry.state.created:x}-{self.generation:x}"
 
     @property
     def count(self) -> int:

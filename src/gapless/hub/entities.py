@@ -175,7 +175,8 @@ class Entities:
         if answer.count > self._limits.max_records:
             raise TooLarge(
                 f"{shortened(id)} has {answer.count:,} records, more than the "
-                f"{self._limits.max_records:,} one answer may have; ask for a part of its range"
+                f"{self._limits.max_records:,} one answer may have (limits.max_records); ask for "
+                "a part of its range"
             )
         return self._aged(provider, answer, now)
 

@@ -82,7 +82,9 @@ class Searcher:
                 lacking = everything(wanted, reach(provider, search.key, now), course.fetched)
                 busy = self._leases.overlapping(search.key, lacking.gaps)
                 if busy and not course.begun:
-                    # What is under way may have been fetched before this was asked for.
+                    # What is under way may have been fetched before this was asked for; what
+                    # begins from now on is not.
+                    course.begun = True
                     await self._leases.wait(busy)
                     continue
             course.begun = True
@@ -324,8 +326,8 @@ class Searcher:
         if answer.count > self._options.max_records:
             raise TooLarge(
                 f"the answer would have {answer.count:,} records, more than the "
-                f"{self._options.max_records:,} one answer may have; ask for a shorter range, "
-                "one after the other"
+                f"{self._options.max_records:,} one answer may have (limits.max_records); ask for "
+                "shorter ranges, one after the other, or over HTTP, where it comes in pages"
             )
 
 

@@ -288,7 +288,7 @@ class Desk:
             query.request_kind,
             envelope.data_as_array,
             stitched=not view,
-            versioned=most is not None,
+            instance=None if most is None else self.announced.instance,
             at_http=self.http is not None and not view,
         )
         if not answer.loaded or (most is not None and answer.count > most):

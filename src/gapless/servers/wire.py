@@ -57,21 +57,22 @@ class Frame:
 class Layout:
     """What is told with an answer, and how: to which kind of request, `data` as an array or text.
 
-    `stitched`: how it was put together. `versioned`: of which version of the series it is.
+    `stitched`: how it was put together. `instance`: it tells of which hub and which version of the
+    series it is, this hub being that one.
     `at_http`: HTTP has records that are left out.
     """
 
     request_kind: str
     as_array: bool
     stitched: bool = True
-    versioned: bool = False
+    instance: str | None = None
     at_http: bool = False
 
     def ending(self, answer: Answer) -> bytes:
         """Return the end of an answer's line, behind the time."""
         told = b',"stitch":' + encode_stitch(stitch_of(answer)) if self.stitched else b""
-        if self.versioned:
-            told += b',"version":"%b"' % answer.version.encode()
+        if self.instance is not None:
+            told += b',"version":"%b-%b"' % (self.instance.encode(), answer.version.encode())
         return told + b"}\n"
 
 

@@ -102,6 +102,10 @@ class Link:
             self._say("connected again")
             return _worded(question)
 
+    def check_web(self) -> None:
+        """See whether the hub is where its HTTP should be; raise `HttpUnusable`, or as `ask`."""
+        self.ask(lambda: self.client.fetch("GET", "/healthz"))
+
     def sign_in(self, email: str, password: str) -> str:
         """Get a token by a password, and keep it; return the role."""
         body = {"email": email, "password": password}
@@ -179,6 +183,8 @@ def _worded(question: Callable[[], T]) -> T:
     try:
         return question()
     except HttpUnusable as error:
+        if not error.fact:
+            raise
         raise HttpUnusable(remedied(error.fact), fact=error.fact) from error
 
 

@@ -254,6 +254,7 @@ class Session:
             self.link.web = parse_web_base(base, ":http")
             self.link.anew()
             self.stale = True
+            self.link.check_web()
         elif self.link.client.http is None:
             self.link.client.ping()
         self.console.print(printable(f"HTTP at {self.link.client.http or 'no known address'}"))
@@ -277,6 +278,8 @@ class Session:
         email = call.optional()
         if not self.interactive:
             raise InvalidQuery(":login asks for a password; in a script give GAPLESS_TOKEN")
+        # Nobody should type a password for nothing.
+        self.link.check_web()
         email = email or input("email: ").strip()
         password = getpass("password: ")
         role = self.link.sign_in(email, password)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,12 +32,17 @@ _SLACK_PAGES: Final = 64
 _NO_LIMIT: Final = (1 << 32) - 2
 # Changed pages that SQLite keeps in memory until a transaction ends; sqlite.py sets it.
 CACHE_BYTES: Final = 16_000 << 10
+# How long SQLite waits for others' locks, seconds.
+BUSY_S: Final = 5
+# What a reserve begins with: a file of that name may be somebody else's.
+_MARK: Final = b"gapless reserve\n"
 
 
 class Reserve:
     """A file of no content beside a database, `FILE.reserve`, that takes up room.
 
-    It is nobody's loss where it is missing or of another size: what can be had of it is kept.
+    It is nobody's loss where it is missing or of another size: what can be had of it is kept. A
+    file of that name that is not one is left alone.
     """
 
     def __init__(self, database: Path) -> None:
@@ -57,15 +63,24 @@ class Reserve:
         except OSError:
             return 0
 
+    @property
+    def whole(self) -> bool:
+        """Whether as much is kept as should be."""
+        try:
+            return self.kept() >= self.wanted()
+        except OSError:
+            return True
+
     def keep(self) -> None:
         """Keep as much as there is room for, up to what is wanted; a failure is no error."""
         with suppress(OSError):
             kept, wanted = self.kept(), self.wanted()
             if kept >= wanted:
                 return
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(self.path, flags, 0o600)
+            descriptor = os.open(self.path, _OPENING | os.O_CREAT, 0o600)
             try:
+                if not _is_reserve(descriptor):
+                    return
                 size = min(wanted, kept + _free(self.path))
                 while size >= _STEP and not _allocated(descriptor, int(size) // _STEP * _STEP):
                     # Keeping account of it takes some, too.
@@ -76,9 +91,10 @@ class Reserve:
     def give_up(self) -> None:
         """Let go of the room; without any nothing happens."""
         with suppress(OSError):
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(self.path, _OPENING)
             try:
-                os.ftruncate(descriptor, 0)
+                if _is_reserve(descriptor):
+                    os.ftruncate(descriptor, 0)
             finally:
                 os.close(descriptor)
 
@@ -94,6 +110,8 @@ class Room:
         self._writer = writer
         self._reserve = reserve
         self._file = 0
+        # The reserve was lent, and not all of it could be had again.
+        self._owed = False
 
     def check(self, connection: Connection) -> None:
         """Raise `DiskFull` before a commit whose pages the file could not take from the log."""
@@ -120,9 +138,13 @@ class Room:
         it has to fit into the pages that the file has, so that the reserve comes back whole.
         """
         try:
-            return attempt()
+            made = attempt()
         except DiskFull:
             self._empty_log()
+        else:
+            if self._owed:
+                self._take_back()
+            return made
         try:
             return attempt()
         except DiskFull:
@@ -142,12 +164,21 @@ class Room:
                 self._pragma(f"max_page_count={_NO_LIMIT}")
         finally:
             self._empty_log()
-            self._reserve.keep()
+            self._take_back()
+
+    def _take_back(self) -> None:
+        self._reserve.keep()
+        self._owed = not self._reserve.whole
 
     def _empty_log(self) -> None:
         """Put what is in the log into the file, and give the log's room back; as far as it goes."""
         with suppress(DiskFull):
-            self._pragma("wal_checkpoint(TRUNCATE)")
+            # Whoever reads from outside, such as a copy being made, is not waited for.
+            self._pragma("busy_timeout=0")
+            try:
+                self._pragma("wal_checkpoint(TRUNCATE)")
+            finally:
+                self._pragma(f"busy_timeout={BUSY_S * 1_000}")
 
     def _pragma(self, text: str) -> int:
         """Run a pragma outside of any transaction; return the first number that it tells."""
@@ -169,18 +200,32 @@ def no_room(path: Path, said: str) -> DiskFull:
     """Return the error of a write that found no room."""
     return DiskFull(
         f"no room to write to {path} ({said}); nothing was stored, reads go on. Make room on its "
-        "disk, or in it: delete a series, or gapless cache prune --before -365d"
+        "disk, or in it (delete series, or: gapless cache prune), or ask for shorter ranges: what "
+        "is stored takes its own size twice at first"
     )
+
+
+# Neither a link nor a pipe of that name is followed or waited for.
+_OPENING: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+def _is_reserve(descriptor: int) -> bool:
+    """Whether a file is a reserve, or nothing yet."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        return False
+    return not found.st_size or os.pread(descriptor, len(_MARK), 0) == _MARK
 
 
 def _allocated(descriptor: int, size: int) -> bool:
     """Make a file so long, with room of its own; leave it empty where there is none."""
     try:
         os.ftruncate(descriptor, size)
+        os.pwrite(descriptor, _MARK, 0)
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, size)
         else:
-            for at in range(0, size, _STEP):
+            for at in range(_STEP, size, _STEP):
                 os.pwrite(descriptor, bytes(_STEP), at)
     except OSError:
         os.ftruncate(descriptor, 0)

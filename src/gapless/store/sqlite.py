@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
@@ -21,10 +22,10 @@ from gapless.errors import (
     StoreError,
 )
 from gapless.store.migration import HEAD, examine, upgrade
-from gapless.store.room import CACHE_BYTES, Reserve, Room, no_room
+from gapless.store.room import BUSY_S, CACHE_BYTES, Reserve, Room, no_room
 from gapless.store.sql import DURABLE, FOREIGN, Foreign, SqlStore
 
-_BUSY_S = 5
+_log = structlog.get_logger("gapless.store")
 
 
 class FileLock:
@@ -99,7 +100,14 @@ def _engines(path: Path) -> tuple[Engine, Engine]:
             with reader.begin() as connection:
                 examine(connection, str(path))
         with writer.begin() as connection:
-            upgrade(connection, str(path))
+            before, after = upgrade(connection, str(path))
+        if before not in (None, after):
+            _log.info(
+                "database upgraded; an older gapless does not open it any more",
+                database=str(path),
+                step=after,
+                before=before,
+            )
     except BaseException as error:
         reader.dispose()
         writer.dispose()
@@ -223,7 +231,7 @@ def _engine(path: Path, role: Literal["write", "read"]) -> Engine:
     engine = create_engine(
         # Not pasted into a URL: a path may well have a `?` or a `%` in it.
         URL.create("sqlite", database=str(path)),
-        connect_args={"timeout": _BUSY_S, "check_same_thread": False},
+        connect_args={"timeout": BUSY_S, "check_same_thread": False},
         poolclass=QueuePool,
         pool_size=1 if writes else 3,
         max_overflow=0,

@@ -63,15 +63,18 @@ def series_routes(
             raise InvalidQuery("params: start and end are keys of their own, not parameters")
         return search_of(body.provider, body.ticker, rest)
 
-    async def held(name: str, ticker: str, params: Mapping[str, str]) -> SeriesState:
-        """Return what is known of a series, or raise `NotFound`.
+    def key_of(name: str, ticker: str, params: Mapping[str, str]) -> SeriesKey:
+        """Return the key of a series, as it is listed where its provider is not loaded.
 
-        Data outlives its provider: where that is not loaded, a series is named as it is listed.
+        Data outlives its provider.
         """
         if name in registry.names():
-            key = series_key(registry.get(name), ticker, params)
-        else:
-            key = SeriesKey.of(name, ticker, params)
+            return series_key(registry.get(name), ticker, params)
+        return SeriesKey.of(name, ticker, params)
+
+    async def held(name: str, ticker: str, params: Mapping[str, str]) -> SeriesState:
+        """Return what is known of a series, or raise `NotFound`."""
+        key = key_of(name, ticker, params)
         state = await administration.state(key)
         if state.number is None:
             # Where there is neither data nor a provider, that is what is wrong.
@@ -141,16 +144,18 @@ def series_routes(
         start: _Bound = "",
         end: _Bound = "",
     ) -> Deleted:
-        """Forget a range of a series, or all of it.
+        """Forget a range of a series, or all of it, and what is being fetched of it.
 
         Further keys of the query are parameters of the provider, such as `interval=1h`.
         """
         name, ticker = path_of(request.scope["raw_path"], "/v1/series/")
         rest = query_of(request.scope["query_string"])
         params = {name: value for name, value in rest.items() if name not in ("start", "end")}
-        state = await held(name, ticker, params)
+        key = key_of(name, ticker, params)
+        if not administration.fetching(key):
+            await held(name, ticker, params)
         whole = not (rest.get("start") or rest.get("end"))
         interval = None if whole else search_of(name, ticker, rest).asked
-        return Deleted(await administration.delete(state.key, interval))
+        return Deleted(await administration.delete(key, interval))
 
     return [series, coverage, plan, refresh, forget]

@@ -14,7 +14,9 @@ from gapless.hub.holdings import SeriesChanged
 from gapless.hub.leases import Filled, Lease
 from gapless.store.base import Change, Replacement
 from support.editions import Editions, day, days
+from support.providers import SteadyProvider
 from support.steps import Steps, steps
+from support.web import web
 
 
 async def restated(world: Steps) -> asyncio.Task[Any]:
@@ -116,6 +118,44 @@ async def test_tasks_that_would_meet_give_way(tmp_path: Path) -> None:
         newest = {one: world.upstream.edition("AAA", one) + 100 for one in range(95, 110)}
         assert {one: stored[one]["close"] for one in newest} == newest
         assert world.hub.leases.of(world.key("AAA")) == ()
+
+
+async def test_a_refresh_waits_for_what_was_there_when_it_was_asked_for(tmp_path: Path) -> None:
+    """And not for whatever has begun since, or others could put it off for ever."""
+    async with steps(tmp_path, Editions(revises=False)) as world:
+        first = asyncio.ensure_future(world.ask("AAA", 0, 10))
+        await world.settled()
+        refreshing = asyncio.ensure_future(world.refresh("AAA", 0, 40))
+        await world.settled()
+        later = asyncio.ensure_future(world.ask("AAA", 20, 30))
+        await world.settled()
+        before, since = world.upstream.waiting
+        world.upstream.release(before)
+        await world.settled()
+        asked = sorted(call.interval for call in world.upstream.waiting)
+        assert asked == [days(0, 20), days(20, 30), days(30, 40)]
+        await let_go(world, first, refreshing, later)
+        assert (await refreshing).state == "ready"
+        stored = await world.stored("AAA")
+        assert min(row["asked"] for row in stored.values()) == since.number > before.number
+
+
+async def test_what_is_first_fetched_is_forgotten_over_http_too(tmp_path: Path) -> None:
+    """A deletion counts for a series of which nothing is held yet, while it is fetched."""
+    steady = SteadyProvider()
+    async with web(tmp_path, steady) as opened:
+        await opened.client.delete("/v1/series/steady/A")
+        gate = steady.hold("A")
+        path = "/v1/data/steady/A?start=2020-01-01&end=2020-01-11"
+        asking = asyncio.ensure_future(opened.get(path))
+        await gate.arrived.wait()
+        gone = await opened.client.delete("/v1/series/steady/A")
+        assert (gone.status_code, gone.json()["records"]) == (200, 0)
+        gate.open.set()
+        assert (await asking).json() == steady.rows("A", "2020-01-01", "2020-01-11")
+        # It was fetched again by who still asked for it.
+        assert len(steady.asked("A")) == 2
+        assert (await opened.client.delete("/v1/series/steady/B")).status_code == 404
 
 
 async def test_each_change_is_announced_once(tmp_path: Path) -> None:

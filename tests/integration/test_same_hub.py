@@ -11,7 +11,7 @@ import pytest
 
 import gapless
 from support.asking import KINDS, Asker, asking, cautioned
-from support.crossing import LINE, RANGE, SHORT, crossed, ours
+from support.crossing import LINE, RANGE, SHORT, crossed, ours, theirs
 from support.forwarders import forwarder
 from support.people import api_token, person
 from support.strangers import Guest, healthz, hello, http_answer, stranger
@@ -405,6 +405,36 @@ async def test_an_older_hub_is_known_by_its_host_and_version(
             with pytest.raises(gapless.HttpUnusable, match=says):
                 await hub.fetch("GET", "/")
             assert all(b"authorization" not in head for head in heads)
+
+
+@each_kind
+async def test_an_address_that_leads_to_another_hub_by_now(tmp_path: Path, kind: str) -> None:
+    """A tunnel that was laid anew: nothing is told by one hub, and done by the other."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    async with (
+        web(tmp_path / "a", ours()) as a,
+        web(tmp_path / "b", theirs()) as b,
+        forwarder(a.tcp_port) as way,
+        asking(kind, way.port) as hub,
+    ):
+        assert (await hub.search("minutes", "A", *RANGE)).records == ours().rows("A", *RANGE)
+        await hub.search("minutes", "X", *SHORT)
+        way.target = b.tcp_port
+        way.drop()
+        large = await hub.search("minutes", "A", *RANGE)
+        assert large.records == theirs().rows("A", *RANGE)
+        frame = await hub.search_many("minutes", ["A"], *RANGE)
+        assert frame["note"][0] == theirs().rows("A", *RANGE)[0]["note"]
+        way.target = a.tcp_port
+        way.drop()
+        assert (await hub.search("minutes", "A", *SHORT)).records == ours().rows("A", *SHORT)
+        way.target = b.tcp_port
+        way.drop()
+        assert (await hub.search("minutes", "A", *SHORT)).records == theirs().rows("A", *SHORT)
+        with pytest.raises(gapless.NotFound):
+            await hub.fetch("DELETE", "/v1/series/minutes/X")
+        assert a.hub.hot.get(a.hub.registry.get("minutes").key("X", {})) is not None
 
 
 @each_kind

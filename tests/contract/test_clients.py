@@ -406,5 +406,5 @@ async def test_what_only_http_has(tmp_path: Path, kind: str) -> None:
             await hub.fetch("GET /healthz HTTP/1.1\r\nx:", "/")
         assert await hub.fetch("GET", "/healthz") is not None
     async with web(tmp_path) as opened, asking(kind, opened.tcp_port, http=False) as hub:
-        with pytest.raises(gapless.Unreachable, match="no HTTP address"):
+        with pytest.raises(gapless.Unreachable, match="http=False was given"):
             await hub.fetch("GET", "/healthz")

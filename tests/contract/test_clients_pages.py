@@ -13,7 +13,7 @@ import pytest
 
 import gapless
 from support.asking import KINDS, Asker, asking, cautioned
-from support.strangers import Guest, answer, hello, http_answer, stranger
+from support.strangers import INSTANCE, Guest, answer, hello, http_answer, stranger
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
@@ -80,7 +80,11 @@ async def telling(
             if request["query"]["type"] == "Ping":
                 await guest.answer(request, hello(f"http://127.0.0.1:{door.port}"))
             elif request["inline_records"] <= 5_000:
-                told = {"records_at": "/first", "stitch": STITCH}
+                told = {
+                    "records_at": "/first",
+                    "version": f"{INSTANCE}-1-0",
+                    "stitch": STITCH,
+                }
                 await guest.say(answer(request["request_id"], [ENTITY], **told))
             else:
                 await guest.answer(request, [{**ENTITY, "data": [{"timestamp": 77}]}])

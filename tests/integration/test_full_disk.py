@@ -18,6 +18,9 @@ from support.providers import SteadyProvider
 from support.web import Web, web
 from support.wire import connect, records, search
 
+# Each fills a disk.
+pytestmark = pytest.mark.slow
+
 MIB = 24
 MINUTE_MS = 60_000
 NOTES = """

@@ -18,6 +18,9 @@ from support.crossing import LINE, Crossed, crossed
 from support.people import person
 from support.terminals import Terminal, terminal
 
+# Each is a shell in a terminal.
+pytestmark = pytest.mark.slow
+
 with_and_without_auth = pytest.mark.parametrize("auth", [False, True], ids=["open", "auth"])
 
 

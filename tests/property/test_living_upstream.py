@@ -48,7 +48,7 @@ from support.wire import PATIENCE_S
 from support.world import World, request
 
 # Both kinds of intervals together.
-SEQUENCES = int(os.environ.get("LIVING_SEQUENCES", share(40, of=300, soak=5_000)))
+SEQUENCES = int(os.environ.get("LIVING_SEQUENCES", share(25, of=300, soak=5_000)))
 # Making a failure small takes minutes, which a run that only wants to know has not.
 PHASES = (Phase.generate, Phase.shrink) if "LIVING_SHRINK" in os.environ else (Phase.generate,)
 START_S = datetime(2025, 3, 5, 15, 0, tzinfo=UTC).timestamp()

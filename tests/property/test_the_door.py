@@ -26,7 +26,7 @@ from support.extent import share
 from support.steps import Steps, steps
 
 SIZE = 30
-MOST = share(100, of=1_000)
+MOST = share(50, of=1_000)
 # Coverage of an age apart by more than a week is not joined, so each tick is an age of its own.
 TICK_S = 8 * 86_400
 

@@ -27,6 +27,7 @@ from gapless.simulator.prices import RandomWalk
 from gapless.store.sqlite import open_store
 from support.clock import ManualClock
 from support.providers import SteadyProvider
+from support.stores import store_of
 from support.wire import (
     PATIENCE_S,
     Door,
@@ -123,7 +124,7 @@ async def test_a_provider_that_revises_is_asked_once_too(
     now = datetime(2025, 3, 5, 15, 0, tzinfo=UTC).timestamp()
     world = World(market, now, tmp_path, template)
     await world.open()
-    unlocked_hub = unlocked(world.hub.holdings._store, world.clock)
+    unlocked_hub = unlocked(store_of(world.hub), world.clock)
     server = TcpServer(Desk(world.hub, world.clock, unlocked_hub, announcement(world.hub)))
     try:
         _, port = await server.open("127.0.0.1", 0)

@@ -15,6 +15,7 @@ from support.commands import gapless, hub
 from support.disks import fill, small_disk
 from support.people import PASSWORD
 from support.providers import SteadyProvider
+from support.stores import store_of
 from support.web import Web, web
 from support.wire import connect, records, search
 
@@ -103,9 +104,9 @@ async def test_room_is_made_in_place(tmp_path: Path, by: str) -> None:
             assert (await opened.get(day("A"))).content == held
             rest = (await opened.get(day("B"))).json()
             assert rest == provider.rows("B", "2020-01-01", "2020-01-02")
-            stored = await opened.hub.holdings._store.entities(EntityFilter(source="mine"), 10)
+            stored = await store_of(opened.hub).entities(EntityFilter(source="mine"), 10)
             assert [one.id for one in stored] == ["big"]
-            assert await opened.hub.holdings._store.plugins() == []
+            assert await store_of(opened.hub).plugins() == []
             assert set(opened.logged("error")) == {"nothing could be stored"}
         assert await asyncio.to_thread(check, disk / "web.db") == []
         assert await asyncio.to_thread(inspect, disk / "web.db") == []

@@ -22,6 +22,7 @@ from gapless.servers.http.data import DataLimits
 from gapless.store.base import Change
 from support.clock import ManualClock
 from support.providers import SteadyProvider
+from support.stores import store_of
 from support.web import PATIENT_HTTP, READERS, web
 from support.wire import IMPATIENT, PATIENCE_S
 
@@ -69,7 +70,7 @@ async def test_a_large_answer_goes_on_where_blocks_were_merged(
     path = minutes(5)
     async with web(tmp_path, steady, limits=SMALL) as opened:
         await opened.get(path)
-        store = opened.hub.holdings._store
+        store = store_of(opened.hub)
         runs = store.runs
         reads: list[int] = []
         doing: list[str] = ["relay"]
@@ -137,7 +138,7 @@ async def test_an_answer_that_has_begun_never_goes_on_with_other_records(
             steady.padding = ""
             await opened.client.delete("/v1/series/minutes/A")
             await opened.get(minutes(5))
-            store = opened.hub.holdings._store
+            store = store_of(opened.hub)
             runs = store.runs
             reads = 0
 

@@ -16,6 +16,7 @@ from gapless.servers.http.receipt import ReceiptLimits
 from support.commands import hub
 from support.people import bearer, person
 from support.providers import SteadyProvider
+from support.stores import store_of
 from support.web import Web, parsed, say, web
 from support.wire import IMPATIENT, connect, connections
 
@@ -122,7 +123,7 @@ async def test_what_the_server_itself_refuses_tells_it(tmp_path: Path) -> None:
             wire.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: b\r\n" * 10_000)
             status, headers, _ = parsed(await wire.rest())
         assert (status, headers["gapless-instance"]) == (431, instance)
-        await opened.hub.holdings._store.close()
+        await store_of(opened.hub).close()
         response = await opened.get("/v1/series", 500)
         assert response.headers["gapless-instance"] == instance
         opened.logged("error")

@@ -14,6 +14,7 @@ from gapless.store.base import EntityFilter
 from support.plugins import JANUARY, PATIENT_PLUGINS, fails, plugged, until
 from support.providers import SteadyProvider
 from support.series import entity
+from support.stores import store_of
 from support.wire import PATIENCE_S, SOON_S, records, request, search
 
 DAY_S = 86_400
@@ -198,7 +199,7 @@ async def test_an_id_that_is_taken_is_refused(tmp_path: Path) -> None:
     """Ids are unique over all providers; nothing of such an answer is stored."""
     async with plugged(tmp_path) as hub, hub.client() as wire:
         await hub.load("notes")
-        store = hub.door.hub.holdings._store
+        store = store_of(hub.door.hub)
         await store.save_entities([entity("belongs to another", "files")])
         query = request("notes", "SearchEntities", query=[{"ByUrl": "taken"}], limit=None)
         error = (await wire.ask(query))["error"]

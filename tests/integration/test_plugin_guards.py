@@ -14,6 +14,7 @@ from gapless.store.base import RememberedPlugin
 from support.clock import ManualClock
 from support.plugins import JANUARY, fails, plugged, until
 from support.providers import SteadyProvider
+from support.stores import store_of
 from support.wire import records, request, search
 
 STEPS = """
@@ -87,7 +88,7 @@ async def test_a_failed_plugin_takes_no_built_in_provider_with_it(tmp_path: Path
     async with plugged(tmp_path) as hub:
         hub.put("mine", described("{}"))
         spec = f'{{"module": "mine", "project_base_dir": "{hub.base}"}}'
-        await hub.door.hub.holdings._store.save_plugin(RememberedPlugin("sample", spec, "never"))
+        await store_of(hub.door.hub).save_plugin(RememberedPlugin("sample", spec, "never"))
     async with plugged(tmp_path, SampleProvider()) as hub, hub.client() as wire:
         await hub.plugins.restore()
         assert len(hub.door.logged("error")) == 1

@@ -30,6 +30,7 @@ from support.plugins import (
     until,
 )
 from support.providers import SteadyProvider
+from support.stores import store_of
 from support.wire import records, request, search
 
 VERSION = """
@@ -173,7 +174,7 @@ async def test_bad_requests_are_refused(tmp_path: Path, spec: PluginSpec, why: s
         with pytest.raises(InvalidQuery, match=why):
             await hub.plugins.load(spec)
         assert hub.plugins.status() == []
-        assert await hub.door.hub.holdings._store.plugins() == []
+        assert await store_of(hub.door.hub).plugins() == []
         assert isinstance(hub.door.hub.registry.get("steady"), SteadyProvider)
 
 
@@ -451,7 +452,7 @@ async def test_one_that_does_not_come_back_is_named(tmp_path: Path) -> None:
     async with plugged(tmp_path) as hub:
         await hub.load("steady")
         await hub.write("broken", VERSION.format(version=1))
-        await hub.door.hub.holdings._store.save_plugin(RememberedPlugin("odd", "{", "never"))
+        await store_of(hub.door.hub).save_plugin(RememberedPlugin("odd", "{", "never"))
     async with plugged(tmp_path) as hub, hub.client() as wire:
         hub.put("broken", "raise OSError('no key')\n")
         await hub.plugins.restore()
@@ -524,7 +525,7 @@ async def test_providers_of_installed_packages(
         assert records(await wire.ask(search("acme", "x", *JANUARY)))[0]["version"] == 5
         assert await version(hub, "x") == 1
         assert not hub.status("acme").remembered
-        assert [one.name for one in await hub.door.hub.holdings._store.plugins()] == ["versioned"]
+        assert [one.name for one in await store_of(hub.door.hub).plugins()] == ["versioned"]
         taken = [one for one in hub.door.logs if "its name is taken" in one["event"]]
         assert sorted(one["provider"] for one in taken) == ["builtin", "versioned"]
         (error,) = hub.door.logged("error")

@@ -19,6 +19,7 @@ from gapless.hub.plugins import PluginLimits, Plugins, PluginSpec, PluginStatus
 from gapless.hub.upstream import Limits
 from gapless.providers.base import Provider
 from gapless.providers.plugins.contracts import PluginProvider
+from support.stores import store_of
 from support.wire import PATIENCE_S, PATIENT, Door, Wire, door, search
 
 # A plugin stands back behind everybody else, so that on a busy machine it is slow in all it does.
@@ -101,9 +102,7 @@ async def plugged(
     before = children()
     async with door(folder, *providers, options=Options(upstream=upstream, **options)) as opened:
         hub = opened.hub
-        plugins = Plugins(
-            hub.holdings._store, hub.registry, clock or SystemClock(), limits, base=base
-        )
+        plugins = Plugins(store_of(hub), hub.registry, clock or SystemClock(), limits, base=base)
         try:
             yield Plugged(opened, plugins, base)
         finally:

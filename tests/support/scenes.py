@@ -29,6 +29,7 @@ from gapless.simulator.market import Market
 from gapless.simulator.prices import RandomWalk
 from gapless.simulator.quirks import Quirks
 from gapless.store.sqlite import open_store
+from support.stores import store_of
 from support.truth import record
 from support.wire import PATIENCE_S
 from support.world import Ledger, LedgerStore, World, request
@@ -177,7 +178,7 @@ class Scene(World):
     async def known(self, interval: str = "1d", ticker: str = "AAA") -> tuple[Coverage, ...]:
         """Return the series' coverage as it is stored."""
         provider = self.hub.registry.get("yahoo_finance")
-        snapshot = await self.hub.holdings._store.read(provider.key(ticker, {"interval": interval}))
+        snapshot = await store_of(self.hub).read(provider.key(ticker, {"interval": interval}))
         return snapshot.state.coverage
 
     async def _hub(self, path: Path, ledger: Ledger, watched: bool = True) -> Hub:

@@ -30,6 +30,7 @@ from gapless.simulator.server import YahooSimulator
 from gapless.store.base import Change, Snapshot
 from gapless.store.sql import SqlStore
 from gapless.store.sqlite import open_store
+from support.stores import store_of
 from support.wire import PATIENCE_S
 
 
@@ -210,7 +211,7 @@ class World:
 
     async def _shut(self, hub: Hub) -> None:
         await hub.close()
-        await hub.holdings._store.close()
+        await store_of(hub).close()
 
 
 def request(ticker: str, interval: str, start_ms: int, end_ms: int) -> ProviderRequest:

@@ -202,11 +202,6 @@ class HotTier:
             ticket.outdated = True
         self._remove(key)
 
-    def clear(self) -> None:
-        """Let everything go, and outdate every read."""
-        for key in [*self._entries, *self._light, *self._reading]:
-            self.drop(key)
-
     def forget(self, provider: str) -> None:
         """Let all series of a provider go, and outdate every read of them."""
         for key in [*self._entries, *self._light, *self._reading]:

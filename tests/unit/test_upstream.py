@@ -22,7 +22,15 @@ from gapless.errors import (
     UpstreamUnavailable,
 )
 from gapless.hub.upstream import Asked, Brought, Limits, Tally, Upstream
-from gapless.providers.base import Fetched, Pace, ProviderInfo, Provisional, Record, Traits
+from gapless.providers.base import (
+    DueMoments,
+    Fetched,
+    Pace,
+    ProviderInfo,
+    Provisional,
+    Record,
+    Traits,
+)
 from support.clock import ManualClock
 from support.wire import PATIENCE_S
 
@@ -78,6 +86,9 @@ class ScriptProvider:
 
     def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
         return False
+
+    def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
+        return DueMoments.daily(now_ms)
 
     async def aclose(self) -> None:
         """Hold nothing."""

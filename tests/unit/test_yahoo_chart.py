@@ -387,13 +387,19 @@ def test_what_is_remembered_widens_and_survives_gaps() -> None:
         "tz": "America/New_York",
         "open_s": 34_200,
         "close_s": 46_800,
+        "last_open_s": 34_200,
+        "last_close_s": 46_800,
     }
     whole = {"regular": period("2026-06-17T13:30", "2026-06-17T20:00")}
     assert meta_of(currentTradingPeriod=whole)["close_s"] == 57_600
+    late = meta_of(currentTradingPeriod={"regular": period("2026-06-17T14:30", "2026-06-17T15:00")})
+    assert (late["open_s"], late["close_s"]) == (34_200, 46_800)
+    assert (late["last_open_s"], late["last_close_s"]) == (37_800, 39_600)
     assert meta_of(currentTradingPeriod=None)["close_s"] == 46_800
     assert meta_of(exchangeTimezoneName=None, instrumentType=None) == known
     assert meta_of(exchangeTimezoneName="No/Where") == known
-    assert "open_s" not in meta_of(exchangeTimezoneName="Asia/Tokyo")
+    elsewhere = meta_of(exchangeTimezoneName="Asia/Tokyo")
+    assert not {"open_s", "last_open_s"} & elsewhere.keys()
 
 
 def test_bars_are_encoded_as_records_with_every_column() -> None:

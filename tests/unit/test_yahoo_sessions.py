@@ -19,6 +19,7 @@ from gapless.providers.yahoo_sessions import (
     PERIODS,
     Hours,
     aligned,
+    due_moments,
     final_until,
     period_first,
     period_next,
@@ -319,6 +320,60 @@ def test_session_closed_over_years_is_quick() -> None:
     assert session_closed(NEW_YORK, 0, at("2026-06-17T15:00"))
     assert not session_closed(NEW_YORK, at("2026-06-17T15:00"), at("2026-06-10T15:00"))
     assert not session_closed(NEW_YORK, at("2026-06-19T20:00"), at("2026-06-22T19:59"))
+
+
+DUE_MOMENTS = [
+    # A quarter of an hour after the opening, and not before.
+    (NEW_YORK, "2026-06-17T13:44:59", "2026-06-16T13:45", "2026-06-17T13:45"),
+    (NEW_YORK, "2026-06-17T13:45", "2026-06-17T13:45", "2026-06-18T13:45"),
+    # Over the weekend, and over the change of clocks on Sunday 8 March.
+    (NEW_YORK, "2026-03-08T12:00", "2026-03-06T14:45", "2026-03-09T13:45"),
+    (RIYADH, "2026-06-19T12:00", "2026-06-18T07:15", "2026-06-21T07:15"),
+    # By the opening told last, and not by the earliest ever told.
+    (
+        {**NEW_YORK, "last_open_s": 36_000},
+        "2026-06-17T14:00",
+        "2026-06-16T14:15",
+        "2026-06-17T14:15",
+    ),
+    ({**NEW_YORK, "last_open_s": "?"}, "2026-06-17T14:00", "2026-06-17T13:45", "2026-06-18T13:45"),
+    ({**NEW_YORK, "last_open_s": -1}, "2026-06-17T14:00", "2026-06-17T13:45", "2026-06-18T13:45"),
+    # Around the clock: local midnight, whatever hours were told; currencies not on weekends.
+    (COIN, "2026-06-20T12:00", "2026-06-20T00:15", "2026-06-21T00:15"),
+    (
+        {**COIN, "kind": "FUTURE", "tz": "America/New_York", "last_open_s": 64_800},
+        "2026-06-20T12:00",
+        "2026-06-20T04:15",
+        "2026-06-21T04:15",
+    ),
+    (POUND, "2026-06-20T12:00", "2026-06-18T23:15", "2026-06-21T23:15"),
+    # Nothing known of the zone: 24 hours, whatever else is known.
+    ({}, "2026-06-17T15:00", "2026-06-16T15:00", "2026-06-18T15:00"),
+    ({**NEW_YORK, "tz": "No/Where"}, "2026-06-17T15:00", "2026-06-16T15:00", "2026-06-18T15:00"),
+    # A zone without hours: local midnight, on every day where the kind is not known.
+    ({"tz": "Asia/Tokyo"}, "2026-06-20T15:14", "2026-06-19T15:15", "2026-06-20T15:15"),
+]
+
+
+@pytest.mark.parametrize(("meta", "now", "last", "coming"), DUE_MOMENTS)
+def test_what_revises_is_due_after_each_opening(
+    meta: dict[str, Any], now: str, last: str, coming: str
+) -> None:
+    """It is due a quarter of an hour after the latest opening, and then after the next one."""
+    assert due_moments(meta, at(now)) == (at(last), at(coming))
+
+
+@given(metas(), INSTANTS, st.integers(0, 10 * DAY_MS))
+def test_due_moments_enclose_now_and_leave_none_out(
+    meta: dict[str, Any], now_ms: int, later: int
+) -> None:
+    """Each moment is the next one of those before it, and a series is due within a few days."""
+    last, coming = due_moments(meta, now_ms)
+    assert last <= now_ms < coming <= now_ms + 4 * DAY_MS
+    if "tz" in meta:
+        assert due_moments(meta, coming - 1) == (last, coming)
+        assert due_moments(meta, coming).last == coming
+        assert due_moments(meta, now_ms + later).last >= last
 
 
 def test_hours_of_nonsense_are_whole_days() -> None:

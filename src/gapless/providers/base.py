@@ -124,6 +124,22 @@ class Fetched:
         return Run.of((record.time, encode(record.row)) for record in self.records)
 
 
+class DueMoments(NamedTuple):
+    """When a series that revises is to be fetched again, milliseconds UTC (stitching rule 9).
+
+    `last` is the latest such moment that is not after now, `next` the first one after it. What
+    was fetched at or after `last` is fresh.
+    """
+
+    last: int
+    next: int
+
+    @classmethod
+    def daily(cls, now_ms: int) -> DueMoments:
+        """Return those of a series without known sessions: every 24 hours."""
+        return cls(now_ms - DAY_MS, now_ms + DAY_MS)
+
+
 class Provider(Protocol):
     """A source of histories. Its methods but `fetch` and `aclose` are quick and do no I/O."""
 
@@ -152,6 +168,10 @@ class Provider(Protocol):
 
     def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
         """Whether a trading session may have closed in `(since, until]` (stitching rule 10)."""
+        ...
+
+    def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
+        """Return when what revises was due last, and when it is next (stitching rule 9)."""
         ...
 
     async def aclose(self) -> None:

@@ -34,6 +34,7 @@ from gapless.errors import (
 from gapless.providers import yahoo_chart, yahoo_sessions
 from gapless.providers.base import (
     DAY_MS,
+    DueMoments,
     Fetched,
     Pace,
     Param,
@@ -271,6 +272,10 @@ class YahooProvider:
     def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
         """Whether a trading session may have closed in `(since, until]` (stitching rule 10)."""
         return yahoo_sessions.session_closed(meta, since_ms, until_ms)
+
+    def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
+        """Return when what is held was due last and is next, by the exchange's sessions."""
+        return yahoo_sessions.due_moments(meta, now_ms)
 
     async def aclose(self) -> None:
         """Let go of connections."""

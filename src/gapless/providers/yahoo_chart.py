@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -179,7 +180,8 @@ def remember(meta: ChartMeta, earlier: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is worth knowing at the next fetch: zone, hours of the local day, kind.
 
     A half-day must not shorten the hours for good, so that known hours only ever widen; they are
-    left out where they are not known.
+    left out where they are not known. Beside them stand those told last: an exchange that opens
+    later than it once did is asked when it does (stitching rule 9).
     """
     zone = zone_named(meta.exchange_timezone_name)
     found: dict[str, Any] = {"symbol": meta.symbol}
@@ -192,12 +194,23 @@ def remember(meta: ChartMeta, earlier: Mapping[str, Any]) -> dict[str, Any]:
     found["tz"] = zone.key
     regular = meta.current_trading_period and meta.current_trading_period.regular
     known = _local_hours(regular, Hours(zone)) if regular else None
+    told = known or _last_told(earlier, zone)
+    if told:
+        found["last_open_s"], found["last_close_s"] = told
     opens, closes = earlier.get("open_s"), earlier.get("close_s")
     if earlier.get("tz") == zone.key and isinstance(opens, int) and isinstance(closes, int):
         known = (min(known[0], opens), max(known[1], closes)) if known else (opens, closes)
     if known:
         found["open_s"], found["close_s"] = known
     return found
+
+
+def _last_told(earlier: Mapping[str, Any], zone: ZoneInfo) -> tuple[int, int] | None:
+    """Return the hours that an earlier answer told for the same zone."""
+    opens, closes = earlier.get("last_open_s"), earlier.get("last_close_s")
+    if earlier.get("tz") == zone.key and isinstance(opens, int) and isinstance(closes, int):
+        return opens, closes
+    return None
 
 
 def records(chart: Chart, interval: str, asked: Interval, known: Mapping[str, Any]) -> list[Record]:

@@ -7,13 +7,13 @@ from the chart's format, because finality is the one thing that must never be wr
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 from zoneinfo import ZoneInfo
 
 from gapless.domain.intervals import Interval
-from gapless.providers.base import DAY_MS, Provisional, Record
+from gapless.providers.base import DAY_MS, DueMoments, Provisional, Record
 
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
@@ -41,8 +41,11 @@ INTRADAY_SETTLING_MS = 30 * MINUTE_MS
 LATE_PRINTS_MS = 30 * MINUTE_MS
 NULL_SETTLING_MS = 7 * DAY_MS
 _MAX_NULL_SPANS = 4
+# Upstream registers what changes the past before a session, and is done with it soon after.
+DUE_AFTER_OPENING_MS = 15 * MINUTE_MS
 
-_ROUND_THE_CLOCK = frozenset({"CRYPTOCURRENCY", "CURRENCY", "FUTURE"})
+_CURRENCY = "CURRENCY"
+_ROUND_THE_CLOCK = frozenset({"CRYPTOCURRENCY", _CURRENCY, "FUTURE"})
 _SATURDAY_SUNDAY = frozenset({5, 6})
 _FRIDAY_SATURDAY = frozenset({4, 5})
 # Tel Aviv moved from Sunday-Thursday to Monday-Friday in 2026: only Saturday is sure.
@@ -266,6 +269,46 @@ def session_closed(meta: Mapping[str, Any], since_ms: int, until_ms: int) -> boo
             return True
         day = _shifted(day, 1)
     return False
+
+
+def due_moments(meta: Mapping[str, Any], now_ms: int) -> DueMoments:
+    """Return the latest opening and 15 min that is not after now, and the next (stitching rule 9).
+
+    The openings are those of the series' exchange, at the hour that upstream told last; around
+    the clock local midnight, for currencies not on Saturday and Sunday. A holiday counts as a
+    session. Without a known time zone: 24 hours from now.
+    """
+    hours = _due_hours(meta)
+    if hours is None:
+        return DueMoments.daily(now_ms)
+
+    def due(day: date) -> int:
+        return hours.opening(day) + DUE_AFTER_OPENING_MS
+
+    today = hours.day(now_ms)
+    last = _shifted(today, 1)
+    while not hours.trades(last) or due(last) > now_ms:
+        last = _shifted(last, -1)
+    coming = _shifted(last, 1)
+    while not hours.trades(coming):
+        coming = _shifted(coming, 1)
+    return DueMoments(due(last), due(coming))
+
+
+def _due_hours(meta: Mapping[str, Any]) -> Hours | None:
+    """Return the hours by which a series is due; `None`: its time zone is not known."""
+    hours = Hours.of(meta)
+    if zone_named(meta.get("tz")) is None:
+        return None
+    kind, told = meta.get("kind"), meta.get("last_open_s")
+    if kind in _ROUND_THE_CLOCK:
+        weekend = _SATURDAY_SUNDAY if kind == _CURRENCY else frozenset[int]()
+        return replace(hours, open_s=0, weekend=weekend)
+    return replace(hours, open_s=told) if _is_second(told) else hours
+
+
+def _is_second(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value < DAY_S
 
 
 def _tail_due(name: str, hours: Hours, first: int | None, now_ms: int, refresh_ms: int) -> int:

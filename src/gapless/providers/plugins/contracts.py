@@ -40,6 +40,7 @@ from gapless.protocol.messages import (
     request_to_wire,
 )
 from gapless.providers.base import (
+    DueMoments,
     Fetched,
     Pace,
     ProviderInfo,
@@ -198,6 +199,10 @@ class PluginProvider:
     def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
         """Return `True` where it revises: nothing tells when its sessions end."""
         return self._info.revises
+
+    def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
+        """Return every 24 hours: nothing tells when its sessions begin."""
+        return DueMoments.daily(now_ms)
 
     async def drain(self) -> None:
         """Let calls under way end, then let go of the process."""

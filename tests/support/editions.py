@@ -104,9 +104,6 @@ class Editions:
             await call.answer
         return Fetched(call.rows)
 
-    def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
-        return True
-
     def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
         return DueMoments.daily(now_ms)
 

@@ -120,9 +120,6 @@ class SteadyProvider:
         )
         return Fetched(self.records(key.ticker, interval), tail)
 
-    def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
-        return False
-
     def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
         return DueMoments.daily(now_ms)
 

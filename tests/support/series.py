@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from hypothesis import strategies as st
 
 from gapless.domain.blocks import Run, encode
-from gapless.domain.comparing import Ratio
 from gapless.domain.coverage import Coverage, Mark, Outcome
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
@@ -33,11 +32,10 @@ def cover(
     outcome: Outcome = HELD,
     fetched_at: int = 1_000_000,
     refresh_after: int | None = None,
-    generation: int = 0,
     mark: Mark | None = None,
 ) -> Coverage:
     """Return coverage that says `held` and final unless told otherwise."""
-    return Coverage(start, end, outcome, fetched_at, refresh_after, generation, mark)
+    return Coverage(start, end, outcome, fetched_at, refresh_after, mark)
 
 
 def fill(
@@ -59,26 +57,14 @@ def fill(
 def change(
     *replacements: Replacement,
     key: SeriesKey = KEY,
-    generation: int = 0,
-    unheld: bool = False,
-    basis_change: Ratio | None = None,
-    compared_at: int | None = None,
+    revises: bool = False,
+    due_before: int = 0,
+    restates: bool = False,
     meta: Mapping[str, object] | None = None,
     at: int = 1_000_000,
-    unverified_until: int | None = None,
 ) -> Change:
-    """Return a change of `KEY` planned under generation 0 unless told otherwise."""
-    return Change(
-        key,
-        generation,
-        replacements,
-        unheld,
-        basis_change,
-        compared_at,
-        meta,
-        at,
-        unverified_until,
-    )
+    """Return a change of `KEY` unless told otherwise."""
+    return Change(key, replacements, revises, due_before, restates, meta, at)
 
 
 def entity(name: str, source: str = "notes", tags: str = "[]", **more: str) -> StoredEntity:

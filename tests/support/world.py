@@ -62,40 +62,32 @@ class Kept:
     interval: Interval
     planned: int
     stored: int
-    generation: int
     coverage: tuple[Coverage, ...]
     times: tuple[int, ...]
 
 
 @dataclass(slots=True)
 class Ledger:
-    """What the hub stored of each series and when it last compared, in order."""
+    """What the hub stored of each series, in order."""
 
     kept: dict[SeriesKey, list[Kept]] = field(default_factory=dict)
-    generation: dict[SeriesKey, int] = field(default_factory=dict)
     version: dict[SeriesKey, int] = field(default_factory=dict)
-    compared: dict[SeriesKey, int] = field(default_factory=dict)
     _noted: asyncio.Event = field(default_factory=asyncio.Event)
 
     def note(self, change: Change, version: int, now: int) -> None:
         """Write down the change that led to this version of its series."""
         key = change.key
         self.version[key] = version
-        generation = self.generation.get(key, 0) + (change.basis_change is not None)
-        self.generation[key] = generation
         for one in change.replacements:
             self.kept.setdefault(key, []).append(
                 Kept(
                     one.interval,
                     change.at,
                     now,
-                    generation,
                     one.coverage,
                     tuple(one.run.times),
                 )
             )
-        if change.compared_at is not None:
-            self.compared[key] = change.compared_at
         self._noted.set()
         self._noted = asyncio.Event()
 

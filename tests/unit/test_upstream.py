@@ -84,9 +84,6 @@ class ScriptProvider:
             raise reply
         return reply
 
-    def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
-        return False
-
     def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
         return DueMoments.daily(now_ms)
 

@@ -15,9 +15,11 @@ from gapless.domain.intervals import Interval
 # A range that ends within this of the instant it was asked at reached the present: bounds
 # relative to now are floored to the second (stitching rule 1).
 _PRESENT_MS = 1_000
-# Rows no further apart in age are told as one, with the older age: a series that grows day by
-# day has a row a week, and what is forgotten by age goes by no more than that.
+# Rows of what does not age that are no further apart are told as one, with the older age: a series
+# that grows day by day has a row a week, and what is forgotten by age goes by no more than that.
 _ONE_AGE_MS = 7 * 86_400_000
+# What was fetched by a clock further ahead than this was not fetched then (stitching rule 1).
+CLOCKS_DIFFER_MS = 300_000
 
 
 class Outcome(StrEnum):
@@ -39,9 +41,9 @@ class Mark(StrEnum):
 class Coverage:
     """One known interval. Instants are milliseconds UTC.
 
-    `fetched_at` is when the fetch was planned: data is at least that fresh. `refresh_after`
-    `None`: final. `generation` counts the changes of basis the series had seen. `commit` is the
-    number of the commit that wrote it last (stitching rule 2).
+    `fetched_at` is when the request that brought it was sent: data is at least that fresh.
+    `refresh_after` `None`: final. `commit` is the number of the commit that wrote it last
+    (stitching rule 2).
     """
 
     start: int
@@ -49,7 +51,6 @@ class Coverage:
     outcome: Outcome
     fetched_at: int
     refresh_after: int | None = None
-    generation: int = 0
     mark: Mark | None = None
     commit: int = 0
 
@@ -72,16 +73,45 @@ class Coverage:
         """Whether it must be fetched again before it is answered as fresh."""
         return self.refresh_after is not None and self.refresh_after <= now
 
-    def joins(self, later: Coverage) -> bool:
-        """Whether the two can be told as one row: touching, final, and alike but for some days."""
+    def joins(self, later: Coverage, revises: bool) -> bool:
+        """Whether the two can be told as one row: touching, final, and alike but for some days.
+
+        Of a series that `revises` only what one commit wrote: by its age it is told what is fresh.
+        """
+        alike = (
+            self.commit == later.commit and self.fetched_at == later.fetched_at
+            if revises
+            else abs(self.fetched_at - later.fetched_at) <= _ONE_AGE_MS
+        )
         return (
             self.end == later.start
-            and abs(self.fetched_at - later.fetched_at) <= _ONE_AGE_MS
+            and alike
             and self.final
             and later.final
             and self.outcome == later.outcome
-            and self.generation == later.generation
             and self.mark == later.mark
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ageing:
+    """What of a series counts as fresh (stitching rule 9).
+
+    What was fetched at `since` or later, milliseconds UTC, and by no commit earlier than `commit`.
+    What says that it was fetched after `until`, or reaches beyond it, was fetched by a clock that
+    was wrong (stitching rule 1). Of a provider that does not revise its past nothing ages.
+    """
+
+    since: int
+    until: int
+    commit: int = 0
+
+    def fresh(self, row: Coverage) -> bool:
+        """Whether what a row says need not be fetched again."""
+        return (
+            self.since <= row.fetched_at <= self.until
+            and row.end <= self.until
+            and self.commit <= row.commit
         )
 
 
@@ -99,7 +129,9 @@ def cut(rows: Iterable[Coverage], interval: Interval) -> list[Coverage]:
     return result
 
 
-def insert(rows: Iterable[Coverage], fresh: Sequence[Coverage]) -> list[Coverage]:
+def insert(
+    rows: Iterable[Coverage], fresh: Sequence[Coverage], revises: bool = False
+) -> list[Coverage]:
     """Return the rows with `fresh` in place of whatever they said before, joined where alike.
 
     A joined row carries the older `fetched_at` of the two: no instant is claimed to be fresher
@@ -110,7 +142,7 @@ def insert(rows: Iterable[Coverage], fresh: Sequence[Coverage]) -> list[Coverage
         kept = cut(kept, row.interval)
     result: list[Coverage] = []
     for row in sorted([*kept, *fresh], key=lambda one: one.start):
-        if result and result[-1].joins(row):
+        if result and result[-1].joins(row, revises):
             last = result[-1]
             result[-1] = replace(
                 last,
@@ -121,31 +153,6 @@ def insert(rows: Iterable[Coverage], fresh: Sequence[Coverage]) -> list[Coverage
         else:
             result.append(row)
     return result
-
-
-def unverified(
-    rows: Sequence[Coverage], generation: int, until: int, commit: int
-) -> list[Coverage]:
-    """Return the rows with what is held and ends by `until` marked (stitching rule 12).
-
-    `commit` is the number of the commit that does so.
-    """
-    new = set(unvouched(rows, generation, until))
-    return [
-        replace(row, mark=Mark.UNVERIFIED, commit=commit) if row in new else row for row in rows
-    ]
-
-
-def unvouched(rows: Iterable[Coverage], generation: int, until: int) -> list[Coverage]:
-    """Return the rows of what is held and ends by `until`, and is not marked yet."""
-    return [
-        row
-        for row in rows
-        if row.end <= until
-        and row.generation == generation
-        and row.outcome is Outcome.HELD
-        and row.mark is None
-    ]
 
 
 def within(rows: Iterable[Coverage], asked: Interval) -> list[Coverage]:

@@ -75,7 +75,7 @@ class Hub:
                 self.options.max_listing_bytes,
                 self.options.max_records,
             ),
-            self.searcher.basis_due,
+            self.searcher.plan,
         )
         self._observe = observe
         self._seed = seed
@@ -110,9 +110,7 @@ class Hub:
         if entry is None:
             return None
         wanted = self.searcher.plan(provider, entry, search, now)
-        if not wanted.complete or entry.lacking(search.asked):
-            return None
-        if self.searcher.basis_due(provider, entry, search.asked, now):
+        if not (wanted.complete and wanted.fresh) or entry.lacking(search.asked):
             return None
         self.hot.hits += 1
         answer = compose(entry, wanted, now)
@@ -190,7 +188,7 @@ class Hub:
         entry = await self.holdings.load(key, asked)
         whole = Reach(asked.start, asked.end, asked.start)
         # At the beginning of time nothing is due.
-        wanted = plan(asked, entry.state.coverage, blocks[0].generation, whole, -1)
+        wanted = plan(asked, entry.state.coverage, whole, -1)
         self.hot.drop(key)
         return compose(entry, wanted, self.clock.now_ms())
 

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple, Protocol
 
 from gapless.domain.blocks import Run, encode
-from gapless.domain.comparing import Basis, Tolerance
+from gapless.domain.comparing import Basis
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery
@@ -67,7 +67,6 @@ class ProviderInfo:
     time_column: str = "timestamp"
     revises: bool = False
     basis: Basis | None = None
-    tolerance: Tolerance = Tolerance()
     entities: bool = False
     whole: bool = False
     deadline_s: float | None = None
@@ -164,10 +163,6 @@ class Provider(Protocol):
         `interval` is within the limits of `traits` and never ends after `now_ms`. Pace, retries
         and the breaker are the hub's. No records is an answer: known empty.
         """
-        ...
-
-    def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
-        """Whether a trading session may have closed in `(since, until]` (stitching rule 10)."""
         ...
 
     def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:

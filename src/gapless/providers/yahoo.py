@@ -269,10 +269,6 @@ class YahooProvider:
             requests=call.requests,
         )
 
-    def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
-        """Whether a trading session may have closed in `(since, until]` (stitching rule 10)."""
-        return yahoo_sessions.session_closed(meta, since_ms, until_ms)
-
     def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
         """Return when what is held was due last and is next, by the exchange's sessions."""
         return yahoo_sessions.due_moments(meta, now_ms)

@@ -256,21 +256,6 @@ def provisional(
     return tuple(spans)
 
 
-def session_closed(meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
-    """Whether the close of a day that may have a session lies in `(since, until]`."""
-    hours = Hours.of(meta)
-    if until_ms - since_ms > 9 * DAY_MS:
-        return True
-    if until_ms <= since_ms:
-        return False
-    day, last = _shifted(hours.day(since_ms), -1), hours.day(until_ms)
-    while day <= last:
-        if hours.trades(day) and since_ms < hours.closing(day) <= until_ms:
-            return True
-        day = _shifted(day, 1)
-    return False
-
-
 def due_moments(meta: Mapping[str, Any], now_ms: int) -> DueMoments:
     """Return the latest opening and 15 min that is not after now, and the next (stitching rule 9).
 

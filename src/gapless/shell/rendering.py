@@ -244,16 +244,14 @@ def coverage_view(
     coverage: Mapping[str, Any], width: int, blocks: bool
 ) -> Iterator[RenderableType]:
     """Yield what the hub knows of a series, as `/v1/coverage` tells it."""
-    intervals, generation = coverage.get("coverage") or [], coverage.get("generation")
+    intervals = coverage.get("coverage") or []
     name = printable(str(coverage.get("id")))
     held = count_text(int(coverage.get("records") or 0), "record")
     yield Text.assemble((name, "bold"), f"  {held}")
     if not intervals:
         yield Text("nothing is known of it", style="dim")
         return
-    parts = [
-        (_shade(one, generation), (_ms_of(one["start"]), _ms_of(one["end"]))) for one in intervals
-    ]
+    parts = [(_shade(one), (_ms_of(one["start"]), _ms_of(one["end"]))) for one in intervals]
     whole = (min(span[0] for _, span in parts), max(span[1] for _, span in parts))
     text, shades = ranged_bar(parts, whole, min(width, _WIDEST_BAR), blocks)
     yield text
@@ -264,7 +262,7 @@ def plan_view(plan: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Yield what a request would fetch, as `/v1/plan` tells it."""
     gaps = plan.get("gaps") or []
     if not gaps:
-        yield Text("nothing would be fetched: all of it is held", style="green")
+        yield Text("nothing would be fetched: all of it is held and fresh", style="green")
         return
     yield listing(
         [
@@ -401,13 +399,13 @@ def _ms_of(text: str) -> int:
     return parse_instant(text, now_ms=0)
 
 
-def _shade(interval: Mapping[str, Any], generation: object) -> Shade:
+def _shade(interval: Mapping[str, Any]) -> Shade:
     if interval.get("outcome") == "empty":
         return bars.EMPTY
     if interval.get("outcome") == "out_of_window":
         return bars.OUT_OF_WINDOW
-    if interval.get("generation") != generation:
-        return bars.OLDER
+    if interval.get("fresh") is False:
+        return bars.DUE
     return bars.PROVISIONAL if interval.get("refresh_after") else bars.HELD
 
 

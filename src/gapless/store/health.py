@@ -93,16 +93,11 @@ def inspect(path: Path, progress: Progress = lambda done, total: None) -> list[s
     return findings
 
 
-def coverage_findings(name: str, generation: int, coverage: Sequence[Coverage]) -> Iterator[str]:
+def coverage_findings(name: str, coverage: Sequence[Coverage]) -> Iterator[str]:
     """Yield what is wrong with the coverage of a series, which ascends by start."""
     for row in coverage:
         if row.interval.empty:
             yield f"{name}: its coverage of {_span(row.interval)} is empty"
-        if row.generation > generation:
-            yield (
-                f"{name}: its coverage of {_span(row.interval)} is of generation "
-                f"{row.generation}, but the series is only at {generation}"
-            )
     for one, next in pairwise(coverage):
         if next.start < one.end:
             yield (
@@ -120,21 +115,14 @@ def layout_findings(
                 f"{name}: blocks {one.number} ({_span(one.interval)}) and "
                 f"{next.number} ({_span(next.interval)}) overlap"
             )
-    known = {
-        generation: union(
-            row.interval
-            for row in coverage
-            if row.generation == generation and row.outcome is not Outcome.OUT_OF_WINDOW
-        )
-        for generation in {block.generation for block in blocks}
-    }
+    known = union(row.interval for row in coverage if row.outcome is not Outcome.OUT_OF_WINDOW)
     for block in blocks:
         if block.interval.empty:
             yield f"{name}: block {block.number} ({_span(block.interval)}) spans nothing"
-        elif not covers(known[block.generation], block.interval):
+        elif not covers(known, block.interval):
             yield (
                 f"{name}: block {block.number} ({_span(block.interval)}) holds records where "
-                f"nothing is covered in generation {block.generation}"
+                "nothing is covered"
             )
 
 
@@ -198,18 +186,17 @@ def _series_findings(connection: Connection, number: int) -> Iterator[str | None
                 row.coverage_start_ms,
                 row.coverage_end_ms,
                 row.coverage_fetched_at_ms,
-                row.coverage_generation,
             )
             coverage.append(rows.coverage_of(row))
         except ValueError as error:
             yield f"{name}: a row of its coverage cannot be read: {error}"
-    yield from coverage_findings(name, series.generation, coverage)
+    yield from coverage_findings(name, coverage)
     blocks: list[Block] = []
     stored = select(schema.entities).where(_e.series == number).order_by(_e.start_ms)
     # One block at a time in memory, however long the history is.
     for row in connection.execution_options(yield_per=1).execute(stored):
         try:
-            _whole(row.start_ms, row.end_ms, row.generation, row.first_ms, row.last_ms)
+            _whole(row.start_ms, row.end_ms, row.first_ms, row.last_ms)
             span = span_text(Interval(row.start_ms, row.end_ms))
         except (ValueError, OverflowError) as error:
             yield f"{name}: block {row.number} cannot be read: {error}"

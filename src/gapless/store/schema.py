@@ -39,13 +39,14 @@ series = Table(
     Column("provider", Text, nullable=False),
     Column("ticker", Text, nullable=False),
     Column("params", Text, nullable=False),
-    Column("generation", Integer, nullable=False),
     Column("version", BigInteger, nullable=False),
-    Column("basis_checked_at_ms", BigInteger),
-    Column("bases", Text, nullable=False),
     Column("meta", Text, nullable=False),
     # When it was made: a series that was forgotten and fetched again is another one.
     Column("created_ms", BigInteger, nullable=False, server_default="0"),
+    # What was written by an earlier commit may stand on another basis, and is due.
+    Column("due_before", BigInteger, nullable=False, server_default="0"),
+    # The last commit by which a final price was another one than before.
+    Column("changed", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("provider", "ticker", "params"),
 )
 
@@ -58,7 +59,6 @@ coverage = Table(
     Column("outcome", Text, nullable=False),
     Column("fetched_at_ms", BigInteger, nullable=False),
     Column("refresh_after_ms", BigInteger),
-    Column("generation", Integer, nullable=False),
     Column("mark", Text),
     # By which commit the row was written last.
     Column("commit_number", BigInteger, nullable=False, server_default="0"),
@@ -83,12 +83,14 @@ entities = Table(
     Column("series", _number, ForeignKey("series.number", ondelete="CASCADE")),
     Column("start_ms", BigInteger),
     Column("end_ms", BigInteger),
-    Column("generation", Integer),
+    # Number of the schema that its columns were declared with; 0: none was.
+    Column("schema", Integer),
     Column("final", Boolean),
     Column("records", Integer),
     Column("first_ms", BigInteger),
     Column("last_ms", BigInteger),
     Column("etag", Text, nullable=False),
+    # Of a block: as they were when its text was written. How fresh it is tells its coverage.
     Column("fetched_at", Text, nullable=False),
     Column("refresh_after", Text, nullable=False),
     Column("state", Text, nullable=False),

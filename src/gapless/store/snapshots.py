@@ -22,7 +22,6 @@ _BLOCK_COLUMNS = (
     _e.number,
     _e.start_ms,
     _e.end_ms,
-    _e.generation,
     _e.final,
     _e.records,
     _e.first_ms,

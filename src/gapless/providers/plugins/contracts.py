@@ -196,10 +196,6 @@ class PluginProvider:
             return await asyncio.to_thread(self._entities, body)
         return self._entities(body)
 
-    def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
-        """Return `True` where it revises: nothing tells when its sessions end."""
-        return self._info.revises
-
     def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
         """Return every 24 hours: nothing tells when its sessions begin."""
         return DueMoments.daily(now_ms)

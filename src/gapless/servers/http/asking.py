@@ -43,12 +43,13 @@ _COUNT: Final = re.compile("[0-9]{1,18}")
 class Cursor(msgspec.Struct, array_like=True, frozen=True):
     """Where a page begins: its range in milliseconds UTC, and of what it is a page.
 
-    `generation` and `created` tell the basis and the series; `whose` its name, if not for certain.
+    `changed` and `created` tell when its past changed last, by the commit, and when the series was
+    made; `whose` its name, if not for certain.
     """
 
     start: int
     end: int
-    generation: int
+    changed: int
     created: int
     whose: int
 
@@ -124,7 +125,7 @@ def read(
 
 
 def next_page(
-    raw_path: bytes, query_string: bytes, start: int, end: int, generation: int, created: int
+    raw_path: bytes, query_string: bytes, start: int, end: int, changed: int, created: int
 ) -> tuple[str, str]:
     """Return the cursor of the page that begins at `start`, and its path and query."""
     provider, ticker, suffix = _path(raw_path)
@@ -132,7 +133,7 @@ def next_page(
     if suffix is not None and "format" in values:
         ticker = f"{ticker}.{suffix}"
     params = {name: value for name, value in values.items() if name not in DATA_KEYS}
-    cursor = Cursor(start, end, generation, created, _whose(provider, ticker, params)).text()
+    cursor = Cursor(start, end, changed, created, _whose(provider, ticker, params)).text()
     path = quote(unquote(raw_path.decode("ascii")), safe="/:@!$&'()*+,;=~")
     return cursor, f"{path}?{urlencode({**values, 'cursor': cursor})}"
 

@@ -15,14 +15,14 @@ from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey, span_text
 from gapless.errors import OutOfWindow, UnknownTicker
-from gapless.hub.administration import Explanation, ProviderStatus
+from gapless.hub.administration import Explanation, Knowledge, ProviderStatus
 from gapless.hub.answers import Answer
 from gapless.hub.plugins import PluginStatus
 from gapless.instants import format_instant
 from gapless.protocol.messages import Entity, ErrorBody, Stitch
 from gapless.providers.base import Param
 from gapless.servers.wire import stitch_of
-from gapless.store.base import SeriesState, SeriesSummary
+from gapless.store.base import SeriesSummary
 
 Span = tuple[str, str]
 ShortText = Annotated[str, Meta(min_length=1, max_length=100)]
@@ -149,7 +149,6 @@ class SeriesShape(Struct, frozen=True):
     provider: str
     ticker: str
     params: dict[str, str]
-    generation: int
     records: int
     blocks: int
     start: str | None
@@ -166,7 +165,6 @@ class SeriesShape(Struct, frozen=True):
             provider=key.provider,
             ticker=key.ticker,
             params=dict(key.params),
-            generation=summary.generation,
             records=summary.records,
             blocks=summary.blocks,
             start=_instant(summary.start),
@@ -184,18 +182,21 @@ class SeriesPage(Struct, frozen=True):
 
 
 class CoverageRow(Struct, frozen=True):
-    """What is known of an interval, and until when; no `refresh_after`: for good."""
+    """What is known of an interval, and until when.
+
+    No `refresh_after`: it is final. Not `fresh`: it is fetched again when it is next asked for.
+    """
 
     start: str
     end: str
     outcome: Literal["held", "empty", "out_of_window"]
     fetched_at: str
     refresh_after: str | None
-    generation: int
+    fresh: bool
     mark: Literal["rescaled", "unverified"] | None
 
     @classmethod
-    def of(cls, row: Coverage) -> CoverageRow:
+    def of(cls, row: Coverage, fresh: bool) -> CoverageRow:
         """Return how a row of coverage is shown."""
         return cls(
             format_instant(row.start),
@@ -203,33 +204,32 @@ class CoverageRow(Struct, frozen=True):
             row.outcome.value,
             format_instant(row.fetched_at),
             _instant(row.refresh_after),
-            row.generation,
+            fresh,
             None if row.mark is None else row.mark.value,
         )
 
 
 class CoverageShape(Struct, frozen=True):
-    """What is known of a series."""
+    """What is known of a series; `next_due`: when what is fresh now is to be fetched again."""
 
     id: str
-    generation: int
     version: int
     records: int
-    basis_checked_at: str | None
+    next_due: str | None
     coverage: list[CoverageRow]
 
     @classmethod
-    def of(cls, state: SeriesState) -> CoverageShape:
+    def of(cls, known: Knowledge) -> CoverageShape:
         """Return how the coverage of a series is shown."""
+        state, ageing = known.state, known.ageing
         return cls(
             id=state.key.text,
-            generation=state.generation,
             version=state.version,
-            records=sum(
-                block.count for block in state.blocks if block.generation == state.generation
-            ),
-            basis_checked_at=_instant(state.basis_checked_at),
-            coverage=[CoverageRow.of(row) for row in state.coverage],
+            records=sum(block.count for block in state.blocks),
+            next_due=_instant(known.next_due),
+            coverage=[
+                CoverageRow.of(row, ageing is None or ageing.fresh(row)) for row in state.coverage
+            ],
         )
 
 
@@ -248,25 +248,24 @@ class GapShape(Struct, frozen=True):
 
     start: str
     end: str
-    why: Literal["not_held", "due", "old_basis"]
+    why: Literal["not_held", "due", "not_fresh"]
 
 
 class PlanShape(Struct, frozen=True):
     """What a request for a range would do now; nothing was done.
 
-    `cached`, the gaps, `rescaled` and `unserved` partition the range: what is held and fresh, what
-    would be fetched, and what upstream does not serve any more and is held on an older basis or
-    not at all. `probe`: a held bar would be compared with upstream's first. `upstream_requests`
-    is how many requests that makes at least.
+    `cached`, the gaps that are `not_held` or `due`, and `unserved` partition the range: what is
+    held, what would be fetched, and what is not held and not served any more. What is held and
+    `not_fresh` would be fetched again. `upstream_requests` is how many requests that makes at
+    least, `next_due` when what is fresh then is to be fetched again.
     """
 
     id: str
     cached: list[Span]
     gaps: list[GapShape]
-    rescaled: list[Span]
     unserved: list[Span]
-    probe: bool
     upstream_requests: int
+    next_due: str | None
 
     @classmethod
     def of(cls, explained: Explanation) -> PlanShape:
@@ -281,10 +280,9 @@ class PlanShape(Struct, frozen=True):
                 )
                 for gap in explained.gaps
             ],
-            rescaled=_spans(plan.rescale),
             unserved=_spans(plan.unserved),
-            probe=explained.probe,
             upstream_requests=explained.requests,
+            next_due=_instant(explained.next_due),
         )
 
 

@@ -1,0 +1,113 @@
+"""What of a series is fresh, and how much of it one request brings (stitching rules 9 and 10).
+
+Apart from planning, which takes what is said here as given, because it knows the settings and
+the sessions of a provider.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Literal
+
+from gapless.clock import Clock
+from gapless.domain.coverage import CLOCKS_DIFFER_MS, Ageing
+from gapless.domain.series import SeriesKey
+from gapless.errors import GaplessError
+from gapless.hub.hot import HotSeries
+from gapless.instants import DAY_MS
+from gapless.providers.base import DueMoments, Provider, Traits
+
+# What a remembered width or failure may cost in memory.
+_MOST_REMEMBERED = 10_000
+# Moments of a series in memory are good for so long; milliseconds.
+_MOMENTS_MS = 60_000
+_NEVER = DueMoments(-(1 << 62), 1 << 62)
+
+Check = float | Literal["session", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """When what can change upstream is fetched again, and how.
+
+    `every`: `session`, a number of seconds, or `never`. `bars`: so many are brought by one request
+    at the most. `wait_s`: so long an answer waits that needs nothing else. `pause_s`: after a
+    failure the series is left alone for so long.
+    """
+
+    every: Check = "session"
+    bars: int = 30_000
+    wait_s: float = 5.0
+    pause_s: float = 60.0
+
+
+class Ageings:
+    """Tells for each series what is fresh; remembers what was too wide, and what failed."""
+
+    def __init__(self, checks: Checks, clock: Clock) -> None:
+        self.checks = checks
+        self._clock = clock
+        # Series for which upstream failed at wide requests: until when, and how often halved.
+        self._halved: OrderedDict[SeriesKey, tuple[float, int]] = OrderedDict()
+        self._failed: OrderedDict[SeriesKey, tuple[float, GaplessError]] = OrderedDict()
+
+    def of(self, provider: Provider, entry: HotSeries, now: int) -> Ageing | None:
+        """Return what of a series is fresh now; `None`: what its provider serves does not age."""
+        if not provider.info.revises:
+            return None
+        since = self._moments(provider, entry, now).last
+        # A search may last: by the clock as it is now what it has fetched itself was just fetched.
+        until = self._clock.now_ms() + CLOCKS_DIFFER_MS
+        return Ageing(since, until, entry.state.due_before)
+
+    def until(self, provider: Provider, entry: HotSeries, fetched_at: int, now: int) -> int | None:
+        """Return until when what was fetched then, and is fresh now, surely stays so."""
+        if not provider.info.revises:
+            return None
+        last, next = self._moments(provider, entry, now)
+        # Where there are no sessions the last moment moves along with now.
+        return min(next, fetched_at + now - last)
+
+    def span(self, key: SeriesKey, traits: Traits) -> int:
+        """Return how long a range a request may be widened to, milliseconds."""
+        most = self.checks.bars * traits.bar
+        span = most if traits.max_span is None else min(most, traits.max_span)
+        until, times = self._halved.get(key, (0.0, 0))
+        return span >> times if self._clock.monotonic() < until else span
+
+    def narrower(self, key: SeriesKey) -> None:
+        """Take along half as much of a series for the day: a wide request has failed."""
+        until, times = self._halved.pop(key, (0.0, 0))
+        now = self._clock.monotonic()
+        self._halved[key] = (now + DAY_MS / 1000, times + 1 if now < until else 1)
+        if len(self._halved) > _MOST_REMEMBERED:
+            self._halved.popitem(last=False)
+
+    def failed(self, key: SeriesKey, error: GaplessError) -> None:
+        """Remember that a check of a series failed: it is not tried again at once."""
+        pause = max(self.checks.pause_s, error.retry_after_s or 0.0)
+        self._failed[key] = (self._clock.monotonic() + pause, error.again())
+        self._failed.move_to_end(key)
+        if len(self._failed) > _MOST_REMEMBERED:
+            self._failed.popitem(last=False)
+
+    def failure(self, key: SeriesKey) -> GaplessError | None:
+        """Return why a check of a series failed lately."""
+        until, error = self._failed.get(key, (0.0, None))
+        if error is not None and self._clock.monotonic() >= until:
+            del self._failed[key]
+            return None
+        return error
+
+    def _moments(self, provider: Provider, entry: HotSeries, now: int) -> DueMoments:
+        every = self.checks.every
+        if every == "never":
+            return _NEVER
+        if every != "session":
+            return DueMoments(now - round(every * 1000), now + round(every * 1000))
+        at, moments = entry.moments
+        if moments is None or not at <= now < min(at + _MOMENTS_MS, moments.next):
+            moments = provider.due_moments(entry.state.meta, now)
+            entry.moments = (now, moments)
+        return moments

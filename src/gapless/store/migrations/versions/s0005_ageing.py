@@ -1,0 +1,37 @@
+"""What can change upstream ages: no generations, but a commit before which everything is due."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Make due what is of an older generation, for it is of another basis than the rest.
+
+    Where upstream serves it no longer it stays marked. Blocks keep their bytes: their column, which
+    numbered the generation, is free for the schema of their columns.
+    """
+    for name in ("due_before", "changed"):
+        op.add_column(
+            "series", sa.Column(name, sa.BigInteger(), nullable=False, server_default="0")
+        )
+    older = (
+        "generation < (SELECT generation FROM series WHERE series.number = coverage.series) "
+        "AND outcome = 'held'"
+    )
+    op.execute(f"UPDATE coverage SET commit_number = 0, mark = 'unverified' WHERE {older}")
+    op.execute(
+        "UPDATE series SET due_before = 1 WHERE number IN "
+        "(SELECT series FROM coverage WHERE commit_number = 0)"
+    )
+    op.drop_column("coverage", "generation")
+    for gone in ("generation", "basis_checked_at_ms", "bases"):
+        op.drop_column("series", gone)
+    op.execute("UPDATE entities SET generation = 0 WHERE generation > 0")
+    op.execute("ALTER TABLE entities RENAME COLUMN generation TO schema")

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import xxhash
 
-from gapless.domain.coverage import Coverage, Outcome
+from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval, covers, subtract
 
 _MASK = (1 << 64) - 1
@@ -312,7 +312,7 @@ def _unchanged(
 ) -> bool:
     """Whether a block holds of `interval` what came, and is as final as it was."""
     rows = [row for row in coverage if row.interval.overlaps(block.interval)]
-    if any(row.final is not block.final or row.outcome is Outcome.OUT_OF_WINDOW for row in rows):
+    if any(row.final is not block.final for row in rows):
         return False
     if not covers([row.interval for row in rows], block.interval):
         return False
@@ -335,7 +335,7 @@ def _fresh_pieces(
     pieces: list[Piece] = []
     for row in coverage:
         part = row.interval.intersection(interval)
-        if part.empty or row.outcome is Outcome.OUT_OF_WINDOW:
+        if part.empty:
             continue
         for rest in subtract([part], kept):
             run = fresh.cut(rest)
@@ -369,7 +369,7 @@ def _mergeable(one: Block | Piece, other: Block | Piece, coverage: Sequence[Cove
             continue
         if start >= end:
             break
-        if row.start > start or not row.final or row.outcome is Outcome.OUT_OF_WINDOW:
+        if row.start > start or not row.final:
             return False
         start = row.end
     return start >= end

@@ -43,8 +43,10 @@ class Basis:
         )
 
 
-def pairs(held: Run, fresh: Run, within: Sequence[Interval]) -> Iterator[tuple[Row, Row | None]]:
-    """Yield the held records in the intervals, each with its fresh copy (`None`: there is none).
+def pairs(
+    held: Run, fresh: Run, within: Sequence[Interval]
+) -> Iterator[tuple[int, Row, Row | None]]:
+    """Yield (time, held record, its fresh copy) in the intervals; `None`: there is no copy.
 
     Those whose text is the same are left out.
     """
@@ -57,9 +59,9 @@ def pairs(held: Run, fresh: Run, within: Sequence[Interval]) -> Iterator[tuple[R
         for at in range(i, j):
             copy = copies.get(held.times[at])
             if copy is None:
-                yield held.row(at), None
+                yield held.times[at], held.row(at), None
             elif held.record(at) != fresh.record(copy):
-                yield held.row(at), fresh.row(copy)
+                yield held.times[at], held.row(at), fresh.row(copy)
 
 
 def _number(value: object) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from gapless.domain.intervals import Interval
+from gapless.domain.intervals import Interval, intersect, union
 
 # A range that ends within this of the instant it was asked at reached the present: bounds
 # relative to now are floored to the second (stitching rule 1).
@@ -153,6 +153,31 @@ def insert(
         else:
             result.append(row)
     return result
+
+
+def gone(
+    rows: Sequence[Coverage], intervals: Iterable[Interval], at: int, commit: int
+) -> list[Coverage]:
+    """Return the rows with what they know of the intervals as out of reach, asked for at `at`.
+
+    `commit` is the number of the commit that does so (stitching rule 6).
+    """
+    over = union(intervals)
+    lost = [
+        replace(
+            row,
+            start=part.start,
+            end=part.end,
+            outcome=Outcome.OUT_OF_WINDOW,
+            fetched_at=at,
+            refresh_after=None,
+            commit=commit,
+        )
+        for row in rows
+        if row.outcome is not Outcome.EMPTY
+        for part in intersect([row.interval], over)
+    ]
+    return insert(rows, lost, revises=True)
 
 
 def within(rows: Iterable[Coverage], asked: Interval) -> list[Coverage]:

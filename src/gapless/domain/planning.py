@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from gapless.domain.believing import Doubt, unasked
 from gapless.domain.coverage import Ageing, Coverage, Outcome
 from gapless.domain.intervals import Interval, intersect, join, subtract, union
 
@@ -49,9 +50,10 @@ class Joining:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How an asked range is answered. `cached`, `gaps` and `unserved` partition it.
+    """How an asked range is answered. `cached`, `gaps`, `unserved` and `doubted` partition it.
 
-    `cached`: known. `gaps`: to be fetched. `unserved`: neither held nor served any more. Parts of
+    `cached`: known. `gaps`: to be fetched. `unserved`: neither held nor served any more. `doubted`:
+    not held, and in doubt; it is asked for again, but not yet (rule 6). Parts of
     `cached` are `aged`: not fresh, to be fetched again (stitching rule 9); `unverified`: not fresh,
     and not served any more (rule 12); `beyond`: where the provider has nothing of any ticker.
     """
@@ -60,6 +62,7 @@ class Plan:
     cached: tuple[Interval, ...]
     gaps: tuple[Interval, ...]
     unserved: tuple[Interval, ...] = ()
+    doubted: tuple[Interval, ...] = ()
     aged: tuple[Interval, ...] = ()
     unverified: tuple[Interval, ...] = ()
     beyond: tuple[Interval, ...] = ()
@@ -67,7 +70,7 @@ class Plan:
     @property
     def complete(self) -> bool:
         """Whether all of it is answered from the store."""
-        return not (self.gaps or self.unserved)
+        return not (self.gaps or self.unserved or self.doubted)
 
     @property
     def fresh(self) -> bool:
@@ -83,20 +86,28 @@ def tail(coverage: Sequence[Coverage], now: int) -> Interval | None:
     return Interval(latest.end, now)
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a series: its coverage, ascending, what of it is fresh, what is in doubt.
+
+    `ageing` `None`: it does not age.
+    """
+
+    coverage: Sequence[Coverage]
+    ageing: Ageing | None = None
+    doubts: Sequence[Doubt] = ()
+
+
 def plan(
-    asked: Interval,
-    coverage: Sequence[Coverage],
-    reach: Reach,
-    now: int,
-    ageing: Ageing | None = None,
-    joining: Joining | None = None,
+    asked: Interval, known: Known, reach: Reach, now: int, joining: Joining | None = None
 ) -> Plan:
     """Decide what of `asked` is answered from the store and what is fetched (stitching rule 5).
 
-    `coverage` ascends; `asked` must not end after `now`. Without `ageing` nothing ages. What is
-    joined across a held stretch is fetched again, so it is no longer counted as cached.
+    `asked` must not end after `now`. What is joined across a held stretch is fetched again, so it
+    is no longer counted as cached. What is in doubt is not asked for before its next try.
     """
-    if reach.data_start <= asked.start < asked.end <= reach.data_end:
+    coverage, ageing = known.coverage, known.ageing
+    if not known.doubts and reach.data_start <= asked.start < asked.end <= reach.data_end:
         for row in coverage:
             if row.start <= asked.start and asked.end <= row.end:
                 if _holds(row) and (ageing is None or ageing.fresh(row)):
@@ -105,7 +116,8 @@ def plan(
                 break
     exists = [Interval(reach.data_start, reach.data_end)]
     served = [reach.served]
-    known: list[Interval] = []
+    covered: list[Interval] = []
+    gone: list[Interval] = []
     due: list[Interval] = []
     aged: list[Interval] = []
     after = tail(coverage, now)
@@ -113,19 +125,24 @@ def plan(
         part = row.interval
         if after is not None and row.end == after.start:
             part = Interval(row.start, after.end)
-        if row.outcome is Outcome.OUT_OF_WINDOW or not part.overlaps(asked):
+        if not part.overlaps(asked):
             continue
         if row.due(now):
             due.append(part)
             continue
-        known.append(part)
+        covered.append(part)
+        if row.outcome is Outcome.OUT_OF_WINDOW:
+            gone.append(part)
         if ageing is not None and not ageing.fresh(row):
             aged.append(part)
     # What is due but not served any more is as good as it will ever get.
-    known.extend(subtract(due, served))
+    covered.extend(subtract(due, served))
     beyond = subtract([asked], exists)
-    held = union(known, beyond)
+    held = union(covered, beyond)
+    waiting = unasked(known.doubts, now)
     lacking = subtract([asked], held)
+    doubted = intersect(lacking, waiting)
+    lacking = subtract(lacking, waiting)
     gaps = intersect(lacking, served)
     if joining is not None:
         gaps = intersect(joining.joined(gaps), [asked])
@@ -135,32 +152,35 @@ def plan(
         cached=tuple(cached),
         gaps=tuple(gaps),
         unserved=tuple(subtract(subtract(lacking, served), gaps)),
-        aged=tuple(intersect(intersect(aged, served), cached)),
-        unverified=tuple(intersect(subtract(aged, served), cached)),
+        doubted=tuple(subtract(doubted, gaps)),
+        aged=tuple(subtract(intersect(intersect(aged, served), cached), waiting)),
+        unverified=tuple(intersect(union(subtract(aged, served), gone), cached)),
         beyond=tuple(beyond),
     )
 
 
 def renewed(plan: Plan, reach: Reach, but: Iterable[Interval] = ()) -> Plan:
-    """Return the plan with all that upstream serves of what is held to be fetched again.
+    """Return the plan with all that upstream serves of what is known to be fetched again.
 
-    What is held of `but` is not: it has been fetched anew already.
+    What lies in `but` is not: it has been fetched anew already. No doubt waits for its next try.
     """
-    return replace(plan, aged=tuple(subtract(intersect(plan.cached, [reach.served]), but)))
+    again = [*but]
+    gaps = union(plan.gaps, subtract(plan.doubted, again))
+    return replace(
+        plan,
+        gaps=tuple(gaps),
+        doubted=tuple(subtract(plan.doubted, gaps)),
+        aged=tuple(subtract(intersect(plan.cached, [reach.served]), again)),
+    )
 
 
-def aged(
-    coverage: Iterable[Coverage], ageing: Ageing | None, reach: Reach, now: int
-) -> list[Interval]:
+def aged(known: Known, reach: Reach, now: int) -> list[Interval]:
     """Return what is known of a series, served, and not fresh or due: worth being taken along."""
+    ageing = known.ageing
     if ageing is None:
         return []
-    old = (
-        row.interval
-        for row in coverage
-        if row.outcome is not Outcome.OUT_OF_WINDOW and (row.due(now) or not ageing.fresh(row))
-    )
-    return intersect(old, [reach.served])
+    old = (row.interval for row in known.coverage if row.due(now) or not ageing.fresh(row))
+    return subtract(intersect(old, [reach.served]), unasked(known.doubts, now))
 
 
 def as_wide(core: Interval, others: Iterable[Interval], span: int | None) -> Interval:

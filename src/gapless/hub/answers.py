@@ -10,14 +10,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gapless.domain.believing import Suspicion
 from gapless.domain.blocks import etag
-from gapless.domain.coverage import Coverage, Mark, Outcome, within
+from gapless.domain.coverage import Coverage, Mark, within
 from gapless.domain.intervals import Interval, intersect, subtract, union
 from gapless.domain.planning import Plan, fresh_until
 from gapless.domain.series import SeriesKey
-from gapless.errors import GaplessError, OutOfWindow
+from gapless.errors import GaplessError, OutOfWindow, UpstreamUnavailable
 from gapless.hub.hot import HotRun, HotSeries
 
+_IN_DOUBT = {
+    Suspicion.LOSS: "upstream answered without records that are held, which is not believed yet",
+    Suspicion.EMPTY: "upstream answered that there is nothing, which is not believed yet",
+}
 _NOT_ANEW = "due to be fetched again; it could not be"
 
 
@@ -146,7 +151,7 @@ def compose(
     rows = within(state.coverage, asked)
     why: list[Reason] = []
     # What is due and could not be fetched again is answered as it is held.
-    due = intersect(plan.gaps, (row.interval for row in rows if _has_data(row)))
+    due = intersect(plan.gaps, (row.interval for row in rows))
     known = union(plan.cached, due) if due else plan.cached
     missing = [] if plan.cached == (asked,) else subtract([asked], known)
     # What no ticker has is no answer about this one.
@@ -158,6 +163,12 @@ def compose(
         reason = unchecked.reason or unchecked.code
         why.extend(Reason(part, reason, _not_checked(unchecked)) for part in plan.aged)
     why.extend(_marks(rows, plan))
+    doubts = [
+        Reason(part, doubt.suspicion.value, _IN_DOUBT[doubt.suspicion])
+        for doubt in state.doubts
+        for part in intersect([asked], [doubt.interval])
+    ]
+    why.extend(doubts)
     if fetched:
         brought = subtract(intersect(fetched, [asked]), missing)
         cached = tuple(subtract(subtract([asked], brought), missing))
@@ -172,7 +183,7 @@ def compose(
         key=state.key,
         asked=asked,
         slices=_slices(entry, asked) if loaded else (),
-        state=_state(missing, bool(due or plan.aged)),
+        state=_state(missing, bool(due or plan.aged or doubts)),
         cached=cached,
         fetched=tuple(brought),
         missing=tuple(missing),
@@ -188,14 +199,16 @@ def compose(
     )
 
 
-def _has_data(row: Coverage) -> bool:
-    return row.outcome is not Outcome.OUT_OF_WINDOW
-
-
 def _sole_failure(plan: Plan, failures: Sequence[Failure]) -> GaplessError:
     """Return the error of an answer of which nothing is there."""
     if failures:
         return failures[0].error.again()
+    if plan.doubted:
+        return UpstreamUnavailable(
+            "upstream answered that it has nothing of that range, which is not believed yet; it is "
+            "asked again later",
+            reason=Suspicion.EMPTY.value,
+        )
     return OutOfWindow(
         "upstream no longer serves any of the asked range, and none of it is held; "
         "ask for a later one, or for a longer interval"
@@ -214,7 +227,8 @@ def _explained(parts: Iterable[Interval], failures: Sequence[Failure], plan: Pla
             left = subtract(left, [failure.interval])
         for hit in intersect(left, plan.unserved):
             result.append(Reason(hit, "out_of_window", "upstream no longer serves that far back"))
-        for hit in subtract(left, plan.unserved):
+        # What is in doubt has a reason of its own.
+        for hit in subtract(left, [*plan.unserved, *plan.doubted]):
             result.append(Reason(hit, "upstream_unavailable", _NOT_ANEW))
     return result
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from gapless.clock import Clock
 from gapless.domain.intervals import Interval, union
-from gapless.domain.planning import Plan, plan
+from gapless.domain.planning import Known, Plan, plan
 from gapless.domain.series import parse_view_id
 from gapless.errors import InvalidQuery, NotFound, TooLarge
 from gapless.hub.answers import Answer, Reason, State, compose
@@ -155,7 +155,7 @@ class Entities:
         asked = Interval(bounds.start_ms, bounds.end_ms)
         entry = await self._holdings.load(key, asked if most_loaded is None else Interval(0, 0))
         # At the beginning of time nothing is due: what is held is held, if only as stale.
-        wanted = plan(asked, entry.state.coverage, reach(provider, key, now), -1)
+        wanted = plan(asked, Known(entry.state.coverage), reach(provider, key, now), -1)
         if not wanted.complete:
             return None
         if most_loaded is not None:

@@ -6,26 +6,27 @@ The rules of stitching 6, 7, 9 and 11. Everything here works on one series under
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from gapless.clock import Clock
-from gapless.domain.blocks import Run
-from gapless.domain.comparing import Basis, pairs
+from gapless.domain.believing import MOST_LOST, judge
+from gapless.domain.blocks import EMPTY, Run
 from gapless.domain.coverage import Coverage, Outcome, written
-from gapless.domain.intervals import Interval, intersect
+from gapless.domain.intervals import Interval, hull, intersect, subtract, union
 from gapless.domain.planning import Reach
-from gapless.errors import UpstreamRejected, UpstreamUnavailable
+from gapless.errors import ProviderError, UnknownTicker, UpstreamRejected, UpstreamUnavailable
 from gapless.hub.ageing import Ageings
-from gapless.hub.beside import Beside, Sight, beside, edges, finals, held_run
+from gapless.hub.beside import Beside, Sight, beside, edges, finals
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
+from gapless.hub.judging import Came, Said, gone_quiet, said
 from gapless.hub.leases import Filled, Lease, Leases
 from gapless.hub.ranges import present, reach
-from gapless.hub.upstream import Brought, Upstream
+from gapless.hub.upstream import Upstream
 from gapless.providers.base import Traits
-from gapless.store.base import Change, Replacement
+from gapless.store.base import Change, Gone, Replacement
 
 _log = structlog.get_logger("gapless.filling")
 
@@ -88,24 +89,44 @@ class Filler:
         traits = self._provider.traits(key)
         entry = await self._holdings.load(key)
         filling = _Filling(lease, core, entry, traits, reach(self._provider, key, now))
+        if self._upstream.refusal(key) is None:
+            try:
+                return await self._fill(filling)
+            except UnknownTicker as error:
+                return await self._refused(filling, error)
+        return await self._fill(filling)
+
+    async def _fill(self, filling: _Filling) -> Filled:
+        """Fetch all of a lease; where upstream fails at that, what must be had alone."""
+        lease, core = filling.lease, filling.core
         wide = lease.interval
         try:
             await self._all(filling, wide)
         except UpstreamUnavailable as error:
             if lease.fetched or core == wide:
                 raise
-            self._ageings.narrower(key)
             # Too much at once for upstream: what is needed goes alone, and less along from now on.
-            _log.info("upstream failed at a wide request", series=key.text, error=error.message)
+            self._ageings.narrower(lease.key)
+            _log.info("failed at a wide request", series=lease.key.text, error=error.message)
             await self._all(filling, core)
             return Filled(filling.restated, error.again())
         return Filled(filling.restated)
 
     async def _all(self, filling: _Filling, wide: Interval) -> None:
+        # What came without any rows waits for those beside it: how long nothing was traded is
+        # counted over all that is asked (stitching rule 6).
+        quiet: list[Came] = []
         for piece in self._pieces(filling, wide):
-            await self._piece(filling, piece)
+            came = [*quiet, *await self._piece(filling, piece)]
+            if self._provider.info.revises and piece.end < wide.end and gone_quiet(came):
+                quiet = came
+                continue
+            quiet = []
+            await self._store(filling, came)
             if filling.restated:
                 return
+        if quiet:
+            await self._store(filling, quiet)
 
     def _pieces(self, filling: _Filling, wide: Interval) -> Iterator[Interval]:
         """Cut an interval into what one request spans, beginning where something is held.
@@ -135,21 +156,18 @@ class Filler:
         else:
             yield from pieces
 
-    async def _piece(self, filling: _Filling, piece: Interval) -> None:
-        """Fetch a piece once, with held bars beside it, and store it (stitching rule 11)."""
+    async def _piece(self, filling: _Filling, piece: Interval) -> list[Came]:
+        """Fetch a piece once, with held bars beside it (stitching rule 11)."""
         filling.entry = await self._holdings.load(filling.lease.key)
         if not self._provider.info.revises:
-            brought, sent = await self._ask(filling, piece, filling.purpose)
-            await self._store(filling, [(piece, brought, sent)])
-            return
-        now = self._clock.now_ms()
-        around = await self._beside(filling, piece, now)
+            return [await self._ask(filling, piece, filling.purpose)]
+        around = await self._beside(filling, piece, self._clock.now_ms())
         await self._leases.widen(filling.lease, around.wide)
-        asked = [(around.wide, *await self._ask(filling, around.wide, filling.purpose))]
+        came = [await self._ask(filling, around.wide, filling.purpose)]
         if around.bar is not None:
             await self._leases.widen(filling.lease, around.bar)
-            asked.append((around.bar, *await self._ask(filling, around.bar, "seam")))
-        await self._store(filling, asked)
+            came.append(await self._ask(filling, around.bar, "seam"))
+        return came
 
     async def _beside(self, filling: _Filling, piece: Interval, now: int) -> Beside:
         basis = self._provider.info.basis
@@ -164,91 +182,140 @@ class Filler:
         sight = Sight(filling.reach, filling.traits.bar, span, basis, ageing, now)
         return beside(filling.entry, piece, sight)
 
-    async def _ask(
-        self, filling: _Filling, interval: Interval, purpose: str
-    ) -> tuple[Brought, int]:
-        """Fetch once; return what came and when it was asked for."""
+    async def _ask(self, filling: _Filling, interval: Interval, purpose: str) -> Came:
+        """Fetch once."""
         sent = self._clock.now_ms()
         meta, lease = filling.entry.state.meta, filling.lease
-        return await self._upstream.ask(lease.key, interval, meta, purpose, lease.tally), sent
+        brought = await self._upstream.ask(lease.key, interval, meta, purpose, lease.tally)
+        return Came(interval, brought, sent)
 
-    async def _store(
-        self, filling: _Filling, asked: Sequence[tuple[Interval, Brought, int]]
-    ) -> None:
-        """Store what came in one transaction (stitching rule 6)."""
-        key, state = filling.lease.key, filling.entry.state
-        restated, changed = await self._judged(filling, asked)
-        if restated:
+    async def _store(self, filling: _Filling, came: Sequence[Came]) -> None:
+        """Store what came in one transaction, as far as it is believed (stitching rule 6)."""
+        key, state, sent = filling.lease.key, filling.entry.state, came[-1].sent
+        say = await self._said(filling, came)
+        verdict = say.verdict(filling.entry, sent)
+        # Where records are lost and others differ, nothing of it is believed yet.
+        doubtful = bool(verdict.doubts) and say.changed
+        parts = [
+            (part, one)
+            for one in came
+            for part in subtract([one.interval], [*verdict.withheld, *verdict.lost_for_good])
+            if not doubtful
+        ]
+        if say.restated and not doubtful:
             filling.restated = True
             _log.info("upstream serves another past", series=key.text)
         change = Change(
             key=key,
             replacements=tuple(
                 Replacement(
-                    interval,
-                    brought.run,
-                    tuple(_known(interval, brought, sent)),
-                    written(state.coverage, interval),
+                    part,
+                    one.brought.run.cut(part),
+                    tuple(_known(part, one)),
+                    written(state.coverage, part),
                 )
-                for interval, brought, sent in asked
+                for part, one in parts
             ),
             revises=self._provider.info.revises,
             # All that was stored before this was planned may stand on another basis.
-            due_before=state.version + 1 if restated else 0,
-            restates=restated or changed,
-            meta=next((one.meta for _, one, _ in asked if one.meta is not None), None),
+            due_before=state.version + 1 if filling.restated else 0,
+            restates=(say.changed or filling.restated) and not doubtful,
+            gone=Gone(verdict.lost_for_good, sent),
+            answered=tuple(one.interval for one in came),
+            doubts=verdict.doubts,
+            meta=next((one.brought.meta for one in came if one.brought.meta is not None), None),
             at=self._clock.now_ms(),
         )
         filling.entry = await self._holdings.apply(change, filling.lease)
-        filling.lease.fetched += [interval for interval, _, _ in asked]
+        filling.lease.fetched += [part for part, _ in parts]
+        if verdict.doubts:
+            _log.warning("an answer is in doubt", series=key.text, doubts=verdict.doubts)
+        if doubtful:
+            raise ProviderError(
+                f"{self._provider.info.name} answered for {key.text} without records that are "
+                "held, and with other prices beside them; that is not believed yet",
+                reason=verdict.doubts[0].suspicion.value,
+            )
 
-    async def _judged(
-        self, filling: _Filling, asked: Sequence[tuple[Interval, Brought, int]]
-    ) -> tuple[bool, bool]:
-        """Whether a final price that is held is another one in what came (stitching rule 11).
+    async def _said(self, filling: _Filling, came: Sequence[Came]) -> Said:
+        """Hold what came against what is held of it.
 
-        Once of what is fresh: then all that was stored before is due. Once of whatever is held.
         Where no bar is served that could tell, what is fresh and no longer served is taken to be
         of another basis.
         """
         basis = self._provider.info.basis
         ageing = self._ageings.of(self._provider, filling.entry, self._clock.now_ms())
         if basis is None or ageing is None:
-            return False, False
-        compared = changed = False
-        for interval, brought, _ in asked:
-            final = finals(filling.entry, [interval])
-            if not final:
-                continue
-            entry = await self._holdings.load(filling.lease.key, interval)
-            held = held_run(entry, interval)
-            fresh = finals(filling.entry, [interval], ageing)
-            if _differ(basis, held, brought.run, fresh):
-                return True, True
-            changed = changed or _differ(basis, held, brought.run, final)
-            compared = compared or any(len(held.cut(one)) for one in fresh)
+            return Said()
+        found = Said()
+        for one in came:
+            entry = await self._holdings.load(filling.lease.key, one.interval)
+            found = found.also(said(entry, one, basis, ageing, filling.traits.bar))
         beyond = Interval(filling.reach.data_start, filling.reach.served_from)
-        return not compared and bool(finals(filling.entry, [beyond], ageing)), changed
+        if not found.compared and finals(filling.entry, [beyond], ageing):
+            return replace(found, restated=True)
+        return found
+
+    async def _refused(self, filling: _Filling, error: UnknownTicker) -> Filled:
+        """Act on upstream's word that it does not know a ticker, of which something is held.
+
+        Like a loss it is believed when it is said again hours later: then what is held is kept,
+        and there is nothing else (stitching rule 6).
+        """
+        lease, now = filling.lease, self._clock.now_ms()
+        entry = await self._holdings.load(lease.key)
+        state = entry.state
+        held = union(row.interval for row in state.coverage if row.outcome is Outcome.HELD)
+        believed = any(row.outcome is Outcome.OUT_OF_WINDOW for row in state.coverage)
+        if not held and not believed:
+            raise error
+        bars = [Interval(one.start, one.end) for one in held]
+        verdict = judge(bars * (MOST_LOST + 1), (), state.doubts, now)
+        if verdict.doubts and not believed:
+            change = Change(
+                lease.key,
+                (),
+                answered=tuple(verdict.withheld),
+                doubts=verdict.doubts,
+                at=now,
+            )
+            await self._holdings.apply(change, lease)
+            raise error
+        _log.warning("upstream knows a held ticker no more", series=lease.key.text)
+        known = [row.interval for row in state.coverage]
+        due = self._ageings.until(self._provider, entry, now, now)
+        nothing = [
+            Replacement(
+                gap, EMPTY, (Coverage(*gap, Outcome.EMPTY, now, due),), written(state.coverage, gap)
+            )
+            for gap in subtract([lease.interval], known)
+        ]
+        change = Change(
+            lease.key,
+            tuple(nothing),
+            revises=True,
+            gone=Gone(tuple(union(known)), now),
+            answered=(hull([lease.interval, *known]),),
+            at=now,
+        )
+        await self._holdings.apply(change, lease)
+        lease.fetched += [one.interval for one in nothing]
+        return Filled()
 
 
-def _differ(basis: Basis, held: Run, came: Run, within: Sequence[Interval]) -> bool:
-    """Whether the price of a held record is another one in what came."""
-    return any(
-        copy is not None and basis.whole(mine) and basis.whole(copy) and basis.differ(mine, copy)
-        for mine, copy in pairs(held, came, within)
-    )
-
-
-def _known(interval: Interval, brought: Brought, sent: int) -> Iterator[Coverage]:
-    """Yield what is known of an interval by what came: final, but for what may still change."""
-    at = interval.start
-    for span in brought.provisional:
-        if at < span.start:
-            yield _row(at, span.start, brought.run, sent, None)
-        yield _row(span.start, span.end, brought.run, sent, span.refresh_after)
-        at = span.end
-    if at < interval.end:
-        yield _row(at, interval.end, brought.run, sent, None)
+def _known(part: Interval, came: Came) -> Iterator[Coverage]:
+    """Yield what is known of a part by what came: final, but for what may still change."""
+    run, sent, at = came.brought.run, came.sent, part.start
+    for span in came.brought.provisional:
+        start, end = max(span.start, part.start), min(span.end, part.end)
+        if start >= end:
+            continue
+        if at < start:
+            yield _row(at, start, run, sent, None)
+        yield _row(start, end, run, sent, span.refresh_after)
+        at = end
+    if at < part.end:
+        yield _row(at, part.end, run, sent, None)
 
 
 def _row(start: int, end: int, run: Run, sent: int, refresh_after: int | None) -> Coverage:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from gapless.clock import Clock
-from gapless.domain.planning import Reach, plan
+from gapless.domain.planning import Known, Reach, plan
 from gapless.errors import (
     Forbidden,
     NotFound,
@@ -188,7 +188,7 @@ class Hub:
         entry = await self.holdings.load(key, asked)
         whole = Reach(asked.start, asked.end, asked.start)
         # At the beginning of time nothing is due.
-        wanted = plan(asked, entry.state.coverage, whole, -1)
+        wanted = plan(asked, Known(entry.state.coverage), whole, -1)
         self.hot.drop(key)
         return compose(entry, wanted, self.clock.now_ms())
 

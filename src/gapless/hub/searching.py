@@ -13,7 +13,7 @@ import structlog
 
 from gapless.clock import Clock
 from gapless.domain.intervals import Interval, intersect, subtract, union
-from gapless.domain.planning import Joining, Plan, aged, as_wide, plan, renewed
+from gapless.domain.planning import Joining, Known, Plan, aged, as_wide, plan, renewed
 from gapless.errors import InternalError, QuotaExceeded, TooLarge
 from gapless.hub.ageing import Ageings
 from gapless.hub.answers import Answer, compose
@@ -253,14 +253,12 @@ class Searcher:
     ) -> _Requests:
         """Decide what is asked for: each gap by itself, and with it what is not fresh (rule 9)."""
         key, info = entry.state.key, provider.info
-        ageing = self.ageings.of(provider, entry, now)
+        known = self._known(provider, entry, now)
         served = reach(provider, key, now)
-        along = (
-            []
-            if self.ageings.failure(key) is not None
-            else aged(entry.state.coverage, ageing, served, now)
-        )
+        failing = self.ageings.failure(key) is not None
+        along = [] if failing else aged(known, served, now)
         if not old and not along:
+            ageing = known.ageing
             compares = ageing is not None and finals(entry, [served.served], ageing)
             serial = info.whole or (info.revises and not compares)
             return _Requests(tuple((gap, gap) for gap in gaps), serial)
@@ -281,14 +279,13 @@ class Searcher:
 
     def plan(self, provider: Provider, entry: HotSeries, search: RangeSearch, now: int) -> Plan:
         """Decide what of a search is answered from what is held, and what would be fetched."""
-        return plan(
-            search.asked,
-            entry.state.coverage,
-            reach(provider, search.key, now),
-            now,
-            self.ageings.of(provider, entry, now),
-            Joining(int(self._options.join_distance_s * 1000), self._options.max_gaps),
-        )
+        joining = Joining(int(self._options.join_distance_s * 1000), self._options.max_gaps)
+        known = self._known(provider, entry, now)
+        return plan(search.asked, known, reach(provider, search.key, now), now, joining)
+
+    def _known(self, provider: Provider, entry: HotSeries, now: int) -> Known:
+        state = entry.state
+        return Known(state.coverage, self.ageings.of(provider, entry, now), state.doubts)
 
     def dated(self, provider: Provider, answer: Answer, search: RangeSearch, now: int) -> Answer:
         """Say until when the same words have the same answer; relative ones not at all."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from gapless.domain.believing import Doubt
 from gapless.domain.blocks import Block, Run
 from gapless.domain.coverage import Coverage, Written
 from gapless.domain.intervals import Interval
@@ -24,8 +25,8 @@ class SeriesState:
     `version` is the number of the commit that changed it last. What was written by a commit before
     `due_before` may stand on another basis (stitching rule 11). `changed` is the number of the last
     commit by which a final price was another one than before. `created` is when it was made,
-    milliseconds UTC: one that was forgotten and fetched again is another series. `coverage` and
-    `blocks` ascend.
+    milliseconds UTC: one that was forgotten and fetched again is another series. `coverage`,
+    `blocks` and `doubts` ascend.
     """
 
     key: SeriesKey
@@ -36,6 +37,7 @@ class SeriesState:
     meta: Mapping[str, Any] = field(default_factory=dict)
     coverage: tuple[Coverage, ...] = ()
     blocks: tuple[Block, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     created: int = 0
 
     def count(self, interval: Interval) -> int:
@@ -68,12 +70,24 @@ class Replacement:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """What upstream is believed not to have any more; what is held there is kept as it is.
+
+    `at` is when it was asked last, milliseconds UTC (stitching rule 6).
+    """
+
+    intervals: tuple[Interval, ...] = ()
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What is done to a series in one transaction, on the condition that it is still as planned.
 
     `revises`: what is known of the series ages, so that it is told apart by its commits.
     `due_before`: what was written by an earlier commit is due (stitching rule 11); the number only
-    ever grows. `restates`: a final price that it replaces was another one.
+    ever grows. `restates`: a final price that it replaces was another one. Doubts over `answered`
+    end, `doubts` are new (stitching rule 6).
     """
 
     key: SeriesKey
@@ -81,6 +95,9 @@ class Change:
     revises: bool = False
     due_before: int = 0
     restates: bool = False
+    gone: Gone = Gone()
+    answered: tuple[Interval, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     meta: Mapping[str, Any] | None = None
     at: int = 0
 

@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Connection, delete, insert, update
 
 from gapless.domain import coverage as known
+from gapless.domain.believing import remaining
 from gapless.domain.blocks import EMPTY, Block, Run, relayout
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval
@@ -27,6 +28,7 @@ from gapless.store.base import (
 )
 
 _s, _c, _e = schema.series.c, schema.coverage.c, schema.entities.c
+_d = schema.doubts.c
 
 _COUNT_COMMIT = (
     update(schema.commits)
@@ -56,6 +58,12 @@ def apply(connection: Connection, change: Change, limit: int) -> Snapshot:
     for replacement in change.replacements:
         state, added = _replace(connection, state, replacement, change, limit)
         fresh.update(added)
+    if change.gone.intervals:
+        coverage = known.gone(state.coverage, change.gone.intervals, change.gone.at, number)
+        assert state.number is not None
+        _write_coverage(connection, state.number, state.coverage, coverage)
+        state = replace(state, coverage=tuple(coverage))
+    state = _write_doubts(connection, state, change)
     held = {block.number for block in state.blocks}
     return Snapshot(state, {number: run for number, run in fresh.items() if number in held})
 
@@ -180,6 +188,19 @@ def _write_coverage(
         connection.execute(insert(schema.coverage), come)
 
 
+def _write_doubts(connection: Connection, state: SeriesState, change: Change) -> SeriesState:
+    """End the doubts that were answered, and add the new ones."""
+    doubts = tuple(remaining(state.doubts, change.answered, change.doubts))
+    if doubts == state.doubts:
+        return state
+    assert state.number is not None
+    connection.execute(delete(schema.doubts).where(_d.series == state.number))
+    if doubts:
+        values = [rows.doubt_values(state.number, doubt) for doubt in doubts]
+        connection.execute(insert(schema.doubts), values)
+    return replace(state, doubts=doubts)
+
+
 def _remove(connection: Connection, state: SeriesState) -> Removal:
     """Forget a series as a whole."""
     connection.execute(delete(schema.series).where(_s.number == state.number))
@@ -199,6 +220,7 @@ def _forget(
     for interval in intervals:
         replacement = Replacement(interval, EMPTY, ())
         state, _ = _replace(connection, state, replacement, forgetting, limit)
+    state = _write_doubts(connection, state, replace(forgetting, answered=tuple(intervals)))
     return Removal(before - _records(state), state.version)
 
 

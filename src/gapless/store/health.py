@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, func,
 from sqlalchemy.exc import DBAPIError
 
 from gapless.domain.blocks import Block, Run, etag
-from gapless.domain.coverage import Coverage, Outcome
+from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval, covers, union
 from gapless.domain.series import span_text
 from gapless.errors import StoreError
@@ -115,7 +115,7 @@ def layout_findings(
                 f"{name}: blocks {one.number} ({_span(one.interval)}) and "
                 f"{next.number} ({_span(next.interval)}) overlap"
             )
-    known = union(row.interval for row in coverage if row.outcome is not Outcome.OUT_OF_WINDOW)
+    known = union(row.interval for row in coverage)
     for block in blocks:
         if block.interval.empty:
             yield f"{name}: block {block.number} ({_span(block.interval)}) spans nothing"

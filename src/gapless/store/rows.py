@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from gapless.domain.believing import Doubt, Suspicion
 from gapless.domain.blocks import Block, Piece, Run, etag
 from gapless.domain.coverage import Coverage, Mark, Outcome, within
 from gapless.domain.intervals import Interval
@@ -55,6 +56,31 @@ def coverage_values(number: int, coverage: Coverage) -> dict[str, Any]:
         "refresh_after_ms": coverage.refresh_after,
         "mark": coverage.mark.value if coverage.mark is not None else None,
         "commit_number": coverage.commit,
+    }
+
+
+def doubt_of(row: Any) -> Doubt:
+    """Return the doubt that a row of `doubts` says."""
+    return Doubt(
+        row.start_ms,
+        row.end_ms,
+        Suspicion(row.suspicion),
+        row.since_ms,
+        row.next_try_ms,
+        row.tries,
+    )
+
+
+def doubt_values(number: int, doubt: Doubt) -> dict[str, Any]:
+    """Return the row of `doubts` for a series' number."""
+    return {
+        "series": number,
+        "start_ms": doubt.start,
+        "end_ms": doubt.end,
+        "suspicion": doubt.suspicion.value,
+        "since_ms": doubt.since,
+        "next_try_ms": doubt.next_try,
+        "tries": doubt.tries,
     }
 
 
@@ -130,7 +156,12 @@ def entity_of(row: Any) -> StoredEntity:
     )
 
 
-def series_of(row: Any, coverage: Sequence[Coverage], blocks: Sequence[Block]) -> SeriesState:
+def series_of(
+    row: Any,
+    coverage: Sequence[Coverage],
+    blocks: Sequence[Block],
+    doubts: Sequence[Doubt] = (),
+) -> SeriesState:
     """Return the series that its row, coverage and blocks show."""
     return SeriesState(
         key=key_of(row.provider, row.ticker, row.params),
@@ -141,6 +172,7 @@ def series_of(row: Any, coverage: Sequence[Coverage], blocks: Sequence[Block]) -
         meta=_meta(row.meta),
         coverage=tuple(coverage),
         blocks=tuple(blocks),
+        doubts=tuple(doubts),
         created=row.created_ms,
     )
 

@@ -64,6 +64,19 @@ coverage = Table(
     Column("commit_number", BigInteger, nullable=False, server_default="0"),
 )
 
+# What upstream said that is not believed yet: that records are gone, or that there are none.
+doubts = Table(
+    "doubts",
+    metadata,
+    Column("series", _number, ForeignKey("series.number", ondelete="CASCADE"), primary_key=True),
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("suspicion", Text, primary_key=True),
+    Column("end_ms", BigInteger, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("next_try_ms", BigInteger, nullable=False),
+    Column("tries", Integer, nullable=False),
+)
+
 # One row: the number of the latest commit to any series. Numbers are never used twice, not even
 # after a series was forgotten, and a series goes by the number of the commit that made it.
 commits = Table(

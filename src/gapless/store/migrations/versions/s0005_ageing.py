@@ -33,5 +33,19 @@ def upgrade() -> None:
     op.drop_column("coverage", "generation")
     for gone in ("generation", "basis_checked_at_ms", "bases"):
         op.drop_column("series", gone)
+    op.create_table(
+        "doubts",
+        sa.Column("series", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("start_ms", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("suspicion", sa.Text(), nullable=False),
+        sa.Column("end_ms", sa.BigInteger(), nullable=False),
+        sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.Column("next_try_ms", sa.BigInteger(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["series"], ["series.number"], name="fk_doubts_series_series", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("series", "start_ms", "suspicion", name="pk_doubts"),
+    )
     op.execute("UPDATE entities SET generation = 0 WHERE generation > 0")
     op.execute("ALTER TABLE entities RENAME COLUMN generation TO schema")

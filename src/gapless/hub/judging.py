@@ -1,0 +1,99 @@
+"""What an answer of upstream says of what is held: is it another past, are records lost?
+
+The rules of stitching 6 and 11. Pure, and apart from the filling, which acts on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gapless.domain.believing import Verdict, judge, without_rows
+from gapless.domain.comparing import Basis, pairs
+from gapless.domain.coverage import Ageing
+from gapless.domain.intervals import Interval, subtract, union
+from gapless.hub.beside import finals, held_run
+from gapless.hub.hot import HotSeries
+from gapless.hub.upstream import Brought
+
+_FIRST = -(1 << 62)
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """What a request for an interval brought that was sent at an instant, milliseconds UTC."""
+
+    interval: Interval
+    brought: Brought
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What answers say of what is held.
+
+    `restated`: the price of a fresh, final bar is another one. `changed`: that of any final bar.
+    `compared`: there was a fresh one to compare. `lost`: final bars that they lack, or bring
+    without prices. `empty`: where they have no rows, and nothing was known.
+    """
+
+    restated: bool = False
+    changed: bool = False
+    compared: bool = False
+    lost: tuple[Interval, ...] = ()
+    empty: tuple[Interval, ...] = ()
+
+    def also(self, other: Said) -> Said:
+        """Return what this and another answer say together."""
+        return Said(
+            self.restated or other.restated,
+            self.changed or other.changed,
+            self.compared or other.compared,
+            (*self.lost, *other.lost),
+            tuple(union(self.empty, other.empty)),
+        )
+
+    def verdict(self, entry: HotSeries, sent: int) -> Verdict:
+        """Return what of it is believed, by what was said before."""
+        return judge(self.lost, self.empty, entry.state.doubts, sent)
+
+
+def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -> Said:
+    """Compare an answer with what is held, whose runs over its interval are in memory.
+
+    `bar` is the nominal length of one, milliseconds.
+    """
+    interval, run = came.interval, came.brought.run
+    final, fresh = finals(entry, [interval]), finals(entry, [interval], ageing)
+    held = held_run(entry, interval)
+    restated = changed = False
+    lost: list[Interval] = []
+    for time, mine, copy in pairs(held, run, final):
+        if not basis.whole(mine):
+            continue
+        if copy is None or not basis.whole(copy):
+            lost.append(Interval(time, min(time + bar, interval.end)))
+        elif not restated and basis.differ(mine, copy):
+            changed = True
+            restated = any(part.start <= time < part.end for part in fresh)
+    known = [row.interval for row in entry.state.coverage]
+    known.append(Interval(_FIRST, _first_trade(came.brought.meta or entry.state.meta)))
+    return Said(
+        restated,
+        changed,
+        any(i < j for i, j in map(held.bounds, fresh)),
+        tuple(lost),
+        tuple(subtract(without_rows(interval, run.times, bar), known)),
+    )
+
+
+def gone_quiet(came: Sequence[Came]) -> bool:
+    """Whether answers have no rows at all, which the next one may explain."""
+    return not any(len(one.brought.run) for one in came)
+
+
+def _first_trade(meta: Mapping[str, Any]) -> int:
+    """Return when a series was first traded, milliseconds UTC, as far as upstream has told."""
+    told = meta.get("first_trade_ms")
+    return told if isinstance(told, int) else _FIRST

@@ -5,9 +5,6 @@ The recordings are not part of the repository; without the folder every test her
 
 from __future__ import annotations
 
-import asyncio
-import json
-import re
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +18,7 @@ from gapless.domain.intervals import Interval
 from gapless.errors import UnknownTicker
 from gapless.providers.base import DAY_MS, Fetched
 from gapless.providers.yahoo import YahooProvider, YahooSettings
+from support.recordings import Recording
 
 RECORDINGS = Path(__file__).parents[2].parent / "shared" / "data" / "yahoo"
 
@@ -28,29 +26,6 @@ pytestmark = pytest.mark.skipif(
     not RECORDINGS.is_dir(),
     reason="the recorded Yahoo answers are not here: they are kept outside of the repository",
 )
-
-
-class Recording:
-    """One recorded answer: status and body as sent, and the range it was asked for."""
-
-    def __init__(self, number: str) -> None:
-        (path,) = RECORDINGS.glob(f"{number}_*.json")
-        whole = json.loads(path.read_text())
-        self.status, self.body, self.asked = 200, whole, None
-        if "request" in whole:
-            response = whole["response"]
-            self.status = response["status"]
-            self.body = response.get("bodyJson") or json.loads(response["body"])
-            bounds = re.findall(r"period[12]=(\d+)", whole["request"]["url"])
-            self.asked = Interval(int(bounds[0]) * 1000, int(bounds[1]) * 1000)
-
-    @property
-    def rows(self) -> dict[int, tuple[Any, ...]]:
-        """The answer's own rows by their stamp in Unix seconds."""
-        result = self.body["chart"]["result"][0]
-        quote = result["indicators"]["quote"][0]
-        columns = [quote[name] for name in ("open", "high", "low", "close", "volume")]
-        return dict(zip(result["timestamp"], zip(*columns, strict=True), strict=True))
 
 
 async def replay(
@@ -61,31 +36,8 @@ async def replay(
     now: str = "2026-11-20T12:00",
 ) -> tuple[Recording, Fetched]:
     """Serve a recording to the provider for the range it was recorded for, or for `asked`."""
-    recording = Recording(number)
-    asked = asked or recording.asked
-    assert asked is not None
-    payload = json.dumps(recording.body).encode()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        head = f"HTTP/1.1 {recording.status} Recorded\r\nContent-Length: {len(payload)}\r\n"
-        writer.write(f"{head}Content-Type: application/json\r\nConnection: close\r\n\r\n".encode())
-        writer.write(payload)
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    provider = YahooProvider(YahooSettings(f"http://127.0.0.1:{port}", fallback_url=None))
-    try:
-        key = provider.key(ticker, {"interval": interval})
-        found = await provider.fetch(key, asked, seconds(now) * 1000, {})
-    finally:
-        await provider.aclose()
-        server.close()
-        await server.wait_closed()
-    return recording, found
+    recording = Recording(RECORDINGS, number)
+    return recording, await recording.replay(ticker, interval, asked, seconds(now) * 1000)
 
 
 def seconds(text: str) -> int:

@@ -35,6 +35,7 @@ from gapless.protocol.messages import (
     Envelope,
     decode_envelope,
 )
+from gapless.providers.yahoo_assumptions import ASSUMPTIONS, clock_verdict
 from gapless.servers.http.account_shapes import (
     Login,
     NewApiToken,
@@ -164,6 +165,12 @@ def test_every_word_of_the_protocol_is_documented() -> None:
     assert {*VERB_ALIASES, *KEY_ALIASES} <= known
     assert set(Entity.__struct_fields__) <= known
     assert set(Envelope.__struct_fields__) - {"data_as_array"} | {"data_as"} <= known
+
+
+def test_every_assumption_about_yahoo_is_documented() -> None:
+    """The page has each one as `gapless doctor --upstream` words it."""
+    told = re.findall(r"^- (.+)$", text_of(DOCS / "yahoo.md"), re.MULTILINE)
+    assert told == [*(one.says for one in ASSUMPTIONS), clock_verdict([]).says]
 
 
 def test_the_example_lines_are_of_the_language() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -133,14 +133,15 @@ class Hosts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply:
-    """A whole HTTP answer; `host` is who gave it."""
+class Reply:
+    """A whole HTTP answer; `host` is who gave it, `headers` have their names in lower case."""
 
     host: str
     status: int
     body: bytes
     retry_after: str | None = None
     location: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Unreached(Exception):
@@ -273,6 +274,16 @@ class YahooProvider:
         """Return when what is held was due last and is next, by the exchange's sessions."""
         return yahoo_sessions.due_moments(meta, now_ms)
 
+    async def reply(self, target: str) -> Reply:
+        """Return the host's answer to one request as it came, for whoever looks at upstream itself.
+
+        There is no second try. Raises `UpstreamUnavailable` where there is no whole answer.
+        """
+        try:
+            return await self._get(_Call(self._hosts.current(), may_move=False), target)
+        except _Unreached as unreached:
+            raise UpstreamUnavailable(str(unreached)) from unreached
+
     async def aclose(self) -> None:
         """Let go of connections."""
         session, self._session = self._session, None
@@ -283,23 +294,13 @@ class YahooProvider:
         self, call: _Call, ticker: str, name: str, asked: tuple[int, int], now_ms: int
     ) -> Chart | None:
         """Return the chart, `None` where upstream knows that there is none; raise otherwise."""
-        query = urlencode(
-            {
-                "period1": asked[0],
-                "period2": asked[1],
-                "interval": name,
-                "events": "div,splits,capitalGains",
-                "includePrePost": "false",
-            },
-            safe=",",
-        )
-        target = f"/v8/finance/chart/{quote(ticker, safe='=')}?{query}"
+        target = target_of(ticker, name, asked)
         reply = await self._send(call, target)
         if reply.status == 401:
             reply = await self._send(call, target)
         return judge(reply, ticker, name, now_ms)
 
-    async def _send(self, call: _Call, target: str) -> _Reply:
+    async def _send(self, call: _Call, target: str) -> Reply:
         """Send one request, and once more to the other host if this one cannot be reached."""
         movable, call.may_move = call.may_move, False
         try:
@@ -316,7 +317,7 @@ class YahooProvider:
             self._hosts.failed(call.host)
             raise UpstreamUnavailable(str(unreached)) from unreached
 
-    async def _get(self, call: _Call, target: str) -> _Reply:
+    async def _get(self, call: _Call, target: str) -> Reply:
         call.requests += 1
         if self._session is None:
             self._session = self._open()
@@ -333,12 +334,13 @@ class YahooProvider:
             )
         except RequestException as error:
             raise self._translated(error, call.host) from error
-        return _Reply(
+        return Reply(
             host=call.host,
             status=reply.status_code,
             body=reply.content,
             retry_after=reply.headers.get("retry-after"),
             location=reply.headers.get("location"),
+            headers={name.lower(): value or "" for name, value in reply.headers.items()},
         )
 
     def _open(self) -> AsyncSession[Response]:
@@ -376,7 +378,22 @@ class YahooProvider:
         return UpstreamUnavailable(f"Yahoo ({host}) did not answer: {what}")
 
 
-def judge(reply: _Reply, ticker: str, interval: str, now_ms: int) -> Chart | None:
+def target_of(ticker: str, interval: str, asked: tuple[int, int]) -> str:
+    """Return path and query of a request for a chart; `asked` is `period1` and `period2`."""
+    query = urlencode(
+        {
+            "period1": asked[0],
+            "period2": asked[1],
+            "interval": interval,
+            "events": "div,splits,capitalGains",
+            "includePrePost": "false",
+        },
+        safe=",",
+    )
+    return f"/v8/finance/chart/{quote(ticker, safe='=')}?{query}"
+
+
+def judge(reply: Reply, ticker: str, interval: str, now_ms: int) -> Chart | None:
     """Return the chart in a reply, or `None` for "there is nothing"; raise what else it means.
 
     The body counts for more than the status: upstream sends charts' errors with any status, and
@@ -434,7 +451,7 @@ def _is_empty(status: int, refusal: Refusal) -> bool:
     return status < 500 and said.startswith("data doesn't exist for startdate")
 
 
-def _refused(who: str, reply: _Reply, refusal: Refusal, ticker: str, now_ms: int) -> ProviderError:
+def _refused(who: str, reply: Reply, refusal: Refusal, ticker: str, now_ms: int) -> ProviderError:
     """Return the error for what upstream states in its own form."""
     said = _excerpt(refusal.description or refusal.code or "no reason given")
     code = (refusal.code or "").lower()

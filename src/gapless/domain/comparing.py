@@ -46,7 +46,7 @@ class Basis:
 def pairs(
     held: Run, fresh: Run, within: Sequence[Interval]
 ) -> Iterator[tuple[int, Row, Row | None]]:
-    """Yield (time, held record, its fresh copy) in the intervals; `None`: there is no copy.
+    """Yield (index, held record, its fresh copy) in the intervals; `None`: there is no copy.
 
     Those whose text is the same are left out.
     """
@@ -59,9 +59,9 @@ def pairs(
         for at in range(i, j):
             copy = copies.get(held.times[at])
             if copy is None:
-                yield held.times[at], held.row(at), None
+                yield at, held.row(at), None
             elif held.record(at) != fresh.record(copy):
-                yield held.times[at], held.row(at), fresh.row(copy)
+                yield at, held.row(at), fresh.row(copy)
 
 
 def _number(value: object) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from gapless.domain.intervals import Interval, intersect, union
+from gapless.domain.intervals import Interval, intersect, subtract, union
 
 # A range that ends within this of the instant it was asked at reached the present: bounds
 # relative to now are floored to the second (stitching rule 1).
@@ -43,7 +43,8 @@ class Coverage:
 
     `fetched_at` is when the request that brought it was sent: data is at least that fresh.
     `refresh_after` `None`: final. `commit` is the number of the commit that wrote it last
-    (stitching rule 2).
+    (stitching rule 2). `changed_at`: when upstream was last seen to have changed a final record of
+    it; `None`: never (stitching rule 14).
     """
 
     start: int
@@ -53,6 +54,7 @@ class Coverage:
     refresh_after: int | None = None
     mark: Mark | None = None
     commit: int = 0
+    changed_at: int | None = None
 
     @property
     def interval(self) -> Interval:
@@ -90,6 +92,7 @@ class Coverage:
             and later.final
             and self.outcome == later.outcome
             and self.mark == later.mark
+            and self.changed_at == later.changed_at
         )
 
 
@@ -152,6 +155,33 @@ def insert(
             )
         else:
             result.append(row)
+    return result
+
+
+def changed(
+    rows: Iterable[Coverage], before: Sequence[Coverage], where: Iterable[Interval], at: int
+) -> list[Coverage]:
+    """Return new rows, cut where what was final was changed at different times.
+
+    `where` it was changed now, at `at`; elsewhere it was when the rows before them say.
+    """
+    times = dict.fromkeys(where, at)
+    told = [row for row in before if row.changed_at is not None]
+    result: list[Coverage] = []
+    for row in rows:
+        left = [row.interval]
+        parts: list[tuple[Interval, int | None]] = []
+        for part, changed_at in (
+            *times.items(),
+            *((one.interval, one.changed_at) for one in reversed(told)),
+        ):
+            parts += [(hit, changed_at) for hit in intersect(left, [part])]
+            left = subtract(left, [part])
+        parts += [(part, None) for part in left]
+        result += [
+            replace(row, start=part.start, end=part.end, changed_at=changed_at)
+            for part, changed_at in sorted(parts)
+        ]
     return result
 
 

@@ -111,7 +111,7 @@ class Administration:
             return Knowledge(entry.state, None, None)
         provider, now = self._hub.registry.get(key.provider), self._hub.clock.now_ms()
         ageings = self._hub.searcher.ageings
-        next_due = ageings.until(provider, entry, now, now)
+        next_due = ageings.next_due(provider, entry, now)
         return Knowledge(entry.state, ageings.of(provider, entry, now), next_due)
 
     async def explain(self, search: RangeSearch) -> Explanation:
@@ -122,7 +122,7 @@ class Administration:
         searcher = self._hub.searcher
         plan = searcher.plan(provider, entry, search, now)
         requests = searcher.requests(provider, entry, plan, now)
-        next_due = searcher.ageings.until(provider, entry, now, now)
+        next_due = searcher.ageings.next_due(provider, entry, now)
         return Explanation(search, plan, tuple(_reasons(entry, plan, now)), requests, next_due)
 
     async def refresh(self, search: RangeSearch, caller: Caller = ANYBODY) -> Answer:

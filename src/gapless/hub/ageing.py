@@ -69,6 +69,10 @@ class Ageings:
         # Where there are no sessions the last moment moves along with now.
         return min(next, fetched_at + now - last)
 
+    def next_due(self, provider: Provider, entry: HotSeries, now: int) -> int | None:
+        """Return when what is fetched now is to be fetched again; `None`: it does not age."""
+        return self._moments(provider, entry, now).next if provider.info.revises else None
+
     def span(self, key: SeriesKey, traits: Traits) -> int:
         """Return how long a range a request may be widened to, milliseconds."""
         most = self.checks.bars * traits.bar

@@ -67,6 +67,8 @@ class Answer:
     `cached`, `fetched` and `missing` partition `asked`. One that is not `loaded` has no slices: its
     `total` of records is to be read from the blocks. `refresh_after` `None`: all of it is final.
     `fresh_until`: until when the very same would be answered; `None`: until the series changes.
+    `changed_at`: when a record of it that was final then was last changed, withdrawn or added by
+    upstream; `None`: never yet.
     """
 
     key: SeriesKey
@@ -86,6 +88,7 @@ class Answer:
     entry: HotSeries
     loaded: bool = True
     total: int = 0
+    changed_at: int | None = None
 
     @property
     def version(self) -> str:
@@ -196,6 +199,9 @@ def compose(
         fresh_until=until,
         entry=entry,
         loaded=loaded,
+        changed_at=max(
+            (row.changed_at for row in rows if row.changed_at is not None), default=None
+        ),
     )
 
 

@@ -13,7 +13,7 @@ import structlog
 from gapless.clock import Clock
 from gapless.domain.believing import MOST_LOST, judge
 from gapless.domain.blocks import EMPTY, Run
-from gapless.domain.coverage import Coverage, Outcome, written
+from gapless.domain.coverage import Coverage, Outcome, changed, written
 from gapless.domain.intervals import Interval, hull, intersect, subtract, union
 from gapless.domain.planning import Reach
 from gapless.errors import ProviderError, UnknownTicker, UpstreamRejected, UpstreamUnavailable
@@ -195,7 +195,7 @@ class Filler:
         say = await self._said(filling, came)
         verdict = say.verdict(filling.entry, sent)
         # Where records are lost and others differ, nothing of it is believed yet.
-        doubtful = bool(verdict.doubts) and say.changed
+        doubtful = bool(verdict.doubts) and say.differs
         parts = [
             (part, one)
             for one in came
@@ -211,7 +211,7 @@ class Filler:
                 Replacement(
                     part,
                     one.brought.run.cut(part),
-                    tuple(_known(part, one)),
+                    tuple(changed(_known(part, one), state.coverage, say.changes, sent)),
                     written(state.coverage, part),
                 )
                 for part, one in parts
@@ -219,7 +219,7 @@ class Filler:
             revises=self._provider.info.revises,
             # All that was stored before this was planned may stand on another basis.
             due_before=state.version + 1 if filling.restated else 0,
-            restates=(say.changed or filling.restated) and not doubtful,
+            restates=(bool(say.changes) or filling.restated) and not doubtful,
             gone=Gone(verdict.lost_for_good, sent),
             answered=tuple(one.interval for one in came),
             doubts=verdict.doubts,
@@ -281,21 +281,22 @@ class Filler:
             )
             await self._holdings.apply(change, lease)
             raise error
-        _log.warning("upstream knows a held ticker no more", series=lease.key.text)
-        known = [row.interval for row in state.coverage]
-        due = self._ageings.until(self._provider, entry, now, now)
+        if not believed:
+            _log.warning("upstream knows a held ticker no more", series=lease.key.text)
+        kept = union(row.interval for row in state.coverage if row.outcome is not Outcome.EMPTY)
+        due = self._ageings.next_due(self._provider, entry, now)
         nothing = [
             Replacement(
                 gap, EMPTY, (Coverage(*gap, Outcome.EMPTY, now, due),), written(state.coverage, gap)
             )
-            for gap in subtract([lease.interval], known)
+            for gap in subtract([lease.interval], kept)
         ]
         change = Change(
             lease.key,
             tuple(nothing),
             revises=True,
-            gone=Gone(tuple(union(known)), now),
-            answered=(hull([lease.interval, *known]),),
+            gone=Gone(tuple(kept), now),
+            answered=(hull([lease.interval, *kept]),),
             at=now,
         )
         await self._holdings.apply(change, lease)

@@ -33,13 +33,14 @@ class Came:
 class Said:
     """What answers say of what is held.
 
-    `restated`: the price of a fresh, final bar is another one. `changed`: that of any final bar.
-    `compared`: there was a fresh one to compare. `lost`: final bars that they lack, or bring
-    without prices. `empty`: where they have no rows, and nothing was known.
+    `restated`: the price of a fresh, final bar is another one. `changes`: where final records are
+    other ones, were withdrawn or added (stitching rule 14). `compared`: there was a fresh one to
+    compare. `lost`: final bars that they lack, or bring without prices. `empty`: where they have no
+    rows, and nothing was known.
     """
 
     restated: bool = False
-    changed: bool = False
+    changes: tuple[Interval, ...] = ()
     compared: bool = False
     lost: tuple[Interval, ...] = ()
     empty: tuple[Interval, ...] = ()
@@ -48,11 +49,16 @@ class Said:
         """Return what this and another answer say together."""
         return Said(
             self.restated or other.restated,
-            self.changed or other.changed,
+            (*self.changes, *other.changes),
             self.compared or other.compared,
             (*self.lost, *other.lost),
             tuple(union(self.empty, other.empty)),
         )
+
+    @property
+    def differs(self) -> bool:
+        """Whether final bars are other ones, and not only lost."""
+        return self.restated or bool(subtract(self.changes, self.lost))
 
     def verdict(self, entry: HotSeries, sent: int) -> Verdict:
         """Return what of it is believed, by what was said before."""
@@ -67,21 +73,38 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
     interval, run = came.interval, came.brought.run
     final, fresh = finals(entry, [interval]), finals(entry, [interval], ageing)
     held = held_run(entry, interval)
-    restated = changed = False
+    restated = False
     lost: list[Interval] = []
-    for time, mine, copy in pairs(held, run, final):
-        if not basis.whole(mine):
+    changes: list[Interval] = []
+    last = -2
+    for at, mine, copy in pairs(held, run, final):
+        time = held.times[at]
+        here = Interval(time, min(time + bar, interval.end))
+        if copy is not None and basis.whole(mine) and basis.whole(copy):
+            if not basis.differ(mine, copy):
+                continue
+            restated = restated or any(part.start <= time < part.end for part in fresh)
+        elif basis.whole(mine):
+            lost.append(here)
+        elif copy is None or not basis.whole(copy):
             continue
-        if copy is None or not basis.whole(copy):
-            lost.append(Interval(time, min(time + bar, interval.end)))
-        elif not restated and basis.differ(mine, copy):
-            changed = True
-            restated = any(part.start <= time < part.end for part in fresh)
+        # Bars that follow one another are one change, whatever lies between them.
+        if last == at - 1 and changes:
+            changes[-1] = Interval(changes[-1].start, here.end)
+        else:
+            changes.append(here)
+        last = at
+    came_new = set(run.cut(interval).times) - set(held.times)
+    changes += [
+        Interval(time, time + 1)
+        for time in sorted(came_new)
+        if any(part.start <= time < part.end for part in final)
+    ]
     known = [row.interval for row in entry.state.coverage]
     known.append(Interval(_FIRST, _first_trade(came.brought.meta or entry.state.meta)))
     return Said(
         restated,
-        changed,
+        tuple(union(changes)),
         any(i < j for i, j in map(held.bounds, fresh)),
         tuple(lost),
         tuple(subtract(without_rows(interval, run.times, bar), known)),

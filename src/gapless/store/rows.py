@@ -35,6 +35,7 @@ def coverage_of(row: Any) -> Coverage:
         row.coverage_refresh_after_ms,
         Mark(row.coverage_mark) if row.coverage_mark is not None else None,
         row.coverage_commit_number,
+        row.coverage_changed_at_ms,
     )
 
 
@@ -56,6 +57,7 @@ def coverage_values(number: int, coverage: Coverage) -> dict[str, Any]:
         "refresh_after_ms": coverage.refresh_after,
         "mark": coverage.mark.value if coverage.mark is not None else None,
         "commit_number": coverage.commit,
+        "changed_at_ms": coverage.changed_at,
     }
 
 

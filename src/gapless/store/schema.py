@@ -62,6 +62,8 @@ coverage = Table(
     Column("mark", Text),
     # By which commit the row was written last.
     Column("commit_number", BigInteger, nullable=False, server_default="0"),
+    # When upstream was last seen to have changed what was final.
+    Column("changed_at_ms", BigInteger),
 )
 
 # What upstream said that is not believed yet: that records are gone, or that there are none.

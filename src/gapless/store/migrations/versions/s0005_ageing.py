@@ -21,6 +21,7 @@ def upgrade() -> None:
         op.add_column(
             "series", sa.Column(name, sa.BigInteger(), nullable=False, server_default="0")
         )
+    op.add_column("coverage", sa.Column("changed_at_ms", sa.BigInteger()))
     older = (
         "generation < (SELECT generation FROM series WHERE series.number = coverage.series) "
         "AND outcome = 'held'"

@@ -98,6 +98,10 @@ class Book:
             if self._in_force(what, at_s - delays_s.get(edge, 0.0))
         )
 
+    def happenings(self) -> list[Happening]:
+        """Return all that was added."""
+        return [what for what, _ in (*self._changes, *self._servings)]
+
     def edges_of_spans(self, edge: int) -> Iterator[float]:
         """Yield when the host `edge` begins and ceases to show anything that happens."""
         for what, delays_s in (*self._changes, *self._servings):

@@ -69,6 +69,10 @@ class Market:
         for what in happenings:
             self._book(what.symbol).add(what, delays_s or {})
 
+    def happenings(self, symbol: str) -> list[Happening]:
+        """Return all that ever happens to a symbol, whenever it shows. Raises `NotFound`."""
+        return self._book(symbol).happenings()
+
     @property
     def symbols(self) -> tuple[str, ...]:
         """The listed symbols."""

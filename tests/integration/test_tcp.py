@@ -15,6 +15,7 @@ from gapless.app import running_hub
 from gapless.config import LimitSettings, Settings, YahooSettings
 from gapless.errors import (
     BadPluginReply,
+    BadUpstreamReply,
     DatabaseInUse,
     OutOfWindow,
     ProviderError,
@@ -22,6 +23,7 @@ from gapless.errors import (
     UnknownTicker,
     UpstreamRejected,
     UpstreamUnavailable,
+    UpstreamUnreachable,
 )
 from gapless.hub.hub import Options
 from gapless.providers.sample import SampleProvider
@@ -472,7 +474,10 @@ async def test_a_due_tail_that_cannot_be_fetched_is_stale(tmp_path: Path) -> Non
 FAILURES = [
     (UnknownTicker("x"), "unknown_ticker", None),
     (RateLimited("x", retry_after_s=7.0), "rate_limited", 7.0),
-    (UpstreamUnavailable("x"), "upstream_unavailable", None),
+    (UpstreamUnreachable("x"), "upstream_unavailable", None),
+    # So long the series is left alone.
+    (UpstreamUnavailable("x"), "upstream_unavailable", 60.0),
+    (BadUpstreamReply("x"), "bad_upstream_reply", 60.0),
     (UpstreamRejected("x"), "upstream_rejected", None),
     (OutOfWindow("x"), "out_of_window", None),
     (BadPluginReply("x"), "bad_plugin_reply", None),

@@ -19,6 +19,7 @@ from gapless.errors import GaplessError, NotFound, TooLarge
 from gapless.hub.answers import Answer
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.entities import Listing, check_id
+from gapless.hub.failures import SeriesFailure
 from gapless.hub.hot import HotSeries
 from gapless.hub.hub import Hub
 from gapless.hub.ranges import RangeSearch, shortened
@@ -27,13 +28,29 @@ from gapless.store.base import EntityFilter, SeriesState, SeriesSummary, StoredE
 
 _log = structlog.get_logger("gapless.administration")
 
+_FAILURES_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FailingSeries:
+    """A series that fails by itself: its last error, and until when it is left alone.
+
+    `until` is in milliseconds UTC; `None`: the next request for it goes upstream.
+    """
+
+    key: SeriesKey
+    error: GaplessError
+    until: int | None
+
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
     """How a provider fares. Instants are milliseconds UTC, `None`: never yet.
 
-    `blocked_s`: for how long its breaker keeps everybody from asking it; `turns`: how many
-    requests its pace lets go at once now.
+    `alone`: its last error was of one series, and says nothing of it as a whole. `blocked_s`: for
+    how long its breaker keeps everybody from asking it; `turns`: how many requests its pace lets
+    go at once now. `failing`: how many series fail by themselves (stitching rule 8); `failures`
+    are the latest few of them.
     """
 
     info: ProviderInfo
@@ -42,8 +59,11 @@ class ProviderStatus:
     answered_at: int | None
     failed_at: int | None
     error: GaplessError | None
+    alone: bool
     blocked_s: float
     turns: int
+    failing: int
+    failures: tuple[FailingSeries, ...]
 
 
 Why = Literal["not_held", "due", "not_fresh"]
@@ -182,9 +202,19 @@ class Administration:
             answered_at=upstream.answered_at,
             failed_at=upstream.failed_at,
             error=upstream.last_error,
+            alone=upstream.alone,
             blocked_s=upstream.breaker.blocked_for(now),
             turns=upstream.bucket.turns(now),
+            failing=len(upstream.failures),
+            failures=tuple(
+                self._failing(one, now) for one in upstream.failures.first(_FAILURES_SHOWN)
+            ),
         )
+
+    def _failing(self, failure: SeriesFailure, now: float) -> FailingSeries:
+        left = failure.until - now
+        until = self._hub.clock.now_ms() + round(left * 1000) if left > 0 else None
+        return FailingSeries(failure.key, failure.error, until)
 
 
 def _reasons(entry: HotSeries, plan: Plan, now: int) -> Iterable[Gap]:

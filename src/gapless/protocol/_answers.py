@@ -131,6 +131,7 @@ PROVIDER_REASONS: Final[Mapping[str, type[ProviderError]]] = MappingProxyType(
         for cls in (
             errors.RateLimited,
             errors.UpstreamUnavailable,
+            errors.BadUpstreamReply,
             errors.UpstreamRejected,
             errors.UnknownTicker,
             errors.OutOfWindow,

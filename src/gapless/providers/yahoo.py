@@ -30,6 +30,7 @@ from gapless.errors import (
     UnknownTicker,
     UpstreamRejected,
     UpstreamUnavailable,
+    UpstreamUnreachable,
 )
 from gapless.providers import yahoo_chart, yahoo_sessions
 from gapless.providers.base import (
@@ -64,6 +65,7 @@ _STICK_S = 60.0
 
 # libcurl's codes: https://curl.se/libcurl/c/libcurl-errors.html
 _UNREACHED = frozenset({5, 6, 7})
+_NO_TLS = frozenset({35, 60})
 _TIMED_OUT = 28
 _FAILURES: Mapping[int, str] = {
     5: "the name of the proxy cannot be resolved",
@@ -309,13 +311,13 @@ class YahooProvider:
             # A host that has answered is not left any more: hosts disagree at times.
             other = self._hosts.failed(call.host)
             if other is None or not movable:
-                raise UpstreamUnavailable(str(unreached)) from unreached
+                raise UpstreamUnreachable(str(unreached)) from unreached
             call.host = other
         try:
             return await self._get(call, target)
         except _Unreached as unreached:
             self._hosts.failed(call.host)
-            raise UpstreamUnavailable(str(unreached)) from unreached
+            raise UpstreamUnreachable(str(unreached)) from unreached
 
     async def _get(self, call: _Call, target: str) -> Reply:
         call.requests += 1
@@ -375,6 +377,8 @@ class YahooProvider:
         what = _FAILURES.get(code, f"the transfer failed (curl error {code})")
         if code in _UNREACHED:
             return _Unreached(f"Yahoo ({host}) was not reached: {what}")
+        if code in _NO_TLS:
+            return UpstreamUnreachable(f"Yahoo ({host}) was not reached: {what}")
         return UpstreamUnavailable(f"Yahoo ({host}) did not answer: {what}")
 
 

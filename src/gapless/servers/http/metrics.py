@@ -66,6 +66,14 @@ class Figures(Collector):
             "provider",
             self._meter.changes,
         )
+        providers = self._hub.registry.all()
+        yield _by(
+            GaugeMetricFamily,
+            "gapless_failing_series",
+            "Series that fail upstream by themselves.",
+            "provider",
+            {one.info.name: len(self._hub.upstream(one).failures) for one in providers},
+        )
         hot = self._hub.hot
         yield GaugeMetricFamily("gapless_hot_bytes", "Memory of the hot tier.", value=hot.size)
         yield GaugeMetricFamily("gapless_hot_series", "Series in the hot tier.", value=len(hot))

@@ -14,8 +14,7 @@ from msgspec import Meta, Struct
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey, span_text
-from gapless.errors import OutOfWindow, UnknownTicker
-from gapless.hub.administration import Explanation, Knowledge, ProviderStatus
+from gapless.hub.administration import Explanation, FailingSeries, Knowledge, ProviderStatus
 from gapless.hub.answers import Answer
 from gapless.hub.plugins import PluginStatus
 from gapless.instants import format_instant
@@ -80,11 +79,26 @@ class BreakerShape(Struct, frozen=True):
     blocked_s: float
 
 
+class FailingShape(Struct, frozen=True):
+    """A series that fails by itself; it is not asked for until `until`. Null: it may be now."""
+
+    id: str
+    error: ErrorBody
+    until: str | None
+
+    @classmethod
+    def of(cls, failing: FailingSeries) -> FailingShape:
+        """Return how a series that fails is shown."""
+        return cls(failing.key.text, ErrorBody.of(failing.error), _instant(failing.until))
+
+
 class ProviderShape(Struct, frozen=True):
     """A provider and how it fares.
 
     `health`: `ok`, `failing` (its last request failed, and not for its ticker or range alone),
     `resting` (its breaker is open) or `disabled` (a plugin that crashed too often).
+    `failing_series`: how many series fail by themselves while others are answered; `failures` are
+    the latest few of them.
     """
 
     name: str
@@ -102,6 +116,8 @@ class ProviderShape(Struct, frozen=True):
     last_fetch: str | None
     last_failure: str | None
     last_error: ErrorBody | None
+    failing_series: int
+    failures: list[FailingShape]
 
     @classmethod
     def of(cls, status: ProviderStatus, disabled: bool) -> ProviderShape:
@@ -117,8 +133,7 @@ class ProviderShape(Struct, frozen=True):
                 else "resting"
                 if blocked
                 else "failing"
-                if status.error is not None
-                and not isinstance(status.error, UnknownTicker | OutOfWindow)
+                if status.error is not None and not status.alone
                 else "ok"
             ),
             built_in=status.built_in,
@@ -133,6 +148,8 @@ class ProviderShape(Struct, frozen=True):
             last_fetch=_instant(status.answered_at),
             last_failure=_instant(status.failed_at),
             last_error=None if status.error is None else ErrorBody.of(status.error),
+            failing_series=status.failing,
+            failures=[FailingShape.of(one) for one in status.failures],
         )
 
 

@@ -62,12 +62,11 @@ class Ageings:
         return Ageing(since, until, entry.state.due_before)
 
     def until(self, provider: Provider, entry: HotSeries, fetched_at: int, now: int) -> int | None:
-        """Return until when what was fetched then, and is fresh now, surely stays so."""
-        if not provider.info.revises:
+        """Return until when what was fetched then, and is fresh now, stays so; `None`: for good."""
+        if not provider.info.revises or self.checks.every == "never":
             return None
-        last, next = self._moments(provider, entry, now)
-        # Where there are no sessions the last moment moves along with now.
-        return min(next, fetched_at + now - last)
+        moments = self._moments(provider, entry, now)
+        return moments.next if moments.every is None else fetched_at + moments.every
 
     def next_due(self, provider: Provider, entry: HotSeries, now: int) -> int | None:
         """Return when what is fetched now is to be fetched again; `None`: it does not age."""
@@ -109,7 +108,8 @@ class Ageings:
         if every == "never":
             return _NEVER
         if every != "session":
-            return DueMoments(now - round(every * 1000), now + round(every * 1000))
+            pause = round(every * 1000)
+            return DueMoments(now - pause, now + pause, pause)
         at, moments = entry.moments
         if moments is None or not at <= now < min(at + _MOMENTS_MS, moments.next):
             moments = provider.due_moments(entry.state.meta, now)

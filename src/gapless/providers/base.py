@@ -127,16 +127,18 @@ class DueMoments(NamedTuple):
     """When a series that revises is to be fetched again, milliseconds UTC (stitching rule 9).
 
     `last` is the latest such moment that is not after now, `next` the first one after it. What
-    was fetched at or after `last` is fresh.
+    was fetched at or after `last` is fresh. `every`, milliseconds: there are no sessions, and what
+    was fetched is due so long after it; the other two move along with now.
     """
 
     last: int
     next: int
+    every: int | None = None
 
     @classmethod
     def daily(cls, now_ms: int) -> DueMoments:
         """Return those of a series without known sessions: every 24 hours."""
-        return cls(now_ms - DAY_MS, now_ms + DAY_MS)
+        return cls(now_ms - DAY_MS, now_ms + DAY_MS, DAY_MS)
 
 
 class Provider(Protocol):

@@ -48,8 +48,8 @@ class Ageings:
     def __init__(self, checks: Checks, clock: Clock) -> None:
         self.checks = checks
         self._clock = clock
-        # Series for which upstream failed at wide requests: until when, and how often halved.
-        self._halved: OrderedDict[SeriesKey, tuple[float, int]] = OrderedDict()
+        # Series for which upstream failed at a wide request: until when, and how wide one may be.
+        self._narrowed: OrderedDict[SeriesKey, tuple[float, int]] = OrderedDict()
         self._failed: OrderedDict[SeriesKey, tuple[float, GaplessError]] = OrderedDict()
 
     def of(self, provider: Provider, entry: HotSeries, now: int) -> Ageing | None:
@@ -70,22 +70,21 @@ class Ageings:
 
     def next_due(self, provider: Provider, entry: HotSeries, now: int) -> int | None:
         """Return when what is fetched now is to be fetched again; `None`: it does not age."""
-        return self._moments(provider, entry, now).next if provider.info.revises else None
+        return self.until(provider, entry, now, now)
 
     def span(self, key: SeriesKey, traits: Traits) -> int:
         """Return how long a range a request may be widened to, milliseconds."""
         most = self.checks.bars * traits.bar
         span = most if traits.max_span is None else min(most, traits.max_span)
-        until, times = self._halved.get(key, (0.0, 0))
-        return span >> times if self._clock.monotonic() < until else span
+        until, most = self._narrowed.get(key, (0.0, span))
+        return min(span, most) if self._clock.monotonic() < until else span
 
-    def narrower(self, key: SeriesKey) -> None:
-        """Take along half as much of a series for the day: a wide request has failed."""
-        until, times = self._halved.pop(key, (0.0, 0))
-        now = self._clock.monotonic()
-        self._halved[key] = (now + DAY_MS / 1000, times + 1 if now < until else 1)
-        if len(self._halved) > _MOST_REMEMBERED:
-            self._halved.popitem(last=False)
+    def narrower(self, key: SeriesKey, width: int) -> None:
+        """Widen to half as much for the day: upstream failed at a width, milliseconds."""
+        self._narrowed[key] = (self._clock.monotonic() + DAY_MS / 1000, width // 2)
+        self._narrowed.move_to_end(key)
+        if len(self._narrowed) > _MOST_REMEMBERED:
+            self._narrowed.popitem(last=False)
 
     def failed(self, key: SeriesKey, error: GaplessError) -> None:
         """Remember that a check of a series failed: it is not tried again at once."""

@@ -76,7 +76,6 @@ class Course:
     def brought(self, filled: Filled) -> None:
         """Note how a task ended."""
         self.restated += filled.restated
-        self.unchecked = filled.unchecked or self.unchecked
 
     def failed(
         self,

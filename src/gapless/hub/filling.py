@@ -106,10 +106,9 @@ class Filler:
             if lease.fetched or core == wide:
                 raise
             # Too much at once for upstream: what is needed goes alone, and less along from now on.
-            self._ageings.narrower(lease.key)
+            self._ageings.narrower(lease.key, wide.length)
             _log.info("failed at a wide request", series=lease.key.text, error=error.message)
             await self._all(filling, core)
-            return Filled(filling.restated, error.again())
         return Filled(filling.restated)
 
     async def _all(self, filling: _Filling, wide: Interval) -> None:

@@ -31,12 +31,10 @@ class LeaseTaken(Superseded):
 class Filled:
     """How a task ended: whether what it brought made due what was stored before (rule 11).
 
-    `unchecked`: why it brought no more than the gap. `behind`: it gave way, for these held what it
-    needed.
+    `behind`: it gave way, for these held what it needed.
     """
 
     restated: bool = False
-    unchecked: GaplessError | None = None
     behind: tuple[Lease, ...] = ()
 
 

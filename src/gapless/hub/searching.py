@@ -14,7 +14,7 @@ import structlog
 from gapless.clock import Clock
 from gapless.domain.intervals import Interval, intersect, subtract, union
 from gapless.domain.planning import Joining, Known, Plan, aged, as_wide, plan, renewed
-from gapless.errors import InternalError, QuotaExceeded, TooLarge
+from gapless.errors import GaplessError, InternalError, QuotaExceeded, TooLarge
 from gapless.hub.ageing import Ageings
 from gapless.hub.answers import Answer, compose
 from gapless.hub.beside import finals
@@ -237,9 +237,8 @@ class Searcher:
                 course.brought(outcome)
             elif not course.excuses(lease, outcome):
                 course.failed(lease, gaps, old, outcome)
-            error = outcome.unchecked if isinstance(outcome, Filled) else outcome
-            if error is not None and not isinstance(error, QuotaExceeded) and old:
-                self.ageings.failed(lease.key, error)
+            if old and isinstance(outcome, GaplessError) and not isinstance(outcome, QuotaExceeded):
+                self.ageings.failed(lease.key, outcome)
 
     # What is known without asking
 

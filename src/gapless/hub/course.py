@@ -53,11 +53,13 @@ def not_checked(key: SeriesKey) -> Forbidden:
 class Course:
     """On whose behalf; what was fetched and what failed, what that cost, how often all became due.
 
+    `patience`: how many seconds it waits for what is held to be fetched again; `None`: to its end.
     `gaps` are all that were seen not to be held. `unchecked`: why what is not fresh is not fetched
     again any more.
     """
 
     caller: Caller = ANYBODY
+    patience: float | None = None
 
     gaps: list[Interval] = field(default_factory=list)
     fetched: list[Interval] = field(default_factory=list)

@@ -168,7 +168,9 @@ class Hub:
         assert isinstance(request.request, SearchEntities)
         search = range_search(provider, request.request.query, self.clock.now_ms())
         assert search is not None and not search.others
-        answer = await self.searcher.search(search, caller=caller, most_loaded=most_loaded)
+        answer = await self.searcher.search(
+            search, caller=caller, strict=strict, most_loaded=most_loaded
+        )
         return _complete(answer, strict)
 
     async def warm(self) -> Answer | None:
@@ -227,7 +229,9 @@ class Hub:
         caller: Caller,
         most_loaded: int | None = None,
     ) -> Answer | Listing:
-        answer = await self.searcher.search(search, caller=caller, most_loaded=most_loaded)
+        answer = await self.searcher.search(
+            search, caller=caller, strict=strict, most_loaded=most_loaded
+        )
         answer = _complete(answer, strict)
         now = self.clock.now_ms()
         if not all(matches(answer, item, now) for item in search.others):

@@ -73,18 +73,20 @@ class Searcher:
         *,
         caller: Caller = ANYBODY,
         anew: bool = False,
+        strict: bool = False,
         most_loaded: int | None = None,
     ) -> Answer:
         """Answer a range search, going upstream for what it lacks (stitching rules 5 to 16).
 
-        `anew`: all that upstream serves of the range is fetched, held or not. `most_loaded`: an
+        `anew`: all that upstream serves of the range is fetched, held or not. `strict`: what is not
+        fresh is waited for to its end, and not for `cache.check_wait_s` alone. `most_loaded`: an
         answer of more records comes without its slices, to be read block by block; `None` has
         it whole, or raises `TooLarge`. A `caller` who may not have anything fetched is told so
         of the gaps.
         """
         provider = self._registry.get(search.key.provider)
         now = self._clock.now_ms()
-        course = Course(caller)
+        course = Course(caller, None if anew or strict else self._options.checks.wait_s)
         at_hand = search.asked if most_loaded is None else Interval(0, 0)
         for _ in range(_MOST_ROUNDS):
             entry = await self._holdings.load(search.key, at_hand)
@@ -170,8 +172,7 @@ class Searcher:
             served = reach(provider, key, now)
             gaps = union(gaps, renewed(wanted, served).aged)
         leases = self._begun(provider, entry, gaps, old, now, course)
-        patience = None if gaps or anew else self._options.checks.wait_s
-        await self._ended(leases, gaps, old, course, patience)
+        await self._ended(leases, gaps, old, course, None if gaps else course.patience)
         return True
 
     def _begun(

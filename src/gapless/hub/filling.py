@@ -16,13 +16,21 @@ from gapless.domain.blocks import EMPTY, Run
 from gapless.domain.coverage import Coverage, Outcome, changed, written
 from gapless.domain.intervals import Interval, hull, intersect, subtract, union
 from gapless.domain.planning import Reach
-from gapless.errors import ProviderError, UnknownTicker, UpstreamRejected, UpstreamUnavailable
+from gapless.errors import (
+    BadUpstreamReply,
+    ProviderError,
+    UnknownTicker,
+    UpstreamRejected,
+    UpstreamUnavailable,
+    UpstreamUnreachable,
+)
 from gapless.hub.ageing import Ageings
 from gapless.hub.beside import Beside, Sight, beside, edges, finals
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
 from gapless.hub.judging import Came, Said, gone_quiet, said
 from gapless.hub.leases import Filled, Lease, Leases
+from gapless.hub.pacing import Deadline
 from gapless.hub.ranges import present, reach
 from gapless.hub.upstream import Upstream
 from gapless.providers.base import Traits
@@ -38,7 +46,8 @@ _MOST_CHUNKS = 10_000
 class _Filling:
     """One filling: its lease, the series as it is held by now, and what was achieved so far.
 
-    `core` is what must be had; the lease may hold more, which is taken along.
+    `core` is what must be had; the lease may hold more, which is taken along: then there is one
+    `deadline` for both, and at last `core` goes `alone`.
     """
 
     lease: Lease
@@ -46,6 +55,8 @@ class _Filling:
     entry: HotSeries
     traits: Traits
     reach: Reach
+    deadline: Deadline | None = None
+    alone: bool = False
     restated: bool = False
 
     @property
@@ -100,14 +111,19 @@ class Filler:
         """Fetch all of a lease; where upstream fails at that, what must be had alone."""
         lease, core = filling.lease, filling.core
         wide = lease.interval
+        if core == wide:
+            await self._all(filling, wide)
+            return Filled(filling.restated)
+        filling.deadline = self._upstream.deadline()
         try:
             await self._all(filling, wide)
-        except UpstreamUnavailable as error:
-            if lease.fetched or core == wide:
+        except (UpstreamUnavailable, BadUpstreamReply) as error:
+            if lease.fetched or isinstance(error, UpstreamUnreachable):
                 raise
             # Too much at once for upstream: what is needed goes alone, and less along from now on.
             self._ageings.narrower(lease.key, wide.length)
             _log.info("failed at a wide request", series=lease.key.text, error=error.message)
+            filling.alone = True
             await self._all(filling, core)
         return Filled(filling.restated)
 
@@ -185,7 +201,10 @@ class Filler:
         """Fetch once."""
         sent = self._clock.now_ms()
         meta, lease = filling.entry.state.meta, filling.lease
-        brought = await self._upstream.ask(lease.key, interval, meta, purpose, lease.tally)
+        wide = filling.deadline is not None and not filling.alone
+        brought = await self._upstream.ask(
+            lease.key, interval, meta, purpose, lease.tally, filling.deadline, wide=wide
+        )
         return Came(interval, brought, sent)
 
     async def _store(self, filling: _Filling, came: Sequence[Came]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
 from gapless.simulator.book import Bar
@@ -19,6 +20,7 @@ from gapless.simulator.view import INTRADAY, PERIODS
 
 COLUMNS = ("open", "high", "low", "close", "adjclose", "volume")
 JUST_BEFORE_S = 0.001
+_VALUES = attrgetter(*COLUMNS)
 
 Record = tuple[float | None, ...]
 """The values of `COLUMNS`."""
@@ -33,7 +35,8 @@ class Series(NamedTuple):
 
 def record(bar: Bar) -> Record:
     """Return a bar's values as the provider reads them."""
-    return tuple(getattr(bar, name) for name in COLUMNS)
+    found: Record = _VALUES(bar)
+    return found
 
 
 def values(told: Mapping[str, float | None]) -> Record:
@@ -73,6 +76,7 @@ class History:
         self.market = market
         self.log = log
         self._answers: dict[int, Snapshot | None] = {}
+        self._over: dict[tuple[Series, int], float] = {}
 
     @property
     def edges(self) -> range:
@@ -97,7 +101,7 @@ class History:
         """
         view = self.market.view(series.symbol, self.market.seen_by(edge, at_s), edge)
         servings = view.servings(series.interval)
-        if servings.delisted or not all(map(_usable, servings.odd)):
+        if servings.delisted or any(map(_never_read, servings.odd)):
             return None
         bars = view.bars(series.interval, start / 1000, end / 1000)
         served = [bar for one in bars if (bar := servings.one(one)) is not None]
@@ -147,11 +151,16 @@ class History:
             return None
         view = self.market.view(request.symbol, self.market.seen_by(edge, at_s), edge)
         servings = view.servings(request.interval)
-        if not all(map(_usable, servings.odd)):
+        served = servings.rows(view.bars(request.interval, start / 1000, end / 1000))
+        if any(_refused(odd, len(served)) for odd in servings.odd):
             return None
-        bars = view.bars(request.interval, start / 1000, end / 1000)
-        rows = _rows(servings.rows(bars))
+        rows = _rows(served)
+        if any(odd.stamps == "outside" for odd in servings.odd):
+            # One such row is dropped, and what is left is an answer.
+            rows = {}
         for odd in servings.odd:
+            if odd.stamps == "one":
+                rows = dict(zip(list(rows)[:1], list(rows.values())[-1:], strict=True))
             bad = {name for name, _ in odd.values}
             for stamp in list(rows)[:1]:
                 columns = zip(COLUMNS, rows[stamp], strict=True)
@@ -160,6 +169,12 @@ class History:
 
     def over_s(self, series: Series, stamp: int) -> float:
         """Return when the bar with this stamp is over and moves no longer."""
+        known = self._over.get((series, stamp))
+        if known is None:
+            known = self._over[series, stamp] = self._over_s(series, stamp)
+        return known
+
+    def _over_s(self, series: Series, stamp: int) -> float:
         calendar = self.market.calendar(series.symbol)
         day = calendar.day_of(stamp / 1000)
         if series.interval in PERIODS:
@@ -181,7 +196,7 @@ class History:
             if one is not None and not priced(one):
                 return max(final_s, stamp / 1000 + 7 * DAY)
             return final_s
-        return max(over_s, stamp / 1000 + 1800)
+        return over_s + 1800
 
 
 def concerns(request: Request, series: Series) -> bool:
@@ -203,7 +218,17 @@ def _one_name(interval: str) -> str:
     return "1h" if interval == "60m" else interval
 
 
-def _usable(odd: Odd) -> bool:
-    """Return whether an odd answer can still be read: its rows are on their stamps and whole."""
+def _never_read(odd: Odd) -> bool:
+    """Return whether no row comes through: another's name, a lacking column, a wrong stamp."""
     named = any(name == "symbol" for name, _ in odd.meta)
-    return odd.stamps in ("true", "reversed") and not odd.lacks and not named
+    return named or bool(odd.lacks) or odd.stamps in ("outside", "one")
+
+
+def _refused(odd: Odd, rows: int) -> bool:
+    """Return whether an answer with so many rows is none to its question (stitching rule 6)."""
+    return (
+        any(name == "symbol" for name, _ in odd.meta)
+        or (bool(odd.lacks) and rows > 0)
+        or (odd.stamps == "outside" and rows > 1)
+        or (odd.stamps == "one" and rows > 2)
+    )

@@ -61,7 +61,9 @@ class Promise:
         if told.state == "stale":
             return
         if told.state == "partial" and any(
-            one.reason not in MARKS and not told.lacks(one.start) for one in told.why
+            one.reason not in MARKS
+            and not any(gap.start <= one.start and one.end <= gap.end for gap in told.missing)
+            for one in told.why
         ):
             return
         _Case(self, told, self._belief(told)).check()
@@ -104,23 +106,22 @@ class _Case:
         self.shown: dict[tuple[Action, float, int], bool] = {}
 
     def check(self) -> None:
-        told = self.told
-        for stamp in told.records:
-            self._hold(not told.lacks(stamp), 1, stamp, "is told, and not asked or missing")
+        for stamp in self.told.records:
+            if self.told.lacks(stamp):
+                raise self._broken(1, stamp, "is told, and not asked or missing")
         self._doubts()
         self._final()
-        for span, covered in told.provisional():
+        for span, covered in self.told.provisional():
             self._provisional(span, covered)
-        for stamp, one in told.records.items():
+        for stamp, one in self.told.records.items():
             if not self._in_reach(stamp):
                 self._out_of_reach(stamp, one)
         self._one_side()
 
-    def _hold(self, true: bool, point: int, stamp: int, message: str) -> None:
-        if not true:
-            where = f"{self.series.symbol} {self.series.interval} {_at(stamp)}"
-            told = f"answered {self.told.state} at {_at(self.told.t1)}"
-            raise AssertionError(f"point {point}: {where} {message}; {told}")
+    def _broken(self, point: int, stamp: int, message: str) -> AssertionError:
+        where = f"{self.series.symbol} {self.series.interval} {_at(stamp)}"
+        told = f"answered {self.told.state} at {_at(self.told.t1)}"
+        return AssertionError(f"point {point}: {where} {message}; {told}")
 
     def _in_reach(self, stamp: int) -> bool:
         return stamp >= self.reach and stamp not in self.belief.kept
@@ -141,8 +142,8 @@ class _Case:
             if not self._in_reach(stamp) or not self._final_here(stamp):
                 continue
             final_s = history.final_s(self.series, stamp, one)
-            early = final_s > told.t1 / 1000 + self.drift_s + 300
-            self._hold(not early, 1, stamp, f"is final from {_at(1000 * final_s)} on, not before")
+            if final_s > told.t1 / 1000 + self.drift_s + 300:
+                raise self._broken(1, stamp, f"is final from {_at(1000 * final_s)} on, not before")
             over_s = history.over_s(self.series, stamp)
             self.origins[stamp] = [
                 _Origin(view)
@@ -150,19 +151,17 @@ class _Case:
                 if view.rows.get(stamp) == one
                 and self.market.seen_by(view.edge, view.at_s) >= over_s
             ]
-            was = {view.rows.get(stamp) for view in views if view.tells(stamp)}
-            self._hold(
-                bool(self.origins[stamp]),
-                1,
-                stamp,
-                f"is {one}, which was not served since {_at(told.due)}: {was}",
-            )
+            if not self.origins[stamp]:
+                was = {view.rows.get(stamp) for view in views if view.tells(stamp)}
+                since = f"was not served since {_at(told.due)}"
+                raise self._broken(1, stamp, f"is {one}, which {since}: {was}")
         common = set().union(*(view.rows for view in views)) if views else set()
         for stamp in sorted(common - told.records.keys()):
             if told.lacks(stamp) or not self._in_reach(stamp) or not self._final_here(stamp):
                 continue
-            throughout = all(stamp in view.rows for view in views if view.tells(stamp))
-            self._hold(not throughout, 1, stamp, f"is missing, and was served since {told.due}")
+            if all(stamp in view.rows for view in views if view.tells(stamp)):
+                since = f"was served ever since {_at(told.due)}"
+                raise self._broken(1, stamp, f"is missing, and {since}")
 
     # Point 2
 
@@ -170,7 +169,8 @@ class _Case:
         told = self.told
         assert covered.refresh_after is not None
         fresh = told.t0 < covered.refresh_after or covered.fetched_at >= told.t0 - 5 * MINUTE_MS
-        self._hold(fresh, 2, span.start, f"was due at {_at(covered.refresh_after)}")
+        if not fresh:
+            raise self._broken(2, span.start, f"was due at {_at(covered.refresh_after)}")
         since_s = covered.fetched_at / 1000 - self.drift_s
         mine = {
             stamp: one
@@ -187,12 +187,9 @@ class _Case:
             if one.start <= span.start and min(span.end, 1000 * one.at_s) <= one.end + 1000
         ]
         same = [view for view in views if self._as_told(view, span) == mine]
-        self._hold(
-            bool(same) or not (views or mine),
-            2,
-            span.start,
-            f"to {_at(span.end)} is not as served at one moment since {_at(covered.fetched_at)}",
-        )
+        if not same and (views or mine):
+            since = f"at one moment since {_at(covered.fetched_at)}"
+            raise self._broken(2, span.start, f"to {_at(span.end)} is not as served {since}")
         for stamp in mine:
             self.origins[stamp] = [_Origin(view) for view in same]
 
@@ -220,7 +217,7 @@ class _Case:
             if len(sides) == 2:
                 other = sides[False]
                 what = f"is as after {action} was registered, {_at(other)} as before"
-                self._hold(False, 3, sides[True], what)
+                raise self._broken(3, sides[True], what)
 
     def _actions(self) -> list[tuple[int, Action]]:
         """Return the actions that count, with their ex-date's open, whenever they show."""
@@ -260,7 +257,8 @@ class _Case:
     def _out_of_reach(self, stamp: int, one: Record) -> None:
         lost = stamp in self.belief.kept
         marked = self.told.marked(stamp, "unverified", "out_of_window")
-        self._hold(not lost or marked, 4, stamp, "is believed lost, and not marked")
+        if lost and not marked:
+            raise self._broken(4, stamp, "is believed lost, and not marked")
         told_of = False
         for said in reversed(self.history.answers(self.series, 0.0, self.until_s)):
             if stamp not in said.rows:
@@ -269,14 +267,14 @@ class _Case:
             origin = self._origin(stamp, one, said)
             if origin is not None:
                 self.origins[stamp] = [origin]
-                rescaled = not origin.rescaled or self.told.marked(stamp, *MARKS)
-                self._hold(rescaled, 4, stamp, "is rescaled, and not marked")
+                if origin.rescaled and not self.told.marked(stamp, *MARKS):
+                    raise self._broken(4, stamp, "is rescaled, and not marked")
                 return
             # What an answer with a loss in it brought need not have been believed.
             if self._whole(said):
                 break
         what = "is not as it was served last" if told_of else "was never served"
-        self._hold(False, 4, stamp, f"{what}: {one}")
+        raise self._broken(4, stamp, f"{what}: {one}")
 
     def _origin(self, stamp: int, one: Record, said: Snapshot) -> _Origin | None:
         served = said.rows[stamp]
@@ -315,19 +313,19 @@ class _Case:
         for stamp, since_s in sorted(belief.lost.items()):
             if not told.lacks(stamp) and stamp >= self.reach:
                 since = _at(1000 * since_s)
-                self._hold(False, 5, stamp, f"was lost at {since}, and that is not confirmed")
+                raise self._broken(5, stamp, f"was lost at {since}, and that is not confirmed")
         midnight = self.market.calendar(self.series.symbol).midnight
         for day, since_s in sorted(belief.empty.items()):
             start, end = 1000 * midnight(day), 1000 * midnight(day + 1)
             if start >= self.reach and self._all_told(start, end):
                 since = _at(1000 * since_s)
-                self._hold(False, 5, start, f"was empty at {since}, and that is not confirmed")
+                raise self._broken(5, start, f"was empty at {since}, and that is not confirmed")
         for stamp in sorted(belief.kept):
-            gone = stamp not in told.records and not told.lacks(stamp)
-            self._hold(not gone, 5, stamp, "is gone, and was too much to be believed lost")
+            if stamp not in told.records and not told.lacks(stamp):
+                raise self._broken(5, stamp, "is gone, and was too much to be believed lost")
         for stamp in told.records:
-            doubted = self._in_reach(stamp) and told.marked(stamp, "unverified")
-            self._hold(not doubted, 5, stamp, "is unverified, and upstream serves it")
+            if self._in_reach(stamp) and told.marked(stamp, "unverified"):
+                raise self._broken(5, stamp, "is unverified, and upstream serves it")
 
     def _all_told(self, start: int, end: int) -> bool:
         told = self.told

@@ -147,6 +147,7 @@ class Calendar:
         self.instrument = instrument
         self.zone = ZoneInfo(instrument.tz)
         self._midnights: dict[int, int] = {}
+        self._hours: dict[int, Session] = {}
         self._sessions: dict[int, Session | None] = {}
 
     @cached_property
@@ -167,9 +168,13 @@ class Calendar:
 
     def hours(self, day: int) -> Session:
         """Return the hours of `day` as if it were a trading day."""
-        what = self.instrument
-        close = what.early_closes.get(date.fromordinal(day), what.close_local_s)
-        return Session(day, self._instant(day, what.open_local_s), self._instant(day, close))
+        known = self._hours.get(day)
+        if known is None:
+            what = self.instrument
+            close = what.early_closes.get(date.fromordinal(day), what.close_local_s)
+            opens_s, closes_s = self._instant(day, what.open_local_s), self._instant(day, close)
+            known = self._hours[day] = Session(day, opens_s, closes_s)
+        return known
 
     def published_s(self, day: int) -> int | None:
         """Return when the only price of `day` comes out, or `None` where there is trade."""

@@ -2,56 +2,82 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapless.domain.coverage import Coverage, cut, insert
+from gapless.domain.coverage import Coverage, Mark, cut, insert, written
 from gapless.domain.intervals import Interval
 from support.series import EMPTY, HELD, OUT, filled
 
 SIZE = 40
 
 rows = st.builds(
-    lambda span, outcome, fetched_at, refresh_after, generation: Coverage(
-        span.start, span.end, outcome, fetched_at, refresh_after, generation
-    ),
-    filled(SIZE),
-    st.sampled_from([HELD, HELD, EMPTY, OUT]),
-    st.integers(0, 5),
-    st.sampled_from([None, None, 99]),
-    st.integers(0, 1),
+    Coverage,
+    start=st.just(0),
+    end=st.just(0),
+    outcome=st.sampled_from([HELD, HELD, EMPTY, OUT]),
+    fetched_at=st.integers(0, 5),
+    refresh_after=st.sampled_from([None, None, 99]),
+    mark=st.sampled_from([None, None, Mark.UNVERIFIED]),
 )
-steps = st.lists(st.one_of(rows, filled(SIZE)), max_size=12)
+placed = st.builds(lambda row, span: replace(row, start=span.start, end=span.end), rows, filled(SIZE))
+steps = st.lists(st.one_of(placed, filled(SIZE)), max_size=12)
 
 
-@given(steps)
-def test_rows_say_what_was_said_last(done: list[Coverage | Interval]) -> None:
+@given(steps, st.booleans())
+def test_rows_say_what_was_said_last(done: list[Coverage | Interval], revises: bool) -> None:
     """Rows stay disjoint, sorted and as few as can be, cover exactly what was said, never newer."""
     known: list[Coverage] = []
     cells: list[Coverage | None] = [None] * SIZE
-    for step in done:
+    for commit, step in enumerate(done):
         if isinstance(step, Coverage):
-            known = insert(known, [step])
-            cells[step.start : step.end] = [step] * (step.end - step.start)
+            said = replace(step, commit=commit)
+            known = insert(known, [said], revises)
+            cells[step.start : step.end] = [said] * (step.end - step.start)
         else:
             known = cut(known, step)
             cells[step.start : step.end] = [None] * (step.end - step.start)
     assert all(row.start < row.end for row in known)
-    assert all(one.end <= two.start and not one.joins(two) for one, two in pairwise(known))
-    for at, said in enumerate(cells):
+    assert all(one.end <= two.start and not one.joins(two, revises) for one, two in pairwise(known))
+    for at, cell in enumerate(cells):
         found = [row for row in known if row.start <= at < row.end]
-        if said is None:
+        if cell is None:
             assert found == []
             continue
         [row] = found
-        assert (row.outcome, row.refresh_after, row.generation) == (
-            said.outcome,
-            said.refresh_after,
-            said.generation,
+        assert (row.outcome, row.refresh_after, row.mark) == (
+            cell.outcome,
+            cell.refresh_after,
+            cell.mark,
         )
-        assert row.fetched_at <= said.fetched_at
+        assert row.fetched_at <= cell.fetched_at
+        assert row.commit >= cell.commit
+        if revises:
+            assert (row.fetched_at, row.commit) == (cell.fetched_at, cell.commit)
     for row in known:
-        said_here = [cell.fetched_at for cell in cells[row.start : row.end] if cell is not None]
-        assert row.final or row.fetched_at == min(said_here)
+        said_here = [cell for cell in cells[row.start : row.end] if cell is not None]
+        assert row.final or row.fetched_at == min(cell.fetched_at for cell in said_here)
+
+
+@given(steps, filled(SIZE), filled(SIZE), st.booleans())
+def test_what_was_written_tells_what_has_changed(
+    done: list[Coverage | Interval], planned: Interval, changed: Interval, revises: bool
+) -> None:
+    """A commit, or a deletion of what is known, shows in every interval that it touches (rule 7)."""
+    known: list[Coverage] = []
+    for commit, step in enumerate(done):
+        if isinstance(step, Coverage):
+            known = insert(known, [replace(step, commit=commit)], revises)
+        else:
+            known = cut(known, step)
+    before = written(known, planned)
+    assert sum(part.end - part.start for part in before) == sum(
+        row.interval.intersection(planned).length for row in known
+    )
+    there = bool(written(known, planned.intersection(changed)))
+    assert (written(cut(known, changed), planned) != before) is there
+    later = insert(known, [Coverage(*changed, HELD, 9, 99, commit=len(done))], revises)
+    assert (written(later, planned) != before) is planned.overlaps(changed)

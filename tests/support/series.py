@@ -33,9 +33,10 @@ def cover(
     fetched_at: int = 1_000_000,
     refresh_after: int | None = None,
     mark: Mark | None = None,
+    commit: int = 0,
 ) -> Coverage:
     """Return coverage that says `held` and final unless told otherwise."""
-    return Coverage(start, end, outcome, fetched_at, refresh_after, mark)
+    return Coverage(start, end, outcome, fetched_at, refresh_after, mark, commit)
 
 
 def fill(

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pytest
 
-from gapless.domain.coverage import Coverage
+from gapless.domain.coverage import CLOCKS_DIFFER_MS, Ageing, Coverage
 from gapless.domain.intervals import Interval, subtract
-from gapless.domain.planning import Plan, Reach, fresh_until, plan, tail
+from gapless.domain.planning import (
+    Joining,
+    Plan,
+    Reach,
+    aged,
+    as_wide,
+    fresh_until,
+    plan,
+    renewed,
+    tail,
+)
 from support.series import EMPTY, OUT, cover
 
 NOW = 1_000_000
 SECOND = 1_000
 ALL = Reach(data_start=0, data_end=NOW, served_from=0)
 WINDOW = Reach(data_start=0, data_end=NOW, served_from=500)
+# Due last at 900,000; all that was written by a commit before the fifth is due as well.
+SESSION = Ageing(since=900_000, until=NOW + CLOCKS_DIFFER_MS, commit=5)
 
 
 @dataclass(frozen=True)
@@ -25,20 +38,27 @@ class Case:
     cached: list[tuple[int, int]]
     gaps: list[tuple[int, int]]
     unserved: tuple[tuple[int, int], ...] = ()
-    rescale: tuple[tuple[int, int], ...] = ()
+    aged: tuple[tuple[int, int], ...] = ()
+    unverified: tuple[tuple[int, int], ...] = ()
     reach: Reach = ALL
-    join: int = 0
+    ageing: Ageing | None = None
+    joining: Joining | None = None
 
 
-def final(*spans: tuple[int, int], generation: int = 1) -> list[Coverage]:
-    """Return final coverage of the generation that the cases are planned under."""
-    return [cover(*span, generation=generation) for span in spans]
+def final(*spans: tuple[int, int]) -> list[Coverage]:
+    """Return final coverage that was fetched by the fifth commit, just now."""
+    return [cover(*span, commit=5) for span in spans]
+
+
+def old(*spans: tuple[int, int]) -> list[Coverage]:
+    """Return final coverage that was fetched before the latest session began."""
+    return [cover(*span, fetched_at=800_000, commit=5) for span in spans]
 
 
 def tailed(due_in: int) -> list[Coverage]:
     """Return a provisional tail that ended two seconds ago, at the present as it was then."""
     end = NOW - 2 * SECOND
-    return [cover(0, end, fetched_at=end, refresh_after=NOW + due_in, generation=1)]
+    return [cover(0, end, fetched_at=end, refresh_after=NOW + due_in)]
 
 
 CASES = [
@@ -46,18 +66,18 @@ CASES = [
     Case("nothing known", (0, 100), [], [], [(0, 100)]),
     Case("all known", (0, 100), final((0, 200)), [(0, 100)], []),
     Case("a hole", (0, 100), final((0, 30), (60, 200)), [(0, 30), (60, 100)], [(30, 60)]),
-    Case("known to be empty", (0, 10), [cover(0, 10, EMPTY, generation=1)], [(0, 10)], []),
+    Case("known to be empty", (0, 10), [cover(0, 10, EMPTY)], [(0, 10)], []),
     Case(
         "due is fetched again",
         (0, 100),
-        [*final((0, 50)), cover(50, 80, refresh_after=NOW, generation=1)],
+        [*final((0, 50)), cover(50, 80, refresh_after=NOW)],
         [(0, 50)],
         [(50, 100)],
     ),
     Case(
         "provisional, not due, no tail",
         (0, 100),
-        [cover(50, 80, refresh_after=NOW + 1, fetched_at=NOW, generation=1)],
+        [cover(50, 80, refresh_after=NOW + 1, fetched_at=NOW)],
         [(50, 80)],
         [(0, 50), (80, 100)],
     ),
@@ -70,13 +90,6 @@ CASES = [
         final((0, NOW - 2 * SECOND)),
         [(0, NOW - 2 * SECOND)],
         [(NOW - 2 * SECOND, NOW)],
-    ),
-    Case(
-        "a tail of an older generation says nothing",
-        (0, NOW),
-        [cover(0, NOW - 1, fetched_at=NOW, refresh_after=NOW + 1, generation=0)],
-        [],
-        [(0, NOW)],
     ),
     Case("out of window", (400, 600), [], [], [(500, 600)], ((400, 500),), reach=WINDOW),
     Case(
@@ -91,7 +104,7 @@ CASES = [
     Case(
         "known to be out of window is not known",
         (400, 600),
-        [cover(400, 600, OUT, generation=1)],
+        [cover(400, 600, OUT)],
         [],
         [(500, 600)],
         ((400, 500),),
@@ -100,29 +113,127 @@ CASES = [
     Case(
         "due, but served no more",
         (400, 600),
-        [cover(400, 600, refresh_after=NOW, generation=1)],
+        [cover(400, 600, refresh_after=NOW)],
         [(400, 500)],
         [(500, 600)],
         reach=WINDOW,
     ),
     Case(
-        "older generation: fetched, or rescaled where that is too late",
-        (300, 600),
-        final((350, 550), generation=0),
+        "fresh is what was fetched since the session began",
+        (0, 100),
+        final((0, 100)),
+        [(0, 100)],
         [],
-        [(500, 600)],
-        ((300, 350),),
-        ((350, 500),),
-        reach=WINDOW,
+        ageing=SESSION,
     ),
-    Case("short of the distance", (0, 100), final((40, 50)), [], [(0, 100)], join=10),
+    Case(
+        "what was fetched before it is held, and fetched again",
+        (0, 100),
+        [*old((0, 60)), *final((60, 200))],
+        [(0, 100)],
+        [],
+        aged=((0, 60),),
+        ageing=SESSION,
+    ),
+    Case(
+        "what an earlier commit wrote is fetched again",
+        (0, 100),
+        [cover(0, 200, commit=4)],
+        [(0, 100)],
+        [],
+        aged=((0, 100),),
+        ageing=SESSION,
+    ),
+    Case(
+        "emptiness ages as what is held does",
+        (0, 100),
+        [cover(0, 100, EMPTY, fetched_at=800_000, commit=5)],
+        [(0, 100)],
+        [],
+        aged=((0, 100),),
+        ageing=SESSION,
+    ),
+    Case(
+        "what was fetched by a clock far ahead is fetched again",
+        (0, 100),
+        [cover(0, 100, fetched_at=NOW + CLOCKS_DIFFER_MS + 1, commit=5)],
+        [(0, 100)],
+        [],
+        aged=((0, 100),),
+        ageing=SESSION,
+    ),
+    Case(
+        "what ages with a gap beside it",
+        (0, 100),
+        [*old((0, 40)), *final((60, 80))],
+        [(0, 40), (60, 80)],
+        [(40, 60), (80, 100)],
+        aged=((0, 40),),
+        ageing=SESSION,
+    ),
+    Case(
+        "a tail that is not due may be older than the session",
+        (NOW - 500, NOW),
+        [cover(0, NOW - 100, fetched_at=NOW - 100, refresh_after=NOW + 1, commit=4)],
+        [(NOW - 500, NOW)],
+        [],
+        aged=((NOW - 500, NOW),),
+        ageing=SESSION,
+    ),
+    Case(
+        "what is due is a gap, however old",
+        (0, 100),
+        [cover(0, 100, fetched_at=800_000, refresh_after=NOW, commit=5)],
+        [],
+        [(0, 100)],
+        ageing=SESSION,
+    ),
+    Case(
+        "what is not served any more is not fetched again",
+        (400, 600),
+        old((400, 600)),
+        [(400, 600)],
+        [],
+        aged=((500, 600),),
+        unverified=((400, 500),),
+        reach=WINDOW,
+        ageing=SESSION,
+    ),
+    Case(
+        "due, old, and served no more",
+        (400, 600),
+        [cover(400, 600, fetched_at=800_000, refresh_after=NOW, commit=5)],
+        [(400, 500)],
+        [(500, 600)],
+        unverified=((400, 500),),
+        reach=WINDOW,
+        ageing=SESSION,
+    ),
+    Case(
+        "what is not fresh is joined over as well",
+        (0, 100),
+        old((40, 50)),
+        [],
+        [(0, 100)],
+        joining=Joining(10),
+        ageing=SESSION,
+    ),
+    Case("short of the distance", (0, 100), final((40, 50)), [], [(0, 100)], joining=Joining(10)),
     Case(
         "beyond the distance",
         (0, 100),
         final((40, 51)),
         [(40, 51)],
         [(0, 40), (51, 100)],
-        join=10,
+        joining=Joining(10),
+    ),
+    Case(
+        "of too many gaps the nearest are joined",
+        (0, 100),
+        final((10, 30), (40, 45), (60, 90)),
+        [(10, 30), (60, 90)],
+        [(0, 10), (30, 60), (90, 100)],
+        joining=Joining(0, 3),
     ),
     Case("never joined beyond what is asked", (0, 50), final((40, 60)), [(40, 50)], [(0, 40)]),
     Case(
@@ -137,36 +248,102 @@ CASES = [
 ]
 
 
+def intervals(spans: Iterable[tuple[int, int]]) -> tuple[Interval, ...]:
+    """Return spans as intervals."""
+    return tuple(Interval(*span) for span in spans)
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_plan(case: Case) -> None:
-    """A plan says of each part of what is asked where it comes from (stitching rule 5)."""
-    assert plan(Interval(*case.asked), case.known, 1, case.reach, NOW, case.join) == Plan(
-        asked=Interval(*case.asked),
-        cached=tuple(Interval(*span) for span in case.cached),
-        gaps=tuple(Interval(*span) for span in case.gaps),
-        unserved=tuple(Interval(*span) for span in case.unserved),
-        rescale=tuple(Interval(*span) for span in case.rescale),
-        beyond=tuple(
-            subtract(
-                [Interval(*case.asked)], [Interval(case.reach.data_start, case.reach.data_end)]
-            )
-        ),
+    """A plan says of each part of what is asked where it comes from (rules 5, 9 and 12)."""
+    asked = Interval(*case.asked)
+    assert plan(asked, case.known, case.reach, NOW, case.ageing, case.joining) == Plan(
+        asked=asked,
+        cached=intervals(case.cached),
+        gaps=intervals(case.gaps),
+        unserved=intervals(case.unserved),
+        aged=intervals(case.aged),
+        unverified=intervals(case.unverified),
+        beyond=tuple(subtract([asked], [Interval(case.reach.data_start, case.reach.data_end)])),
     )
+
+
+def test_what_a_plan_still_needs() -> None:
+    """A plan is complete without gaps, and fresh if nothing is to be fetched again either."""
+    asked = Interval(0, 100)
+    full = plan(asked, final((0, 100)), ALL, NOW, SESSION)
+    aging = plan(asked, old((0, 100)), ALL, NOW, SESSION)
+    lacking = plan(asked, final((0, 90)), ALL, NOW, SESSION)
+    unserved = plan(asked, [], WINDOW, NOW, SESSION)
+    plans = (full, aging, lacking, unserved)
+    assert [one.complete for one in plans] == [True, True, False, False]
+    assert [one.fresh for one in plans] == [True, False, False, True]
+
+
+def test_a_plan_renewed_fetches_all_that_is_served() -> None:
+    """A refresh takes fresh and final as due, but for what it has fetched already."""
+    wanted = plan(Interval(400, 600), final((400, 600)), WINDOW, NOW, SESSION)
+    assert wanted.aged == ()
+    assert renewed(wanted, WINDOW).aged == intervals([(500, 600)])
+    again = renewed(wanted, WINDOW, intervals([(520, 540), (590, 700)]))
+    assert again.aged == intervals([(500, 520), (540, 590)])
+    assert (again.cached, again.gaps) == (wanted.cached, wanted.gaps)
+
+
+def test_what_is_worth_being_taken_along() -> None:
+    """All of a series that is served, and due or not fresh; of what does not age, nothing."""
+    known = [
+        *old((400, 600)),
+        cover(600, 610, OUT, fetched_at=800_000, commit=5),
+        *final((620, 640)),
+        cover(640, 650, refresh_after=NOW, commit=5),
+        cover(650, 660, refresh_after=NOW + 1, commit=5),
+    ]
+    assert aged(known, SESSION, WINDOW, NOW) == list(intervals([(500, 600), (640, 650)]))
+    assert aged(known, None, WINDOW, NOW) == []
+
+
+WIDE: list[tuple[str, tuple[int, int], list[tuple[int, int]], int | None, tuple[int, int]]] = [
+    ("nothing along", (40, 50), [], 30, (40, 50)),
+    ("all of it, however far", (40, 50), [(0, 1), (900, 999)], None, (0, 999)),
+    ("what fits", (40, 50), [(30, 35), (55, 60)], 30, (30, 60)),
+    ("the nearest first", (40, 50), [(20, 25), (52, 55)], 20, (40, 55)),
+    ("a part of what lies beside", (40, 50), [(0, 40)], 30, (20, 50)),
+    ("a part of what follows", (40, 50), [(50, 99)], 30, (40, 70)),
+    ("a part of what is near", (40, 50), [(0, 35)], 30, (20, 50)),
+    ("nothing of what is out of reach", (40, 50), [(0, 15), (75, 99)], 30, (40, 50)),
+    ("what surrounds it, as far as it goes", (40, 50), [(0, 99)], 30, (20, 50)),
+    ("as wide as the span already", (40, 50), [(0, 99)], 10, (40, 50)),
+    ("wider than the span", (0, 100), [(-10, 90)], 50, (0, 100)),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "core", "others", "span", "wide"), WIDE, ids=[case[0] for case in WIDE]
+)
+def test_as_wide_as_one_request(
+    name: str,
+    core: tuple[int, int],
+    others: list[tuple[int, int]],
+    span: int | None,
+    wide: tuple[int, int],
+) -> None:
+    """A request takes along what is nearest, as far as it spans (stitching rule 9)."""
+    assert as_wide(Interval(*core), intervals(others), span) == Interval(*wide), name
 
 
 def test_the_tail_ends_at_now() -> None:
     """A tail reaches from the end of what was fetched to now, and is none once now is before it."""
     known = tailed(1)
-    assert tail(known, 1, NOW) == Interval(NOW - 2 * SECOND, NOW)
-    assert tail(known, 1, NOW - 2 * SECOND) is None
-    assert tail([*known, *final((NOW - SECOND, NOW))], 1, NOW) is None
-    assert tail([], 1, NOW) is None
+    assert tail(known, NOW) == Interval(NOW - 2 * SECOND, NOW)
+    assert tail(known, NOW - 2 * SECOND) is None
+    assert tail([*known, *final((NOW - SECOND, NOW))], NOW) is None
+    assert tail([], NOW) is None
 
 
 def test_fresh_until() -> None:
     """A full hit stays one until the first thing it rests on is due, the tail included."""
-    known = [*final((0, 100)), cover(100, 200, refresh_after=900, generation=1)]
-    assert fresh_until(Interval(0, 100), known, 1) is None
-    assert fresh_until(Interval(0, 101), known, 1) == 900
-    assert fresh_until(Interval(0, 101), known, 2) is None
-    assert fresh_until(Interval(NOW - 1, NOW), tailed(77), 1) == NOW + 77
+    known = [*final((0, 100)), cover(100, 200, refresh_after=900)]
+    assert fresh_until(Interval(0, 100), known) is None
+    assert fresh_until(Interval(0, 101), known) == 900
+    assert fresh_until(Interval(NOW - 1, NOW), tailed(77)) == NOW + 77

@@ -62,7 +62,6 @@ def test_info() -> None:
     assert info.revises is False
     assert info.basis is None
     assert provider.traits(provider.key("IBM", {})) == Traits(bar=DAY_MS)
-    assert provider.session_closed({}, 0, NOW) is False
     assert provider.due_moments({}, NOW) == (NOW - DAY_MS, NOW + DAY_MS)
 
 

@@ -266,7 +266,7 @@ def row(start: str, end: str, **changed: Any) -> dict[str, Any]:
         "outcome": "held",
         "fetched_at": TO,
         "refresh_after": None,
-        "generation": 2,
+        "fresh": True,
         "mark": None,
     }
     return usual | changed
@@ -276,13 +276,12 @@ def test_coverage_is_a_bar_with_a_legend() -> None:
     """Each kind has its shade, and what nothing is known of is missing."""
     told = {
         "id": f"sample:AAPL{EVIL}",
-        "generation": 2,
         "version": 7,
         "records": 1_234,
-        "basis_checked_at": None,
+        "next_due": TO,
         "coverage": [
             row("01", "03", outcome="out_of_window"),
-            row("03", "05", generation=1),
+            row("03", "05", fresh=False),
             row("05", "07"),
             row("08", "10", outcome="empty"),
             row("10", "11", refresh_after=TO),
@@ -291,7 +290,7 @@ def test_coverage_is_a_bar_with_a_legend() -> None:
     lines = printed(coverage_view(told, 42, False), 42).rstrip("\n").split("\n")
     assert lines[0] == "sample:AAPL\\x1b[2J  1,234 records"
     assert lines[1] == "2025-01-01 xxxxoooo####..____~~ 2025-01-11"
-    for entry in ("# held", "~ provisional", "_ empty", "o older basis", "x out of window"):
+    for entry in ("# held", "~ provisional", "_ empty", "o due", "x out of window"):
         assert entry in " ".join(lines[2:])
 
 
@@ -308,21 +307,22 @@ def test_a_plan_lists_what_would_be_fetched() -> None:
         "cached": [],
         "gaps": [
             {"start": FROM, "end": "2025-01-04T00:00:00Z", "why": "not_held"},
+            {"start": "2025-01-05T00:00:00Z", "end": "2025-01-06T00:00:00Z", "why": "not_fresh"},
             {"start": "2025-01-06T12:00:00Z", "end": TO, "why": "due"},
         ],
-        "rescaled": [],
         "unserved": [],
-        "probe": False,
         "upstream_requests": 2,
+        "next_due": TO,
     }
     assert [line.split() for line in printed(plan_view(told)).splitlines()] == [
         ["from", "to", "why"],
         ["2025-01-01", "2025-01-04", "not_held"],
+        ["2025-01-05", "2025-01-06", "not_fresh"],
         ["2025-01-06T12:00:00Z", "2025-01-11", "due"],
         ["2", "upstream", "requests", "at", "least"],
     ]
     held = printed(plan_view({**told, "gaps": [], "upstream_requests": 0}))
-    assert held == "nothing would be fetched: all of it is held\n"
+    assert held == "nothing would be fetched: all of it is held and fresh\n"
 
 
 def test_help_fits_the_terminal() -> None:

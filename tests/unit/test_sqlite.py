@@ -98,7 +98,7 @@ async def test_a_full_disk(tmp_path: Path, pages: int) -> None:
         assert await store.read(KEY, ALL) == before
     bound(store, 100_000)
     made = await store.apply(change(fill(500, 9_000, range(1_000, 9_000))))
-    assert len(records(made)) >= 8_000
+    assert len(records(await store.read(KEY, ALL))) >= 8_000
     await store.close()
     assert await asyncio.to_thread(check, path) == []
     again = await asyncio.to_thread(open_read_only, path)
@@ -175,7 +175,7 @@ async def test_damage_is_refused_or_harmless(tmp_path: Path) -> None:
                 assert records(found) == records(truth)
             for one in await store.entities(EntityFilter(), 100):
                 assert one.data in {entity.data for entity in shown}
-            await store.apply(change(fill(0, 100_000, [7]), generation=found.state.generation))
+            await store.apply(change(fill(0, 100_000, [7])))
             now = records(await store.read(KEY, ALL))
             assert {time: now[time] for time in now if time < 100_000} == {7: text(7)}
         except StoreError:

@@ -25,7 +25,6 @@ from gapless.providers.yahoo_sessions import (
     period_next,
     provisional,
     request_range,
-    session_closed,
 )
 
 NEW_YORK = {"tz": "America/New_York", "kind": "EQUITY", "open_s": 34_200, "close_s": 57_600}
@@ -301,25 +300,6 @@ def test_spans_are_in_order_apart_and_inside(
             assert covered
     if bound < asked.end:
         assert spans[-1].end == asked.end
-
-
-@given(metas(), INSTANTS, st.integers(0, 12 * DAY_MS))
-def test_session_closed_counts_closes(meta: dict[str, Any], since: int, length: int) -> None:
-    """It says yes exactly if a close lies in the range (a long one always has one)."""
-    hours = Hours.of(meta)
-    day, closes = hours.day(since) - timedelta(days=2), False
-    while day <= hours.day(since + length) + timedelta(days=1):
-        if hours.trades(day):
-            closes = closes or since < hours.closing(day) <= since + length
-        day += timedelta(days=1)
-    assert session_closed(meta, since, since + length) is closes
-
-
-def test_session_closed_over_years_is_quick() -> None:
-    """A span of decades is answered without walking it, one that runs backwards is none."""
-    assert session_closed(NEW_YORK, 0, at("2026-06-17T15:00"))
-    assert not session_closed(NEW_YORK, at("2026-06-17T15:00"), at("2026-06-10T15:00"))
-    assert not session_closed(NEW_YORK, at("2026-06-19T20:00"), at("2026-06-22T19:59"))
 
 
 DUE_MOMENTS = [

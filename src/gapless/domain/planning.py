@@ -127,22 +127,19 @@ def plan(
             part = Interval(row.start, after.end)
         if not part.overlaps(asked):
             continue
-        if row.due(now):
-            due.append(part)
-            continue
-        covered.append(part)
         if row.outcome is Outcome.OUT_OF_WINDOW:
             gone.append(part)
         if ageing is not None and not ageing.fresh(row):
             aged.append(part)
+        (due if row.due(now) else covered).append(part)
     # What is due but not served any more is as good as it will ever get.
     covered.extend(subtract(due, served))
     beyond = subtract([asked], exists)
     held = union(covered, beyond)
     waiting = unasked(known.doubts, now)
     lacking = subtract([asked], held)
-    doubted = intersect(lacking, waiting)
-    lacking = subtract(lacking, waiting)
+    doubted = intersect(intersect(lacking, served), waiting)
+    lacking = subtract(lacking, doubted)
     gaps = intersect(lacking, served)
     if joining is not None:
         gaps = intersect(joining.joined(gaps), [asked])
@@ -189,6 +186,8 @@ def as_wide(core: Interval, others: Iterable[Interval], span: int | None) -> Int
     Milliseconds; `None`: as far as they reach (stitching rule 9).
     """
     start, end = core
+    if span is not None and core.length >= span:
+        return core
     for other in sorted(others, key=lambda one: _distance(one, core)):
         if span is None or max(end, other.end) - min(start, other.start) <= span:
             start, end = min(start, other.start), max(end, other.end)

@@ -23,7 +23,9 @@ rows = st.builds(
     refresh_after=st.sampled_from([None, None, 99]),
     mark=st.sampled_from([None, None, Mark.UNVERIFIED]),
 )
-placed = st.builds(lambda row, span: replace(row, start=span.start, end=span.end), rows, filled(SIZE))
+placed = st.builds(
+    lambda row, span: replace(row, start=span.start, end=span.end), rows, filled(SIZE)
+)
 steps = st.lists(st.one_of(placed, filled(SIZE)), max_size=12)
 
 

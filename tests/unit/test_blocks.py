@@ -194,9 +194,7 @@ CHANGED: list[tuple[str, Run, list[Coverage]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "fresh", "covered"), CHANGED, ids=[case[0] for case in CHANGED]
-)
+@pytest.mark.parametrize(("name", "fresh", "covered"), CHANGED, ids=[case[0] for case in CHANGED])
 def test_what_has_changed_is_written(name: str, fresh: Run, covered: list[Coverage]) -> None:
     """A record, when it is final, and what is known around it: each makes it another block."""
     old = {block(0, 30, [5, 15], 1): run([5, 15])}

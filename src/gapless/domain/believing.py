@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gapless.domain.intervals import Interval, hull, intersect, subtract
+from gapless.domain.intervals import Interval, hull, subtract
 from gapless.instants import DAY_MS
 
 # Upstream may withdraw a row or two at once, and not trade for two weeks.
@@ -139,9 +139,16 @@ def weekdays(intervals: Iterable[Interval]) -> int:
 
 
 def without_rows(interval: Interval, times: Sequence[int], bar: int) -> list[Interval]:
-    """Return where an interval has no rows: neither at an instant nor for a bar after one."""
-    rows = (Interval(time, time + bar) for time in times)
-    return intersect(subtract([interval], rows), [interval])
+    """Return where an interval has no rows for so long that it may be in doubt.
+
+    Neither at an instant, nor for a bar after one; `times` ascend.
+    """
+    starts = [interval.start, *(time + bar for time in times)]
+    return [
+        Interval(start, end)
+        for start, end in zip(starts, [*times, interval.end], strict=True)
+        if end - start > MOST_WEEKDAYS * DAY_MS
+    ]
 
 
 def _weekdays_before(day: int) -> int:

@@ -33,13 +33,14 @@ class Came:
 class Said:
     """What answers say of what is held.
 
-    `restated`: the price of a fresh, final bar is another one. `changes`: where final records are
-    other ones, were withdrawn or added (stitching rule 14). `compared`: there was a fresh one to
-    compare. `lost`: final bars that they lack, or bring without prices. `empty`: where they have no
-    rows, and nothing was known.
+    `restated`: the price of a fresh, final bar is another one. `differs`: that of any final bar.
+    `changes`: where final records are other ones, were withdrawn or added (stitching rule 14).
+    `compared`: there was a fresh one to compare. `lost`: final bars that they lack, or bring
+    without prices. `empty`: where they have no rows, and nothing was known.
     """
 
     restated: bool = False
+    differs: bool = False
     changes: tuple[Interval, ...] = ()
     compared: bool = False
     lost: tuple[Interval, ...] = ()
@@ -49,16 +50,12 @@ class Said:
         """Return what this and another answer say together."""
         return Said(
             self.restated or other.restated,
+            self.differs or other.differs,
             (*self.changes, *other.changes),
             self.compared or other.compared,
             (*self.lost, *other.lost),
             tuple(union(self.empty, other.empty)),
         )
-
-    @property
-    def differs(self) -> bool:
-        """Whether final bars are other ones, and not only lost."""
-        return self.restated or bool(subtract(self.changes, self.lost))
 
     def verdict(self, entry: HotSeries, sent: int) -> Verdict:
         """Return what of it is believed, by what was said before."""
@@ -73,7 +70,7 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
     interval, run = came.interval, came.brought.run
     final, fresh = finals(entry, [interval]), finals(entry, [interval], ageing)
     held = held_run(entry, interval)
-    restated = False
+    restated = differs = False
     lost: list[Interval] = []
     changes: list[Interval] = []
     last = -2
@@ -83,6 +80,7 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
         if copy is not None and basis.whole(mine) and basis.whole(copy):
             if not basis.differ(mine, copy):
                 continue
+            differs = True
             restated = restated or any(part.start <= time < part.end for part in fresh)
         elif basis.whole(mine):
             lost.append(here)
@@ -104,6 +102,7 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
     known.append(Interval(_FIRST, _first_trade(came.brought.meta or entry.state.meta)))
     return Said(
         restated,
+        differs,
         tuple(union(changes)),
         any(i < j for i, j in map(held.bounds, fresh)),
         tuple(lost),

@@ -112,6 +112,17 @@ def judge(
     return Verdict(tuple(found), tuple(for_good))
 
 
+def judge_unknown(held: Interval, doubts: Iterable[Doubt], sent: int) -> Doubt | None:
+    """Decide what is believed of upstream's word that it does not know what is held.
+
+    Returns the doubt that there is, `None` where it is believed.
+    """
+    before = _before(doubts, Suspicion.LOSS, held)
+    if before is None:
+        return Doubt.new(held, Suspicion.LOSS, sent)
+    return None if before.confirmed(sent) else before.again(held, sent)
+
+
 def remaining(
     doubts: Iterable[Doubt], answered: Iterable[Interval], new: Iterable[Doubt]
 ) -> list[Doubt]:

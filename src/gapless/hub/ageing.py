@@ -74,7 +74,10 @@ class Ageings:
 
     def span(self, key: SeriesKey, traits: Traits) -> int:
         """Return how long a range a request may be widened to, milliseconds."""
-        most = self.checks.bars * traits.bar
+        bars = self.checks.bars
+        if traits.check_bars is not None:
+            bars = min(bars, traits.check_bars)
+        most = bars * traits.bar
         span = most if traits.max_span is None else min(most, traits.max_span)
         until, most = self._narrowed.get(key, (0.0, span))
         return min(span, most) if self._clock.monotonic() < until else span

@@ -54,7 +54,8 @@ class Course:
     """On whose behalf; what was fetched and what failed, what that cost, how often all became due.
 
     `patience`: how many seconds it waits for what is held to be fetched again; `None`: to its end.
-    `gaps` are all that were seen not to be held. `unchecked`: why what is not fresh is not fetched
+    `gaps` are all that were seen not to be held, `answered` what upstream has answered for, unless
+    all has become due since. `unchecked`: why what is not fresh is not fetched
     again any more.
     """
 
@@ -62,6 +63,7 @@ class Course:
     patience: float | None = None
 
     gaps: list[Interval] = field(default_factory=list)
+    answered: list[Interval] = field(default_factory=list)
     fetched: list[Interval] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from gapless.clock import Clock
-from gapless.domain.believing import MOST_LOST, judge
+from gapless.domain.believing import judge_unknown
 from gapless.domain.blocks import EMPTY, Run
 from gapless.domain.coverage import Coverage, Outcome, changed, written
 from gapless.domain.intervals import Interval, hull, intersect, subtract, union
@@ -245,6 +245,7 @@ class Filler:
             at=self._clock.now_ms(),
         )
         filling.entry = await self._holdings.apply(change, filling.lease)
+        filling.lease.answered += change.answered
         filling.lease.fetched += [part for part, _ in parts]
         if verdict.doubts:
             _log.warning("an answer is in doubt", series=key.text, doubts=verdict.doubts)
@@ -287,16 +288,9 @@ class Filler:
         believed = any(row.outcome is Outcome.OUT_OF_WINDOW for row in state.coverage)
         if not held and not believed:
             raise error
-        bars = [Interval(one.start, one.end) for one in held]
-        verdict = judge(bars * (MOST_LOST + 1), (), state.doubts, now)
-        if verdict.doubts and not believed:
-            change = Change(
-                lease.key,
-                (),
-                answered=tuple(verdict.withheld),
-                doubts=verdict.doubts,
-                at=now,
-            )
+        doubt = None if believed else judge_unknown(hull(held), state.doubts, now)
+        if doubt is not None:
+            change = Change(lease.key, (), answered=(doubt.interval,), doubts=(doubt,), at=now)
             await self._holdings.apply(change, lease)
             raise error
         if not believed:
@@ -318,6 +312,7 @@ class Filler:
             at=now,
         )
         await self._holdings.apply(change, lease)
+        lease.answered.append(lease.interval)
         lease.fetched += [one.interval for one in nothing]
         return Filled()
 

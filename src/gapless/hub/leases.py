@@ -43,8 +43,8 @@ class Lease:
     """The right of one task to fetch and write parts of a series, until it ends.
 
     `intervals` are disjoint, in order. `reaches_present`: what it brings ends with a tail.
-    `fetched`: what it has stored so far. `revoked`: what it was to write was forgotten meanwhile,
-    so that it writes no more.
+    `answered`: what upstream has answered for so far; `fetched`: what of that is stored.
+    `revoked`: what it was to write was forgotten meanwhile, so that it writes no more.
     """
 
     key: SeriesKey
@@ -52,6 +52,7 @@ class Lease:
     tally: Tally
     reaches_present: bool
     task: asyncio.Task[Filled] = field(init=False)
+    answered: list[Interval] = field(default_factory=list)
     fetched: list[Interval] = field(default_factory=list)
     revoked: bool = False
 

@@ -34,7 +34,7 @@ from gapless.store.base import Superseded
 _log = structlog.get_logger("gapless.hub")
 
 # Each round ends with something fetched, failed or overtaken; more is a fault of ours.
-_MOST_ROUNDS = 60
+_MOST_ROUNDS = 1_000
 # After the second time that stored data has become due, an answer is given (stitching rule 13).
 _MOST_RESTATED = 2
 
@@ -93,7 +93,11 @@ class Searcher:
             wanted = self.plan(provider, entry, search, now)
             course.gaps = union(course.gaps, wanted.gaps)
             if anew:
-                wanted = renewed(wanted, reach(provider, search.key, now), course.fetched)
+                served = reach(provider, search.key, now)
+                wanted = renewed(wanted, served, course.answered)
+            # What upstream has answered for in this request is as fresh as it gets.
+            wanted = replace(wanted, aged=tuple(subtract(wanted.aged, course.answered)))
+            if anew:
                 busy = self._leases.overlapping(search.key, [*wanted.gaps, *wanted.aged])
                 if busy and not course.begun:
                     # What is under way may have been fetched before this was asked for; what
@@ -231,6 +235,7 @@ class Searcher:
         if ahead:
             await self._leases.wait(list(ahead), patience)
         for lease, outcome in zip(leases, outcomes, strict=True):
+            course.answered += lease.answered
             course.fetched += lease.fetched
             if outcome is None:
                 course.pending(lease.key)
@@ -240,6 +245,8 @@ class Searcher:
                 course.failed(lease, gaps, old, outcome)
             if old and isinstance(outcome, GaplessError) and not isinstance(outcome, QuotaExceeded):
                 self.ageings.failed(lease.key, outcome)
+        if any(isinstance(done, Filled) and done.restated for done in outcomes):
+            course.answered.clear()
 
     # What is known without asking
 

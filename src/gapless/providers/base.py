@@ -78,11 +78,13 @@ class Traits:
 
     `look_back`: how far before now upstream serves (`None`: all of it), already with the margin
     that keeps a request inside the limit. `max_span`: the longest range of one request.
+    `check_bars`: so many bars are fetched again at once, where that is fewer than the hub would.
     """
 
     bar: int
     look_back: int | None = None
     max_span: int | None = None
+    check_bars: int | None = None
 
 
 class Record(NamedTuple):

@@ -7,6 +7,7 @@ and 16.
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from dataclasses import dataclass, field
 from datetime import date
@@ -65,8 +66,12 @@ CASES = {
     "truncated": Case(faults.truncated(0.5), "ended too early"),
     "cut at the head": Case(faults.truncated(0.0), "ended too early"),
     "wrong JSON": Case(faults.wrong_json(), "no chart"),
-    "another shape": Case(faults.wrong_json(b'{"chart":{"result":[{}],"error":null}}'), "no chart"),
-    "a list": Case(faults.wrong_json(b"[]"), "no chart"),
+    "another shape": Case(
+        faults.wrong_json(b'{"chart":{"result":[{}],"error":null}}'),
+        "no chart",
+        "bad_upstream_reply",
+    ),
+    "a list": Case(faults.wrong_json(b"[]"), "no chart", "bad_upstream_reply"),
     "nothing": Case(faults.wrong_json(b""), "no chart"),
     "huge": Case(faults.huge_body(4), "more than 1 MiB", settings={"max_body": 1 << 20}),
     "bomb": Case(faults.gzip_bomb(16), "more than 1 MiB", settings={"max_body": 1 << 20}),
@@ -386,6 +391,77 @@ async def test_waiters_share_a_failure(tmp_path: Path) -> None:
         assert [answer.state for answer in partial] == ["partial"] * 10
         assert len({answer.why for answer in partial}) == 1
         assert sorted(answer.requests for answer in partial) == [0] * 9 + [sent]
+
+
+# What one ticker gets wrong, or gets, by itself
+
+
+def of(ticker: str, **changes: Any) -> Fault:
+    """Return an answer of two days that is right but for some changes."""
+    days = [round(seconds(f"2025-05-{day}T13:30")) for day in (27, 28)]
+    quote = {name: [10.0, 11.0] for name in ("open", "high", "low", "close")}
+    answer = {
+        "meta": {"symbol": ticker, "dataGranularity": "1d", **changes.get("meta", {})},
+        "timestamp": changes.get("timestamp", days),
+        "indicators": {
+            "quote": [{**quote, "volume": [1, 2], **changes.get("quote", {})}],
+            "adjclose": [{"adjclose": [10.0, 11.0]}],
+        },
+    }
+    body = json.dumps({"chart": {"result": [answer], "error": None}}).encode()
+    return faults.wrong_json(body)
+
+
+ITS_OWN = {
+    "a page": (faults.html_page(500), "upstream_unavailable"),
+    "another symbol": (of("XYZ"), "bad_upstream_reply"),
+    "no symbol": (of("ODD", meta={"symbol": None}), "bad_upstream_reply"),
+    "no open": (of("ODD", quote={"open": None}), "bad_upstream_reply"),
+    "times not asked for": (
+        of("ODD", timestamp=[86_400, 172_800], meta={"regularMarketTime": 1_750_000_000}),
+        "bad_upstream_reply",
+    ),
+    "more rows than times": (of("ODD", timestamp=[1_748_352_600] * 3), "bad_upstream_reply"),
+}
+
+
+@pytest.mark.parametrize(("fault", "reason"), ITS_OWN.values(), ids=ITS_OWN)
+async def test_a_ticker_that_fails_alone_fails_alone(
+    tmp_path: Path, fault: Fault, reason: str
+) -> None:
+    """It says why, nothing of it is stored, and every other ticker is answered beside it."""
+    async with scene(tmp_path, NOW) as world:
+        world.market.enlist(equity("ODD"))
+        await world.ask(*HELD, ticker="ODD")
+        world.sim.faults.fail_always(fault, when=lambda asked: asked.symbol == "ODD")
+        for _ in range(12):
+            answer = await world.ask(*ASKED, ticker="ODD")
+            assert (answer.state, reasons(answer)) == (
+                "partial",
+                [("2025-05-24..2025-06-01", reason)],
+            )
+            assert told(answer) == world.truth(*HELD, ticker="ODD")
+            answer = await world.ask(*HELD)
+            assert (answer.state, told(answer)) == ("ready", world.truth(*HELD))
+            world.wait(600)
+        world.sim.faults.clear()
+        world.wait(3600)
+        answer = await world.ask(*ASKED, ticker="ODD")
+        assert (answer.state, told(answer)) == ("ready", world.truth(*ASKED, ticker="ODD"))
+
+
+async def test_a_bad_value_is_null_and_the_rest_is_kept(tmp_path: Path) -> None:
+    """A volume of more than 64 bits and a price of text are null beside what is right."""
+    async with scene(tmp_path, NOW) as world:
+        world.market.enlist(equity("ODD"))
+        changes = {"open": ["?", 11.0], "volume": [1, 1 << 63]}
+        world.sim.faults.fail_always(of("ODD", quote=changes))
+        answer = await world.ask("2025-05-27", "2025-05-29", ticker="ODD")
+        assert answer.state == "ready"
+        assert [(one["open"], one["close"], one["volume"]) for one in told(answer)] == [
+            (None, 10.0, 1),
+            (11.0, 11.0, None),
+        ]
 
 
 # What is an answer, although it brings no records

@@ -15,6 +15,7 @@ import pytest
 
 from gapless.domain.intervals import Interval
 from gapless.errors import (
+    BadUpstreamReply,
     InvalidQuery,
     OutOfWindow,
     ProviderError,
@@ -370,7 +371,7 @@ FAULTS: list[tuple[faults.Fault, type[ProviderError], str]] = [
     (faults.html_page(), UpstreamUnavailable, "no chart: it is no JSON: Yahoo Will be right back"),
     (faults.html_page(503), UpstreamUnavailable, "HTTP 503: Yahoo Will be right back"),
     (faults.wrong_json(), UpstreamUnavailable, "no chart: it is no JSON"),
-    (faults.wrong_json(b"{}"), UpstreamUnavailable, "no chart: there is no chart in it"),
+    (faults.wrong_json(b"{}"), BadUpstreamReply, "no chart of it: there is no chart in it"),
     (faults.wrong_json(b""), UpstreamUnavailable, "no chart: it is no JSON: nothing"),
     (faults.wrong_json(b"[" * 100_000), UpstreamUnavailable, "no chart: it is no JSON"),
     (faults.wrong_json(b"\xff\xfe"), UpstreamUnavailable, "no chart: it is no JSON"),

@@ -37,7 +37,7 @@ from gapless.hub.failures import Concern, SeriesFailures, concern_of
 from gapless.hub.pacing import Breaker, Bucket, Deadline, back_off
 from gapless.hub.turns import Turns
 from gapless.protocol.messages import Entity, Request
-from gapless.providers.base import EntityProvider, Provider, Provisional
+from gapless.providers.base import BadValues, EntityProvider, Fetched, Provider, Provisional
 
 T = TypeVar("T")
 _log = structlog.get_logger("gapless.upstream")
@@ -98,11 +98,20 @@ class _Call:
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """What one request brought: records as they are stored, and what may still change of them."""
+    """What one request brought: records as they are stored, and what may still change of them.
+
+    What the fields mean is said of `Fetched`.
+    """
 
     run: Run
     provisional: tuple[Provisional, ...] = ()
     meta: Mapping[str, Any] | None = None
+    bad_values: BadValues | None = None
+
+    @classmethod
+    def of(cls, fetched: Fetched) -> Brought:
+        """Return what a provider returned in the form in which it is stored."""
+        return cls(fetched.run(), fetched.provisional, fetched.meta, fetched.bad_values)
 
 
 @dataclass(slots=True)
@@ -330,7 +339,7 @@ class Upstream:
         with self._accounted(call):
             work = self.provider.fetch(call.key, call.interval, now, meta)
             fetched = await self._in_time(work, deadline)
-            brought = Brought(fetched.run(), fetched.provisional, fetched.meta)
+            brought = Brought.of(fetched)
             _verify(brought, call.interval, self.provider.info.name)
         self._count(call, fetched.requests, None)
         self.failures.answered(call.key)

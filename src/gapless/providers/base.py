@@ -102,6 +102,16 @@ class Provisional(NamedTuple):
     refresh_after: int
 
 
+class BadValues(NamedTuple):
+    """Records with a value that was no number and is null (stitching rule 6).
+
+    `total` is how many there are, `times` the first few, milliseconds UTC, ascending.
+    """
+
+    total: int
+    times: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """What one upstream request returned for the asked interval.
@@ -110,6 +120,7 @@ class Fetched:
     their text already gives it as `ready` instead. What no entry of `provisional` covers is final.
     `meta` is what the provider wants to remember of the series (such as its exchange's hours); it
     is handed back with the next call. `requests` is how many requests it took upstream.
+    `bad_values`: in which of the records a value was no number; `None`: in none.
     """
 
     records: Sequence[Record] = ()
@@ -117,6 +128,7 @@ class Fetched:
     meta: Mapping[str, Any] | None = None
     requests: int = 1
     ready: Run | None = None
+    bad_values: BadValues | None = None
 
     def run(self) -> Run:
         """Return the records as they are stored."""

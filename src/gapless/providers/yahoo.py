@@ -1,17 +1,16 @@
 """Yahoo Finance as a provider: what it declares, one request to the chart endpoint, its errors.
 
-What an answer means is in yahoo_chart.py, what may still change in yahoo_sessions.py; here is
-all that touches the network.
+What an answer means is in yahoo_replies.py, its form in yahoo_chart.py, where its rows belong in
+yahoo_rows.py, what it tells of its instrument in yahoo_facts.py, and what may still change in
+yahoo_sessions.py; here is all that touches the network.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -24,15 +23,11 @@ from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import (
     InvalidQuery,
-    OutOfWindow,
     ProviderError,
-    RateLimited,
-    UnknownTicker,
-    UpstreamRejected,
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from gapless.providers import yahoo_chart, yahoo_sessions
+from gapless.providers import yahoo_facts, yahoo_replies, yahoo_rows, yahoo_sessions
 from gapless.providers.base import (
     DAY_MS,
     DueMoments,
@@ -40,10 +35,12 @@ from gapless.providers.base import (
     Pace,
     Param,
     ProviderInfo,
+    Record,
     Traits,
     canonical_params,
 )
-from gapless.providers.yahoo_chart import Chart, NoChart, Refusal
+from gapless.providers.yahoo_chart import Chart
+from gapless.providers.yahoo_replies import Reply
 from gapless.providers.yahoo_sessions import BAR_MS, HOUR_MS, zone_named
 
 _DATA_START_MS = -2_208_988_800_000
@@ -132,18 +129,6 @@ class Hosts:
             return None
         self._until = self._monotonic() + _STICK_S
         return self._fallback
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A whole HTTP answer; `host` is who gave it, `headers` have their names in lower case."""
-
-    host: str
-    status: int
-    body: bytes
-    retry_after: str | None = None
-    location: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Unreached(Exception):
@@ -253,8 +238,12 @@ class YahooProvider:
             if zone is not None and not yahoo_sessions.aligned(name, asked[0], zone):
                 asked = yahoo_sessions.request_range(name, interval, zone)
                 chart = await self._chart(call, key.ticker, name, asked, now_ms)
-        known = dict(meta) if chart is None else yahoo_chart.remember(chart.meta, meta)
-        records = () if chart is None else yahoo_chart.records(chart, name, interval, known)
+        known, bad = dict(meta), None
+        records: Sequence[Record] = ()
+        if chart is not None:
+            known = yahoo_facts.remember(chart.meta, meta)
+            records = yahoo_rows.records(chart, name, interval, known)
+            bad = yahoo_rows.bad_values(chart, name, records)
         intraday = name in _LOOK_BACK_DAYS
         refresh_s = self.settings.refresh_intraday_s if intraday else self.settings.refresh_daily_s
         return Fetched(
@@ -270,6 +259,7 @@ class YahooProvider:
             ),
             meta=known or None,
             requests=call.requests,
+            bad_values=bad,
         )
 
     def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
@@ -300,7 +290,7 @@ class YahooProvider:
         reply = await self._send(call, target)
         if reply.status == 401:
             reply = await self._send(call, target)
-        return judge(reply, ticker, name, now_ms)
+        return yahoo_replies.judge(reply, ticker, name, asked, now_ms)
 
     async def _send(self, call: _Call, target: str) -> Reply:
         """Send one request, and once more to the other host if this one cannot be reached."""
@@ -380,109 +370,3 @@ class YahooProvider:
         if code in _NO_TLS:
             return UpstreamUnreachable(f"Yahoo ({host}) was not reached: {what}")
         return UpstreamUnavailable(f"Yahoo ({host}) did not answer: {what}")
-
-
-def target_of(ticker: str, interval: str, asked: tuple[int, int]) -> str:
-    """Return path and query of a request for a chart; `asked` is `period1` and `period2`."""
-    query = urlencode(
-        {
-            "period1": asked[0],
-            "period2": asked[1],
-            "interval": interval,
-            "events": "div,splits,capitalGains",
-            "includePrePost": "false",
-        },
-        safe=",",
-    )
-    return f"/v8/finance/chart/{quote(ticker, safe='=')}?{query}"
-
-
-def judge(reply: Reply, ticker: str, interval: str, now_ms: int) -> Chart | None:
-    """Return the chart in a reply, or `None` for "there is nothing"; raise what else it means.
-
-    The body counts for more than the status: upstream sends charts' errors with any status, and
-    pages that are no chart with 200.
-    """
-    who = f"Yahoo ({reply.host})"
-    if reply.status == 429 or _says_too_many(reply.body):
-        raise RateLimited(
-            f"{who} refuses for now: too many requests from this address",
-            retry_after_s=retry_after(reply.retry_after, now_ms),
-        )
-    if 300 <= reply.status < 400:
-        raise UpstreamUnavailable(
-            f"{who} redirects to {_excerpt(reply.location or 'nowhere')}, which is not followed"
-        )
-    try:
-        found = yahoo_chart.read(reply.body, ticker, interval)
-    except NoChart as error:
-        if reply.status >= 400:
-            raise UpstreamUnavailable(
-                f"{who} answered HTTP {reply.status}: {_excerpt(reply.body)}",
-                retry_after_s=retry_after(reply.retry_after, now_ms),
-            ) from error
-        raise UpstreamUnavailable(
-            f"{who} answered something that is no chart: {error}: {_excerpt(reply.body)}"
-        ) from error
-    if isinstance(found, Refusal):
-        if _is_empty(reply.status, found):
-            return None
-        raise _refused(who, reply, found, ticker, now_ms)
-    if reply.status != 200:
-        raise UpstreamUnavailable(f"{who} answered a chart, but with HTTP {reply.status}")
-    return found
-
-
-def retry_after(header: str | None, now_ms: int) -> float | None:
-    """Return the seconds that a `Retry-After` header names, by number or date; else `None`."""
-    if header is None:
-        return None
-    text = header.strip()
-    if re.fullmatch(r"\d{1,9}", text):
-        return float(text)
-    try:
-        when = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(0.0, (when - datetime.fromtimestamp(now_ms / 1000, UTC)).total_seconds())
-
-
-def _is_empty(status: int, refusal: Refusal) -> bool:
-    """Whether upstream says that the range lies wholly before the first trade."""
-    said = (refusal.description or "").lower()
-    return status < 500 and said.startswith("data doesn't exist for startdate")
-
-
-def _refused(who: str, reply: Reply, refusal: Refusal, ticker: str, now_ms: int) -> ProviderError:
-    """Return the error for what upstream states in its own form."""
-    said = _excerpt(refusal.description or refusal.code or "no reason given")
-    code = (refusal.code or "").lower()
-    if reply.status >= 500:
-        return UpstreamUnavailable(
-            f"{who} answered HTTP {reply.status}: {said}",
-            retry_after_s=retry_after(reply.retry_after, now_ms),
-        )
-    if reply.status == 404 or code == "not found":
-        return UnknownTicker(f"Yahoo knows no ticker {ticker}: {said}")
-    if reply.status == 422 or code == "unprocessable entity":
-        return OutOfWindow(f"Yahoo no longer serves that range of {ticker}: {said}")
-    return UpstreamRejected(f"{who} rejected the request for {ticker}: {said}")
-
-
-def _says_too_many(body: bytes) -> bool:
-    return (
-        len(body) < 1000
-        and not body.lstrip().startswith(b"{")
-        and (b"too many requests" in body.lower())
-    )
-
-
-def _excerpt(text: str | bytes, limit: int = 160) -> str:
-    """Return the beginning of what upstream sent, on one line and without markup."""
-    if isinstance(text, bytes):
-        text = text[: 8 * limit].decode("utf-8", "replace")
-    plain = " ".join(re.sub(r"<[^>]*>", " ", text).split())
-    printable = "".join(char if char.isprintable() else "\ufffd" for char in plain)
-    return printable[:limit] or "nothing"

@@ -137,6 +137,7 @@ async def test_series_that_fail_by_themselves_are_told(tmp_path: Path) -> None:
         await opened.get("/v1/data/steady/A?start=2020-01-01&end=2020-01-02")
         [told] = (await opened.get("/v1/providers")).json()["providers"]
         assert (told["health"], told["breaker"]["open"], told["failing_series"]) == ("ok", False, 7)
+        assert told["clock_skew_s"] is None
         first, *others = told["failures"]
         assert first == {
             "id": "steady:T6",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -523,3 +524,44 @@ def test_keys_are_canonical_and_nonsense_is_refused() -> None:
         provider.key("AAPL", {"interval": "5d"})
     with pytest.raises(InvalidQuery, match="45m"):
         provider.key("AAPL", {"interval": "45m"})
+
+
+async def test_a_clock_that_is_ahead_makes_nothing_final() -> None:
+    """The hub's clock is five days ahead: no day is final that upstream's clock has not seen."""
+    body = (
+        b'{"chart":{"result":[{"meta":{"symbol":"ABC","dataGranularity":"1d",'
+        b'"exchangeTimezoneName":"America/New_York","instrumentType":"EQUITY"},'
+        b'"indicators":{"quote":[{}]}}],"error":null}}'
+    )
+    true = at("2026-06-17T12:00")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        when = format_datetime(datetime.fromtimestamp(true - 60, UTC), usegmt=True)
+        head = f"HTTP/1.1 200 OK\r\nDate: {when}\r\nAge: 60\r\nContent-Length: {len(body)}\r\n"
+        writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    provider = YahooProvider(YahooSettings(f"http://127.0.0.1:{port}", fallback_url=None))
+    upstream_ms = round(true * 1000)
+    own_ms = upstream_ms + 5 * DAY_MS
+    try:
+        key = provider.key("ABC", {})
+        asked = Interval(own_ms - 30 * DAY_MS, own_ms)
+        found = await provider.fetch(key, asked, own_ms, {})
+        assert (found.upstream_now, found.known_until) == (upstream_ms, upstream_ms)
+        (tail,) = found.provisional
+        assert (tail.start, tail.end) == (round(at("2026-06-16T04:00") * 1000), own_ms)
+        assert upstream_ms < tail.refresh_after < own_ms
+        ahead = await provider.fetch(key, Interval(own_ms - DAY_MS, own_ms), own_ms, {})
+        assert [span[:2] for span in ahead.provisional] == [(own_ms - DAY_MS, own_ms)]
+        right = await provider.fetch(key, asked, upstream_ms - 2_000, {})
+        assert right.known_until == upstream_ms - 2_000
+    finally:
+        await provider.aclose()
+        server.close()
+        await server.wait_closed()

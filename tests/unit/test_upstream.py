@@ -508,6 +508,21 @@ async def test_a_wide_try_says_nothing_of_the_series() -> None:
     assert len(one.failures) == 0
 
 
+async def test_clocks_that_differ_are_told() -> None:
+    """What was brought says what upstream's clock shows; over five minutes is logged, not often."""
+    provider = ScriptProvider(GOOD)
+    one = upstream(provider)
+    behind = provider.clock.now_ms() - 400_000
+    provider.replies = [Fetched(GOOD.records, upstream_now=behind, known_until=behind)]
+    with capture_logs() as logs:
+        for _ in range(3):
+            brought = await ask(one)
+            assert (brought.upstream_now, brought.known_until) == (behind, behind)
+    assert [entry["log_level"] for entry in logs] == ["warning"]
+    assert logs[0]["upstream_ahead_s"] == -400.0
+    assert one.skew.seconds == -400.0
+
+
 async def test_a_refusal_is_an_answer() -> None:
     """Refusals of single series never open the breaker."""
     provider = ScriptProvider(OutOfWindow("gone"))

@@ -130,6 +130,20 @@ def test_what_was_asked_long_ago_is_all_final() -> None:
     assert provisional("1d", asked, [], NEW_YORK, at("2026-06-17T15:00"), DAILY) == ()
 
 
+def test_what_lies_past_upstreams_now_is_provisional() -> None:
+    """A range up to the own clock, which is five days ahead: nothing of these days is final."""
+    now_ms = at("2026-06-12T21:00")
+    asked = Interval(at("2026-06-01T00:00"), at("2026-06-17T21:00"))
+    (tail,) = provisional("1d", asked, [], NEW_YORK, now_ms, DAILY)
+    assert tail == Provisional(at("2026-06-12T04:00"), asked.end, at("2026-06-15T13:30"))
+    ahead = Interval(at("2026-06-15T00:00"), at("2026-06-16T00:00"))
+    assert [span[:2] for span in provisional("1d", ahead, [], NEW_YORK, now_ms, DAILY)] == [ahead]
+    # Due moments are reckoned from the own clock where the two are close enough.
+    open_ms = at("2026-06-15T15:00")
+    (tail,) = provisional("1d", asked, [], NEW_YORK, open_ms, DAILY, due_from=open_ms + 90_000)
+    assert tail.refresh_after == open_ms + 90_000 + DAILY
+
+
 def test_recent_null_rows_are_provisional_by_themselves() -> None:
     """Each run of null rows of the last seven days is a span; older ones are final."""
     now_ms = at("2026-06-22T15:00")

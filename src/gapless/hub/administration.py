@@ -50,7 +50,8 @@ class ProviderStatus:
     `alone`: its last error was of one series, and says nothing of it as a whole. `blocked_s`: for
     how long its breaker keeps everybody from asking it; `turns`: how many requests its pace lets
     go at once now. `failing`: how many series fail by themselves (stitching rule 8); `failures`
-    are the latest few of them.
+    are the latest few of them. `clock_skew_s`: by how many seconds upstream's clock is ahead of
+    the hub's own (stitching rule 1).
     """
 
     info: ProviderInfo
@@ -64,6 +65,7 @@ class ProviderStatus:
     turns: int
     failing: int
     failures: tuple[FailingSeries, ...]
+    clock_skew_s: float | None
 
 
 Why = Literal["not_held", "due", "not_fresh"]
@@ -209,6 +211,7 @@ class Administration:
             failures=tuple(
                 self._failing(one, now) for one in upstream.failures.first(_FAILURES_SHOWN)
             ),
+            clock_skew_s=upstream.skew.seconds,
         )
 
     def _failing(self, failure: SeriesFailure, now: float) -> FailingSeries:

@@ -35,6 +35,7 @@ from gapless.errors import (
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.failures import Concern, SeriesFailures, concern_of
 from gapless.hub.pacing import Breaker, Bucket, Deadline, back_off
+from gapless.hub.skew import Skew
 from gapless.hub.turns import Turns
 from gapless.protocol.messages import Entity, Request
 from gapless.providers.base import BadValues, EntityProvider, Fetched, Provider, Provisional
@@ -107,11 +108,20 @@ class Brought:
     provisional: tuple[Provisional, ...] = ()
     meta: Mapping[str, Any] | None = None
     bad_values: BadValues | None = None
+    upstream_now: int | None = None
+    known_until: int | None = None
 
     @classmethod
     def of(cls, fetched: Fetched) -> Brought:
         """Return what a provider returned in the form in which it is stored."""
-        return cls(fetched.run(), fetched.provisional, fetched.meta, fetched.bad_values)
+        return cls(
+            fetched.run(),
+            fetched.provisional,
+            fetched.meta,
+            bad_values=fetched.bad_values,
+            upstream_now=fetched.upstream_now,
+            known_until=fetched.known_until,
+        )
 
 
 @dataclass(slots=True)
@@ -161,6 +171,7 @@ class Upstream:
         self.last_error: GaplessError | None = None
         self.alone = False
         self.failures = SeriesFailures()
+        self.skew = Skew()
         # When it last answered, and when it last failed; milliseconds UTC.
         self.answered_at: int | None = None
         self.failed_at: int | None = None
@@ -342,6 +353,7 @@ class Upstream:
             brought = Brought.of(fetched)
             _verify(brought, call.interval, self.provider.info.name)
         self._count(call, fetched.requests, None)
+        self._hear_clock(brought.upstream_now, now)
         self.failures.answered(call.key)
         self._answered()
         return brought
@@ -405,6 +417,15 @@ class Upstream:
         """Note that upstream is there, be it only to refuse."""
         self.failures.upstream_answered()
         self.breaker.succeeded()
+
+    def _hear_clock(self, upstream_now: int | None, sent: int) -> None:
+        received = self._clock.now_ms()
+        if self.skew.heard(upstream_now, sent, received, self._clock.monotonic()):
+            _log.warning(
+                "the clocks differ: the hub's own, or upstream's, is wrong",
+                provider=self.provider.info.name,
+                upstream_ahead_s=self.skew.seconds,
+            )
 
     def _failed(self, call: _Call, error: ProviderError) -> None:
         """Tell the breaker, which only the failures of upstream as a whole concern."""

@@ -15,6 +15,8 @@ from gapless.errors import InvalidQuery
 from gapless.protocol.messages import Entity, Request
 
 DAY_MS = 86_400_000
+# Clocks that differ by more are not those of one world; up to it they differ by the way between.
+CLOCKS_APART_MS = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,24 @@ class BadValues(NamedTuple):
     times: tuple[int, ...]
 
 
+class Clocks(NamedTuple):
+    """The hub's clock and upstream's as one (stitching rule 1), milliseconds UTC.
+
+    What is final, and up to when an answer can tell anything, goes by the `earlier` of them.
+    `due_from` is what moments to fetch again are reckoned from: the own clock, where the two
+    belong to one world.
+    """
+
+    earlier: int
+    due_from: int
+
+    @classmethod
+    def of(cls, own: int, upstream: int | None) -> Clocks:
+        """Return both of them; `upstream` `None`: it does not tell its own."""
+        earlier = own if upstream is None else min(own, upstream)
+        return cls(earlier, own if own - earlier <= CLOCKS_APART_MS else earlier)
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """What one upstream request returned for the asked interval.
@@ -120,7 +140,9 @@ class Fetched:
     their text already gives it as `ready` instead. What no entry of `provisional` covers is final.
     `meta` is what the provider wants to remember of the series (such as its exchange's hours); it
     is handed back with the next call. `requests` is how many requests it took upstream.
-    `bad_values`: in which of the records a value was no number; `None`: in none.
+    `bad_values`: in which of the records a value was no number; `None`: in none. `upstream_now` is
+    what upstream's clock shows, `known_until` up to when the answer can tell anything: the earlier
+    of the two clocks (stitching rule 1). Both in milliseconds UTC, `None`: not told.
     """
 
     records: Sequence[Record] = ()
@@ -129,6 +151,8 @@ class Fetched:
     requests: int = 1
     ready: Run | None = None
     bad_values: BadValues | None = None
+    upstream_now: int | None = None
+    known_until: int | None = None
 
     def run(self) -> Run:
         """Return the records as they are stored."""

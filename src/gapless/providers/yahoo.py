@@ -30,6 +30,7 @@ from gapless.errors import (
 from gapless.providers import yahoo_facts, yahoo_replies, yahoo_rows, yahoo_sessions
 from gapless.providers.base import (
     DAY_MS,
+    Clocks,
     DueMoments,
     Fetched,
     Pace,
@@ -137,11 +138,12 @@ class _Unreached(Exception):
 
 @dataclass(slots=True)
 class _Call:
-    """One `fetch`: which host it keeps to, and how many requests it has taken."""
+    """One `fetch`: which host it keeps to, how many requests it has taken, and upstream's now."""
 
     host: str
     may_move: bool
     requests: int = 0
+    upstream_now: int | None = None
 
 
 class YahooProvider:
@@ -246,6 +248,7 @@ class YahooProvider:
             bad = yahoo_rows.bad_values(chart, name, records)
         intraday = name in _LOOK_BACK_DAYS
         refresh_s = self.settings.refresh_intraday_s if intraday else self.settings.refresh_daily_s
+        clocks = Clocks.of(now_ms, call.upstream_now)
         return Fetched(
             records=records,
             provisional=yahoo_sessions.provisional(
@@ -253,13 +256,16 @@ class YahooProvider:
                 interval,
                 records,
                 known,
-                now_ms,
+                clocks.earlier,
                 round(refresh_s * 1000),
                 round(self.settings.refresh_null_s * 1000),
+                due_from=clocks.due_from,
             ),
             meta=known or None,
             requests=call.requests,
             bad_values=bad,
+            upstream_now=call.upstream_now,
+            known_until=clocks.earlier,
         )
 
     def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
@@ -290,7 +296,9 @@ class YahooProvider:
         reply = await self._send(call, target)
         if reply.status == 401:
             reply = await self._send(call, target)
-        return yahoo_replies.judge(reply, ticker, name, asked, now_ms)
+        chart = yahoo_replies.judge(reply, ticker, name, asked, now_ms)
+        call.upstream_now = yahoo_replies.upstream_now(reply, chart, now_ms)
+        return chart
 
     async def _send(self, call: _Call, target: str) -> Reply:
         """Send one request, and once more to the other host if this one cannot be reached."""
@@ -332,7 +340,8 @@ class YahooProvider:
             body=reply.content,
             retry_after=reply.headers.get("retry-after"),
             location=reply.headers.get("location"),
-            headers={name.lower(): value or "" for name, value in reply.headers.items()},
+            date=reply.headers.get("date"),
+            age=reply.headers.get("age"),
         )
 
     def _open(self) -> AsyncSession[Response]:

@@ -25,13 +25,15 @@ from gapless.providers.yahoo_chart import Chart, NoChart, NoJson, Refusal
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole HTTP answer; `host` is who gave it."""
+    """A whole HTTP answer; `host` is who gave it. Headers as they came, `None`: absent."""
 
     host: str
     status: int
     body: bytes
     retry_after: str | None = None
     location: str | None = None
+    date: str | None = None
+    age: str | None = None
 
 
 def judge(
@@ -87,13 +89,51 @@ def retry_after(header: str | None, now_ms: int) -> float | None:
     text = header.strip()
     if re.fullmatch(r"\d{1,9}", text):
         return float(text)
-    try:
-        when = parsedate_to_datetime(text)
-    except ValueError:
+    when = _date_of(text)
+    if when is None:
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
     return max(0.0, (when - datetime.fromtimestamp(now_ms / 1000, UTC)).total_seconds())
+
+
+def upstream_now(reply: Reply, chart: Chart | None, own_ms: int) -> int | None:
+    """Return upstream's now in milliseconds UTC (stitching rule 1); `None`: nothing tells it.
+
+    The latest of its `Date` (plus `Age`), the newest stamp and the market time. Without a `Date`
+    stamps tell it only where they are past `own_ms`: those of an old range are no present.
+    """
+    newest = _newest_stamp(chart)
+    said = _date_ms(reply)
+    if said is None:
+        return newest if newest is not None and newest > own_ms else None
+    return said if newest is None else max(said, newest)
+
+
+def _newest_stamp(chart: Chart | None) -> int | None:
+    if chart is None:
+        return None
+    stamps = [row.timestamp for row in chart.rows]
+    if chart.meta.regular_market_time is not None:
+        stamps.append(chart.meta.regular_market_time)
+    return max(stamps) * 1000 if stamps else None
+
+
+def _date_ms(reply: Reply) -> int | None:
+    """Return when an answer was sent by its own word, plus how long it lay on the way."""
+    when = _date_of(reply.date or "")
+    if when is None:
+        return None
+    age = (reply.age or "").strip()
+    seconds = int(age) if re.fullmatch(r"\d{1,9}", age) else 0
+    return round(when.timestamp() * 1000) + seconds * 1000
+
+
+def _date_of(text: str) -> datetime | None:
+    """Return the instant that an HTTP date names; `None` where it is none."""
+    try:
+        when = parsedate_to_datetime(text.strip())
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when
 
 
 def _is_empty(status: int, refusal: Refusal) -> bool:

@@ -233,6 +233,8 @@ def provisional(
     now_ms: int,
     refresh_ms: int,
     refresh_null_ms: int = HOUR_MS,
+    *,
+    due_from: int | None = None,
 ) -> tuple[Provisional, ...]:
     """Return the parts of `asked` that may still change, in order (stitching rule 3).
 
@@ -240,18 +242,21 @@ def provisional(
     Otherwise it is due when the next one may open, or before that when its first bar becomes
     final. A null row of the last seven days is provisional by itself, due after
     `refresh_null_ms`. `records` are those of `asked`, sorted, with `open` to `close` in `row`.
+    What lies past `now_ms` in `asked` is provisional, too: upstream cannot know it yet. `due_from`
+    is the instant that due moments are reckoned from, if that is not `now_ms`.
     """
     hours = Hours.of(meta)
+    due_from = now_ms if due_from is None else due_from
     bound = final_until(name, hours, now_ms)
     tail = Interval(max(asked.start, bound), asked.end)
     settled = Interval(asked.start, min(asked.end, bound))
     spans = [
-        Provisional(span.start, span.end, now_ms + refresh_null_ms)
+        Provisional(span.start, span.end, due_from + refresh_null_ms)
         for span in _null_spans(name, hours, records, settled, now_ms)
     ]
     if not tail.empty:
         first = next((record.time for record in records if record.time >= tail.start), None)
-        due = _tail_due(name, hours, first, now_ms, refresh_ms)
+        due = _tail_due(name, hours, first, due_from, refresh_ms)
         spans.append(Provisional(tail.start, tail.end, due))
     return tuple(spans)
 

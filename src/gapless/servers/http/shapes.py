@@ -98,7 +98,8 @@ class ProviderShape(Struct, frozen=True):
     `health`: `ok`, `failing` (its last request failed, and not for its ticker or range alone),
     `resting` (its breaker is open) or `disabled` (a plugin that crashed too often).
     `failing_series`: how many series fail by themselves while others are answered; `failures` are
-    the latest few of them.
+    the latest few of them. `clock_skew_s`: by how many seconds upstream's clock was ahead of the
+    hub's own when it last told.
     """
 
     name: str
@@ -118,6 +119,7 @@ class ProviderShape(Struct, frozen=True):
     last_error: ErrorBody | None
     failing_series: int
     failures: list[FailingShape]
+    clock_skew_s: float | None
 
     @classmethod
     def of(cls, status: ProviderStatus, disabled: bool) -> ProviderShape:
@@ -150,6 +152,7 @@ class ProviderShape(Struct, frozen=True):
             last_error=None if status.error is None else ErrorBody.of(status.error),
             failing_series=status.failing,
             failures=[FailingShape.of(one) for one in status.failures],
+            clock_skew_s=status.clock_skew_s,
         )
 
 

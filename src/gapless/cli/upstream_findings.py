@@ -13,7 +13,7 @@ from gapless.cli.recordings import Recordings
 from gapless.clock import Clock
 from gapless.errors import ProviderError, RateLimited
 from gapless.hub.pacing import Bucket
-from gapless.providers.yahoo import YahooProvider, judge, target_of
+from gapless.providers.yahoo import YahooProvider, target_of
 from gapless.providers.yahoo_assumptions import (
     CLOCKS_AGREE_S,
     MOST_REQUESTS,
@@ -25,6 +25,7 @@ from gapless.providers.yahoo_assumptions import (
     verdicts,
 )
 from gapless.providers.yahoo_evidence import Question, Seen
+from gapless.providers.yahoo_replies import judge
 
 _ABOUT = "upstream"
 
@@ -77,13 +78,14 @@ class Canary:
         pause = self._pace.take(self._clock.monotonic())
         if pause > 0:
             await self._clock.sleep(pause)
-        target = target_of(question.ticker, question.interval, (question.period1, question.period2))
+        asked = (question.period1, question.period2)
+        target = target_of(question.ticker, question.interval, asked)
         self._asked += 1
         reply = await self._provider.reply(target)
         now = self._clock.now_ms()
         complaint, refused = None, None
         try:
-            judge(reply, question.ticker, question.interval, now)
+            judge(reply, question.ticker, question.interval, asked, now)
         except RateLimited as error:
             refused = error
         except ProviderError as error:

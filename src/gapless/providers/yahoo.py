@@ -338,10 +338,9 @@ class YahooProvider:
             host=call.host,
             status=reply.status_code,
             body=reply.content,
-            retry_after=reply.headers.get("retry-after"),
-            location=reply.headers.get("location"),
-            date=reply.headers.get("date"),
-            age=reply.headers.get("age"),
+            headers={
+                name.lower(): value for name, value in reply.headers.items() if value is not None
+            },
         )
 
     def _open(self) -> AsyncSession[Response]:
@@ -379,3 +378,18 @@ class YahooProvider:
         if code in _NO_TLS:
             return UpstreamUnreachable(f"Yahoo ({host}) was not reached: {what}")
         return UpstreamUnavailable(f"Yahoo ({host}) did not answer: {what}")
+
+
+def target_of(ticker: str, interval: str, asked: tuple[int, int]) -> str:
+    """Return path and query of a request for a chart; `asked` is `period1` and `period2`."""
+    query = urlencode(
+        {
+            "period1": asked[0],
+            "period2": asked[1],
+            "interval": interval,
+            "events": "div,splits,capitalGains",
+            "includePrePost": "false",
+        },
+        safe=",",
+    )
+    return f"/v8/finance/chart/{quote(ticker, safe='=')}?{query}"

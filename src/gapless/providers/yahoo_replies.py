@@ -6,7 +6,8 @@ Pure, and apart from the provider, which brings the answers in.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -25,15 +26,32 @@ from gapless.providers.yahoo_chart import Chart, NoChart, NoJson, Refusal
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole HTTP answer; `host` is who gave it. Headers as they came, `None`: absent."""
+    """A whole HTTP answer; `host` is who gave it, `headers` have their names in lower case."""
 
     host: str
     status: int
     body: bytes
-    retry_after: str | None = None
-    location: str | None = None
-    date: str | None = None
-    age: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def retry_after(self) -> str | None:
+        """When it may be asked again, as it was said."""
+        return self.headers.get("retry-after")
+
+    @property
+    def location(self) -> str | None:
+        """Where else it is to be found."""
+        return self.headers.get("location")
+
+    @property
+    def date(self) -> str | None:
+        """When it was made, by the clock of whoever made it."""
+        return self.headers.get("date")
+
+    @property
+    def age(self) -> str | None:
+        """For how many seconds it has been kept since."""
+        return self.headers.get("age")
 
 
 def judge(

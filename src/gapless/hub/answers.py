@@ -18,6 +18,7 @@ from gapless.domain.planning import Plan, fresh_until
 from gapless.domain.series import SeriesKey
 from gapless.errors import GaplessError, OutOfWindow, UpstreamUnavailable
 from gapless.hub.hot import HotRun, HotSeries
+from gapless.providers.base import BadValues
 
 _IN_DOUBT = {
     Suspicion.LOSS: "upstream answered without records that are held, which is not believed yet",
@@ -140,14 +141,15 @@ def compose(
     fetched: Sequence[Interval] = (),
     failures: Sequence[Failure] = (),
     unchecked: GaplessError | None = None,
+    bad_values: Sequence[BadValues] = (),
     requests: int = 0,
     loaded: bool = True,
 ) -> Answer:
     """Put an answer together from what is held; raise the failure where nothing of it is.
 
     Unless it is `loaded` it has no slices. `plan` is the last one: what gaps it has left could
-    not be filled. `fetched` was brought to gaps meanwhile. `unchecked` is why what is not fresh was
-    not fetched again.
+    not be filled. `fetched` was brought to gaps meanwhile, `bad_values` with it. `unchecked` is why
+    what is not fresh was not fetched again.
     """
     asked = plan.asked
     state = entry.state
@@ -172,6 +174,12 @@ def compose(
         for part in intersect([asked], [doubt.interval])
     ]
     why.extend(doubts)
+    why.extend(
+        Reason(Interval(time, time + 1), "bad_value", _not_numbers(bad.total))
+        for bad in bad_values
+        for time in bad.times
+        if asked.start <= time < asked.end
+    )
     if fetched:
         brought = subtract(intersect(fetched, [asked]), missing)
         cached = tuple(subtract(subtract([asked], brought), missing))
@@ -252,6 +260,13 @@ def _marks(rows: Iterable[Coverage], plan: Plan) -> list[Reason]:
         told = subtract([row.interval.intersection(plan.asked)], plan.unverified)
         found += [Reason(part, Mark.UNVERIFIED.value, message) for part in told]
     return found
+
+
+def _not_numbers(total: int) -> str:
+    return (
+        "upstream sent a value here that is no number it can be, and that is null; "
+        f"{total:,} records of what was fetched have such values"
+    )
 
 
 def _not_checked(error: GaplessError) -> str:

@@ -26,6 +26,7 @@ from gapless.hub.answers import Failure
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.leases import Filled, Lease
 from gapless.hub.upstream import Tally
+from gapless.providers.base import BadValues
 
 _log = structlog.get_logger("gapless.hub")
 
@@ -65,6 +66,7 @@ class Course:
     gaps: list[Interval] = field(default_factory=list)
     answered: list[Interval] = field(default_factory=list)
     fetched: list[Interval] = field(default_factory=list)
+    bad_values: list[BadValues] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
     restated: int = 0

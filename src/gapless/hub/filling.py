@@ -205,7 +205,11 @@ class Filler:
         brought = await self._upstream.ask(
             lease.key, interval, meta, purpose, lease.tally, filling.deadline, wide=wide
         )
-        return Came(interval, brought, sent)
+        if brought.bad_values is not None:
+            lease.bad_values.append(brought.bad_values)
+        # What is known, and when it was asked for, is told by the earlier of the two clocks.
+        known = sent if brought.known_until is None else min(sent, brought.known_until)
+        return Came(interval, brought, known)
 
     async def _store(self, filling: _Filling, came: Sequence[Came]) -> None:
         """Store what came in one transaction, as far as it is believed (stitching rule 6)."""

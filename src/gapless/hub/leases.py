@@ -16,6 +16,7 @@ from gapless.domain.series import SeriesKey
 from gapless.errors import GaplessError
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.upstream import Tally
+from gapless.providers.base import BadValues
 from gapless.store.base import Superseded
 
 
@@ -44,7 +45,8 @@ class Lease:
 
     `intervals` are disjoint, in order. `reaches_present`: what it brings ends with a tail.
     `answered`: what upstream has answered for so far; `fetched`: what of that is stored.
-    `revoked`: what it was to write was forgotten meanwhile, so that it writes no more.
+    `bad_values`: where there were values that were no numbers. `revoked`: what it was to write was
+    forgotten meanwhile, so that it writes no more.
     """
 
     key: SeriesKey
@@ -54,6 +56,7 @@ class Lease:
     task: asyncio.Task[Filled] = field(init=False)
     answered: list[Interval] = field(default_factory=list)
     fetched: list[Interval] = field(default_factory=list)
+    bad_values: list[BadValues] = field(default_factory=list)
     revoked: bool = False
 
     @property

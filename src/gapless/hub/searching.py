@@ -117,6 +117,7 @@ class Searcher:
                 fetched=intersect(course.fetched, course.gaps),
                 failures=course.failures,
                 unchecked=course.unchecked,
+                bad_values=course.bad_values,
                 requests=course.requests,
                 loaded=most_loaded is None,
             )
@@ -237,6 +238,7 @@ class Searcher:
         for lease, outcome in zip(leases, outcomes, strict=True):
             course.answered += lease.answered
             course.fetched += lease.fetched
+            course.bad_values += lease.bad_values
             if outcome is None:
                 course.pending(lease.key)
             elif isinstance(outcome, Filled):

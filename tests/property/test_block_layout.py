@@ -171,11 +171,7 @@ class Layout:
             assert block.sum == run.sum(0, len(run))
             assert block.start <= block.first
             assert block.last < block.end
-            alike = [
-                row.interval
-                for row in self.known
-                if row.final == block.final and row.outcome is not OUT
-            ]
+            alike = [row.interval for row in self.known if row.final == block.final]
             assert covers(alike, block.interval)
             # What may still change is laid by when it is due.
             rows = [row for row in self.known if row.interval.overlaps(block.interval)]
@@ -187,7 +183,7 @@ class Layout:
         span = range(block.start, block.end)
         now = self.held()
         return (
-            all(row.final is block.final and row.outcome is not OUT for row in rows)
+            all(row.final is block.final for row in rows)
             and covers([row.interval for row in rows], block.interval)
             and (block.final or len(rows) == 1)
             and all(now.get(time) == before.get(time) for time in span)

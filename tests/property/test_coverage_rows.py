@@ -22,6 +22,7 @@ rows = st.builds(
     fetched_at=st.integers(0, 5),
     refresh_after=st.sampled_from([None, None, 99]),
     mark=st.sampled_from([None, None, Mark.UNVERIFIED]),
+    changed_at=st.sampled_from([None, None, 7]),
 )
 placed = st.builds(
     lambda row, span: replace(row, start=span.start, end=span.end), rows, filled(SIZE)
@@ -50,10 +51,11 @@ def test_rows_say_what_was_said_last(done: list[Coverage | Interval], revises: b
             assert found == []
             continue
         [row] = found
-        assert (row.outcome, row.refresh_after, row.mark) == (
+        assert (row.outcome, row.refresh_after, row.mark, row.changed_at) == (
             cell.outcome,
             cell.refresh_after,
             cell.mark,
+            cell.changed_at,
         )
         assert row.fetched_at <= cell.fetched_at
         assert row.commit >= cell.commit

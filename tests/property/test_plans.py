@@ -7,9 +7,21 @@ from dataclasses import dataclass, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapless.domain.coverage import Ageing, Coverage, Outcome, insert
+from gapless.domain.believing import Doubt, Suspicion, unasked
+from gapless.domain.coverage import Ageing, Coverage, insert
 from gapless.domain.intervals import Interval, covers, hull, intersect, subtract, union
-from gapless.domain.planning import Joining, Plan, Reach, aged, as_wide, fresh_until, plan, tail
+from gapless.domain.planning import (
+    Joining,
+    Known,
+    Plan,
+    Reach,
+    aged,
+    as_wide,
+    fresh_until,
+    plan,
+    renewed,
+    tail,
+)
 from support.series import EMPTY, HELD, OUT, filled, intervals
 
 SIZE = 60
@@ -31,18 +43,26 @@ _row = st.builds(
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, what is known, what is served, when, what is fresh, and what is joined."""
+    """What is asked, what is known, what is served, when, and what is joined."""
 
     asked: Interval
-    known: list[Coverage]
+    known: Known
     reach: Reach
     now: int
-    ageing: Ageing | None
     joining: Joining | None
+
+    @property
+    def waiting(self) -> list[Interval]:
+        """What is in doubt and not asked for yet."""
+        return union(unasked(self.known.doubts, self.now))
+
+    def fresh(self, row: Coverage) -> bool:
+        """Whether a row needs not be fetched again."""
+        return self.known.ageing is None or self.known.ageing.fresh(row)
 
     def plan(self) -> Plan:
         """Return the plan for it."""
-        return plan(self.asked, self.known, self.reach, self.now, self.ageing, self.joining)
+        return plan(self.asked, self.known, self.reach, self.now, self.joining)
 
 
 @st.composite
@@ -55,21 +75,28 @@ def questions(draw: st.DrawFn) -> Question:
     start = draw(st.integers(0, 20))
     since = st.sampled_from([0, 1, 51, 10_001])
     until = st.sampled_from([SIZE - 10, 9_999, 20_000])
+    doubts = st.builds(
+        lambda span, next_try: Doubt(*span, Suspicion.EMPTY, since=0, next_try=next_try),
+        filled(SIZE),
+        st.sampled_from([30, 90]),
+    )
     return Question(
         draw(filled(now)),
-        known,
+        Known(
+            known,
+            draw(st.none() | st.builds(Ageing, since, until, st.integers(0, 3))),
+            draw(st.just([]) | st.lists(doubts, max_size=2)),
+        ),
         Reach(start, draw(st.integers(start, now)), draw(st.integers(0, 40))),
         now,
-        draw(st.none() | st.builds(Ageing, since, until, st.integers(0, 3))),
         draw(st.none() | st.builds(Joining, st.sampled_from([0, 0, 1, 5]), st.integers(1, 4))),
     )
 
 
 def row_at(question: Question, at: int) -> Coverage | None:
     """Return what is known of an instant, as far as it is told by a row or by a fresh tail."""
-    known = [row for row in question.known if row.outcome is not Outcome.OUT_OF_WINDOW]
-    after = tail(question.known, question.now)
-    for row in known:
+    after = tail(question.known.coverage, question.now)
+    for row in question.known.coverage:
         if row.start <= at < row.end:
             return row
         if after is not None and row.end == after.start and after.start <= at < after.end:
@@ -79,9 +106,9 @@ def row_at(question: Question, at: int) -> Coverage | None:
 
 @given(questions())
 def test_the_parts_partition_what_is_asked(question: Question) -> None:
-    """Cached, gaps and unserved are disjoint and together what was asked."""
+    """Cached, gaps, unserved and doubted are disjoint and together what was asked."""
     wanted = question.plan()
-    parts = [wanted.cached, wanted.gaps, wanted.unserved]
+    parts = [wanted.cached, wanted.gaps, wanted.unserved, wanted.doubted]
     assert union(*parts) == [question.asked]
     for i, one in enumerate(parts):
         assert list(one) == union(one)
@@ -90,19 +117,23 @@ def test_the_parts_partition_what_is_asked(question: Question) -> None:
     served = [question.reach.served]
     assert subtract(wanted.gaps, served) == []
     assert intersect(wanted.unserved, served) == []
+    assert subtract(wanted.doubted, served) == []
+    assert subtract(wanted.doubted, question.waiting) == []
 
 
 @given(questions())
 def test_what_ages_is_cached(question: Question) -> None:
-    """What is aged is cached and served, what is unverified is cached and served no more."""
+    """What is aged is cached and served, what is unverified is cached and served no more, or gone."""
     wanted = question.plan()
     served = [question.reach.served]
     for part in (wanted.aged, wanted.unverified):
         assert list(part) == union(part)
         assert subtract(part, wanted.cached) == []
     assert subtract(wanted.aged, served) == []
-    assert intersect(wanted.unverified, served) == []
-    assert question.ageing is not None or not (wanted.aged or wanted.unverified)
+    assert intersect(wanted.aged, question.waiting) == []
+    gone = [row.interval for row in question.known.coverage if row.outcome is OUT]
+    assert subtract(intersect(wanted.unverified, served), gone) == []
+    assert question.known.ageing is not None or not wanted.aged
 
 
 @given(questions())
@@ -116,10 +147,15 @@ def test_each_part_is_what_it_says(question: Question) -> None:
         row = row_at(question, at)
         if covers(wanted.cached, cell):
             assert row is not None or not exists.contains(cell)
-            fresh = row is None or question.ageing is None or question.ageing.fresh(row)
-            assert covers([*wanted.aged, *wanted.unverified], cell) is not fresh
+            old = row is not None and not question.fresh(row)
+            served = question.reach.served.contains(cell)
+            waits = covers(question.waiting, cell)
+            assert covers(wanted.aged, cell) is (old and served and not waits)
+            gone = row is not None and row.outcome is OUT
+            assert covers(wanted.unverified, cell) is (gone or (old and not served))
         if covers(wanted.gaps, cell) and apart:
             assert row is None or row.due(question.now)
+            assert not covers(question.waiting, cell)
         if covers(wanted.unserved, cell):
             assert row is None
         assert covers(wanted.beyond, cell) is not exists.contains(cell)
@@ -129,16 +165,17 @@ def test_each_part_is_what_it_says(question: Question) -> None:
 def test_carrying_a_plan_out_leaves_nothing_to_do(question: Question) -> None:
     """Once its gaps and what had aged are fetched, the same is answered without upstream."""
     wanted = question.plan()
-    known, ageing = question.known, question.ageing
+    coverage, ageing = list(question.known.coverage), question.known.ageing
     at = question.now
     if ageing is not None:
         ageing = replace(ageing, since=min(ageing.since, at), until=max(ageing.until, at))
     for gap in (*wanted.gaps, *wanted.aged):
-        known = insert(known, [Coverage(*gap, HELD, at, None, commit=9)], ageing is not None)
-    again = replace(question, known=known, ageing=ageing).plan()
+        coverage = insert(coverage, [Coverage(*gap, HELD, at, None, commit=9)], ageing is not None)
+    known = Known(coverage, ageing, question.known.doubts)
+    again = replace(question, known=known).plan()
     assert (again.gaps, again.fresh) == ((), True)
     assert union(again.cached) == union(wanted.cached, wanted.gaps)
-    assert again.unserved == wanted.unserved
+    assert (again.unserved, again.doubted) == (wanted.unserved, wanted.doubted)
 
 
 @given(questions())
@@ -147,7 +184,7 @@ def test_a_hit_lasts_as_long_as_it_is_said_to(question: Question) -> None:
     question = replace(question, joining=None)
     if question.plan().cached != (question.asked,):
         return
-    until = fresh_until(question.asked, question.known)
+    until = fresh_until(question.asked, question.known.coverage)
     last = SIZE * 2 if until is None else until - 1
     if last > question.now:
         assert replace(question, now=last).plan().cached == (question.asked,)
@@ -156,23 +193,35 @@ def test_a_hit_lasts_as_long_as_it_is_said_to(question: Question) -> None:
 @given(questions())
 def test_what_is_taken_along_is_worth_it(question: Question) -> None:
     """It is served and due or not fresh, all of it, and holds all that was asked of its kind."""
-    found = aged(question.known, question.ageing, question.reach, question.now)
-    if question.ageing is None:
+    found = aged(question.known, question.reach, question.now)
+    if question.known.ageing is None:
         assert found == []
         return
     assert found == union(found)
     for at in range(SIZE):
-        row = next((one for one in question.known if one.start <= at < one.end), None)
+        rows = question.known.coverage
+        row = next((one for one in rows if one.start <= at < one.end), None)
         old = (
             row is not None
-            and row.outcome is not OUT
-            and (row.due(question.now) or not question.ageing.fresh(row))
+            and (row.due(question.now) or not question.fresh(row))
             and question.reach.served.contains(Interval(at, at + 1))
+            and not covers(question.waiting, Interval(at, at + 1))
         )
         assert covers(found, Interval(at, at + 1)) is old
-    after = tail(question.known, question.now)
+    after = tail(question.known.coverage, question.now)
     aging = subtract(question.plan().aged, [after] if after is not None else [])
     assert subtract(aging, found) == []
+
+
+@given(questions())
+def test_a_refresh_fetches_all_that_is_served(question: Question) -> None:
+    """Renewed, a plan leaves nothing of what is served to what is held or to a later time."""
+    question = replace(question, joining=None)
+    wanted = renewed(question.plan(), question.reach)
+    served = intersect([question.asked], [question.reach.served])
+    assert union(wanted.gaps, wanted.aged) == served
+    assert intersect(wanted.gaps, wanted.aged) == []
+    assert wanted.doubted == ()
 
 
 @given(st.lists(filled(SIZE), max_size=12), st.integers(0, 9), st.integers(1, 6))

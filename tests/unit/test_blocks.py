@@ -112,7 +112,6 @@ def test_a_small_neighbour_is_merged() -> None:
 NOT_MERGED: list[tuple[str, list[Coverage]]] = [
     ("uncovered time between", [cover(0, 10), cover(12, 20)]),
     ("provisional", [cover(0, 10), cover(10, 20, refresh_after=99)]),
-    ("out of window between", [cover(0, 10), cover(10, 12, OUT), cover(12, 20)]),
     (
         "a provisional emptiness between",
         [cover(0, 10), cover(10, 12, NOTHING, refresh_after=99), cover(12, 20)],
@@ -133,6 +132,13 @@ def test_a_known_emptiness_is_merged_across() -> None:
     """A weekend between two blocks is known, so it does not keep them apart."""
     old = {block(0, 10, [1], 1): run([1])}
     covered = [cover(0, 10), cover(10, 15, NOTHING), cover(15, 20)]
+    assert lay(old, covered, Interval(15, 20), run([16]), 100)[1] == [(0, 20, [1, 16])]
+
+
+def test_what_is_believed_lost_is_merged_across() -> None:
+    """What upstream no longer has is kept as it is held, and so are the blocks it lies in."""
+    old = {block(0, 10, [1], 1): run([1])}
+    covered = [cover(0, 5), cover(5, 15, OUT), cover(15, 20)]
     assert lay(old, covered, Interval(15, 20), run([16]), 100)[1] == [(0, 20, [1, 16])]
 
 
@@ -190,7 +196,6 @@ CHANGED: list[tuple[str, Run, list[Coverage]]] = [
     ("provisional by now", run([5, 15]), [cover(0, 30, refresh_after=99)]),
     ("provisional in part", run([5, 15]), [cover(0, 20), cover(20, 30, refresh_after=99)]),
     ("not known in part", run([5, 15]), [cover(0, 20)]),
-    ("out of window in part", run([5, 15]), [cover(0, 20), cover(20, 30, OUT)]),
 ]
 
 
@@ -243,6 +248,6 @@ def test_the_provisional_tail_is_a_block_of_its_own() -> None:
 
 
 def test_records_beyond_coverage_are_dropped() -> None:
-    """A record that no held coverage speaks for is not stored (stitching rule 6)."""
-    covered = [cover(0, 10), cover(10, 20, OUT)]
+    """A record that no coverage speaks for is not stored (stitching rule 6)."""
+    covered = [cover(0, 10)]
     assert lay({}, covered, Interval(0, 20), run([5, 15]), 100)[1] == [(0, 10, [5])]

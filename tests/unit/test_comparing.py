@@ -130,7 +130,11 @@ def test_which_records_are_compared(
 ) -> None:
     """Each held record within whose text is another one, with its copy if it has one."""
     told = [
-        (mine["timestamp"], None if copy is None else copy["close"])
-        for mine, copy in pairs(held, fresh, [Interval(*span) for span in within])
+        (held.times[at], None if copy is None else copy["close"])
+        for at, mine, copy in pairs(held, fresh, [Interval(*span) for span in within])
     ]
     assert told == found, name
+    assert all(
+        held.row(at) == mine
+        for at, mine, _ in pairs(held, fresh, [Interval(*span) for span in within])
+    )

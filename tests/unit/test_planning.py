@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from gapless.domain.believing import Doubt, Suspicion
 from gapless.domain.coverage import CLOCKS_DIFFER_MS, Ageing, Coverage
 from gapless.domain.intervals import Interval, subtract
 from gapless.domain.planning import (
     Joining,
+    Known,
     Plan,
     Reach,
     aged,
@@ -41,7 +43,9 @@ class Case:
     aged: tuple[tuple[int, int], ...] = ()
     unverified: tuple[tuple[int, int], ...] = ()
     reach: Reach = ALL
+    doubted: tuple[tuple[int, int], ...] = ()
     ageing: Ageing | None = None
+    doubts: tuple[Doubt, ...] = ()
     joining: Joining | None = None
 
 
@@ -53,6 +57,11 @@ def final(*spans: tuple[int, int]) -> list[Coverage]:
 def old(*spans: tuple[int, int]) -> list[Coverage]:
     """Return final coverage that was fetched before the latest session began."""
     return [cover(*span, fetched_at=800_000, commit=5) for span in spans]
+
+
+def doubt(start: int, end: int, next_try: int) -> Doubt:
+    """Return the doubt about an emptiness that is not believed yet."""
+    return Doubt(start, end, Suspicion.EMPTY, since=0, next_try=next_try)
 
 
 def tailed(due_in: int) -> list[Coverage]:
@@ -102,13 +111,76 @@ CASES = [
         reach=WINDOW,
     ),
     Case(
-        "known to be out of window is not known",
+        "what is believed lost is kept as it is held",
         (400, 600),
-        [cover(400, 600, OUT)],
+        [cover(400, 600, OUT, commit=5)],
+        [(400, 600)],
         [],
-        [(500, 600)],
-        ((400, 500),),
+        unverified=((400, 600),),
         reach=WINDOW,
+        ageing=SESSION,
+    ),
+    Case(
+        "what is believed lost is asked for once a session",
+        (400, 600),
+        [cover(400, 600, OUT, fetched_at=800_000, commit=5)],
+        [(400, 600)],
+        [],
+        aged=((500, 600),),
+        unverified=((400, 600),),
+        reach=WINDOW,
+        ageing=SESSION,
+    ),
+    Case(
+        "what is in doubt is not asked for before its time",
+        (0, 100),
+        final((0, 40)),
+        [(0, 40)],
+        [(60, 100)],
+        doubted=((40, 60),),
+        doubts=(doubt(30, 60, NOW + 1),),
+        ageing=SESSION,
+    ),
+    Case(
+        "then it is",
+        (0, 100),
+        final((0, 40)),
+        [(0, 40)],
+        [(40, 100)],
+        doubts=(doubt(30, 60, NOW),),
+        ageing=SESSION,
+    ),
+    Case(
+        "what is held and in doubt is not fetched again before its time",
+        (0, 100),
+        old((0, 100)),
+        [(0, 100)],
+        [],
+        aged=((0, 30), (60, 100)),
+        doubts=(doubt(30, 60, NOW + 1),),
+        ageing=SESSION,
+    ),
+    Case(
+        "what is in doubt and served no more is not asked for at all",
+        (400, 600),
+        [],
+        [],
+        [(550, 600)],
+        ((400, 500),),
+        doubted=((500, 550),),
+        reach=WINDOW,
+        doubts=(doubt(450, 550, NOW + 1),),
+        ageing=SESSION,
+    ),
+    Case(
+        "a doubt between two gaps that are joined is asked for with them",
+        (0, 100),
+        final((0, 10)),
+        [(0, 10)],
+        [(10, 100)],
+        doubts=(doubt(40, 60, NOW + 1),),
+        joining=Joining(20),
+        ageing=SESSION,
     ),
     Case(
         "due, but served no more",
@@ -257,11 +329,13 @@ def intervals(spans: Iterable[tuple[int, int]]) -> tuple[Interval, ...]:
 def test_plan(case: Case) -> None:
     """A plan says of each part of what is asked where it comes from (rules 5, 9 and 12)."""
     asked = Interval(*case.asked)
-    assert plan(asked, case.known, case.reach, NOW, case.ageing, case.joining) == Plan(
+    known = Known(case.known, case.ageing, case.doubts)
+    assert plan(asked, known, case.reach, NOW, case.joining) == Plan(
         asked=asked,
         cached=intervals(case.cached),
         gaps=intervals(case.gaps),
         unserved=intervals(case.unserved),
+        doubted=intervals(case.doubted),
         aged=intervals(case.aged),
         unverified=intervals(case.unverified),
         beyond=tuple(subtract([asked], [Interval(case.reach.data_start, case.reach.data_end)])),
@@ -271,18 +345,19 @@ def test_plan(case: Case) -> None:
 def test_what_a_plan_still_needs() -> None:
     """A plan is complete without gaps, and fresh if nothing is to be fetched again either."""
     asked = Interval(0, 100)
-    full = plan(asked, final((0, 100)), ALL, NOW, SESSION)
-    aging = plan(asked, old((0, 100)), ALL, NOW, SESSION)
-    lacking = plan(asked, final((0, 90)), ALL, NOW, SESSION)
-    unserved = plan(asked, [], WINDOW, NOW, SESSION)
-    plans = (full, aging, lacking, unserved)
-    assert [one.complete for one in plans] == [True, True, False, False]
-    assert [one.fresh for one in plans] == [True, False, False, True]
+    full = plan(asked, Known(final((0, 100)), SESSION), ALL, NOW)
+    aging = plan(asked, Known(old((0, 100)), SESSION), ALL, NOW)
+    lacking = plan(asked, Known(final((0, 90)), SESSION), ALL, NOW)
+    unserved = plan(asked, Known([], SESSION), WINDOW, NOW)
+    doubted = plan(asked, Known([], SESSION, (doubt(0, 100, NOW + 1),)), ALL, NOW)
+    plans = (full, aging, lacking, unserved, doubted)
+    assert [one.complete for one in plans] == [True, True, False, False, False]
+    assert [one.fresh for one in plans] == [True, False, False, True, True]
 
 
 def test_a_plan_renewed_fetches_all_that_is_served() -> None:
     """A refresh takes fresh and final as due, but for what it has fetched already."""
-    wanted = plan(Interval(400, 600), final((400, 600)), WINDOW, NOW, SESSION)
+    wanted = plan(Interval(400, 600), Known(final((400, 600)), SESSION), WINDOW, NOW)
     assert wanted.aged == ()
     assert renewed(wanted, WINDOW).aged == intervals([(500, 600)])
     again = renewed(wanted, WINDOW, intervals([(520, 540), (590, 700)]))
@@ -290,17 +365,31 @@ def test_a_plan_renewed_fetches_all_that_is_served() -> None:
     assert (again.cached, again.gaps) == (wanted.cached, wanted.gaps)
 
 
+def test_a_plan_renewed_waits_for_no_doubt() -> None:
+    """What is in doubt is asked for at once, where it is served, and once (stitching rule 6)."""
+    doubts = (doubt(400, 550, NOW + 1),)
+    wanted = plan(Interval(400, 600), Known(final((550, 600)), SESSION, doubts), WINDOW, NOW)
+    assert (wanted.gaps, wanted.doubted) == ((), intervals([(500, 550)]))
+    again = renewed(wanted, WINDOW)
+    assert (again.gaps, again.doubted) == (intervals([(500, 550)]), ())
+    assert again.unserved == intervals([(400, 500)])
+    over = renewed(wanted, WINDOW, intervals([(500, 600)]))
+    assert (over.gaps, over.doubted, over.aged) == ((), intervals([(500, 550)]), ())
+
+
 def test_what_is_worth_being_taken_along() -> None:
-    """All of a series that is served, and due or not fresh; of what does not age, nothing."""
+    """All that is served, and due or not fresh, but what is in doubt; else nothing."""
     known = [
         *old((400, 600)),
         cover(600, 610, OUT, fetched_at=800_000, commit=5),
+        *old((610, 620)),
         *final((620, 640)),
         cover(640, 650, refresh_after=NOW, commit=5),
         cover(650, 660, refresh_after=NOW + 1, commit=5),
     ]
-    assert aged(known, SESSION, WINDOW, NOW) == list(intervals([(500, 600), (640, 650)]))
-    assert aged(known, None, WINDOW, NOW) == []
+    ageing = Known(known, SESSION, (doubt(610, 620, NOW + 1), doubt(500, 510, NOW)))
+    assert aged(ageing, WINDOW, NOW) == list(intervals([(500, 610), (640, 650)]))
+    assert aged(Known(known), WINDOW, NOW) == []
 
 
 WIDE: list[tuple[str, tuple[int, int], list[tuple[int, int]], int | None, tuple[int, int]]] = [

@@ -123,7 +123,7 @@ def test_the_parts_partition_what_is_asked(question: Question) -> None:
 
 @given(questions())
 def test_what_ages_is_cached(question: Question) -> None:
-    """What is aged is cached and served, what is unverified is cached and served no more, or gone."""
+    """What is aged is cached and served, what is unverified served no more, or believed lost."""
     wanted = question.plan()
     served = [question.reach.served]
     for part in (wanted.aged, wanted.unverified):

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 
 from hypothesis import strategies as st
 
+from gapless.domain.believing import Doubt
 from gapless.domain.blocks import Run, encode
 from gapless.domain.coverage import Coverage, Mark, Outcome
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
-from gapless.store.base import Change, Replacement, StoredEntity
+from gapless.store.base import Change, Gone, Replacement, StoredEntity
 
 KEY = SeriesKey("sample", "AAPL")
 HELD, EMPTY, OUT = Outcome.HELD, Outcome.EMPTY, Outcome.OUT_OF_WINDOW
@@ -61,11 +62,25 @@ def change(
     revises: bool = False,
     due_before: int = 0,
     restates: bool = False,
+    gone: Gone | None = None,
+    answered: tuple[Interval, ...] = (),
+    doubts: tuple[Doubt, ...] = (),
     meta: Mapping[str, object] | None = None,
     at: int = 1_000_000,
 ) -> Change:
     """Return a change of `KEY` unless told otherwise."""
-    return Change(key, replacements, revises, due_before, restates, meta, at)
+    return Change(
+        key=key,
+        replacements=replacements,
+        revises=revises,
+        due_before=due_before,
+        restates=restates,
+        gone=gone or Gone(),
+        answered=answered,
+        doubts=doubts,
+        meta=meta,
+        at=at,
+    )
 
 
 def entity(name: str, source: str = "notes", tags: str = "[]", **more: str) -> StoredEntity:

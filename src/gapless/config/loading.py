@@ -143,10 +143,10 @@ def _from_environ(
     environ: Mapping[str, str], known: Mapping[str, Option]
 ) -> Iterator[tuple[str, str]]:
     by_variable = {option.variable: key for key, option in known.items()}
-    by_variable |= {variable_of(key): key for key in RETIRED}
+    retired = {variable_of(key): key for key in RETIRED}
     for name, text in environ.items():
-        if name in by_variable:
-            yield by_variable[name], text
+        if name in by_variable or name in retired:
+            yield by_variable.get(name) or retired[name], text
         elif name.startswith(PREFIX) and name not in CLIENT_VARIABLES:
             near = _nearest(name, [*by_variable, *CLIENT_VARIABLES])
             raise ConfigError(f"{printable(name)} in the environment is no setting{near}")

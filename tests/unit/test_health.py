@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gapless.domain.believing import Doubt, Suspicion
 from gapless.errors import DatabaseDamaged, StoreError
 from gapless.store import health
 from gapless.store.migration import HEAD
@@ -19,14 +20,17 @@ from support.series import change, fill
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """Return a database of three blocks of a series, one of them due."""
+    """Return a database of three blocks of a series, one of them due, and a doubt."""
     path = tmp_path / "hub.db"
 
     store = open_store(path, block_records=4)
 
     async def prepare() -> None:
         await store.apply(change(fill(1_000, 2_000, [1_100, 1_200, 1_900]), at=5_000))
-        await store.apply(change(fill(3_000, 4_000, range(3_000, 3_060, 10)), due_before=2))
+        doubts = (Doubt(5_000, 6_000, Suspicion.EMPTY, since=1, next_try=2),)
+        await store.apply(
+            change(fill(3_000, 4_000, range(3_000, 3_060, 10)), due_before=2, doubts=doubts)
+        )
         await store.close()
 
     asyncio.run(prepare())
@@ -69,6 +73,12 @@ def damages() -> Iterator[tuple[str, str]]:
     yield f"UPDATE entities SET end_ms = 2500 {first}", "nothing is covered"
     yield "UPDATE coverage SET end_ms = 3500 WHERE start_ms = 1000", "coverage of .* overlap"
     yield "UPDATE coverage SET end_ms = 1000 WHERE start_ms = 1000", "coverage of .* is empty"
+    yield "UPDATE coverage SET commit_number = 9 WHERE start_ms = 1000", "is of commit 9, .* at 2"
+    yield "UPDATE coverage SET commit_number = 'x' WHERE start_ms = 1000", "a row of its coverage"
+    yield "UPDATE series SET due_before = 'x'", "its row cannot be read: a number of it is none"
+    yield "UPDATE series SET version = 'x'", "its row cannot be read: a number of it is none"
+    yield "UPDATE doubts SET suspicion = 'x'", "what is in doubt of it cannot be read"
+    yield "UPDATE doubts SET tries = 'x'", "what is in doubt of it cannot be read"
     yield "UPDATE coverage SET outcome = 'lost' WHERE start_ms = 1000", "a row of its coverage"
     yield "UPDATE coverage SET end_ms = 'x' WHERE start_ms = 1000", "a row of its coverage"
     yield "DELETE FROM coverage", "nothing is covered"

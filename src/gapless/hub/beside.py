@@ -57,6 +57,24 @@ def edges(entry: HotSeries, piece: Interval) -> list[Interval]:
     ]
 
 
+def to_bar(entry: HotSeries, piece: Interval, bar: int, after: bool) -> int:
+    """Return how far the nearest held bar before a piece, or after it, reaches from it.
+
+    Milliseconds; 0: there is none. Of a block that goes on into the piece, and is not in memory,
+    the nearest bar is taken to lie at the edge.
+    """
+    block = (_after if after else _before)(entry.state.blocks, piece)
+    if block is None:
+        return 0
+    held = None if block.number is None else entry.runs.get(block.number)
+    i, j = (0, 0) if held is None else held.run.bounds(piece)
+    if after:
+        first = block.first if held is None else held.run.times[j]
+        return max(first - piece.end, 0) + bar
+    last = block.last if held is None else held.run.times[i - 1]
+    return max(piece.start - last, bar)
+
+
 def beside(entry: HotSeries, piece: Interval, sight: Sight) -> Beside:
     """Return how a request for a piece is widened by held bars on either side of it.
 

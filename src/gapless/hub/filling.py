@@ -25,7 +25,7 @@ from gapless.errors import (
     UpstreamUnreachable,
 )
 from gapless.hub.ageing import Ageings
-from gapless.hub.beside import Beside, Sight, beside, edges, finals
+from gapless.hub.beside import Beside, Sight, beside, edges, finals, to_bar
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
 from gapless.hub.judging import Came, Said, gone_quiet, said
@@ -152,8 +152,7 @@ class Filler:
         if span is None or wide.length <= span:
             yield wide
             return
-        step = max(span - 11 * filling.traits.bar, span // 2, 1)
-        count = -(-wide.length // step)
+        count = -(-wide.length // span)
         if count > _MOST_CHUNKS:
             raise UpstreamRejected(
                 f"{self._provider.info.name} gives {span / 1000:g} s of "
@@ -161,15 +160,21 @@ class Filler:
                 f"requests; {_MOST_CHUNKS:,} are the most; ask for less"
             )
         rows = filling.entry.state.coverage
-        pieces = (
-            Interval(at, min(wide.end, at + step)) for at in range(wide.start, wide.end, step)
-        )
-        if not any(row.end == wide.start for row in rows) and any(
+        backwards = not any(row.end == wide.start for row in rows) and any(
             row.start == wide.end for row in rows
-        ):
-            yield from reversed(list(pieces))
-        else:
-            yield from pieces
+        )
+        left, bar, revises = wide, filling.traits.bar, self._provider.info.revises
+        while not left.empty:
+            room = span - to_bar(filling.entry, left, bar, backwards) if revises else span
+            # Where there is none beside it, the bar is asked for by itself.
+            room = room if room > span // 2 else span
+            if backwards:
+                piece = Interval(max(left.start, left.end - room), left.end)
+                left = Interval(left.start, piece.start)
+            else:
+                piece = Interval(left.start, min(left.end, left.start + room))
+                left = Interval(piece.end, left.end)
+            yield piece
 
     async def _piece(self, filling: _Filling, piece: Interval) -> list[Came]:
         """Fetch a piece once, with held bars beside it (stitching rule 11)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from gapless.cli.exits import Exit
@@ -21,7 +23,7 @@ from gapless.errors import GaplessError, RateLimited, UnknownTicker
 from gapless.providers.yahoo import YahooProvider, YahooSettings
 from gapless.providers.yahoo_assumptions import ASSUMPTIONS, MOST_REQUESTS
 from gapless.simulator import faults
-from gapless.simulator.chart import JSON_HEADERS, Answer, Query, answer, problem
+from gapless.simulator.chart import Answer, Query, answer, parse, problem
 from gapless.simulator.happenings import Dividend, Split
 from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market
@@ -30,6 +32,7 @@ from gapless.simulator.server import YahooSimulator
 from support.clock import ManualClock
 from support.commands import gapless
 from support.recordings import Recording
+from support.wire import PATIENCE_S
 
 Alter = Callable[[Query, Answer], Answer]
 
@@ -51,30 +54,60 @@ def market() -> Market:
 
 
 MARKET = market()
+# Headers of one connection, which are not passed on.
+_HOPS = frozenset({"connection", "content-length", "content-encoding", "transfer-encoding"})
 
 
-class Altered(YahooSimulator):
-    """A simulator whose answers are altered before they are sent."""
+def as_it_is(query: Query, found: Answer) -> Answer:
+    """Alter nothing."""
+    return found
 
-    alter: Alter = staticmethod(lambda query, found: found)
 
-    def _answer(self, query: Query, edge: int) -> Answer:
-        found = super()._answer(query, edge)
-        stated = format_datetime(datetime.fromtimestamp(self.clock(), UTC), usegmt=True)
-        found = replace(found, headers={"date": stated, **found.headers})
-        return self.alter(query, found)
+@asynccontextmanager
+async def before(sim: YahooSimulator, alter: Alter) -> AsyncIterator[str]:
+    """Listen before a simulator, alter its answers on their way; yield the base address."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
+        try:
+            came = await client.get(sim.base_url + target)
+        except httpx.TransportError:
+            writer.transport.abort()
+            return
+        stated = datetime.fromtimestamp(sim.clock(), UTC)
+        headers = {"date": format_datetime(stated, usegmt=True), **came.headers}
+        query = parse(target)
+        assert isinstance(query, Query)
+        found = alter(query, Answer(came.status_code, came.content, headers))
+        lines = [f"{name}: {value}" for name, value in found.headers.items() if name not in _HOPS]
+        crlf = "\r\n"
+        lines += [f"content-length: {len(found.body)}", "connection: close"]
+        writer.write(f"HTTP/1.1 {found.status} Altered\r\n{crlf.join(lines)}\r\n\r\n".encode())
+        writer.write(found.body)
+        await writer.drain()
+        writer.close()
+
+    async with httpx.AsyncClient(
+        timeout=PATIENCE_S, verify=False, headers={"user-agent": "Mozilla/5.0"}
+    ) as client:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
+            await server.wait_closed()
 
 
 @asynccontextmanager
 async def upstream(
-    clock: ManualClock, alter: Alter | None = None, quirks: Quirks | None = None
-) -> AsyncIterator[tuple[Altered, YahooProvider]]:
+    clock: ManualClock, alter: Alter, quirks: Quirks | None = None
+) -> AsyncIterator[tuple[YahooSimulator, YahooProvider]]:
     """Run an upstream for the length of the block, with a provider that asks it."""
-    sim = Altered(MARKET, clock=lambda: clock.now_ms() / 1000, quirks=quirks)
-    if alter is not None:
-        sim.alter = alter
-    async with sim:
-        provider = YahooProvider(YahooSettings(sim.base_url, fallback_url=None, rate=RATE))
+    async with (
+        YahooSimulator(MARKET, clock=lambda: clock.now_ms() / 1000, quirks=quirks) as sim,
+        before(sim, alter) as url,
+    ):
+        provider = YahooProvider(YahooSettings(url, fallback_url=None, rate=RATE))
         try:
             yield sim, provider
         finally:
@@ -83,12 +116,11 @@ async def upstream(
 
 async def found(
     at: datetime = OPEN,
-    alter: Alter | None = None,
+    alter: Alter = as_it_is,
     quirks: Quirks | None = None,
-    clock: ManualClock | None = None,
 ) -> list[Finding]:
     """Return what is found of an upstream."""
-    clock = clock or ManualClock(round(at.timestamp() * 1000))
+    clock = ManualClock(round(at.timestamp() * 1000))
     async with upstream(clock, alter, quirks) as (_, provider):
         return [one async for one in Canary(provider, clock).findings()]
 
@@ -142,7 +174,7 @@ async def test_what_cannot_be_seen_now_is_not_held_to_be_so() -> None:
 async def test_it_keeps_to_the_pace_without_bursts() -> None:
     """Each request but the first waits for its turn, and no more are made than are allowed."""
     clock = ManualClock(round(OPEN.timestamp() * 1000))
-    async with upstream(clock) as (sim, provider):
+    async with upstream(clock, as_it_is) as (sim, provider):
         _ = [one async for one in Canary(provider, clock).findings()]
         assert len(sim.requests) == MOST_REQUESTS
     assert clock.slept == [pytest.approx(1 / RATE)] * (MOST_REQUESTS - 1)
@@ -155,9 +187,9 @@ def edited(edit: Callable[[dict[str, Any]], None], interval: str | None = None) 
     """Return what edits the result of every chart, or of those of an interval."""
 
     def alter(query: Query, found: Answer) -> Answer:
-        document = json.loads(found.body)
-        if document["chart"]["result"] is None or interval not in (None, query.interval):
+        if found.status != 200 or interval not in (None, query.interval):
             return found
+        document = json.loads(found.body)
         edit(document["chart"]["result"][0])
         return replace(found, body=json.dumps(document).encode())
 
@@ -286,7 +318,7 @@ def another_close(query: Query, found: Answer) -> Answer:
 
 def dateless(query: Query, found: Answer) -> Answer:
     """Answer without a Date."""
-    return replace(found, headers=JSON_HEADERS)
+    return replace(found, headers={"content-type": "application/json"})
 
 
 def at_bound(name: str) -> Callable[[Query, int], bool]:
@@ -400,7 +432,7 @@ async def test_clocks_that_differ_are_told() -> None:
 async def test_too_many_requests_end_it_at_once() -> None:
     """After a 429 nothing more is asked, and it is told how far it came."""
     clock = ManualClock(round(OPEN.timestamp() * 1000))
-    async with upstream(clock) as (sim, provider):
+    async with upstream(clock, as_it_is) as (sim, provider):
         sim.faults.fail_always(
             faults.too_many_requests(retry_after="60"), when=lambda query: query.interval == "1wk"
         )
@@ -416,7 +448,7 @@ async def test_too_many_requests_end_it_at_once() -> None:
 async def test_no_answer_ends_it() -> None:
     """Whoever cannot be reached, or breaks off, is not asked for more."""
     clock = ManualClock(round(OPEN.timestamp() * 1000))
-    async with upstream(clock) as (sim, provider):
+    async with upstream(clock, as_it_is) as (sim, provider):
         sim.faults.fail_next(faults.connection_reset())
         (one,) = [one async for one in Canary(provider, clock).findings()]
         assert one.level == "problem"
@@ -448,10 +480,10 @@ async def test_what_is_recorded_is_what_tests_read(tmp_path: Path, secretive: Al
     """Recordings are numbered on, replay as what upstream answered, and tell nobody's secrets."""
     clock = ManualClock(round(OPEN.timestamp() * 1000))
     (tmp_path / "22_AAPL_older.json").write_text("{}")
-    async with upstream(clock, secretive) as (sim, provider):
+    async with upstream(clock, secretive) as (_, provider):
         recordings = Recordings(tmp_path)
         findings = [one async for one in Canary(provider, clock, recordings).findings()]
-        host = sim.base_url.removeprefix("http://")
+        host = provider.settings.base_url.removeprefix("http://")
     assert findings[-1].said == f"asked 10 times; its answers are in {tmp_path}"
     made = [path for path in files(tmp_path) if path.name != "22_AAPL_older.json"]
     assert [path.name[:2] for path in made] == [str(number) for number in range(23, 33)]
@@ -473,7 +505,7 @@ async def test_pages_are_recorded_without_addresses(tmp_path: Path) -> None:
     """A page that tells the client its address is kept without it, and a 429 is kept too."""
     clock = ManualClock(round(OPEN.timestamp() * 1000))
     page = "Too Many Requests from 203.0.113.7, 2001:db8::7f and 2001:db8:0:0:1:0:0:1 at 12:30:45"
-    async with upstream(clock) as (sim, provider):
+    async with upstream(clock, as_it_is) as (sim, provider):
         sim.faults.fail_next(faults.too_many_requests(page))
         with pytest.raises(RateLimited):
             await follow(Canary(provider, clock, Recordings(tmp_path)), [])
@@ -501,12 +533,11 @@ def variables() -> dict[str, str]:
 
 async def test_the_command_tells_and_records(tmp_path: Path, variables: dict[str, str]) -> None:
     """It goes by the settings' address, ends with 0 where all is as it was, and records."""
-    sim = Altered(MARKET)
-    async with sim:
+    async with YahooSimulator(MARKET) as sim, before(sim, as_it_is) as url:
         done = await gapless(
             *("doctor", "--db", str(tmp_path / "hub.db"), "--upstream"),
             *("--record", str(tmp_path / "answers")),
-            GAPLESS_YAHOO__BASE_URL=sim.base_url,
+            GAPLESS_YAHOO__BASE_URL=url,
             **variables,
         )
         assert (done.code, done.err) == (Exit.OK, "")
@@ -518,10 +549,9 @@ async def test_the_command_tells_and_records(tmp_path: Path, variables: dict[str
 async def test_the_commands_exit_codes(tmp_path: Path, variables: dict[str, str]) -> None:
     """1 where something is no longer so, 75 where upstream asks to be left alone, 2 for misuse."""
     database = ("--db", str(tmp_path / "hub.db"))
-    sim = Altered(MARKET)
-    sim.alter = BROKEN["a daily bar stamped at period2 comes back"]
-    async with sim:
-        variables["GAPLESS_YAHOO__BASE_URL"] = sim.base_url
+    alter = BROKEN["a daily bar stamped at period2 comes back"]
+    async with YahooSimulator(MARKET) as sim, before(sim, alter) as url:
+        variables["GAPLESS_YAHOO__BASE_URL"] = url
         done = await gapless("doctor", *database, "--upstream", "-o", "json", **variables)
         assert done.code == Exit.FAILURE
         told = json.loads(done.out)

@@ -456,7 +456,10 @@ async def test_a_gap_that_fails_leaves_the_rest(tmp_path: Path) -> None:
 
 
 async def test_a_due_tail_that_cannot_be_fetched_is_stale(tmp_path: Path) -> None:
-    """What is past its refresh is asked for again; if that fails it is answered, as stale."""
+    """What is past its refresh is asked for again; if that fails it is answered, as stale.
+
+    To whoever wants all or nothing it is an error, unless it may be as it is held.
+    """
     steady = SteadyProvider(step=3_600_000, tail_ms=86_400_000, due_in_ms=0)
     start = second(datetime.now(UTC) - timedelta(days=3))
     query = search("steady", "ABC", start, second(datetime.now(UTC) - timedelta(hours=1)))
@@ -466,9 +469,12 @@ async def test_a_due_tail_that_cannot_be_fetched_is_stale(tmp_path: Path) -> Non
         steady.failures["ABC"] = UpstreamRejected("not today")
         stale = await wire.ask(query)
         strict = await wire.ask(query, strict=True)
+        held = await wire.ask(query, strict=True, fresh="held")
     assert (stale["ok"], stale["result"][0]["state"]) == (True, "stale")
     assert stale["stitch"]["missing"] == []
-    assert records(stale) == records(first) == records(strict)
+    assert records(stale) == records(first) == records(held)
+    assert strict["error"]["message"] == "the answer would be stale: not today"
+    assert strict["error"]["reason"] == "upstream_rejected"
 
 
 FAILURES = [

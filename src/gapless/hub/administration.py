@@ -6,12 +6,13 @@ Apart from answering, which it uses and never changes the rules of.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import structlog
 
 from gapless.domain.coverage import Ageing, Outcome, within
+from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval, intersect, subtract
 from gapless.domain.planning import Plan
 from gapless.domain.series import SeriesKey, parse_view_id, span_text
@@ -149,7 +150,8 @@ class Administration:
 
     async def refresh(self, search: RangeSearch, caller: Caller = ANYBODY) -> Answer:
         """Fetch all that upstream serves of a range anew; return the answer without its records."""
-        return await self._hub.searcher.search(search, caller=caller, anew=True, most_loaded=0)
+        anew = replace(search, fresh=Freshness.NOW)
+        return await self._hub.searcher.search(anew, caller=caller, most_loaded=0)
 
     def fetching(self, key: SeriesKey) -> bool:
         """Whether anything of a series is being fetched."""

@@ -50,6 +50,13 @@ def not_checked(key: SeriesKey) -> Forbidden:
     )
 
 
+def as_held(key: SeriesKey) -> ProviderError:
+    """Return the error that stands for a check which was not wanted."""
+    return ProviderError(
+        f"{key.text} was asked for as it is held (fresh=held)", reason="check_pending"
+    )
+
+
 @dataclass(slots=True)
 class Course:
     """On whose behalf; what was fetched and what failed, what that cost, how often all became due.
@@ -82,6 +89,14 @@ class Course:
     def brought(self, filled: Filled) -> None:
         """Note how a task ended."""
         self.restated += filled.restated
+
+    def due_again(self) -> None:
+        """Note that all that was stored before is due: what is asked of it is fetched, as wanted.
+
+        Also where it was wanted as it is held, for now it may be of two pasts.
+        """
+        self.answered.clear()
+        self.unchecked = None
 
     def failed(
         self,

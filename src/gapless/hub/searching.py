@@ -12,6 +12,7 @@ from functools import partial
 import structlog
 
 from gapless.clock import Clock
+from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval, intersect, subtract, union
 from gapless.domain.planning import Joining, Known, Plan, aged, as_wide, plan, renewed
 from gapless.errors import GaplessError, InternalError, QuotaExceeded, TooLarge
@@ -19,7 +20,7 @@ from gapless.hub.ageing import Ageings
 from gapless.hub.answers import Answer, compose
 from gapless.hub.beside import finals
 from gapless.hub.callers import ANYBODY, Caller
-from gapless.hub.course import Course, not_checked
+from gapless.hub.course import Course, as_held, not_checked
 from gapless.hub.filling import Filler
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
@@ -72,21 +73,23 @@ class Searcher:
         search: RangeSearch,
         *,
         caller: Caller = ANYBODY,
-        anew: bool = False,
         strict: bool = False,
         most_loaded: int | None = None,
     ) -> Answer:
         """Answer a range search, going upstream for what it lacks (stitching rules 5 to 16).
 
-        `anew`: all that upstream serves of the range is fetched, held or not. `strict`: what is not
-        fresh is waited for to its end, and not for `cache.check_wait_s` alone. `most_loaded`: an
+        `strict`: what is not fresh is waited for to its end, and not for `cache.check_wait_s` alone,
+        as it is where everything was to be fetched again. `most_loaded`: an
         answer of more records comes without its slices, to be read block by block; `None` has
         it whole, or raises `TooLarge`. A `caller` who may not have anything fetched is told so
         of the gaps.
         """
         provider = self._registry.get(search.key.provider)
         now = self._clock.now_ms()
+        anew = search.fresh is Freshness.NOW
         course = Course(caller, None if anew or strict else self._options.checks.wait_s)
+        if search.fresh is Freshness.HELD:
+            course.unchecked = as_held(search.key)
         at_hand = search.asked if most_loaded is None else Interval(0, 0)
         for _ in range(_MOST_ROUNDS):
             entry = await self._holdings.load(search.key, at_hand)
@@ -108,7 +111,7 @@ class Searcher:
             course.begun = True
             if course.restated >= _MOST_RESTATED and not wanted.fresh:
                 course.give_up(wanted, search.key)
-            elif await self._advance(provider, entry, wanted, search, now, course, anew):
+            elif await self._advance(provider, entry, wanted, search, now, course):
                 continue
             answer = compose(
                 entry,
@@ -152,7 +155,6 @@ class Searcher:
         search: RangeSearch,
         now: int,
         course: Course,
-        anew: bool,
     ) -> bool:
         """Bring the answer one step nearer; return whether to look and plan again."""
         key = search.key
@@ -169,8 +171,8 @@ class Searcher:
             course.denied(key, gaps)
             course.unchecked = not_checked(key) if old else course.unchecked
             return True
-        failure = self.ageings.failure(key) if old and not anew else None
-        if failure is not None:
+        failure = self.ageings.failure(key)
+        if old and failure is not None and search.fresh is not Freshness.NOW:
             course.unchecked = failure
             return True
         if provider.info.whole and gaps:
@@ -248,7 +250,7 @@ class Searcher:
             if old and isinstance(outcome, GaplessError) and not isinstance(outcome, QuotaExceeded):
                 self.ageings.failed(lease.key, outcome)
         if any(isinstance(done, Filled) and done.restated for done in outcomes):
-            course.answered.clear()
+            course.due_again()
 
     # What is known without asking
 
@@ -298,7 +300,7 @@ class Searcher:
 
     def dated(self, provider: Provider, answer: Answer, search: RangeSearch, now: int) -> Answer:
         """Say until when the same words have the same answer; relative ones not at all."""
-        if not search.absolute or answer.state != "ready":
+        if not search.absolute or answer.state != "ready" or search.fresh is Freshness.NOW:
             return replace(answer, fresh_until=now)
         until = self.ageings.until(provider, answer.entry, answer.fetched_at, now)
         known = [one for one in (until, answer.fresh_until) if one is not None]

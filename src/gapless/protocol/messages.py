@@ -38,6 +38,7 @@ from gapless.protocol._envelope import (
 )
 from gapless.protocol._queries import (
     FILTER_KINDS,
+    FRESH_WORDS,
     MAX_COUNT,
     QUERY_TYPES,
     REQUEST_KINDS,
@@ -50,6 +51,7 @@ from gapless.protocol._queries import (
     ByUrl,
     DateRange,
     Filter,
+    Fresh,
     GetAllEntities,
     GetEntities,
     GetEntity,
@@ -64,6 +66,8 @@ from gapless.protocol._queries import (
     SearchEntities,
     Ticker,
     filter_to_wire,
+    fresh_word,
+    one_fresh,
     request_to_wire,
 )
 
@@ -88,6 +92,11 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by alphabet
     "Request",
     "SearchEntities",
     "request_to_wire",
+    # how fresh
+    "FRESH_WORDS",
+    "Fresh",
+    "fresh_word",
+    "one_fresh",
     # queries
     "Auth",
     "Line",

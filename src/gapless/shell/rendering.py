@@ -40,6 +40,7 @@ _WIDEST_USAGE = 40
 _QUERIES = (
     ("providers", "the names of the providers"),
     ("provider NAME search ticker=T date=A..B", "a history; date=30d: the last 30 days"),
+    ("… fresh=held|check|now", "of a history: as it is held, what is due (the default), anew"),
     ("provider NAME search KEY=VALUE …", "what is stored: id, source, state, tags, updated, url"),
     ("provider NAME get ID", "one entity"),
     ("provider NAME get-many ID1,ID2,…", "those that are stored"),

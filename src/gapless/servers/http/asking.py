@@ -25,6 +25,7 @@ from gapless.protocol.messages import (
     ProviderRequest,
     SearchEntities,
     Ticker,
+    fresh_word,
 )
 from gapless.protocol.paths import DATA_KEYS, DATA_PATH
 from gapless.servers.http.formats import Format, negotiate
@@ -101,6 +102,8 @@ def read(
         ticker = f"{ticker}.{suffix}"
     limit = _limit(values.pop("limit", None), most_records)
     strict = _strict(values.pop("strict", "false"))
+    said = values.pop("fresh", None)
+    fresh = None if said is None else fresh_word(said)
     columns = _columns(values.pop("columns", None))
     cursor_text = values.pop("cursor", None)
     start, end = values.pop("start", None), values.pop("end", None)
@@ -114,7 +117,7 @@ def read(
     filters.extend(Param(name, value) for name, value in values.items())
     format = negotiate(accept, asked)
     return DataRequest(
-        ProviderRequest(provider, SearchEntities(tuple(filters), None)),
+        ProviderRequest(provider, SearchEntities(tuple(filters), None), fresh),
         format,
         columns,
         strict,
@@ -134,6 +137,9 @@ def next_page(
         ticker = f"{ticker}.{suffix}"
     params = {name: value for name, value in values.items() if name not in DATA_KEYS}
     cursor = Cursor(start, end, changed, created, _whose(provider, ticker, params)).text()
+    if values.get("fresh") == "now":
+        # It has been fetched anew for the page before.
+        del values["fresh"]
     path = quote(unquote(raw_path.decode("ascii")), safe="/:@!$&'()*+,;=~")
     return cursor, f"{path}?{urlencode({**values, 'cursor': cursor})}"
 

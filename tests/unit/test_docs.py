@@ -26,6 +26,7 @@ from gapless.protocol.language import (
     parse_line,
 )
 from gapless.protocol.messages import (
+    DOUBTS,
     FILTER_KINDS,
     PROVIDER_REASONS,
     QUERY_TYPES,
@@ -155,6 +156,12 @@ def test_every_wire_error_is_documented() -> None:
         assert row is not None, code
         assert row[1] in (error.kind or "ProviderRequest", "the request's"), code
     assert set(PROVIDER_REASONS) <= words(DOCS / "protocol.md")
+
+
+def test_every_doubt_is_documented() -> None:
+    """The protocol's page has a row for each reason that what is held may be doubtful for."""
+    page = text_of(DOCS / "protocol.md")
+    assert [doubt for doubt in DOUBTS if f"| `{doubt}` |" not in page] == []
 
 
 def test_every_word_of_the_protocol_is_documented() -> None:

@@ -234,6 +234,20 @@ def test_a_result_has_a_head_a_bar_and_its_rows() -> None:
     assert max(map(len, lines)) <= 46
 
 
+def test_the_head_tells_when_upstream_changed_what_was_final() -> None:
+    """Where it is known, at the end of the head; what is no instant is left out."""
+    for told, shown in (
+        ("2026-06-11T13:30:00Z", "ready, changed upstream 2026-06-11 13:30\n"),
+        (None, "ready\n"),
+        (EVIL, "ready\n"),
+    ):
+        stitch = {"cached": [[FROM, TO]], "upstream_requests": 0, "changed_at": told}
+        result = result_of(BARS, stitch, TAGS, source="sample")
+        text = printed(result_view(result, 2, 120, vertical=False, blocks=False), 120)
+        assert text.startswith("ok ProviderRequest sample AAPL from 2025-01-01 to 2025-01-11")
+        assert shown in text
+
+
 def test_a_result_without_records_says_so() -> None:
     """An empty history has its head and its bar, and no table."""
     stitch = {"cached": [[FROM, TO]], "upstream_requests": 0}

@@ -78,11 +78,10 @@ class Searcher:
     ) -> Answer:
         """Answer a range search, going upstream for what it lacks (stitching rules 5 to 16).
 
-        `strict`: what is not fresh is waited for to its end, and not for `cache.check_wait_s` alone,
-        as it is where everything was to be fetched again. `most_loaded`: an
-        answer of more records comes without its slices, to be read block by block; `None` has
-        it whole, or raises `TooLarge`. A `caller` who may not have anything fetched is told so
-        of the gaps.
+        `strict`: what is not fresh is waited for to its end, and not for `cache.check_wait_s`
+        alone; so it is where everything was to be fetched again. `most_loaded`: an answer of more
+        records comes without its slices, to be read block by block; `None` has it whole, or raises
+        `TooLarge`. A `caller` who may not have anything fetched is told so of the gaps.
         """
         provider = self._registry.get(search.key.provider)
         now = self._clock.now_ms()

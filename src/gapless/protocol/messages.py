@@ -6,6 +6,7 @@ The definitions live in private modules by direction; this is the list of what i
 from __future__ import annotations
 
 from gapless.protocol._answers import (
+    DOUBTS,
     KIND_AUTH,
     KIND_INVALID_JSON,
     KIND_PING,
@@ -15,6 +16,7 @@ from gapless.protocol._answers import (
     PROTOCOL_VERSION,
     PROVIDER_REASONS,
     WIRE_ERRORS,
+    Doubt,
     Entity,
     ErrorBody,
     Stitch,
@@ -111,6 +113,8 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by alphabet
     "encode_envelope",
     "encode_rejected",
     # entities and what comes with them
+    "DOUBTS",
+    "Doubt",
     "Entity",
     "Stitch",
     "Why",

@@ -335,6 +335,9 @@ def _head(result: Result) -> Text:
         start, end = bounds_text((_at(result.start), _at(result.end)))
         text.append(f" from {start} to {end}")
     text.append(f" {printable(state)}", style=_STATES.get(state, ""))
+    changed = None if result.stitch is None else result.stitch.changed_at
+    if changed is not None:
+        text.append(f", changed upstream {instant_text(_at(changed))}", style="dim")
     return text
 
 

@@ -224,6 +224,16 @@ class YahooProvider:
             error.requests = max(1, call.requests)
             raise
 
+    async def reply(self, target: str) -> Reply:
+        """Return the host's answer to one request as it came, for whoever looks at upstream itself.
+
+        There is no second try. Raises `UpstreamUnavailable` where there is no whole answer.
+        """
+        try:
+            return await self._get(_Call(self._hosts.current(), may_move=False), target)
+        except _Unreached as unreached:
+            raise UpstreamUnavailable(str(unreached)) from unreached
+
     async def _fetch(
         self,
         call: _Call,
@@ -271,16 +281,6 @@ class YahooProvider:
     def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
         """Return when what is held was due last and is next, by the exchange's sessions."""
         return yahoo_sessions.due_moments(meta, now_ms)
-
-    async def reply(self, target: str) -> Reply:
-        """Return the host's answer to one request as it came, for whoever looks at upstream itself.
-
-        There is no second try. Raises `UpstreamUnavailable` where there is no whole answer.
-        """
-        try:
-            return await self._get(_Call(self._hosts.current(), may_move=False), target)
-        except _Unreached as unreached:
-            raise UpstreamUnavailable(str(unreached)) from unreached
 
     async def aclose(self) -> None:
         """Let go of connections."""

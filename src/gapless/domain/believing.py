@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gapless.domain.intervals import Interval, hull, subtract
+from gapless.domain.intervals import Interval, hull, subtract, union
 from gapless.instants import DAY_MS
 
 # Upstream may withdraw a row or two at once, and not trade for two weeks.
@@ -99,7 +99,7 @@ def judge(
             found.append(Doubt.new(stretch, Suspicion.LOSS, sent))
         elif not before.confirmed(sent):
             found.append(before.again(stretch, sent))
-        elif weekdays(lost) > MOST_WEEKDAYS:
+        elif _days(lost) > MOST_WEEKDAYS:
             for_good.append(stretch)
     for stretch in empty:
         if weekdays([stretch]) <= MOST_WEEKDAYS:
@@ -160,6 +160,15 @@ def without_rows(interval: Interval, times: Sequence[int], bar: int) -> list[Int
         for start, end in zip(starts, [*times, interval.end], strict=True)
         if end - start > MOST_WEEKDAYS * DAY_MS
     ]
+
+
+def _days(bars: Sequence[Interval]) -> int:
+    """Count the days of bars: those that begin on one day, UTC, are of one; longer ones have more.
+
+    By their beginnings, for hardly any bar of a session has a midnight in it.
+    """
+    short = {bar.start // DAY_MS for bar in bars if bar.length <= DAY_MS}
+    return len(short) + weekdays(union(bar for bar in bars if bar.length > DAY_MS))
 
 
 def _weekdays_before(day: int) -> int:

@@ -231,7 +231,8 @@ def test_the_very_same_again_writes_no_block(
     """What is held is fetched again, all of it or a part: only a provisional block is ever cut."""
     for step in done:
         layout.replace(step.interval, step.coverage, step.run)
-    ends = [edge for one in (*layout.known, *layout.blocks) for edge in one.interval]
+    spans = [*(row.interval for row in layout.known), *(one.interval for one in layout.blocks)]
+    ends = [edge for span in spans for edge in span]
     edge = st.one_of(st.integers(0, SIZE), st.sampled_from(ends)) if ends else st.integers(0, SIZE)
     span = Interval(*sorted((data.draw(edge), data.draw(edge))))
     again = [

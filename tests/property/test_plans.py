@@ -76,7 +76,7 @@ def questions(draw: st.DrawFn) -> Question:
     since = st.sampled_from([0, 1, 51, 10_001])
     until = st.sampled_from([SIZE - 10, 9_999, 20_000])
     doubts = st.builds(
-        lambda span, next_try: Doubt(*span, Suspicion.EMPTY, since=0, next_try=next_try),
+        lambda span, next_try: Doubt(span.start, span.end, Suspicion.EMPTY, 0, next_try),
         filled(SIZE),
         st.sampled_from([30, 90]),
     )

@@ -62,7 +62,7 @@ def test_info() -> None:
     assert info.revises is False
     assert info.basis is None
     assert provider.traits(provider.key("IBM", {})) == Traits(bar=DAY_MS)
-    assert provider.due_moments({}, NOW) == (NOW - DAY_MS, NOW + DAY_MS)
+    assert tuple(provider.due_moments({}, NOW)) == (NOW - DAY_MS, NOW + DAY_MS)
 
 
 @pytest.mark.parametrize(

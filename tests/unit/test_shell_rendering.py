@@ -325,6 +325,7 @@ def test_a_plan_lists_what_would_be_fetched() -> None:
             {"start": "2025-01-06T12:00:00Z", "end": TO, "why": "due"},
         ],
         "unserved": [],
+        "doubted": [],
         "upstream_requests": 2,
         "next_due": TO,
     }
@@ -337,6 +338,9 @@ def test_a_plan_lists_what_would_be_fetched() -> None:
     ]
     held = printed(plan_view({**told, "gaps": [], "upstream_requests": 0}))
     assert held == "nothing would be fetched: all of it is held and fresh\n"
+    for lacking in ("unserved", "doubted"):
+        told = {**told, "gaps": [], "unserved": [], lacking: [[FROM, TO]]}
+        assert "is in doubt, or not served any more" in printed(plan_view(told))
 
 
 def test_help_fits_the_terminal() -> None:

@@ -262,6 +262,10 @@ def coverage_view(
 def plan_view(plan: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Yield what a request would fetch, as `/v1/plan` tells it."""
     gaps = plan.get("gaps") or []
+    if not gaps and (plan.get("unserved") or plan.get("doubted")):
+        what = "what is not held is in doubt, or not served any more"
+        yield Text(f"nothing would be fetched: {what}", style="yellow")
+        return
     if not gaps:
         yield Text("nothing would be fetched: all of it is held and fresh", style="green")
         return

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from gapless.domain.believing import Doubt
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey, span_text
@@ -229,6 +230,27 @@ class CoverageRow(Struct, frozen=True):
         )
 
 
+class DoubtShape(Struct, frozen=True):
+    """What upstream said that is not believed yet: `since` when, and when it is asked again."""
+
+    start: str
+    end: str
+    why: Literal["unconfirmed_loss", "unconfirmed_empty"]
+    since: str
+    next_try: str
+
+    @classmethod
+    def of(cls, doubt: Doubt) -> DoubtShape:
+        """Return how a doubt is shown."""
+        return cls(
+            format_instant(doubt.start),
+            format_instant(doubt.end),
+            doubt.suspicion.value,
+            format_instant(doubt.since),
+            format_instant(doubt.next_try),
+        )
+
+
 class CoverageShape(Struct, frozen=True):
     """What is known of a series; `next_due`: when what is fresh now is to be fetched again."""
 
@@ -237,6 +259,7 @@ class CoverageShape(Struct, frozen=True):
     records: int
     next_due: str | None
     coverage: list[CoverageRow]
+    doubts: list[DoubtShape]
 
     @classmethod
     def of(cls, known: Knowledge) -> CoverageShape:
@@ -250,6 +273,7 @@ class CoverageShape(Struct, frozen=True):
             coverage=[
                 CoverageRow.of(row, ageing is None or ageing.fresh(row)) for row in state.coverage
             ],
+            doubts=[DoubtShape.of(doubt) for doubt in state.doubts],
         )
 
 
@@ -274,16 +298,18 @@ class GapShape(Struct, frozen=True):
 class PlanShape(Struct, frozen=True):
     """What a request for a range would do now; nothing was done.
 
-    `cached`, the gaps that are `not_held` or `due`, and `unserved` partition the range: what is
-    held, what would be fetched, and what is not held and not served any more. What is held and
-    `not_fresh` would be fetched again. `upstream_requests` is how many requests that makes at
-    least, `next_due` when what is fresh then is to be fetched again.
+    `cached`, the gaps that are `not_held` or `due`, `unserved` and `doubted` partition the range:
+    what is held, what would be fetched, what is not held and not served any more, and what is in
+    doubt and not asked for yet. What is held and `not_fresh` would be fetched again.
+    `upstream_requests` is how many requests that makes at least, `next_due` when what is fresh then
+    is to be fetched again.
     """
 
     id: str
     cached: list[Span]
     gaps: list[GapShape]
     unserved: list[Span]
+    doubted: list[Span]
     upstream_requests: int
     next_due: str | None
 
@@ -301,6 +327,7 @@ class PlanShape(Struct, frozen=True):
                 for gap in explained.gaps
             ],
             unserved=_spans(plan.unserved),
+            doubted=_spans(plan.doubted),
             upstream_requests=explained.requests,
             next_due=_instant(explained.next_due),
         )

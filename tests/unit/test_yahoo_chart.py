@@ -486,6 +486,37 @@ def test_a_half_day_does_not_cut_the_days_before_it() -> None:
     assert len(placed(body, "30m")) == 2
 
 
+RIYADH_DAYS = [period(f"2026-06-{day}T07:00", f"2026-06-{day}T12:00") for day in (16, 17)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "last_trade", "kept"),
+    [
+        # 15:00 in Riyadh is when the session ends, and the auction's bar is stamped.
+        (["16T11:00", "16T12:00", "17T11:00", "17T12:00"], "17T12:19:40", 4),
+        (["16T11:00", "16T12:00", "17T11:00", "17T12:00", "17T12:19:40"], "17T12:19:40", 4),
+        # While it is not over, and where the live row stands there, there is none yet.
+        (["16T11:00", "16T12:00", "17T11:00", "17T12:00"], "17T12:00:01", 3),
+        (["16T11:00", "16T12:00", "17T11:00"], None, 2),
+        # The first row of the post-market is followed by others.
+        (["16T11:00", "16T12:00", "16T13:00", "17T11:00"], "17T12:19:40", 2),
+        (["16T11:00", "16T12:30", "17T11:00"], "17T12:19:40", 2),
+    ],
+)
+def test_a_closing_auction_at_the_sessions_end_is_kept(
+    rows: list[str], last_trade: str | None, kept: int
+) -> None:
+    """Its bar is stamped exactly at the end, has no volume, and comes once the session is over."""
+    body = answer(
+        [row(f"2026-06-{time}", 10.0, 0 if "12:" in time else 5) for time in rows],
+        interval="1h",
+        exchangeTimezoneName="Asia/Riyadh",
+        regularMarketTime=None if last_trade is None else at(f"2026-06-{last_trade}"),
+        tradingPeriods=[[one] for one in RIYADH_DAYS],
+    )
+    assert len(placed(body, "1h")) == kept
+
+
 def test_a_session_beyond_midnight_is_kept_whole() -> None:
     """Rows after midnight belong to the session that began the evening before."""
     body = answer(

@@ -250,15 +250,18 @@ class YahooProvider:
             if zone is not None and not yahoo_sessions.aligned(name, asked[0], zone):
                 asked = yahoo_sessions.request_range(name, interval, zone)
                 chart = await self._chart(call, key.ticker, name, asked, now_ms)
-        known, bad = dict(meta), None
+        clocks = Clocks.of(now_ms, call.upstream_now)
+        known, bad, awaited = dict(meta), None, None
         records: Sequence[Record] = ()
         if chart is not None:
             known = yahoo_facts.remember(chart.meta, meta)
             records = yahoo_rows.records(chart, name, interval, known)
             bad = yahoo_rows.bad_values(chart, name, records)
+            awaited = yahoo_sessions.awaited_session(
+                name, interval, records, known, clocks.earlier, chart.meta.last_trade_ms
+            )
         intraday = name in _LOOK_BACK_DAYS
         refresh_s = self.settings.refresh_intraday_s if intraday else self.settings.refresh_daily_s
-        clocks = Clocks.of(now_ms, call.upstream_now)
         return Fetched(
             records=records,
             provisional=yahoo_sessions.provisional(
@@ -270,6 +273,7 @@ class YahooProvider:
                 round(refresh_s * 1000),
                 round(self.settings.refresh_null_s * 1000),
                 due_from=clocks.due_from,
+                awaited=awaited,
             ),
             meta=known or None,
             requests=call.requests,

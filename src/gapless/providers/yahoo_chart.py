@@ -86,6 +86,11 @@ class ChartMeta(msgspec.Struct, frozen=True, rename="camel"):
     current_trading_period: Current | None = None
     trading_periods: Any = None
 
+    @property
+    def last_trade_ms(self) -> int | None:
+        """When it was last traded, milliseconds UTC; `None`: not told."""
+        return None if self.regular_market_time is None else self.regular_market_time * 1000
+
 
 class _Quote(msgspec.Struct):
     open: list[float | None] | None = None

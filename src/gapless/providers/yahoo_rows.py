@@ -5,7 +5,7 @@ Pure, and apart from the format, which yahoo_chart.py reads; the quirks are numb
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -110,6 +110,7 @@ def _within_sessions(chart: Chart, interval: str, hours: Hours) -> list[Bar]:
     sessions: dict[date, list[Period]] = {}
     for period in _regular_periods(chart.meta.trading_periods):
         sessions.setdefault(hours.day(period.start * 1000), []).append(whole(period, hours))
+    auctions = _auctions(chart, sessions, step, hours)
     bars: list[Bar] = []
     for bar in chart.rows:
         local = datetime.fromtimestamp(bar.timestamp, hours.zone)
@@ -118,7 +119,9 @@ def _within_sessions(chart: Chart, interval: str, hours: Hours) -> list[Bar]:
         if day in sessions:
             # A session that began the day before may last beyond midnight.
             periods = sessions[day] + sessions.get(day - timedelta(days=1), [])
-            inside = any(period.start <= bar.timestamp < period.end for period in periods)
+            inside = bar.timestamp in auctions or any(
+                period.start <= bar.timestamp < period.end for period in periods
+            )
             begin = periods[0].start
         else:
             # Rows outside the hours have no volume; one that has some is of a longer day.
@@ -128,6 +131,32 @@ def _within_sessions(chart: Chart, interval: str, hours: Hours) -> list[Bar]:
         if inside and not (off_grid and _snapshot(bar, chart.meta.regular_market_time)):
             bars.append(bar)
     return bars
+
+
+def _auctions(
+    chart: Chart, sessions: Mapping[date, Sequence[Period]], step: int, hours: Hours
+) -> frozenset[int]:
+    """Return the stamps of closing auctions: each on the grid, just where its session ended.
+
+    A row there may be the snapshot, or the first of the post-market. It is neither where trading
+    went on for a minute, and nothing but the live row follows on that day.
+    """
+    last_trade = chart.meta.regular_market_time
+    if last_trade is None:
+        return frozenset()
+    stamps = sorted({bar.timestamp for bar in chart.rows})
+    found: set[int] = set()
+    for day, periods in sessions.items():
+        end = periods[-1].end
+        at = bisect_left(stamps, end)
+        if stamps[at : at + 1] != [end] or (end - periods[0].start) % step or last_trade < end + 60:
+            continue
+        after = stamps[at + 1 : at + 2]
+        if all(
+            hours.day(stamp * 1000) != day or abs(stamp - last_trade) < _NEAR_S for stamp in after
+        ):
+            found.add(end)
+    return frozenset(found)
 
 
 def _snapshot(bar: Bar, last_trade: int | None) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 from zoneinfo import ZoneInfo
 
 from gapless.domain.intervals import Interval
@@ -41,10 +41,14 @@ INTRADAY_SETTLING_MS = 30 * MINUTE_MS
 LATE_PRINTS_MS = 30 * MINUTE_MS
 NULL_SETTLING_MS = 7 * DAY_MS
 _MAX_NULL_SPANS = 4
+_AWAITED_LEAST_MS = 15 * MINUTE_MS
+_AWAITED_MOST_MS = 6 * HOUR_MS
+_AWAITED_SESSIONS = 5
 # Upstream registers what changes the past before a session, and is done with it soon after.
 DUE_AFTER_OPENING_MS = 15 * MINUTE_MS
 
 _CURRENCY = "CURRENCY"
+_FUND = "MUTUALFUND"
 _ROUND_THE_CLOCK = frozenset({"CRYPTOCURRENCY", _CURRENCY, "FUTURE"})
 _SATURDAY_SUNDAY = frozenset({5, 6})
 _FRIDAY_SATURDAY = frozenset({4, 5})
@@ -235,6 +239,7 @@ def provisional(
     refresh_null_ms: int = HOUR_MS,
     *,
     due_from: int | None = None,
+    awaited: Awaited | None = None,
 ) -> tuple[Provisional, ...]:
     """Return the parts of `asked` that may still change, in order (stitching rule 3).
 
@@ -243,11 +248,15 @@ def provisional(
     final. A null row of the last seven days is provisional by itself, due after
     `refresh_null_ms`. `records` are those of `asked`, sorted, with `open` to `close` in `row`.
     What lies past `now_ms` in `asked` is provisional, too: upstream cannot know it yet. `due_from`
-    is the instant that due moments are reckoned from, if that is not `now_ms`.
+    is the instant that due moments are reckoned from, if that is not `now_ms`. `awaited`: the
+    session whose bar has yet to come; the tail begins no later than there, and is due again after
+    as long as its close is past, at least 15 min, at most 6 h.
     """
     hours = Hours.of(meta)
     due_from = now_ms if due_from is None else due_from
     bound = final_until(name, hours, now_ms)
+    if awaited is not None:
+        bound = min(bound, awaited.start)
     tail = Interval(max(asked.start, bound), asked.end)
     settled = Interval(asked.start, min(asked.end, bound))
     spans = [
@@ -257,8 +266,71 @@ def provisional(
     if not tail.empty:
         first = next((record.time for record in records if record.time >= tail.start), None)
         due = _tail_due(name, hours, first, due_from, refresh_ms)
+        if awaited is not None:
+            past = due_from - awaited.close
+            due = min(due, due_from + min(max(past, _AWAITED_LEAST_MS), _AWAITED_MOST_MS))
         spans.append(Provisional(tail.start, tail.end, due))
     return tuple(spans)
+
+
+class Awaited(NamedTuple):
+    """The last closed session, whose bar upstream has yet to bring; milliseconds UTC.
+
+    `start`: where the bar's stamp can be from on; `close`: when the session closed.
+    """
+
+    start: int
+    close: int
+
+
+def awaited_session(
+    name: str,
+    asked: Interval,
+    records: Sequence[Record],
+    meta: Mapping[str, Any],
+    now_ms: int,
+    last_trade: int | None,
+) -> Awaited | None:
+    """Return the last closed session if its bar is asked for and has not come (stitching rule 3).
+
+    `last_trade` is when upstream last saw a trade, milliseconds UTC. If that was before the
+    session, there was none, funds excepted, whose price comes in the evening. Who had no bar for
+    five sessions is waited for no longer.
+    """
+    hours = Hours.of(meta)
+    if zone_named(meta.get("tz")) is None:
+        return None
+    if meta.get("kind") == _CURRENCY:
+        hours = replace(hours, weekend=_SATURDAY_SUNDAY)
+    day = hours.day(now_ms)
+    while not hours.trades(day) or hours.closing(day) > now_ms:
+        day = _shifted(day, -1)
+    opening, closing = hours.opening(day), hours.closing(day)
+    if name in PERIODS:
+        first = period_first(name, day)
+        bar = Interval(hours.at(first), hours.at(period_next(name, first)))
+        reach = Interval(bar.start, bar.start + 1)
+    elif name == "1d":
+        bar = Interval(hours.at(day), hours.at(_shifted(day, 1)))
+        reach = Interval(opening, opening + 1)
+    else:
+        bar = reach = Interval(opening, closing)
+    if asked.start > reach.start or asked.end < reach.end:
+        return None
+    with_values = [one.time for one in records if one.time < bar.end and not _is_null(one.row)]
+    newest = with_values[-1] if with_values else None
+    if newest is not None and newest >= bar.start:
+        return None
+    if last_trade is not None and last_trade < opening and meta.get("kind") != _FUND:
+        return None
+    known = [at for at in (newest, last_trade) if at is not None]
+    since = max(known) if known else asked.start - 1
+    missed = day
+    for _ in range(_AWAITED_SESSIONS - 1):
+        missed = _shifted(missed, -1)
+        while not hours.trades(missed):
+            missed = _shifted(missed, -1)
+    return Awaited(bar.start, closing) if hours.opening(missed) <= since else None
 
 
 def due_moments(meta: Mapping[str, Any], now_ms: int) -> DueMoments:

@@ -473,3 +473,26 @@ def test_a_series_that_was_forgotten_is_not_missed() -> None:
         stage.promise.check(ready)
     stage.promise.forgotten(stage.cache.series, EVENING + 2 * HOUR)
     stage.promise.check(ready)
+
+
+def test_clocks_may_differ_by_as_much_as_is_said() -> None:
+    """A hub whose clock is minutes ahead says so in every instant; its content is not of then."""
+    stage = Stage(Reference)
+    open_s = EVENING - 4 * HOUR
+    told = stage.cache.ask(BEGIN, open_s, open_s)
+    ahead_ms = 200_000
+    ahead = replace(
+        told,
+        t0=told.t0 + ahead_ms,
+        t1=told.t1 + ahead_ms,
+        coverage=[
+            one._replace(
+                fetched_at=one.fetched_at + ahead_ms,
+                refresh_after=one.refresh_after and one.refresh_after + ahead_ms,
+            )
+            for one in told.coverage
+        ],
+    )
+    Promise(stage.cache.market, stage.cache.log, drift_s=300.0).check(ahead)
+    with pytest.raises(AssertionError, match="point 2"):
+        stage.promise.check(ahead)

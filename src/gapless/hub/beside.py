@@ -5,14 +5,14 @@ Stitching rule 11. Pure, and apart from the filling, because it only looks at wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 from gapless.domain.blocks import Block, Run
 from gapless.domain.comparing import Basis
 from gapless.domain.coverage import Ageing, Outcome
-from gapless.domain.intervals import Interval, intersect, subtract
+from gapless.domain.intervals import Interval, hull, intersect, subtract
 from gapless.domain.planning import Reach
 from gapless.hub.hot import HotSeries
 
@@ -25,7 +25,8 @@ _FIRST, _LAST = -(1 << 62), 1 << 62
 class Sight:
     """By what a held bar is chosen: what is served and fresh, how long a bar is, what it says.
 
-    `span`: the longest range of one request, milliseconds; `None`: any.
+    `span`: the longest range of one request, milliseconds; `None`: any. `taken`: what other tasks
+    have a lease on.
     """
 
     reach: Reach
@@ -34,6 +35,7 @@ class Sight:
     basis: Basis
     ageing: Ageing
     now: int
+    taken: Sequence[Interval] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +81,15 @@ def beside(entry: HotSeries, piece: Interval, sight: Sight) -> Beside:
     """Return how a request for a piece is widened by held bars on either side of it.
 
     By up to ten where held ones lie next to it; else to the nearest one, if one request spans
-    that; else that one is asked for by itself. Time that is covered and empty does not count.
+    that; else that one is asked for by itself. Time that is covered and empty does not count. A
+    side of which another task has what lies between is left to that, unless both are.
     """
     blocks = entry.state.blocks
     left = _bars(entry, _before(blocks, piece), Interval(_FIRST, piece.start), sight)
     right = _bars(entry, _after(blocks, piece), Interval(piece.end, _LAST), sight)
     # Of each side the nearest first.
     sides = [bars for one in (left, right) if (bars := list(islice(one, _MOST_BARS)))]
+    sides = [free for bars in sides if (free := _free(bars, piece, sight.taken))] or sides
     near = [bars for bars in sides if _apart(entry, bars[0], piece) <= _MOST_BARS * sight.bar]
     if not near and sides:
         near = [min(([bars[0]] for bars in sides), key=lambda bars: _apart(entry, bars[0], piece))]
@@ -155,6 +159,13 @@ def _bars(
             if sight.basis.whole(run.row(at)):
                 start = run.times[at]
                 yield Interval(start, max(start + 1, min(start + sight.bar, sight.now)))
+
+
+def _free(bars: Iterable[Interval], piece: Interval, taken: Sequence[Interval]) -> list[Interval]:
+    """Return the bars, which go away from a piece, as far as nothing up to them is taken."""
+    return list(
+        takewhile(lambda bar: not any(hull([bar, piece]).overlaps(one) for one in taken), bars)
+    )
 
 
 def _apart(entry: HotSeries, bar: Interval, piece: Interval) -> int:

@@ -199,7 +199,13 @@ class Filler:
         ageing = self._ageings.of(self._provider, filling.entry, now)
         span = self._ageings.span(key, filling.traits)
         assert ageing is not None
-        sight = Sight(filling.reach, filling.traits.bar, span, basis, ageing, now)
+        taken = [
+            interval
+            for lease in self._leases.of(key)
+            if lease is not filling.lease
+            for interval in lease.intervals
+        ]
+        sight = Sight(filling.reach, filling.traits.bar, span, basis, ageing, now, taken)
         return beside(filling.entry, piece, sight)
 
     async def _ask(self, filling: _Filling, interval: Interval, purpose: str) -> Came:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
-from hypothesis import Phase, given, settings
+import pytest
+from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 
 from gapless.simulator.happenings import (
@@ -24,7 +25,8 @@ from gapless.simulator.market import Market
 from gapless.simulator.prices import RandomWalk
 from support.extent import share
 from support.promise import Promise
-from support.reference import Reference
+from support.reference import Reference, changed
+from support.told import Told
 
 HOUR, DAY = 3600, 86_400
 MARKET = Market(
@@ -83,10 +85,11 @@ def anything(symbol: str, start_s: int, end_s: int) -> st.SearchStrategy[Happeni
     )
 
 
+# Making a failure small takes minutes, which a run that only wants to know has not.
 @settings(max_examples=share(60, of=600, soak=20_000), deadline=None, phases=[Phase.generate])
 @given(data=st.data())
 def test_an_honest_cache_passes_whatever_happens(data: st.DataObject) -> None:
-    """Weeks of anything at all, from either host: the oracle asks no more than can be had."""
+    """Weeks of anything at all, from either host; and no value of a ready answer may be another."""
     symbol = data.draw(st.sampled_from(["AAA", "BHP.AX", "EURUSD=X", "BTC-USD", "VFIAX"]))
     interval = data.draw(st.sampled_from(["1d", "1d", "1h", "15m"]))
     market = MARKET.fresh()
@@ -98,6 +101,22 @@ def test_an_honest_cache_passes_whatever_happens(data: st.DataObject) -> None:
     now = EVENING
     for _ in range(data.draw(st.integers(2, 9))):
         begin = EVENING - data.draw(st.sampled_from([12, 40])) * DAY
-        edge = data.draw(st.integers(0, 1))
-        promise.check(cache.ask(begin, now, now, edge))
+        told = cache.ask(begin, now, now, data.draw(st.integers(0, 1)))
+        promise.check(told)
+        event(told.state)
+        if told.state == "ready" and told.records:
+            stamp = data.draw(st.sampled_from(list(told.records)))
+            for wrong in (_one_value_off(told, stamp), _one_record_more(told, stamp)):
+                with pytest.raises(AssertionError, match=r"point [1245]"):
+                    promise.check(wrong)
         now += data.draw(st.sampled_from([600, HOUR, 7 * HOUR, DAY, 3 * DAY, 9 * DAY]))
+
+
+def _one_value_off(told: Told, stamp: int) -> Told:
+    columns = told.records[stamp]
+    wrong = (1.0, *columns[1:]) if columns[0] is None else (columns[0] * 1.0002, *columns[1:])
+    return changed(told, {**told.records, stamp: wrong})
+
+
+def _one_record_more(told: Told, stamp: int) -> Told:
+    return changed(told, {**told.records, stamp + 1000: told.records[stamp]})

@@ -70,12 +70,13 @@ class Belief:
             return
         self.unknown_s = None
         lacking = self._lacking(answer)
+        brought = {stamp for stamp, one in answer.rows.items() if priced(one)}
         if len(lacking) > MOST_LOST:
+            # What else it brings is stored only if it agrees with what is held.
             self._doubt(lacking, answer.at_s)
         else:
             self._gone(lacking)
-        brought = {stamp for stamp, one in answer.rows.items() if priced(one)}
-        self.held |= brought
+            self.held |= brought
         self.kept -= brought
         for stamp in brought:
             self.lost.pop(stamp, None)
@@ -109,6 +110,8 @@ class Belief:
         self.held -= set(stamps)
         for stamp in stamps:
             self.lost.pop(stamp, None)
+        # What is believed to be lost is known to be empty.
+        self.known_empty |= {self._day(stamp) for stamp in stamps} - set(map(self._day, self.held))
 
     def _days(self, answer: Snapshot) -> None:
         """Doubt weekdays without any row, or believe that they have none."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from gapless.simulator.book import Bar
 from gapless.simulator.happenings import Odd
-from gapless.simulator.instruments import DAY, period_end, period_start
+from gapless.simulator.instruments import DAY, Session, period_end, period_start
 from gapless.simulator.market import Market
 from gapless.simulator.server import Request
 from gapless.simulator.view import INTRADAY, PERIODS
@@ -158,13 +158,16 @@ class History:
         if any(odd.stamps == "outside" for odd in servings.odd):
             # One such row is dropped, and what is left is an answer.
             rows = {}
+        order = list(rows)
         for odd in servings.odd:
             if odd.stamps == "one":
-                rows = dict(zip(list(rows)[:1], list(rows.values())[-1:], strict=True))
-            bad = {name for name, _ in odd.values}
-            for stamp in list(rows)[:1]:
-                columns = zip(COLUMNS, rows[stamp], strict=True)
-                rows[stamp] = tuple(None if name in bad else value for name, value in columns)
+                rows, order = dict(zip(order[:1], list(rows.values())[-1:], strict=True)), order[:1]
+            if odd.stamps == "reversed":
+                order.reverse()
+        bad = {name for odd in servings.odd for name, _ in odd.values}
+        for stamp in order[:1]:
+            columns = zip(COLUMNS, rows[stamp], strict=True)
+            rows[stamp] = tuple(None if name in bad else value for name, value in columns)
         return Snapshot(at_s, edge, start, end, rows, asked=True)
 
     def over_s(self, series: Series, stamp: int) -> float:
@@ -192,11 +195,53 @@ class History:
         if series.interval in PERIODS:
             return over_s
         if series.interval == "1d":
-            final_s = over_s + DAY
+            calendar = self.market.calendar(series.symbol)
+            closes_s = calendar.hours(calendar.day_of(stamp / 1000)).close_s
+            final_s = max(over_s, closes_s + DAY)
             if one is not None and not priced(one):
                 return max(final_s, stamp / 1000 + 7 * DAY)
             return final_s
         return over_s + 1800
+
+    def unsettled(self, series: Series, at_s: float) -> list[int]:
+        """Return the stamps of bars that had begun by an instant and are final only later.
+
+        Whether or not there is such a bar; of days and parts of days.
+        """
+        calendar = self.market.calendar(series.symbol)
+        today = calendar.day_of(at_s)
+        stamps: list[int] = []
+        for day in range(today - 4, today + 1):
+            session = self.market.session(series.symbol, day)
+            if session is None or series.interval in PERIODS:
+                continue
+            if series.interval == "1d":
+                stamps.append(session.open_s)
+            elif calendar.published_s(day) is None:
+                stamps += range(session.open_s, session.close_s, INTRADAY[series.interval])
+        found = [1000 * stamp_s for stamp_s in stamps if stamp_s < at_s]
+        return [stamp for stamp in found if self.final_s(series, stamp, None) > at_s]
+
+    def session_after(self, series: Series, at_s: float) -> Session:
+        """Return the session that is open at an instant, or else the next one."""
+        day = self.market.calendar(series.symbol).day_of(at_s) - 1
+        while True:
+            found = self.market.session(series.symbol, day)
+            if found is not None and found.close_s > at_s:
+                return found
+            day += 1
+
+    def closed_before(self, series: Series, at_s: float, most: int) -> list[Session]:
+        """Return the last sessions that were closed by an instant, the latest first."""
+        day = self.market.calendar(series.symbol).day_of(at_s)
+        first = self.market.first_session(series.symbol).day
+        found: list[Session] = []
+        while len(found) < most and day >= first:
+            session = self.market.session(series.symbol, day)
+            if session is not None and session.close_s <= at_s:
+                found.append(session)
+            day -= 1
+        return found
 
 
 def concerns(request: Request, series: Series) -> bool:
@@ -221,14 +266,14 @@ def _one_name(interval: str) -> str:
 def _never_read(odd: Odd) -> bool:
     """Return whether no row comes through: another's name, a lacking column, a wrong stamp."""
     named = any(name == "symbol" for name, _ in odd.meta)
-    return named or bool(odd.lacks) or odd.stamps in ("outside", "one")
+    return named or bool(odd.lacks) or odd.repeats > 2 or odd.stamps in ("outside", "one")
 
 
 def _refused(odd: Odd, rows: int) -> bool:
     """Return whether an answer with so many rows is none to its question (stitching rule 6)."""
     return (
         any(name == "symbol" for name, _ in odd.meta)
-        or (bool(odd.lacks) and rows > 0)
-        or (odd.stamps == "outside" and rows > 1)
-        or (odd.stamps == "one" and rows > 2)
+        or (rows > 0 and (bool(odd.lacks) or odd.repeats > 2))
+        or (odd.stamps == "outside" and rows * odd.repeats > 1)
+        or (odd.stamps == "one" and rows * odd.repeats > 2)
     )

@@ -21,7 +21,7 @@ from gapless.simulator.market import Market
 from gapless.simulator.server import Request
 from gapless.simulator.view import INTRADAY
 from support.belief import Belief
-from support.history import COLUMNS, History, Record, Series, Snapshot
+from support.history import COLUMNS, History, Record, Series, Snapshot, priced
 from support.told import DAY_MS, MINUTE_MS, Covered, Span, Told
 
 TOLERANCE = 1e-4
@@ -33,6 +33,7 @@ LOOK_BACK_MS = {
 }
 """How far back upstream serves; the provider stays `CLIP_MS` inside."""
 MARKS = ("rescaled", "unverified")
+QUARTER_S, SIX_HOURS_S = 900, 21_600
 
 
 @dataclass(slots=True)
@@ -40,13 +41,15 @@ class Promise:
     """The oracle of one hub on one upstream; `check` raises an `AssertionError`.
 
     `log`: the requests to upstream since the hub's database was empty; it may grow. `drift_s`:
-    how far the hub's clock and upstream's may differ.
+    how far the hub's clock and upstream's may differ. `refresh_s`: how long what is provisional
+    holds while a session is open, of bars of a day or longer and of intraday ones.
     """
 
     market: Market
     log: Sequence[Request]
     look_back_ms: Mapping[str, int] = field(default_factory=lambda: LOOK_BACK_MS)
     drift_s: float = 0.0
+    refresh_s: tuple[int, int] = (900, 60)
     _history: History = field(init=False)
     _beliefs: dict[Series, Belief] = field(default_factory=dict)
 
@@ -97,6 +100,7 @@ class _Case:
         self.told, self.belief, self.series = told, belief, told.series
         self.market, self.history = promise.market, belief.history
         self.drift_s = promise.drift_s
+        self.refresh_s = promise.refresh_s[self.series.interval in INTRADAY]
         self.since_s = told.due / 1000 - self.drift_s
         self.until_s = told.t1 / 1000 + self.drift_s
         look_back = promise.look_back_ms.get(self.series.interval)
@@ -141,9 +145,7 @@ class _Case:
         for stamp, one in told.records.items():
             if not self._in_reach(stamp) or not self._final_here(stamp):
                 continue
-            final_s = history.final_s(self.series, stamp, one)
-            if final_s > told.t1 / 1000 + self.drift_s + 300:
-                raise self._broken(1, stamp, f"is final from {_at(1000 * final_s)} on, not before")
+            self._settled(stamp, history.final_s(self.series, stamp, one))
             over_s = history.over_s(self.series, stamp)
             self.origins[stamp] = [
                 _Origin(view)
@@ -155,6 +157,9 @@ class _Case:
                 was = {view.rows.get(stamp) for view in views if view.tells(stamp)}
                 since = f"was not served since {_at(told.due)}"
                 raise self._broken(1, stamp, f"is {one}, which {since}: {was}")
+        for stamp in history.unsettled(self.series, told.t1 / 1000):
+            if not told.lacks(stamp) and self._final_here(stamp):
+                self._settled(stamp, history.final_s(self.series, stamp, None))
         common = set().union(*(view.rows for view in views)) if views else set()
         for stamp in sorted(common - told.records.keys()):
             if told.lacks(stamp) or not self._in_reach(stamp) or not self._final_here(stamp):
@@ -162,6 +167,11 @@ class _Case:
             if all(stamp in view.rows for view in views if view.tells(stamp)):
                 since = f"was served ever since {_at(told.due)}"
                 raise self._broken(1, stamp, f"is missing, and {since}")
+
+    def _settled(self, stamp: int, final_s: float) -> None:
+        """See to it that nothing is called final before it can be."""
+        if final_s > self.told.t1 / 1000 + self.drift_s + 300:
+            raise self._broken(1, stamp, f"is final from {_at(1000 * final_s)} on, not before")
 
     # Point 2
 
@@ -171,6 +181,10 @@ class _Case:
         fresh = told.t0 < covered.refresh_after or covered.fetched_at >= told.t0 - 5 * MINUTE_MS
         if not fresh:
             raise self._broken(2, span.start, f"was due at {_at(covered.refresh_after)}")
+        latest_s = self._due_again_s(span, covered)
+        if covered.refresh_after / 1000 > latest_s + self.drift_s + 1:
+            later = f"not before {_at(covered.refresh_after)}"
+            raise self._broken(2, span.start, f"is due at {_at(1000 * latest_s)}, {later}")
         since_s = covered.fetched_at / 1000 - self.drift_s
         mine = {
             stamp: one
@@ -192,6 +206,30 @@ class _Case:
             raise self._broken(2, span.start, f"to {_at(span.end)} is not as served {since}")
         for stamp in mine:
             self.origins[stamp] = [_Origin(view) for view in same]
+
+    def _due_again_s(self, span: Span, covered: Covered) -> float:
+        """Return when at the latest a provisional stretch has to be due again (rule 3).
+
+        Of what lies before the tail, such as null rows, the rule says only that it is soon.
+        """
+        fetched_s = covered.fetched_at / 1000
+        session = self.history.session_after(self.series, fetched_s)
+        latest_s = max(fetched_s, session.open_s) + self.refresh_s
+        if covered.end < max(one.end for one in self.told.coverage):
+            return max(latest_s, fetched_s + DAY)
+        if self.series.interval != "1d":
+            return latest_s
+        closed = self.history.closed_before(self.series, fetched_s, 5)
+        without = [one for one in closed if self._without_bar(span, one.open_s * 1000)]
+        if without[:1] != closed[:1] or len(without) == 5:
+            return latest_s
+        past_s = fetched_s - closed[0].close_s
+        return min(latest_s, fetched_s + min(max(past_s, QUARTER_S), SIX_HOURS_S))
+
+    def _without_bar(self, span: Span, stamp: int) -> bool:
+        """Return whether the answer tells that a session has no bar, or one without prices."""
+        inside = span.start <= stamp < span.end and not self.told.lacks(stamp)
+        return inside and not priced(self.told.records.get(stamp))
 
     def _as_told(self, view: Snapshot, span: Span) -> dict[int, Record]:
         return {

@@ -35,6 +35,7 @@ class Reference:
         self.held: dict[int, Record] = {}
         self.fetched: dict[int, float] = {}
         self.marks: dict[int, str] = {}
+        self.kept: set[int] = set()
         self.doubts: dict[int, float] = {}
         self.known_empty: set[int] = set()
         self.known_splits: set[int] = set()
@@ -92,22 +93,20 @@ class Reference:
             for stamp, one in self.held.items()
             if window.start <= stamp < window.end
             and priced(one)
-            and self.marks.get(stamp) != "unverified"
+            and stamp not in self.kept
             and not priced(rows.get(stamp))
             and self.history.final_s(self.series, stamp, None) <= at_s
         ]
         unsure, gone = self.believed(lost, at_s) if len(lost) > 2 else (set(), set(lost))
-        kept = gone if len({self.day(one) for one in gone if self.weekday(one)}) > 10 else set()
-        if len(lost) <= 2:
-            kept = set()
+        if len(lost) > 2 and len({self.day(one) for one in gone if self.weekday(one)}) > 10:
+            self.kept |= gone
         empty = self.unsure_days(window, rows, at_s)
         for stamp in [one for one in self.held if window.start <= one < window.end]:
-            dropped = stamp not in unsure | kept and self.marks.get(stamp) != "unverified"
-            if dropped or priced(rows.get(stamp)):
+            if stamp not in unsure | self.kept or priced(rows.get(stamp)):
                 del self.held[stamp]
                 self.marks.pop(stamp, None)
-        self.marks |= dict.fromkeys(kept, "unverified")
-        for stamp in rows.keys() - unsure - kept - self.marks.keys():
+                self.kept.discard(stamp)
+        for stamp in sorted(rows.keys() - unsure - self.kept):
             self.held[stamp], self.fetched[stamp] = rows[stamp], at_s
         for stamp, one in rows.items():
             if priced(one):
@@ -195,7 +194,8 @@ class Reference:
             for stamp, one in records.items()
             if self.history.final_s(self.series, stamp, one) > at_s
         ]
-        final = min(moving, default=asked.end)
+        moving += [one for one in self.history.unsettled(self.series, at_s) if one >= begin]
+        final = min(min(moving, default=asked.end), asked.end)
         at = at_s * 1000
         coverage = [Covered(begin, final, at), Covered(final, asked.end, at, at + 60_000)]
         missing = [Span(asked.start, begin)] if asked.start < begin else []
@@ -210,7 +210,10 @@ class Reference:
             [one for one in coverage if one.start < one.end],
             self.facts,
             missing,
-            [Why(mark, s, s + 1) for s, mark in self.marks.items() if s in records],
+            [
+                *(Why(mark, s, s + 1) for s, mark in self.marks.items() if s in records),
+                *(Why("unverified", s, s + 1) for s in sorted(self.kept) if s in records),
+            ],
         )
 
     def day(self, stamp: int) -> int:

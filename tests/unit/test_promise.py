@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import Any
 
 import pytest
 
@@ -20,10 +19,32 @@ from gapless.simulator.happenings import (
 from gapless.simulator.instruments import coin, currency_pair, equity, fund
 from gapless.simulator.market import Market
 from gapless.simulator.prices import RandomWalk
-from support.history import Record
+from support.liars import (
+    Backdating,
+    Confident,
+    Credulous,
+    Destructive,
+    Discreet,
+    Evasive,
+    Forgetful,
+    Guessing,
+    Hasty,
+    Inventive,
+    Lazy,
+    Mixing,
+    Overdue,
+    Overnight,
+    Patching,
+    Rounding,
+    Sealing,
+    Stubborn,
+    Trusting,
+    Unbending,
+    Weekly,
+)
 from support.promise import Promise
 from support.reference import Reference, changed
-from support.told import Covered, Facts, Span, Told, Why
+from support.told import Facts, Span, Why
 
 HOUR, DAY = 3600, 86_400
 MARKET = Market(
@@ -58,10 +79,16 @@ An answer that breaks the promise raises.
 class Stage:
     """A market in which things happen, one cache, and the oracle that listens."""
 
-    def __init__(self, kind: type[Reference], *happenings: Happening, interval: str = "1d") -> None:
+    def __init__(
+        self,
+        kind: type[Reference],
+        *happenings: Happening,
+        symbol: str = "AAA",
+        interval: str = "1d",
+    ) -> None:
         market = MARKET.fresh()
         market.add(*happenings)
-        self.cache = kind(market, "AAA", interval)
+        self.cache = kind(market, symbol, interval)
         self.promise = Promise(market, self.cache.log)
         self.states = ""
 
@@ -89,6 +116,14 @@ def a_session_and_two_days_later(kind: type[Reference]) -> str:
     stage = Stage(kind)
     stage.ask(EVENING - 4 * HOUR)
     stage.ask(EVENING + 2 * DAY)
+    return stage.states
+
+
+def a_fund_in_the_evening(kind: type[Reference]) -> str:
+    """An hour after the close, when the value has come out, and on the day after."""
+    stage = Stage(kind, symbol="VFIAX")
+    for minutes in (-60, 150, 1440):
+        stage.ask(EVENING + 60 * minutes)
     return stage.states
 
 
@@ -174,6 +209,7 @@ def the_ticker_is_unknown_for_a_day(kind: type[Reference]) -> str:
 HISTORIES: list[tuple[Play, str]] = [
     (a_plain_week, "r" * 14),
     (a_session_and_two_days_later, "rr"),
+    (a_fund_in_the_evening, "rrr"),
     (a_bar_is_revised, "rrrr"),
     (minutes_pass, "rrrrrr"),
     (a_split_within_the_session, "rrr"),
@@ -184,186 +220,6 @@ HISTORIES: list[tuple[Play, str]] = [
     (a_month_is_gone_for_weeks, "rsrrr"),
     (the_ticker_is_unknown_for_a_day, "rsr"),
 ]
-
-
-# The liars
-
-
-class Stubborn(Reference):
-    """Never fetches again what it has once fetched as final, like a cache without ageing."""
-
-    def store(self, window: Span, got: dict[str, Any], at_s: int) -> bool:
-        final = {
-            stamp: one
-            for stamp, one in self.held.items()
-            if self.history.final_s(self.series, stamp, one) <= at_s
-        }
-        sure = super().store(window, got, at_s)
-        self.held |= final
-        return sure
-
-
-class Weekly(Reference):
-    """Fetches again after five days instead of once a session."""
-
-    def fetch(self, window: Span, at_s: int, edge: int) -> dict[str, Any] | None:
-        last = max((one.t for one in self.log), default=0.0)
-        return None if at_s - last < 5 * DAY else super().fetch(window, at_s, edge)
-
-    def ask(self, start_s: int, end_s: int, at_s: int, edge: int = 0) -> Told:
-        return replace(super().ask(start_s, end_s, at_s, edge), state="ready")
-
-
-class Forgetful(Reference):
-    """Leaves out a bar in the middle."""
-
-    def ask(self, start_s: int, end_s: int, at_s: int, edge: int = 0) -> Told:
-        told = super().ask(start_s, end_s, at_s, edge)
-        middle = list(told.records)[len(told.records) // 2]
-        return changed(told, {s: one for s, one in told.records.items() if s != middle})
-
-
-class Inventive(Reference):
-    """Fills a Saturday with the bar of the day before."""
-
-    def ask(self, start_s: int, end_s: int, at_s: int, edge: int = 0) -> Told:
-        told = super().ask(start_s, end_s, at_s, edge)
-        friday = at("2025-02-14T14:30") * 1000
-        return changed(told, {**told.records, friday + 1000 * DAY: told.records[friday]})
-
-
-class Rounding(Reference):
-    """Rounds prices to a cent."""
-
-    def ask(self, start_s: int, end_s: int, at_s: int, edge: int = 0) -> Told:
-        told = super().ask(start_s, end_s, at_s, edge)
-        rounded: dict[int, Record] = {
-            stamp: tuple(None if value is None else round(value, 2) for value in one)
-            for stamp, one in told.records.items()
-        }
-        return changed(told, rounded)
-
-
-class Hasty(Reference):
-    """Calls everything final at once."""
-
-    def ask(self, start_s: int, end_s: int, at_s: int, edge: int = 0) -> Told:
-        told = super().ask(start_s, end_s, at_s, edge)
-        return replace(told, coverage=[Covered(*told.asked, told.t0)])
-
-
-class Sealing(Reference):
-    """Keeps the first form of a bar, the forming one, for good."""
-
-    def store(self, window: Span, got: dict[str, Any], at_s: int) -> bool:
-        first = dict(self.held)
-        sure = super().store(window, got, at_s)
-        self.held |= first
-        return sure
-
-
-class Mixing(Reference):
-    """Keeps a forming bar as it was beside the bars that came later."""
-
-    def store(self, window: Span, got: dict[str, Any], at_s: int) -> bool:
-        first = {s: self.held[s] for s in sorted(self.held)[-1:]}
-        sure = super().store(window, got, at_s)
-        self.held |= first
-        return sure
-
-
-class Backdating(Reference):
-    """Answers what it had minutes ago as if it were of now."""
-
-    def fetch(self, window: Span, at_s: int, edge: int) -> dict[str, Any] | None:
-        super().fetch(window, at_s, edge)
-        return super().fetch(window, at_s - 400, edge)
-
-
-class Overdue(Reference):
-    """Does not fetch a provisional tail again when it is due."""
-
-    def ask(self, start_s: int, end_s: int, at_s: int, edge: int = 0) -> Told:
-        if not self.held:
-            return super().ask(start_s, end_s, at_s, edge)
-        told = self.told(Span(start_s * 1000, end_s * 1000), start_s * 1000, at_s, sure=True)
-        then = round(1000 * self.log[-1].t)
-        coverage = [Covered(s, e, then, due and then + 60_000) for s, e, _, due in told.coverage]
-        return replace(told, coverage=coverage)
-
-
-class Patching(Reference):
-    """Fetches only the last bars again: those before them stay on the old basis."""
-
-    def store(self, window: Span, got: dict[str, Any], at_s: int) -> bool:
-        old = {s: self.held[s] for s in sorted(self.held)[:-10]}
-        sure = super().store(window, got, at_s)
-        self.held |= old
-        return sure
-
-
-class Guessing(Reference):
-    """Multiplies what upstream no longer serves by a ratio of its own."""
-
-    def rescale(self, window: Span, got: dict[str, Any], at_s: int) -> None:
-        for stamp in [one for one in self.held if one < window.start]:
-            columns = self.held[stamp]
-            self.held[stamp] = tuple(None if one is None else one * 0.997 for one in columns)
-            self.marks[stamp] = "rescaled"
-
-
-class Discreet(Reference):
-    """Rescales what upstream no longer serves, and does not say so."""
-
-    def ask(self, start_s: int, end_s: int, at_s: int, edge: int = 0) -> Told:
-        return replace(super().ask(start_s, end_s, at_s, edge), why=[])
-
-
-class Unbending(Reference):
-    """Leaves what upstream no longer serves on the old basis, and does not say so."""
-
-    def rescale(self, window: Span, got: dict[str, Any], at_s: int) -> None:
-        pass
-
-
-class Credulous(Reference):
-    """Believes every answer at once."""
-
-    def believed(self, doubtful: list[int], at_s: int) -> tuple[set[int], set[int]]:
-        return set(), set(doubtful)
-
-
-class Confident(Reference):
-    """Answers what is in doubt as if it were not."""
-
-    def store(self, window: Span, got: dict[str, Any], at_s: int) -> bool:
-        super().store(window, got, at_s)
-        return True
-
-
-class Evasive(Reference):
-    """Marks all it has as unverified instead of looking."""
-
-    def ask(self, start_s: int, end_s: int, at_s: int, edge: int = 0) -> Told:
-        told = super().ask(start_s, end_s, at_s, edge)
-        return replace(told, state="ready", why=[Why("unverified", *told.asked)])
-
-
-class Destructive(Reference):
-    """Deletes whatever is believed to be lost, however much it is."""
-
-    def store(self, window: Span, got: dict[str, Any], at_s: int) -> bool:
-        sure = super().store(window, got, at_s)
-        for stamp in [one for one, mark in self.marks.items() if mark == "unverified"]:
-            del self.held[stamp], self.marks[stamp]
-        return sure
-
-
-class Trusting(Reference):
-    """Answers what an unknown ticker had as if it were still known."""
-
-    def ask(self, start_s: int, end_s: int, at_s: int, edge: int = 0) -> Told:
-        return replace(super().ask(start_s, end_s, at_s, edge), state="ready")
 
 
 LIARS: list[tuple[type[Reference], Play, int, str]] = [
@@ -377,6 +233,8 @@ LIARS: list[tuple[type[Reference], Play, int, str]] = [
     (Mixing, minutes_pass, 2, "at one moment"),
     (Backdating, minutes_pass, 2, "at one moment"),
     (Overdue, minutes_pass, 2, "was due at"),
+    (Lazy, a_plain_week, 2, "not before"),
+    (Overnight, a_fund_in_the_evening, 2, "not before"),
     (Patching, a_split_within_the_session, 3, "as after"),
     (Patching, a_dividend_within_the_session, 3, "as after"),
     (Guessing, bars_leave_the_window, 4, "not as it was served last"),
@@ -409,7 +267,7 @@ def test_who_breaks_a_clause_is_caught(
     liar: type[Reference], history: Play, point: int, words: str
 ) -> None:
     """The error says which point it was, and of which bar."""
-    with pytest.raises(AssertionError, match=rf"point {point}: AAA \w+ 2025-.*{words}"):
+    with pytest.raises(AssertionError, match=rf"point {point}: \w+ \w+ 2025-.*{words}"):
         history(liar)
 
 

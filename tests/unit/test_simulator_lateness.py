@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, date, datetime
-from typing import Any, Literal
+from datetime import date
+from typing import Literal
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from gapless.simulator.book import Bar
-from gapless.simulator.chart import Query, answer, parse
 from gapless.simulator.happenings import (
     Absent,
     CapitalGain,
@@ -19,103 +14,25 @@ from gapless.simulator.happenings import (
     Cut,
     Delisted,
     Dividend,
-    Happening,
     MissingRow,
-    Odd,
     Restatement,
     Split,
 )
-from gapless.simulator.instruments import Instrument, Kind, coin, currency_pair, equity, fund
-from gapless.simulator.market import Market
-from gapless.simulator.prices import RandomWalk
 from gapless.simulator.quirks import Quirks
-
-HOUR, DAY = 3600, 86_400
-PLAIN = Quirks.none()
-RIYADH = Instrument(
-    "2222.SR",
-    tz="Asia/Riyadh",
-    open_local_s=10 * HOUR,
-    close_local_s=15 * HOUR,
-    weekdays=frozenset({6, 0, 1, 2, 3}),
-    currency="SAR",
-    exchange="SAU",
-    closing_auction=True,
+from support.charts import (
+    DAY,
+    HOUR,
+    MARKET,
+    NOW,
+    PLAIN,
+    START,
+    ask,
+    at,
+    market,
+    result,
+    rows,
+    values,
 )
-MARKET = Market(
-    [
-        equity(
-            "AAPL",
-            first_trade=date(1980, 12, 12),
-            early_closes={date(2026, 11, 27): 13 * HOUR},
-        ),
-        equity("MSFT"),
-        equity("ALL.AX", tz="Australia/Sydney", hours=(10 * HOUR, 16 * HOUR), currency="AUD"),
-        currency_pair("EURUSD=X"),
-        coin("BTC-USD"),
-        fund("VFIAX"),
-        RIYADH,
-    ],
-    prices=RandomWalk(5),
-    edge_lags_s=(0.0, 600.0),
-)
-
-
-def at(text: str) -> int:
-    """Return the UTC seconds of an ISO instant."""
-    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
-
-
-NOW = at("2026-11-20T23:00")
-"""A Friday evening, the New York session over."""
-START = at("2026-10-20T00:00")
-
-
-def market(*happenings: Happening) -> Market:
-    """Return a market to which this happens."""
-    fresh = MARKET.fresh()
-    fresh.add(*happenings)
-    return fresh
-
-
-def ask(
-    world: Market,
-    symbol: str = "AAPL",
-    *,
-    now: float = NOW,
-    edge: int = 0,
-    quirks: Quirks = PLAIN,
-    **given: object,
-) -> tuple[int, Any]:
-    """Return status and decoded body of one request; by default daily bars and all actions."""
-    asked = {"period1": START, "period2": int(now), "events": "div,splits,capitalGains", **given}
-    target = "&".join(f"{name}={value}" for name, value in asked.items())
-    query = parse(f"/v8/finance/chart/{symbol}?{target}")
-    assert isinstance(query, Query)
-    found = answer(world, quirks, query, now, edge)
-    return found.status, json.loads(found.body)
-
-
-def result(world: Market, symbol: str = "AAPL", **given: Any) -> Any:
-    """Return the one result of a request that succeeds."""
-    status, body = ask(world, symbol, **given)
-    assert status == 200, body
-    return body["chart"]["result"][0]
-
-
-def rows(found: Any) -> dict[int, tuple[Any, ...]]:
-    """Return a result's rows by stamp: open, high, low, close, volume, adjclose."""
-    quote = found["indicators"]["quote"][0]
-    stamps = found.get("timestamp", [])
-    columns = [quote.get(name, []) for name in ("open", "high", "low", "close", "volume")]
-    columns.append(found["indicators"].get("adjclose", [{}])[0].get("adjclose") or [None] * 9999)
-    return {t: tuple(column[i] for column in columns) for i, t in enumerate(stamps)}
-
-
-def values(bar: Bar) -> tuple[Any, ...]:
-    """Return a bar as `rows` does."""
-    return bar.open, bar.high, bar.low, bar.close, bar.volume, bar.adjclose
-
 
 # Actions
 
@@ -328,115 +245,6 @@ def test_any_column_of_a_daily_bar_is_corrected() -> None:
         )
 
 
-# Answers that are no answers
-
-
-def test_one_symbol_is_answered_under_another_name() -> None:
-    """Or under none, or with facts that contradict themselves; others are as ever."""
-    odd = Odd(
-        "AAPL",
-        heals_s=NOW + HOUR,
-        meta=(
-            ("symbol", b'"MSFT"'),
-            ("exchangeTimezoneName", b'"Mars/Olympus"'),
-            ("currency", b"null"),
-            ("firstTradeDate", b""),
-        ),
-    )
-    world = market(odd)
-    meta = result(world)["meta"]
-    assert (meta["symbol"], meta["exchangeTimezoneName"]) == ("MSFT", "Mars/Olympus")
-    assert meta["currency"] is None
-    assert "firstTradeDate" not in meta
-    assert result(world, "MSFT")["meta"]["currency"] == "USD"
-    assert result(world, now=NOW + HOUR)["meta"]["symbol"] == "AAPL"
-
-
-def test_one_symbol_has_values_and_columns_that_are_none() -> None:
-    """A volume beyond 64 bits, a price that is a word, a column that is lacking."""
-    world = market(
-        Odd("AAPL", values=(("volume", b"9223372036854775808"), ("close", b'"n/a"'))),
-        Odd("MSFT", lacks=frozenset({"open"})),
-        Odd("BTC-USD", lacks=frozenset({"adjclose"})),
-    )
-    quote = result(world)["indicators"]["quote"][0]
-    assert quote["volume"][0] == 2**63
-    assert quote["close"][0] == "n/a"
-    assert isinstance(quote["close"][1], float)
-    lacking = result(world, "MSFT")["indicators"]["quote"][0]
-    assert lacking.keys() == {"high", "low", "close", "volume"}
-    assert "adjclose" not in result(world, "BTC-USD")["indicators"]
-
-
-@pytest.mark.parametrize("interval", ["1d", "15m"])
-def test_rows_are_no_answer_to_the_question(interval: str) -> None:
-    """All outside the asked range, all on one stamp, or in the wrong order."""
-    now = NOW
-    start = now - 20 * DAY
-    right = list(rows(result(MARKET.fresh(), interval=interval, period1=start)))
-    outside = result(market(Odd("AAPL", stamps="outside")), interval=interval, period1=start)
-    assert len(outside["timestamp"]) == len(right)
-    assert max(outside["timestamp"]) < start - DAY
-    one = result(market(Odd("AAPL", stamps="one")), interval=interval, period1=start)
-    assert one["timestamp"] == [right[0]] * len(right)
-    back = result(market(Odd("AAPL", stamps="reversed")), interval=interval, period1=start)
-    assert back["timestamp"] == right[::-1]
-
-
-def test_more_than_a_century_of_days_is_refused_by_switch() -> None:
-    """With the very words of the endpoint; months are not."""
-    century = Quirks(day_span_years=100)
-    start = -3_000_000_000
-    status, body = ask(MARKET, quirks=century, period1=start)
-    assert status == 422
-    assert "Only 100 years worth of day granularity data" in body["chart"]["error"]["description"]
-    assert ask(MARKET, quirks=century, period1=start, interval="1mo")[0] == 200
-    assert ask(MARKET, quirks=century, period1=NOW - 99 * 365 * DAY)[0] == 200
-    assert ask(MARKET, period1=start)[0] == 200
-
-
-# Markets
-
-
-def test_a_fund_publishes_in_the_evening() -> None:
-    """The day's row, one price without volume, and `regularMarketTime` come at 20:05."""
-    friday, published = at("2026-11-20T14:30"), at("2026-11-21T01:05")
-    before = result(MARKET, "VFIAX", now=published - 1, quirks=Quirks())
-    after = result(MARKET, "VFIAX", now=published, quirks=Quirks())
-    settled = result(MARKET, "VFIAX", now=published + 2 * DAY)
-    assert before["meta"]["instrumentType"] == Kind.MUTUALFUND
-    assert before["meta"]["regularMarketTime"] == published - DAY
-    assert after["meta"]["regularMarketTime"] == published
-    assert max(rows(before)) < friday
-    assert max(rows(after)) == published
-    assert max(rows(settled)) == friday
-    row = rows(settled)[friday]
-    assert rows(after)[published] == row
-    assert len({*row[:4]}) == 1
-    assert row[4] == 0
-    empty = result(MARKET, "VFIAX", interval="1h", quirks=Quirks())
-    assert "timestamp" not in empty
-
-
-def test_a_closing_auction_is_stamped_at_the_end_of_its_session() -> None:
-    """Once the session is over, at the day's close and without volume; Sunday is a session."""
-    sunday, closed = at("2026-11-15T07:00"), at("2026-11-15T12:00")
-    hours = rows(result(MARKET, "2222.SR", interval="1h", period1=sunday, now=closed + HOUR))
-    assert list(hours) == [sunday + n * HOUR for n in range(6)]
-    day = rows(result(MARKET, "2222.SR", period1=sunday, now=closed + HOUR))[sunday]
-    assert hours[closed] == (day[3], day[3], day[3], day[3], 0, None)
-    assert closed not in rows(result(MARKET, "2222.SR", interval="1h", now=closed - 60))
-
-
-def test_half_days_end_early() -> None:
-    """The day after Thanksgiving closes at 13:00, and says so."""
-    now = at("2026-11-27T19:00")
-    found = result(MARKET, interval="30m", period1=now - 12 * HOUR, now=now)
-    assert max(rows(found)) == at("2026-11-27T17:30")
-    assert found["meta"]["currentTradingPeriod"]["regular"]["end"] == at("2026-11-27T18:00")
-    assert found["meta"]["regularMarketTime"] == at("2026-11-27T18:00:01")
-
-
 # Hosts, and the history that a test asks for
 
 
@@ -472,81 +280,3 @@ def test_turns_are_when_anything_shows_or_ceases() -> None:
     )
     assert world.turns("AAPL", 100.0, 5_000.0) == [100.0, 200.0, 700.0, 800.0, 5_000.0]
     assert world.turns("AAPL", 5_000.5, 5_599.0) == []
-
-
-STAMPS = st.integers(START // HOUR, NOW // HOUR).map(lambda hours: float(hours * HOUR))
-SPANS = st.tuples(STAMPS, STAMPS).map(sorted)
-INTERVALS = st.sampled_from(["1d", "1h", "15m", "1wk"])
-DAYS = st.integers(0, 20).map(lambda back: date.fromordinal(date(2026, 11, 20).toordinal() - back))
-
-
-def something(symbol: str) -> st.SearchStrategy[Happening]:
-    """Return anything that may happen and leaves an answer an answer to its question."""
-    named = st.sampled_from([None, frozenset({"1d"}), frozenset({"1h", "15m"})])
-    return st.one_of(
-        st.builds(
-            lambda span, shown, which: Absent(symbol, span[0], span[1], shown[0], shown[1], which),
-            SPANS,
-            SPANS,
-            named,
-        ),
-        st.builds(
-            lambda shown, which: Absent(symbol, from_s=shown[0], heals_s=shown[1], intervals=which),
-            SPANS,
-            named,
-        ),
-        st.builds(
-            lambda n, keeps, shown: Cut(symbol, n, keeps, shown[0], shown[1]),
-            st.integers(1, 9),
-            st.sampled_from(["first", "last"]),
-            SPANS,
-        ),
-        st.builds(
-            lambda which, t, shown: Correction(
-                symbol, which, int(t), shown[0], shown[1], close=1.5, open=None
-            ),
-            INTERVALS,
-            STAMPS,
-            SPANS,
-        ),
-        st.builds(lambda day, t: Split(symbol, day, 3, 2, seen_s=t), DAYS, STAMPS),
-        st.builds(lambda day, t: Dividend(symbol, day, 0.4, seen_s=t), DAYS, STAMPS),
-        st.builds(lambda day, t: Restatement(symbol, day, t, high=1.1), DAYS, STAMPS),
-        st.builds(lambda shown: Delisted(symbol, *shown), SPANS),
-    )
-
-
-@settings(max_examples=150, deadline=None)
-@given(data=st.data())
-def test_a_plain_answer_holds_what_the_market_says_is_served(data: st.DataObject) -> None:
-    """For any window, instant and edge, whatever happens; and nothing changes between turns."""
-    symbol = data.draw(st.sampled_from(["AAPL", "BTC-USD", "ALL.AX", "VFIAX"]))
-    world = market(*data.draw(st.lists(something(symbol), max_size=5)))
-    interval, edge = data.draw(INTERVALS), data.draw(st.integers(0, 1))
-    start, now = data.draw(SPANS)
-    if interval == "1wk":
-        # A period of which the question holds only a part is cut, and then no true bar.
-        start = world.calendar(symbol).midnight(date(2026, 10, 19).toordinal())
-    now += HOUR
-    served = world.served(symbol, interval, start, now, now, edge)
-    status, body = ask(
-        world,
-        symbol,
-        now=now,
-        edge=edge,
-        period1=int(start),
-        period2=int(now) - 1,
-        interval=interval,
-    )
-    if status == 404:
-        assert served == []
-        return
-    assert status == 200
-    assert rows(body["chart"]["result"][0]) == {bar.t: values(bar) for bar in served}
-    past = now - 3 * DAY
-    over = past - 8 * DAY
-    turns = [turn for turn in world.turns(symbol, past, now) if turn < now]
-    for turn in [*turns, now]:
-        then = world.served(symbol, interval, start, over, turn - 1e-3, edge)
-        before = max((one for one in [past, *turns] if one < turn), default=past)
-        assert then == world.served(symbol, interval, start, over, before, edge)

@@ -194,6 +194,7 @@ def _refused(market: Market, quirks: Quirks, window: Window) -> Answer | None:
 
 def _restamped(odd: Odd, rows: list[Bar], window: Window) -> list[Bar]:
     """Return the rows on the stamps that an odd answer puts them on."""
+    rows = [bar for bar in rows for _ in range(odd.repeats)]
     if not rows or odd.stamps == "true":
         return rows
     if odd.stamps == "reversed":

@@ -182,7 +182,8 @@ class Odd:
     b"" leaves a field out. `lacks`: columns that are not there. `values`: columns with the JSON
     that stands in the first row, such as `("volume", b"9223372036854775808")`. `stamps`: `outside`:
     every row lies before the asked range; `one`: every row has the first one's stamp; `reversed`:
-    the rows come in the wrong order. The rows are otherwise those that would have been served.
+    the rows come in the wrong order. `repeats`: how many times each row comes. The rows are
+    otherwise those that would have been served.
     """
 
     symbol: str
@@ -192,6 +193,7 @@ class Odd:
     lacks: frozenset[str] = frozenset()
     values: tuple[tuple[str, bytes], ...] = ()
     stamps: Literal["true", "outside", "one", "reversed"] = "true"
+    repeats: int = 1
 
 
 Hole = NullRow | MissingRow

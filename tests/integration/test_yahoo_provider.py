@@ -291,6 +291,15 @@ async def test_splits_and_dividends_come_as_upstream_adjusts_them() -> None:
     async with upstream(market=market) as one:
         found, asked = await one.fetch("ABC")
         assert rows(found) == one.truth("ABC", "1d", asked)
+        for interval in ("1d", "1wk", "1mo"):
+            found, _ = await one.fetch("ABC", interval)
+            assert [tuple(record.values()) for record in found.actions or ()] == [
+                (at("2026-05-20T13:30"), 0.125, None, None),
+                (at("2026-06-10T13:30"), None, 4.0, None),
+            ]
+        assert found.facts is not None
+        assert (found.facts["zone"], found.facts["kind"]) == ("America/New_York", "EQUITY")
+        assert found.facts["session"] == {"open": "09:30", "close": "16:00"}
 
 
 async def test_both_forms_of_no_bars_are_known_empty() -> None:

@@ -170,6 +170,16 @@ async def test_15_pre_and_post_market_rows_are_dropped() -> None:
     assert same_rows(found, rows)
 
 
+async def test_22_a_split_of_a_month_is_told_by_its_ex_date() -> None:
+    """Its key is the month's stamp, its date inside that of the day."""
+    asked = Interval(seconds("2020-06-01") * 1000, seconds("2020-12-01") * 1000)
+    _, found = await replay("22", "AAPL", "1mo", asked)
+    (split,) = [one for one in found.actions or () if one["split"]]
+    assert (split["timestamp"], split["split"]) == (seconds("2020-08-31T13:30"), 4.0)
+    assert found.facts is not None
+    assert (found.facts["name"], found.facts["exchange"]) == ("Apple Inc.", "NMS")
+
+
 async def test_16_an_answer_without_timestamps_is_known_empty() -> None:
     """`quote` and `adjclose` hold an empty object each; nothing is missing."""
     _, found = await replay("16", "APS.AX")

@@ -16,7 +16,8 @@ MINUTE_MS = 60_000
 def chart(*stamps: int, last_trade: int | None = None) -> Chart:
     """Return an answer with rows of these times."""
     meta = ChartMeta("ABC", "1d", regular_market_time=last_trade)
-    return Chart(meta, [Bar(stamp, 1.0, 1.0, 1.0, 1.0, 1.0, 1) for stamp in stamps])
+    rows = [Bar(stamp, 1.0, 1.0, 1.0, 1.0, 1.0, 1) for stamp in stamps]
+    return Chart(meta, rows, max(stamps))
 
 
 SENT = "Fri, 20 Nov 2026 12:00:00 GMT"
@@ -45,7 +46,9 @@ def test_what_upstreams_clock_shows(
     date: str | None, age: str | None, answer: Chart | None, expected: int | None
 ) -> None:
     """The latest of its `Date` and age, the newest stamp, and the time of the last trade."""
-    reply = Reply("host", 200, b"", date=date, age=age)
+    told = {"date": date, "age": age}
+    headers = {name: value for name, value in told.items() if value is not None}
+    reply = Reply("host", 200, b"", headers)
     found = upstream_now(reply, answer, NOW * 1000)
     assert found == (None if expected is None else expected * 1000)
 

@@ -110,6 +110,8 @@ class Brought:
     bad_values: BadValues | None = None
     upstream_now: int | None = None
     known_until: int | None = None
+    facts: Mapping[str, Any] | None = None
+    actions: tuple[Mapping[str, Any], ...] | None = None
 
     @classmethod
     def of(cls, fetched: Fetched) -> Brought:
@@ -121,6 +123,8 @@ class Brought:
             bad_values=fetched.bad_values,
             upstream_now=fetched.upstream_now,
             known_until=fetched.known_until,
+            facts=fetched.facts,
+            actions=fetched.actions,
         )
 
 

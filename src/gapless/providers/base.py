@@ -143,6 +143,11 @@ class Fetched:
     `bad_values`: in which of the records a value was no number; `None`: in none. `upstream_now` is
     what upstream's clock shows, `known_until` up to when the answer can tell anything: the earlier
     of the two clocks (stitching rule 1). Both in milliseconds UTC, `None`: not told.
+
+    `facts` is what the answer tells of the ticker beside its bars, null where it does not.
+    `actions` are the dividends, splits and capital gains that it names, one record an ex-date,
+    sorted, in the form of records; some may lie outside of the asked interval. `None`: a provider
+    that tells of none (stitching rule 21).
     """
 
     records: Sequence[Record] = ()
@@ -153,6 +158,8 @@ class Fetched:
     bad_values: BadValues | None = None
     upstream_now: int | None = None
     known_until: int | None = None
+    facts: Mapping[str, Any] | None = None
+    actions: tuple[Mapping[str, Any], ...] | None = None
 
     def run(self) -> Run:
         """Return the records as they are stored."""

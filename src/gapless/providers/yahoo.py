@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -27,7 +27,7 @@ from gapless.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from gapless.providers import yahoo_facts, yahoo_replies, yahoo_rows, yahoo_sessions
+from gapless.providers import yahoo_actions, yahoo_facts, yahoo_replies, yahoo_rows, yahoo_sessions
 from gapless.providers.base import (
     DAY_MS,
     Clocks,
@@ -36,13 +36,14 @@ from gapless.providers.base import (
     Pace,
     Param,
     ProviderInfo,
+    Provisional,
     Record,
     Traits,
     canonical_params,
 )
 from gapless.providers.yahoo_chart import Chart
 from gapless.providers.yahoo_replies import Reply
-from gapless.providers.yahoo_sessions import BAR_MS, HOUR_MS, zone_named
+from gapless.providers.yahoo_sessions import BAR_MS, HOUR_MS, Awaited, zone_named
 
 _DATA_START_MS = -2_208_988_800_000
 _DEFAULT_INTERVAL = "1d"
@@ -251,35 +252,68 @@ class YahooProvider:
                 asked = yahoo_sessions.request_range(name, interval, zone)
                 chart = await self._chart(call, key.ticker, name, asked, now_ms)
         clocks = Clocks.of(now_ms, call.upstream_now)
-        known, bad, awaited = dict(meta), None, None
-        records: Sequence[Record] = ()
+        found = self._empty(name, interval, meta, clocks)
         if chart is not None:
-            known = yahoo_facts.remember(chart.meta, meta)
-            records = yahoo_rows.records(chart, name, interval, known)
-            bad = yahoo_rows.bad_values(chart, name, records)
-            awaited = yahoo_sessions.awaited_session(
-                name, interval, records, known, clocks.earlier, chart.meta.last_trade_ms
-            )
-        intraday = name in _LOOK_BACK_DAYS
-        refresh_s = self.settings.refresh_intraday_s if intraday else self.settings.refresh_daily_s
-        return Fetched(
-            records=records,
-            provisional=yahoo_sessions.provisional(
-                name,
-                interval,
-                records,
-                known,
-                clocks.earlier,
-                round(refresh_s * 1000),
-                round(self.settings.refresh_null_s * 1000),
-                due_from=clocks.due_from,
-                awaited=awaited,
-            ),
-            meta=known or None,
+            found = self._read(chart, name, interval, meta, clocks)
+        return replace(
+            found,
             requests=call.requests,
-            bad_values=bad,
             upstream_now=call.upstream_now,
             known_until=clocks.earlier,
+        )
+
+    def _empty(
+        self, name: str, interval: Interval, meta: Mapping[str, Any], clocks: Clocks
+    ) -> Fetched:
+        """Return what is known where upstream says that there is nothing."""
+        provisional = self._provisional(name, interval, (), meta, clocks, None)
+        return Fetched(provisional=provisional, meta=dict(meta) or None)
+
+    def _read(
+        self,
+        chart: Chart,
+        name: str,
+        interval: Interval,
+        meta: Mapping[str, Any],
+        clocks: Clocks,
+    ) -> Fetched:
+        """Return what a chart says about `interval`."""
+        known = yahoo_facts.remember(chart.meta, meta)
+        records = yahoo_rows.records(chart, name, interval, known)
+        awaited = yahoo_sessions.awaited_session(
+            name, interval, records, known, clocks.earlier, chart.meta.last_trade_ms
+        )
+        zone = zone_named(known.get("tz"))
+        return Fetched(
+            records=records,
+            provisional=self._provisional(name, interval, records, known, clocks, awaited),
+            meta=known,
+            bad_values=yahoo_rows.bad_values(chart, name, records),
+            facts=yahoo_facts.facts(chart.meta, clocks.due_from),
+            actions=yahoo_actions.actions(chart.events, zone, clocks.due_from),
+        )
+
+    def _provisional(
+        self,
+        name: str,
+        interval: Interval,
+        records: Sequence[Record],
+        known: Mapping[str, Any],
+        clocks: Clocks,
+        awaited: Awaited | None,
+    ) -> tuple[Provisional, ...]:
+        intraday = name in _LOOK_BACK_DAYS
+        refresh_s = self.settings.refresh_intraday_s if intraday else self.settings.refresh_daily_s
+        return yahoo_sessions.provisional(
+            name,
+            interval,
+            records,
+            known,
+            clocks.earlier,
+            round(refresh_s * 1000),
+            round(self.settings.refresh_null_s * 1000),
+            due_from=clocks.due_from,
+            awaited=awaited,
         )
 
     def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:

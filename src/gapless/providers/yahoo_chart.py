@@ -23,7 +23,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from itertools import islice
+from typing import Any, TypeGuard, TypeVar
 
 import msgspec
 
@@ -85,6 +86,10 @@ class ChartMeta(msgspec.Struct, frozen=True, rename="camel"):
     regular_market_time: int | None = None
     current_trading_period: Current | None = None
     trading_periods: Any = None
+    exchange_name: str | None = None
+    long_name: str | None = None
+    short_name: str | None = None
+    first_trade_date: int | None = None
 
     @property
     def last_trade_ms(self) -> int | None:
@@ -113,6 +118,7 @@ class _Result(msgspec.Struct):
     meta: ChartMeta
     indicators: _Indicators
     timestamp: list[int] | None = None
+    events: Any = None
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -148,12 +154,15 @@ class NoJson(NoChart):
 class Chart:
     """A checked answer: its meta and its rows in upstream's order, quirks and all.
 
-    `bad` are the stamps of rows in which a value was no number, and is null.
+    `newest` is the latest stamp of a row; `bad` are those of rows in which a value was no number,
+    and is null. `events` are as they came.
     """
 
     meta: ChartMeta
     rows: Sequence[Bar]
+    newest: int | None = None
     bad: frozenset[int] = frozenset()
+    events: Any = None
 
 
 _Item = TypeVar("_Item")
@@ -185,25 +194,35 @@ def read(body: bytes, ticker: str, interval: str) -> Chart | Refusal:
         raise NoChart(f"its bars are of {granularity[:32]!r} instead of {interval!r}")
     rows, huge = _rows(result, adjusted=interval == "1d" or interval in PERIODS)
     stamps = frozenset(rows[at].timestamp for at in bad | huge if at < len(rows))
-    return Chart(_sane(result.meta), rows, stamps)
+    newest = max(result.timestamp) if result.timestamp else None
+    return Chart(_sane(result.meta), rows, newest, stamps, result.events)
+
+
+def sane_time(value: object) -> TypeGuard[int]:
+    """Whether it is an instant, in Unix seconds, that there may have been."""
+    low, high = _SANE_STAMPS
+    return type(value) is int and low <= value <= high
 
 
 def sane(period: Period | None) -> bool:
     """Whether it is a stretch of time that there may have been."""
-    low, high = _SANE_STAMPS
-    return period is not None and low <= period.start < period.end <= high
+    return (
+        period is not None
+        and sane_time(period.start)
+        and sane_time(period.end)
+        and period.start < period.end
+    )
 
 
 def _sane(meta: ChartMeta) -> ChartMeta:
     """Return what an answer says of its instrument without the times that cannot be."""
-    low, high = _SANE_STAMPS
-    last_trade, current = meta.regular_market_time, meta.current_trading_period
-    if last_trade is not None and not low <= last_trade <= high:
-        last_trade = None
-    if current is not None and not sane(current.regular):
-        current = None
+    last_trade, first_trade = meta.regular_market_time, meta.first_trade_date
+    current = meta.current_trading_period
     return msgspec.structs.replace(
-        meta, regular_market_time=last_trade, current_trading_period=current
+        meta,
+        regular_market_time=last_trade if sane_time(last_trade) else None,
+        first_trade_date=first_trade if sane_time(first_trade) else None,
+        current_trading_period=current if current and sane(current.regular) else None,
     )
 
 
@@ -306,9 +325,10 @@ def _rows(result: _Result, *, adjusted: bool) -> tuple[list[Bar], set[int]]:
 
 def _check_times(stamps: Sequence[int]) -> None:
     """Raise `NoChart` for times that are those of no history."""
-    low, high = _SANE_STAMPS
-    if min(stamps) < low or max(stamps) > high:
+    if not (sane_time(min(stamps)) and sane_time(max(stamps))):
         raise NoChart("its times are out of all bounds")
+    if all(map(int.__lt__, stamps, islice(stamps, 1, None))):
+        return
     # One step back is the live row of a day before (quirk 2); more than two are no history.
     if sum(map(int.__gt__, stamps, stamps[1:])) > 2:
         raise NoChart("its times are out of order")
@@ -333,9 +353,10 @@ def _whole_numbers(
     if column is None:
         return None, set()
     whole = [item if item is None or item.__class__ is int else round(item) for item in column]
+    known = [item for item in whole if item is not None]
+    if not known or -_INT64 <= min(known) <= max(known) < _INT64:
+        return whole, set()
     huge = {
         at for at, item in enumerate(whole) if item is not None and not -_INT64 <= item < _INT64
     }
-    if huge:
-        whole = [None if at in huge else item for at, item in enumerate(whole)]
-    return whole, huge
+    return [None if at in huge else item for at, item in enumerate(whole)], huge

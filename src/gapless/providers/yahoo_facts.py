@@ -1,4 +1,4 @@
-"""What a chart's meta tells of its instrument: what the provider remembers of a series.
+"""What a chart's meta tells of its instrument: its facts, and what the provider remembers of it.
 
 Pure; what does not fit together, such as a session that ends before it begins, is not known.
 """
@@ -11,6 +11,9 @@ from zoneinfo import ZoneInfo
 
 from gapless.providers.yahoo_chart import ChartMeta, Period
 from gapless.providers.yahoo_sessions import DAY_S, Hours, zone_named
+
+_LONGEST_WORD = 40
+_LONGEST_NAME = 200
 
 
 def remember(meta: ChartMeta, earlier: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,6 +43,48 @@ def remember(meta: ChartMeta, earlier: Mapping[str, Any]) -> dict[str, Any]:
     if known:
         found["open_s"], found["close_s"] = known
     return found
+
+
+def facts(meta: ChartMeta, now_ms: int) -> dict[str, Any]:
+    """Return what is known of the ticker beside its bars (stitching rule 21).
+
+    `zone` (of the tz database), `currency`, `kind`, `exchange`, `name`, `first_trade` (Unix
+    seconds) and `session` with `open` and `close` as exchanges' clocks show them, `09:30`. Null is
+    what this answer does not tell, or what cannot be, such as a first trade that is to come.
+    """
+    zone = zone_named(meta.exchange_timezone_name)
+    current = meta.current_trading_period
+    regular = current.regular if current else None
+    hours = _local_hours(regular, Hours(zone)) if zone and regular else None
+    first = meta.first_trade_date
+    return {
+        "zone": zone.key if zone else None,
+        "currency": _word(meta.currency),
+        "kind": _word(meta.instrument_type),
+        "exchange": _word(meta.exchange_name),
+        "name": _name(meta.long_name) or _name(meta.short_name),
+        "first_trade": first if first is not None and first * 1000 <= now_ms else None,
+        "session": {
+            "open": _clock(hours[0]) if hours else None,
+            "close": _clock(hours[1]) if hours else None,
+        },
+    }
+
+
+def _word(text: str | None) -> str | None:
+    """Return a code such as `USD`; `None` for what is none."""
+    return text if text and len(text) <= _LONGEST_WORD and text.isprintable() else None
+
+
+def _name(text: str | None) -> str | None:
+    """Return a name with single spaces; `None` for what is none."""
+    plain = " ".join((text or "").split())
+    return plain if plain and len(plain) <= _LONGEST_NAME and plain.isprintable() else None
+
+
+def _clock(second: int) -> str:
+    """Return a second of the day in hours and minutes; the end of the day is 24:00."""
+    return f"{second // 3600:02}:{second // 60 % 60:02}"
 
 
 def whole(period: Period, hours: Hours) -> Period:

@@ -129,10 +129,8 @@ def upstream_now(reply: Reply, chart: Chart | None, own_ms: int) -> int | None:
 def _newest_stamp(chart: Chart | None) -> int | None:
     if chart is None:
         return None
-    stamps = [row.timestamp for row in chart.rows]
-    if chart.meta.regular_market_time is not None:
-        stamps.append(chart.meta.regular_market_time)
-    return max(stamps) * 1000 if stamps else None
+    told = [stamp for stamp in (chart.newest, chart.meta.regular_market_time) if stamp is not None]
+    return max(told) * 1000 if told else None
 
 
 def _date_ms(reply: Reply) -> int | None:

@@ -39,8 +39,11 @@ def check_answers(chart: Chart, interval: str, asked: tuple[int, int]) -> None:
     """
     bar = BAR_MS[interval] // 1000
     live = _live_index(chart)
-    others = [row.timestamp for at, row in enumerate(chart.rows) if at != live]
-    if len(others) > 1 and not any(asked[0] - bar <= at <= asked[1] + bar for at in others):
+    if len(chart.rows) - (live is not None) > 1 and not any(
+        asked[0] - bar <= row.timestamp <= asked[1] + bar
+        for at, row in enumerate(chart.rows)
+        if at != live
+    ):
         raise NoChart(f"none of its {len(chart.rows)} rows is of the time that was asked for")
 
 

@@ -317,8 +317,8 @@ def awaited_session(
         bar = reach = Interval(opening, closing)
     if asked.start > reach.start or asked.end < reach.end:
         return None
-    with_values = [one.time for one in records if one.time < bar.end and not _is_null(one.row)]
-    newest = with_values[-1] if with_values else None
+    with_values = (one.time for one in reversed(records) if not _is_null(one.row))
+    newest = next((time for time in with_values if time < bar.end), None)
     if newest is not None and newest >= bar.start:
         return None
     if last_trade is not None and last_trade < opening and meta.get("kind") != _FUND:

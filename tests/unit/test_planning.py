@@ -397,6 +397,7 @@ WIDE: list[tuple[str, tuple[int, int], list[tuple[int, int]], int | None, tuple[
     ("all of it, however far", (40, 50), [(0, 1), (900, 999)], None, (0, 999)),
     ("what fits", (40, 50), [(30, 35), (55, 60)], 30, (30, 60)),
     ("the nearest first", (40, 50), [(20, 25), (52, 55)], 20, (40, 55)),
+    ("the nearest though another would fit", (40, 50), [(30, 32), (51, 65)], 25, (40, 65)),
     ("a part of what lies beside", (40, 50), [(0, 40)], 30, (20, 50)),
     ("a part of what follows", (40, 50), [(50, 99)], 30, (40, 70)),
     ("a part of what is near", (40, 50), [(0, 35)], 30, (20, 50)),

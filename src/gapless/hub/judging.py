@@ -92,12 +92,11 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
         else:
             changes.append(here)
         last = at
-    came_new = set(run.cut(interval).times) - set(held.times)
-    changes += [
-        Interval(time, time + 1)
-        for time in sorted(came_new)
-        if any(part.start <= time < part.end for part in final)
-    ]
+    for part in final:
+        (i, j), (k, m) = held.bounds(part), run.bounds(part)
+        if (j - i, held.sum(i, j)) != (m - k, run.sum(k, m)):
+            before = set(held.times[i:j])
+            changes += [Interval(at, at + 1) for at in run.times[k:m] if at not in before]
     known = [row.interval for row in entry.state.coverage]
     known.append(Interval(_FIRST, _first_trade(came.brought.meta or entry.state.meta)))
     return Said(

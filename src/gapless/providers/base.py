@@ -165,7 +165,8 @@ class Fetched:
         """Return the records as they are stored."""
         if self.ready is not None:
             return self.ready
-        return Run.of((record.time, encode(record.row)) for record in self.records)
+        texts = [encode(record.row) for record in self.records]
+        return Run.of_texts([record.time for record in self.records], texts)
 
 
 class DueMoments(NamedTuple):

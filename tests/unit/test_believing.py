@@ -7,7 +7,6 @@ import pytest
 from gapless.domain.believing import (
     APART_MS,
     MOST_LOST,
-    MOST_WEEKDAYS,
     Doubt,
     Suspicion,
     Verdict,
@@ -173,17 +172,17 @@ def test_weekdays() -> None:
 
 
 def test_where_rows_are_lacking() -> None:
-    """Only for longer than ten days: before the first row, between two, and after the last."""
+    """Between two rows only for longer than ten days, at the edges for however long."""
     day = DAY_MS
     whole = Interval(0, 60 * day)
     assert without_rows(whole, [], day) == [whole]
-    assert without_rows(whole, [11 * day, 12 * day, 24 * day, 49 * day], day) == [
-        Interval(0, 11 * day),
-        Interval(13 * day, 24 * day),
-        Interval(25 * day, 49 * day),
+    assert without_rows(whole, [2 * day, 3 * day, 14 * day, 25 * day, 57 * day], day) == [
+        Interval(0, 2 * day),
+        Interval(26 * day, 57 * day),
+        Interval(58 * day, 60 * day),
     ]
     assert without_rows(whole, [at * day for at in range(60)], day) == []
-    assert without_rows(Interval(0, MOST_WEEKDAYS * day), [], day) == []
+    assert without_rows(Interval(0, day), [], day) == [Interval(0, day)]
 
 
 def test_confirmation_takes_six_hours() -> None:

@@ -152,13 +152,15 @@ def weekdays(intervals: Iterable[Interval]) -> int:
 def without_rows(interval: Interval, times: Sequence[int], bar: int) -> list[Interval]:
     """Return where an interval has no rows for so long that it may be in doubt.
 
-    Neither at an instant, nor for a bar after one; `times` ascend.
+    Neither at an instant, nor for a bar after one; `times` ascend. What is short counts at the
+    edges alone: the answer for what lies beside may go on with it.
     """
     starts = [interval.start, *(time + bar for time in times)]
     return [
         Interval(start, end)
         for start, end in zip(starts, [*times, interval.end], strict=True)
         if end - start > MOST_WEEKDAYS * DAY_MS
+        or (start < end and (start == interval.start or end == interval.end))
     ]
 
 

@@ -44,7 +44,7 @@ RATE = 4.0
 
 def market() -> Market:
     """Return a market with the share that is asked about, its split and two of its dividends."""
-    made = Market([equity("AAPL", first_trade=date(1980, 12, 12))])
+    made = Market([equity("AAPL", first_trade=date(2016, 1, 4))])
     made.add(
         Split("AAPL", date(2020, 8, 31), 4),
         Dividend("AAPL", date(2021, 2, 5), 0.205),
@@ -107,7 +107,9 @@ async def upstream(
         YahooSimulator(MARKET, clock=lambda: clock.now_ms() / 1000, quirks=quirks) as sim,
         before(sim, alter) as url,
     ):
-        provider = YahooProvider(YahooSettings(url, fallback_url=None, rate=RATE))
+        provider = YahooProvider(
+            YahooSettings(url, fallback_url=None, rate=RATE, timeout_s=PATIENCE_S)
+        )
         try:
             yield sim, provider
         finally:
@@ -528,7 +530,11 @@ def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
 @pytest.fixture
 def variables() -> dict[str, str]:
     """Return the settings by which the command asks a simulator fast."""
-    return {"GAPLESS_YAHOO__ENABLED": "true", "GAPLESS_YAHOO__RATE": "1000"}
+    return {
+        "GAPLESS_YAHOO__ENABLED": "true",
+        "GAPLESS_YAHOO__RATE": "1000",
+        "GAPLESS_YAHOO__TIMEOUT_S": str(PATIENCE_S),
+    }
 
 
 async def test_the_command_tells_and_records(tmp_path: Path, variables: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ from gapless.domain.freshness import Freshness
 from gapless.hub.hub import Options
 from gapless.protocol.messages import FRESH_WORDS
 from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.simulator.happenings import Absent
 from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market
 from gapless.simulator.server import YahooSimulator
@@ -309,8 +310,8 @@ async def test_ready_answers_over_http_are_not_mixed(tmp_path: Path, format: str
 
     async def told(it: Scene, fresh: str) -> tuple[str, int]:
         found = await it.opened.get(f"{TARGET}&format={format}&fresh={fresh}")
-        stitch = stitch_of(found.headers)
-        return stitch["state"], stitch["upstream_requests"]
+        # Not what the answer tells of itself: one that was kept would tell the same again.
+        return stitch_of(found.headers)["state"], it.requests()
 
     async with scene(tmp_path) as it:
         await told(it, "check")
@@ -472,6 +473,52 @@ async def test_strict_takes_a_stale_answer_for_held_alone(tmp_path: Path) -> Non
             lenient = await wire.ask(asked, fresh=word)
             assert lenient["stitch"]["state"] == "stale"
             assert records(lenient) == records(held)
+
+
+async def test_strict_takes_no_doubt_for_an_answer(tmp_path: Path) -> None:
+    """What upstream has lost is answered as held, in memory as it is, and to nobody who is strict.
+
+    Unless it may be as it is held.
+    """
+    asked = search("yahoo_finance", "ACME", *MAY)
+    async with scene(tmp_path) as it, await connect(it.opened.tcp_port) as wire:
+        first = await wire.ask(asked)
+        it.sim.market.add(Absent("ACME", from_s=it.clock.now_ms() / 1000))
+        it.age()
+        doubted = await wire.ask(asked)
+        assert reasons(doubted["stitch"]) == ["unconfirmed_loss"]
+        assert records(doubted) == records(first)
+        it.requests()
+        for word in ("check", None):
+            told = (await wire.ask(asked, strict=True, fresh=word))["error"]
+            assert told["reason"] == "unconfirmed_loss"
+            key = "" if word is None else f"&fresh={word}"
+            problem = (await it.opened.get(f"{TARGET}{key}&strict=true", 502)).json()
+            assert problem["reason"] == "unconfirmed_loss"
+        held = await wire.ask(asked, strict=True, fresh="held")
+        assert held["stitch"]["state"] == "stale"
+        assert records(held) == records(first)
+        # It is not yet time to ask again.
+        assert it.requests() == 0
+
+
+async def test_a_gap_takes_along_what_is_due_for_held_too(tmp_path: Path) -> None:
+    """A request that is made anyway is as wide as ever, so that nothing is left to be stale."""
+    async with scene(tmp_path) as it, await connect(it.opened.tcp_port) as wire:
+        await by_envelope(it.opened, "check")
+        it.age()
+        it.requests()
+        wider = search("yahoo_finance", "ACME", "2026-04-01", MAY[1])
+        found = await wire.ask(wider, fresh="held")
+        assert (found["stitch"]["state"], found["stitch"]["upstream_requests"]) == ("ready", 1)
+        assert found["stitch"]["fetched"] == [["2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z"]]
+        assert it.requests() == 1
+        it.age()
+        it.sim.faults.fail_always(REJECTED)
+        wider = search("yahoo_finance", "ACME", "2026-03-01", MAY[1])
+        found = await wire.ask(wider, fresh="held")
+        assert found["stitch"]["state"] == "partial"
+        assert reasons(found["stitch"]) == ["upstream_rejected", "check_pending"]
 
 
 async def test_what_cannot_be_fetched_anew_is_told(tmp_path: Path) -> None:

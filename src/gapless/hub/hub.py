@@ -95,12 +95,14 @@ class Hub:
             self._upstreams[name] = found
         return found
 
-    def held(self, request: ProviderRequest, most_loaded: int | None = None) -> Answer | None:
+    def held(
+        self, request: ProviderRequest, strict: bool = False, most_loaded: int | None = None
+    ) -> Answer | None:
         """Answer a range search at once if all of it is fresh and in memory; else `None`.
 
         Raises what is wrong with the request, and `TooLarge` for more records than one answer may
-        have, unless more than `most_loaded` are not sent with it. Never waits, so it is called
-        where requests are read.
+        have, unless more than `most_loaded` are not sent with it; `strict` as for `answer`. Never
+        waits, so it is called where requests are read.
         """
         if type(request.request) is not SearchEntities:
             return None
@@ -122,7 +124,7 @@ class Hub:
         answer = compose(entry, wanted, now, unchecked=pending)
         if most_loaded is None or answer.count <= most_loaded:
             self.searcher.check_size(answer)
-        return self.searcher.dated(provider, answer, search, now)
+        return self.searcher.dated(provider, _complete(answer, strict, search.fresh), search, now)
 
     async def answer(
         self,

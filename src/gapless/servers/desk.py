@@ -190,7 +190,7 @@ class Desk:
                 grant = self.admission.admit(_operation(query), session, token)
             if not isinstance(query, ProviderRequest):
                 return [self._simple(envelope, query, session, grant, now)]
-            answer = self.hub.held(query, envelope.inline_records)
+            answer = self.hub.held(query, envelope.strict, envelope.inline_records)
             if answer is None:
                 # What it comes to is counted when it is there.
                 door = None

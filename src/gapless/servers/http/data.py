@@ -99,7 +99,7 @@ class Data:
         if not request.plain or request.cursor is not None:
             return None
         try:
-            answer = self._hub.held(request.query)
+            answer = self._hub.held(request.query, request.strict)
         except TooLarge:
             # It comes in pages.
             return None

@@ -130,7 +130,7 @@ def held_run(entry: HotSeries, interval: Interval) -> Run:
 
 def _before(blocks: Iterable[Block], piece: Interval) -> Block | None:
     return max(
-        (block for block in blocks if block.first < piece.start),
+        (block for block in blocks if block.final and block.first < piece.start),
         key=lambda block: block.first,
         default=None,
     )
@@ -138,7 +138,7 @@ def _before(blocks: Iterable[Block], piece: Interval) -> Block | None:
 
 def _after(blocks: Iterable[Block], piece: Interval) -> Block | None:
     return min(
-        (block for block in blocks if block.last >= piece.end),
+        (block for block in blocks if block.final and block.last >= piece.end),
         key=lambda block: block.last,
         default=None,
     )

@@ -5,9 +5,8 @@ The rules of stitching 6 and 11. Pure, and apart from the filling, which acts on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from gapless.domain.believing import Verdict, judge, without_rows
 from gapless.domain.comparing import Basis, pairs
@@ -97,15 +96,13 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
         if (j - i, held.sum(i, j)) != (m - k, run.sum(k, m)):
             before = set(held.times[i:j])
             changes += [Interval(at, at + 1) for at in run.times[k:m] if at not in before]
-    known = [row.interval for row in entry.state.coverage]
-    known.append(Interval(_FIRST, _first_trade(came.brought.meta or entry.state.meta)))
     return Said(
         restated,
         differs,
         tuple(union(changes)),
         any(i < j for i, j in map(held.bounds, fresh)),
         tuple(lost),
-        tuple(subtract(without_rows(interval, run.times, bar), known)),
+        tuple(_unexplained(entry, came, bar)),
     )
 
 
@@ -114,7 +111,17 @@ def gone_quiet(came: Sequence[Came]) -> bool:
     return not any(len(one.brought.run) for one in came)
 
 
-def _first_trade(meta: Mapping[str, Any]) -> int:
-    """Return when a series was first traded, milliseconds UTC, as far as upstream has told."""
-    told = meta.get("first_trade_ms")
-    return told if isinstance(told, int) else _FIRST
+def _unexplained(entry: HotSeries, came: Came, bar: int) -> list[Interval]:
+    """Return where an answer has no rows, nothing was known, and upstream did not say why.
+
+    Before the first trade there are none. An answer that tells nothing of the ticker is not one
+    that lacks its rows: upstream says in so many words that there are none.
+    """
+    facts = came.brought.facts
+    if facts is None:
+        return []
+    known = [row.interval for row in entry.state.coverage]
+    first = facts.get("first_trade")
+    if isinstance(first, int):
+        known.append(Interval(_FIRST, first * 1000))
+    return subtract(without_rows(came.interval, came.brought.run.times, bar), known)

@@ -267,10 +267,12 @@ class Searcher:
         served = reach(provider, key, now)
         failing = self.ageings.failure(key) is not None
         along = [] if failing else aged(known, served, now)
+        if known.ageing is None:
+            # Nothing is to be compared, so that nothing need wait for anything.
+            return _Requests(tuple((one, one) for one in union(gaps, old)), serial=info.whole)
         if not old and not along:
-            ageing = known.ageing
-            compares = ageing is not None and finals(entry, [served.served], ageing)
-            serial = info.whole or (info.revises and not compares)
+            compares = bool(finals(entry, [served.served], known.ageing))
+            serial = info.whole or not compares
             return _Requests(tuple((gap, gap) for gap in gaps), serial)
         span = self.ageings.span(key, provider.traits(key))
         left = [*gaps, *old]

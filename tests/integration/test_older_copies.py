@@ -107,7 +107,7 @@ async def test_tasks_that_would_meet_give_way(tmp_path: Path) -> None:
         (refresh,) = world.upstream.waiting
         asking = asyncio.ensure_future(world.ask("AAA", 100, 110))
         await world.settled()
-        # The bars beside the gap are the refresh's: nothing is asked for before that has ended.
+        # What is held beside the gap is the refresh's, so that it is not asked for yet.
         assert world.upstream.waiting == [refresh]
         await let_go(world, asking, refreshing)
         stored = await world.stored("AAA")

@@ -25,8 +25,9 @@ class Belief:
     `held`: stamps that answers have brought with prices and no believed answer has taken away.
     `lost`: since when a held final stamp is lacking; `empty`: since when a weekday without rows
     is in doubt, as day numbers of the exchange. `kept`: stamps believed lost, and kept because
-    they are too many to be deleted or the ticker is believed to be unknown. `unknown_s`: since
-    when upstream says that it knows no such ticker. `known_empty`: days that are believed to be
+    they are too many to be deleted. `unknown_s`: since when upstream says that it knows no such
+    ticker; `spared`: stamps kept because that is believed. An answer that comes after all and
+    lacks them leaves it open whether they stay. `known_empty`: days that are believed to be
     without rows.
     """
 
@@ -36,6 +37,7 @@ class Belief:
     lost: dict[int, float] = field(default_factory=dict)
     empty: dict[int, float] = field(default_factory=dict)
     kept: set[int] = field(default_factory=set)
+    spared: set[int] = field(default_factory=set)
     unknown_s: float | None = None
     known_empty: set[int] = field(default_factory=set)
     _taken: int = 0
@@ -56,16 +58,22 @@ class Belief:
 
     def forget(self) -> None:
         """Begin anew, as a hub does whose series is deleted."""
-        for known in (self.held, self.lost, self.empty, self.kept, self.known_empty):
+        for known in (self.held, self.kept, self.spared, self.known_empty):
             known.clear()
+        for since in (self.lost, self.empty):
+            since.clear()
         self.unknown_s = None
+
+    def may_be_kept(self, stamp: int) -> bool:
+        """Return whether upstream is believed to serve a stamp no longer that was held."""
+        return stamp in self.kept or stamp in self.spared
 
     def take(self, answer: Snapshot) -> None:
         """Take in one answer."""
         if answer.unknown:
             self.unknown_s = answer.at_s if self.unknown_s is None else self.unknown_s
             if answer.at_s - self.unknown_s >= BELIEVED_AFTER_S:
-                self.kept |= self.held
+                self.spared |= self.held - self.kept
                 self.lost.clear()
             return
         self.unknown_s = None
@@ -78,6 +86,7 @@ class Belief:
             self._gone(lacking)
             self.held |= brought
         self.kept -= brought
+        self.spared -= brought
         for stamp in brought:
             self.lost.pop(stamp, None)
         if self.series.interval not in PERIODS:
@@ -86,7 +95,7 @@ class Belief:
     def _lacking(self, answer: Snapshot) -> list[int]:
         return [
             stamp
-            for stamp in sorted(self.held - self.kept)
+            for stamp in sorted(self.held - self.kept - self.spared)
             if answer.tells(stamp)
             and not priced(answer.rows.get(stamp))
             and self.history.final_s(self.series, stamp, None) <= answer.at_s

@@ -128,7 +128,7 @@ class _Case:
         return AssertionError(f"point {point}: {where} {message}; {told}")
 
     def _in_reach(self, stamp: int) -> bool:
-        return stamp >= self.reach and stamp not in self.belief.kept
+        return stamp >= self.reach and not self.belief.may_be_kept(stamp)
 
     def _final_here(self, stamp: int) -> bool:
         covered = self.told.coverage_of(stamp)
@@ -293,7 +293,7 @@ class _Case:
     # Point 4
 
     def _out_of_reach(self, stamp: int, one: Record) -> None:
-        lost = stamp in self.belief.kept
+        lost = self.belief.may_be_kept(stamp)
         marked = self.told.marked(stamp, "unverified", "out_of_window")
         if lost and not marked:
             raise self._broken(4, stamp, "is believed lost, and not marked")

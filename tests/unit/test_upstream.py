@@ -490,7 +490,18 @@ async def test_a_trial_that_fails_by_itself_tells_nothing() -> None:
     assert one.breaker.open_until is None
 
 
-async def test_a_wide_try_says_nothing_of_the_series() -> None:
+async def test_an_outage_shows_in_wide_tries_too() -> None:
+    """Where pages come for two tickers, they are not for the width of what was asked."""
+    provider = Moody(MSFT=DOWN, IBM=DOWN)
+    one = upstream(provider)
+    for key in (MSFT, IBM, MSFT, IBM):
+        with capture_logs(), pytest.raises(ProviderError):
+            await one.ask(key, ASKED, {"tz": "UTC"}, "gap", Tally(), one.deadline(), wide=True)
+    assert one.breaker.blocked_for(provider.clock.monotonic()) > 0
+    assert len(one.failures) == 0
+
+
+async def test_a_wide_try_is_not_held_against_the_series() -> None:
     """It has half of the deadline, and what is narrower is asked with what is left."""
     provider = Moody(AAPL=MAD)
     one = upstream(provider, Limits(deadline=20.0))

@@ -215,7 +215,7 @@ class Upstream:
         The deadline is one for all (stitching rule 8): waiting for turns, tries and the pauses
         between them. Each try has what is left of it. `None`: it begins now, and ends after
         `Limits.deadline`. `wide`: where it fails less is asked for after it, so that it has half
-        of what is left (stitching rule 9), and says nothing yet of the series.
+        of what is left (stitching rule 9), and is not held against the series yet.
         """
         now = self._clock.monotonic()
         refused = self.refusal(key) or self.failures.refusal(key, now)
@@ -443,13 +443,10 @@ class Upstream:
             self.alone = isinstance(error, UnknownTicker | OutOfWindow)
             self._answered()
             return
-        if not call.of_series:
-            of_all = concern is not Concern.SERIES
-        elif call.counts:
+        if call.of_series:
             of_all = self.failures.is_of_all(key, error, call.held)
         else:
-            # What was asked may have been too much.
-            of_all = concern is Concern.UPSTREAM
+            of_all = concern is not Concern.SERIES
         self.alone = not of_all
         if not of_all:
             # It may have been the trial, which has told nothing then.

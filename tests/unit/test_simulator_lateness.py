@@ -197,6 +197,29 @@ def test_an_answer_is_cut_short_for_a_while(live: bool) -> None:
         assert len(rows(result(world, now=heals))) > 14
 
 
+@pytest.mark.parametrize("interval", ["1d", "1h", "1wk"])
+def test_the_live_row_is_not_among_the_rows_of_an_answer_cut_short(interval: str) -> None:
+    """It comes beside the last ones, and not where the end is cut off."""
+    quirks, now = Quirks(live_in_period="included"), at("2026-11-18T18:00")
+    whole = list(rows(result(market(), interval=interval, now=now, quirks=quirks)))
+    own = [stamp for stamp in whole if stamp != now]
+    last = Cut("AAPL", 4, "last", heals_s=NOW)
+    first = Cut("AAPL", 4, "first", heals_s=NOW)
+    # A live day takes the place of its row.
+    kept = own[-3:] if interval == "1d" else own[-4:]
+    cut = result(market(last), interval=interval, now=now, quirks=quirks)
+    assert list(rows(cut)) == [*kept, now]
+    cut = result(market(first), interval=interval, now=now, quirks=quirks)
+    assert list(rows(cut)) == own[:4]
+
+
+def test_a_longer_bar_that_is_absent_has_no_live_row() -> None:
+    """What trades come in belong to a period that is not served."""
+    monday, now = at("2026-11-16T05:00"), at("2026-11-18T18:00")
+    world = market(Absent("AAPL", monday, monday + 1, heals_s=NOW))
+    assert max(rows(result(world, interval="1wk", now=now, quirks=Quirks()))) < monday
+
+
 def test_a_symbol_is_unknown_for_a_while() -> None:
     """404, of it alone, and served again afterwards."""
     world = market(Delisted("AAPL", NOW - 1, NOW + HOUR))

@@ -154,7 +154,8 @@ class Absent:
 class Cut:
     """An answer has at most `rows` rows from `from_s` until `heals_s`: its first or its last.
 
-    Actions are named as far as the rows reach. `intervals` as of `Absent`.
+    The live row does not count: it comes unless the end is cut off. Actions are named as far as
+    the rows reach. `intervals` as of `Absent`.
     """
 
     symbol: str

@@ -5,6 +5,7 @@ Apart from chart.py, which wraps rows into HTTP answers; pure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from math import inf
@@ -12,7 +13,7 @@ from math import inf
 import msgspec
 
 from gapless.simulator.book import Bar
-from gapless.simulator.instruments import HOUR, Session
+from gapless.simulator.instruments import HOUR, Session, period_start
 from gapless.simulator.market import Market
 from gapless.simulator.prices import symbol_seed, unit
 from gapless.simulator.quirks import Quirks
@@ -78,33 +79,38 @@ class _Cut:
         self.session = self._live_session()
 
     def daily(self) -> list[Bar]:
-        true = self._days()
-        rows = self.servings.rows([bar for _, bar in true])
+        days = self._days()
+        true = [bar for _, bar in days]
+        rows = self.servings.rows(true)
         live = self._live()
-        if live is None or self.session is None:
+        if live is None or self.session is None or self._cut_off(true, rows):
             return rows
-        if true and true[-1][0] == self.session.day:
-            if not rows or rows[-1].t != true[-1][1].t:
-                # Cut off.
-                return rows
+        if days and days[-1][0] == self.session.day:
             held = rows.pop()
             if self.quirks.live_duplicate:
                 less = None if held.volume is None else held.volume * 99 // 100
                 rows.append(msgspec.structs.replace(held, volume=less))
-        return self.servings.cut([*rows, live])
+        return [*rows, live]
 
     def periods(self) -> list[Bar]:
         days = self._days()
         live = self._live()
-        if live is not None and self.session is not None:
-            today = self.session.day
-            if self.quirks.live_in_period == "left_out":
-                days = [(day, bar) for day, bar in days if day != today]
         anchor = 0
         if self.quirks.weeks_from_period1:
             anchor = date.fromordinal(self.first).weekday()
-        rows = self.servings.rows(in_periods(self.interval, days, self.calendar, anchor))
-        return rows if live is None else self.servings.cut([*rows, live])
+        true = in_periods(self.interval, days, self.calendar, anchor)
+        rows = self.servings.rows(true)
+        if live is None or self.session is None or self._cut_off(true, rows):
+            return rows
+        today = self.session.day
+        if self.servings.hides(self.calendar.midnight(period_start(self.interval, today, anchor))):
+            return rows
+        if self.quirks.live_in_period == "left_out":
+            left = {bar.t for bar in rows}
+            days = [(day, bar) for day, bar in days if day != today]
+            true = in_periods(self.interval, days, self.calendar, anchor)
+            rows = [bar for one in true if one.t in left and (bar := self.servings.one(one))]
+        return [*rows, live]
 
     def intraday(self, step_s: int, *, pre_post: bool) -> list[Bar]:
         rows = self.view.intraday(step_s, self.first, self.last)
@@ -113,11 +119,16 @@ class _Cut:
         if pre_post:
             rows = self._with_pre_post(rows, step_s)
         rows = [bar for bar in rows if self.start_s <= bar.t and self._before_end(bar.t)]
-        rows = self.servings.rows(rows)
+        true, rows = rows, self.servings.rows(rows)
         live = self._snapshot()
-        if live is not None and all(bar.t != live.t for bar in rows[-1:]):
-            rows = self.servings.cut([*rows, live])
-        return rows
+        if live is None or self._cut_off(true, rows) or any(bar.t == live.t for bar in rows[-1:]):
+            return rows
+        return [*rows, live]
+
+    def _cut_off(self, true: Sequence[Bar], rows: Sequence[Bar]) -> bool:
+        """Return whether the answer ends before the last bar there is, and so has no live row."""
+        whole = [bar for one in true if (bar := self.servings.one(one)) is not None]
+        return bool(whole) and (not rows or rows[-1].t != whole[-1].t)
 
     def spoiled(self, bar: Bar) -> Bar:
         quirks = self.quirks

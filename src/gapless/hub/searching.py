@@ -281,7 +281,7 @@ class Searcher:
             wide = as_wide(as_wide(left[0], left, span), along, span)
             ranges.append((wide, left[0]))
             left = subtract(left, [wide])
-        return _Requests(tuple(ranges), serial=info.whole or info.revises)
+        return _Requests(tuple(ranges), serial=True)
 
     def requests(self, provider: Provider, entry: HotSeries, plan: Plan, now: int) -> int:
         """Count the requests that a plan takes at least."""

@@ -143,7 +143,7 @@ async def split_tour(show: Show, stage: Stage, upstream: YahooSimulator) -> None
         stitched = await show.ask(client, line)
         show.prices(friday, stitched)
         show.check(
-            "the one request for the gap took the past along: all of it is on the new basis",
+            "the one request for the gap took the past along, all divided now",
             stitched.state == "ready"
             and stitched.requests == 1
             and _ratios(friday, stitched) == {float(RATIO)},

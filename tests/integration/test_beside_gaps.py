@@ -206,6 +206,19 @@ async def test_what_is_not_fresh_is_not_compared(tmp_path: Path) -> None:
         assert told(answer) == world.truth("2025-04-01", "2025-05-17")
 
 
+async def test_what_is_not_fresh_makes_nothing_due(tmp_path: Path) -> None:
+    """That it has changed since it was fetched says nothing of what was fetched after that."""
+    async with scene(tmp_path, "2025-06-09T15:00", options=NARROW) as world:
+        world.market.add(Split("AAA", date(2025, 6, 10), 4))
+        old = await world.ask("2025-04-01", "2025-04-10")
+        world.at(WEDNESDAY)
+        await world.ask("2025-05-12", "2025-05-17")
+        new = await world.ask("2025-04-01", "2025-04-10")
+        assert told(new) == world.truth("2025-04-01", "2025-04-10") != told(old)
+        await world.ask("2025-05-12", "2025-05-17")
+        assert world.upstream == []
+
+
 async def test_a_dividend_is_no_change_of_intraday_bars(tmp_path: Path) -> None:
     """They have no adjclose, so that it costs nothing."""
     async with scene(tmp_path, WEDNESDAY) as world:

@@ -118,13 +118,18 @@ class Trial:
         return found
 
     async def ask(
-        self, ticker: str, back_s: float = YEAR_S, interval: str = "1d", fresh: str = ""
+        self,
+        ticker: str,
+        back_s: float = YEAR_S,
+        interval: str = "1d",
+        end_s: float | None = None,
+        fresh: str = "",
     ) -> None:
-        """Ask for what reaches back so far from now, and hold it against what upstream has.
+        """Ask for what reaches back so far from now or `end_s`; hold it against what upstream has.
 
         Raises `InvalidQuery` where the hub does not know what it is asked for.
         """
-        end = int(self.clock.now_s)
+        end = int(self.clock.now_s if end_s is None else end_s)
         start = end - int(back_s)
         line = f"provider yahoo_finance search ticker={ticker} date={_text(start)}..{_text(end)} "
         line += f"interval={interval}" + (f" fresh={fresh}" if fresh else "")
@@ -277,33 +282,45 @@ async def once_a_week(trial: Trial) -> Cost:
     return first
 
 
-async def at_the_opening(trial: Trial, fresh: str = "") -> Cost:
+@dataclass(frozen=True, slots=True)
+class AtTheOpening:
     """A year of each of 500 tickers, held since the evening, by three users half an hour after.
 
-    Each of the users begins elsewhere, so that each is the first to ask for a third of them.
+    Up to now, or `final`: up to the evening before that, of which all is final. Each of the users
+    begins elsewhere, so that each is the first to ask for a third of them. `fresh`: how fresh
+    they want it.
     """
-    held_on, asked_on = islice(sessions(trial.market), 2)
-    trial.clock.now_s = evening(held_on)
-    tickers = trial.market.symbols
-    await _each(trial, tickers)
-    trial.tally()
-    first = trial.counted()
-    trial.clock.now_s = asked_on.open_s + 1800.0
-    third = len(tickers) // 3
-    orders = [tickers[i * third :] + tickers[: i * third] for i in range(3)]
-    await asyncio.gather(*(_each(trial, order, fresh) for order in orders))
-    trial.tally()
-    return first
+
+    final: bool = False
+    fresh: str = ""
+
+    async def __call__(self, trial: Trial) -> Cost:
+        before, held_on, asked_on = islice(sessions(trial.market), 3)
+        trial.clock.now_s = evening(held_on)
+        tickers = trial.market.symbols
+        await _each(trial, tickers)
+        trial.tally()
+        first = trial.counted()
+        trial.clock.now_s = asked_on.open_s + 1800.0
+        # Not a day more than is held: the beginning would be a gap.
+        back_s = YEAR_S - 2 * DAY_S if self.final else YEAR_S
+        end_s = evening(before) if self.final else None
+        third = len(tickers) // 3
+        orders = [tickers[i * third :] + tickers[: i * third] for i in range(3)]
+        await asyncio.gather(*(_each(trial, order, back_s, end_s, self.fresh) for order in orders))
+        trial.tally()
+        return first
 
 
-async def held_at_the_opening(trial: Trial) -> Cost:
-    """The same, by users who want what is held."""
-    return await at_the_opening(trial, "held")
-
-
-async def _each(trial: Trial, tickers: Iterable[str], fresh: str = "") -> None:
+async def _each(
+    trial: Trial,
+    tickers: Iterable[str],
+    back_s: float = YEAR_S,
+    end_s: float | None = None,
+    fresh: str = "",
+) -> None:
     for ticker in tickers:
-        await trial.ask(ticker, fresh=fresh)
+        await trial.ask(ticker, back_s, end_s=end_s, fresh=fresh)
 
 
 async def minutes(trial: Trial) -> Cost:
@@ -346,8 +363,10 @@ USERS: tuple[tuple[str, tuple[str, ...], User], ...] = (
     ("one ticker, 250 evenings", ONE, every_evening),
     ("one ticker, 250 days, five times a day", ONE, five_times_a_day),
     ("500 tickers, five Fridays", MANY, once_a_week),
-    ("500 tickers, three users at the opening", MANY, at_the_opening),
-    ("the same, fresh=held", MANY, held_at_the_opening),
+    ("500 tickers at the opening, up to now", MANY, AtTheOpening()),
+    ("the same, fresh=held", MANY, AtTheOpening(fresh="held")),
+    ("500 tickers at the opening, final", MANY, AtTheOpening(final=True)),
+    ("the same, final, fresh=held", MANY, AtTheOpening(final=True, fresh="held")),
     ("1m, all there is, 22 evenings", ONE, minutes),
     ("a delisted ticker, 60 evenings", ONE, delisted),
     ("an unknown ticker, 60 evenings", ONE, unknown),
@@ -380,10 +399,10 @@ def print_frugality(to: Console, rows: list[Frugality]) -> None:
     table = table_of(to, "What goes upstream: requests, and MB of their answers' bodies")
     table.add_column("")
     for heading in (
-        "first: answers",
+        "first",
         "requests",
         "MB",
-        "then: answers",
+        "then",
         "requests",
         "MB",
         "refused",

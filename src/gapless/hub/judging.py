@@ -6,12 +6,12 @@ The rules of stitching 6 and 11. Pure, and apart from the filling, which acts on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gapless.domain.believing import Verdict, judge, without_rows
 from gapless.domain.comparing import Basis, pairs
-from gapless.domain.coverage import Ageing
-from gapless.domain.intervals import Interval, subtract, union
+from gapless.domain.coverage import Ageing, Outcome
+from gapless.domain.intervals import Interval, intersect, subtract, union
 from gapless.hub.beside import finals, held_run
 from gapless.hub.hot import HotSeries
 from gapless.hub.upstream import Brought
@@ -35,7 +35,8 @@ class Said:
     `restated`: the price of a fresh, final bar is another one. `differs`: that of any final bar.
     `changes`: where final records are other ones, were withdrawn or added (stitching rule 14).
     `compared`: there was a fresh one to compare. `lost`: final bars that they lack, or bring
-    without prices. `empty`: where they have no rows, and nothing was known.
+    without prices. `empty`: where they have no rows, and nothing was known. `kept`: where they
+    still lack what is believed to be lost, and is kept.
     """
 
     restated: bool = False
@@ -44,6 +45,7 @@ class Said:
     compared: bool = False
     lost: tuple[Interval, ...] = ()
     empty: tuple[Interval, ...] = ()
+    kept: tuple[Interval, ...] = ()
 
     def also(self, other: Said) -> Said:
         """Return what this and another answer say together."""
@@ -54,11 +56,13 @@ class Said:
             self.compared or other.compared,
             (*self.lost, *other.lost),
             tuple(union(self.empty, other.empty)),
+            (*self.kept, *other.kept),
         )
 
     def verdict(self, entry: HotSeries, sent: int) -> Verdict:
         """Return what of it is believed, by what was said before."""
-        return judge(self.lost, self.empty, entry.state.doubts, sent)
+        verdict = judge(self.lost, self.empty, entry.state.doubts, sent)
+        return replace(verdict, lost_for_good=(*verdict.lost_for_good, *self.kept))
 
 
 def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -> Said:
@@ -103,12 +107,44 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
         any(i < j for i, j in map(held.bounds, fresh)),
         tuple(lost),
         tuple(_unexplained(entry, came, bar)),
+        tuple(_still_lost(entry, came, basis, bar)),
     )
 
 
 def gone_quiet(came: Sequence[Came]) -> bool:
     """Whether answers have no rows at all, which the next one may explain."""
     return not any(len(one.brought.run) for one in came)
+
+
+def _still_lost(entry: HotSeries, came: Came, basis: Basis, bar: int) -> list[Interval]:
+    """Return where an answer does not bring back what is believed to be lost.
+
+    Such bars that follow one another are one stretch, whatever lies between them.
+    """
+    rows = entry.state.coverage
+    parts = [row.interval for row in rows if row.outcome is Outcome.OUT_OF_WINDOW]
+    gone = intersect(parts, [came.interval])
+    if not gone:
+        return []
+    held, run = held_run(entry, came.interval), came.brought.run
+    brought = {
+        run.times[at]
+        for part in gone
+        for at in range(*run.bounds(part))
+        if basis.whole(run.row(at))
+    }
+    found: list[Interval] = []
+    last = -2
+    for part in gone:
+        for at in range(*held.bounds(part)):
+            time = held.times[at]
+            if time in brought:
+                continue
+            follows = last == at - 1
+            start = found.pop().start if follows else time
+            found.append(Interval(start, min(time + bar, came.interval.end)))
+            last = at
+    return found
 
 
 def _unexplained(entry: HotSeries, came: Came, bar: int) -> list[Interval]:

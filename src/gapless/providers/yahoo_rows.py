@@ -67,11 +67,12 @@ def records(chart: Chart, interval: str, asked: Interval, known: Mapping[str, An
 
 def _by_session(chart: Chart, hours: Hours) -> list[Bar]:
     """Return daily rows with the live one on its session's stamp (quirks 1 and 2)."""
-    bars = list(chart.rows)
     at = _live_index(chart)
     if at is None:
-        return bars
-    live = bars.pop(at)
+        return list(chart.rows)
+    live = chart.rows[at]
+    # One that comes twice is one.
+    bars = [bar for bar in chart.rows if bar.timestamp != live.timestamp]
     day = hours.day(live.timestamp * 1000)
     for i, twin in enumerate(bars):
         if abs(twin.timestamp - live.timestamp) < DAY_S and hours.day(twin.timestamp * 1000) == day:

@@ -203,9 +203,23 @@ class _Case:
         same = [view for view in views if self._as_told(view, span) == mine]
         if not same and (views or mine):
             since = f"at one moment since {_at(covered.fetched_at)}"
-            raise self._broken(2, span.start, f"to {_at(span.end)} is not as served {since}")
+            near = self._nearest(views, span, mine)
+            raise self._broken(2, span.start, f"to {_at(span.end)} is not as served {since}{near}")
         for stamp in mine:
             self.origins[stamp] = [_Origin(view) for view in same]
+
+    def _nearest(self, views: Sequence[Snapshot], span: Span, mine: Mapping[int, Record]) -> str:
+        """Return how what is told differs from what was served most like it."""
+        differing = [
+            {
+                _at(stamp): (mine.get(stamp), served.get(stamp))
+                for served in [self._as_told(view, span)]
+                for stamp in sorted(mine.keys() | served.keys())
+                if mine.get(stamp) != served.get(stamp)
+            }
+            for view in views
+        ]
+        return f": {min(differing, key=len)} (told, served)" if differing else ""
 
     def _due_again_s(self, span: Span, covered: Covered) -> float:
         """Return when at the latest a provisional stretch has to be due again (rule 3).
@@ -213,6 +227,9 @@ class _Case:
         Of what lies before the tail, such as null rows, the rule says only that it is soon.
         """
         fetched_s = covered.fetched_at / 1000
+        if self.belief.unknown_s is not None:
+            # A ticker that upstream is believed not to know is asked for once a session.
+            return fetched_s + 4 * DAY
         session = self.history.session_after(self.series, fetched_s)
         latest_s = max(fetched_s, session.open_s) + self.refresh_s
         if covered.end < max(one.end for one in self.told.coverage):

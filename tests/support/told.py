@@ -83,7 +83,7 @@ class Told:
     `records` by stamp in milliseconds. `t0`: when the request was received, `t1`: when it was
     answered, by the hub's clock. `facts`: as stored at `t0`, `None` where there were none.
     `beside`: other requests of the series were under way, so that what they asked upstream may
-    not be stored yet.
+    not be stored yet. `anew`: everything was to be fetched again (`fresh=now`).
     """
 
     series: Series
@@ -97,10 +97,13 @@ class Told:
     missing: Sequence[Span] = ()
     why: Sequence[Why] = ()
     beside: bool = False
+    anew: bool = False
 
     @property
     def due(self) -> int:
-        """The latest due moment not after `t0`."""
+        """The latest due moment not after `t0`; `t0` itself where all is wanted anew."""
+        if self.anew:
+            return self.t0
         return self.t0 - DAY_MS if self.facts is None else self.facts.due_ms(self.t0)
 
     def marked(self, stamp: int, *reasons: str) -> bool:

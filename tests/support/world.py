@@ -21,6 +21,7 @@ from gapless.hub.answers import Answer
 from gapless.hub.hub import Hub, Options
 from gapless.hub.upstream import Asked
 from gapless.instants import format_instant
+from gapless.protocol._queries import Fresh
 from gapless.protocol.messages import DateRange, Param, ProviderRequest, SearchEntities, Ticker
 from gapless.providers.registry import Registry
 from gapless.providers.yahoo import YahooProvider, YahooSettings
@@ -130,7 +131,7 @@ class LedgerStore:
 
 
 class World:
-    """One hub, one upstream, one clock."""
+    """One hub, one upstream, one clock; `ahead_s`: by how much upstream's is ahead of it."""
 
     def __init__(
         self,
@@ -143,8 +144,9 @@ class World:
     ) -> None:
         self.market = market
         self.clock = WorldClock(start_s)
+        self.ahead_s = 0.0
         self.sim = YahooSimulator(
-            market, clock=self.clock, quirks=quirks, alternate_edges=alternate_edges
+            market, clock=self.upstream_s, quirks=quirks, alternate_edges=alternate_edges
         )
         self.ledger = Ledger()
         self.asked: list[Asked] = []
@@ -152,6 +154,10 @@ class World:
         self.template = template
         self.path = folder / "world.db"
         self.hub: Hub
+
+    def upstream_s(self) -> float:
+        """Return the instant that it is upstream, UTC seconds."""
+        return self.clock.now_s + self.ahead_s
 
     async def open(self) -> None:
         await self.sim.__aenter__()
@@ -206,8 +212,10 @@ class World:
         await store_of(hub).close()
 
 
-def request(ticker: str, interval: str, start_ms: int, end_ms: int) -> ProviderRequest:
-    """Return the range search that asks the Yahoo provider for this."""
+def request(
+    ticker: str, interval: str, start_ms: int, end_ms: int, fresh: Fresh | None = None
+) -> ProviderRequest:
+    """Return the range search that asks the Yahoo provider for this, as fresh as a word says."""
     return ProviderRequest(
         "yahoo_finance",
         SearchEntities(
@@ -217,4 +225,5 @@ def request(ticker: str, interval: str, start_ms: int, end_ms: int) -> ProviderR
                 Param("interval", interval),
             )
         ),
+        fresh=fresh,
     )

@@ -438,7 +438,7 @@ class LivingUpstream(RuleBasedStateMachine):
         facts = Facts.of(instrument)
         facts = Facts(facts.zone, facts.opens_local_s, facts.weekdays)
         look_back = LOOK_BACK_MS.get(interval)
-        numbers = [block.number for block in state.blocks if block.number is not None]
+        after = self.runner.run(self.world.hub.holdings.load(answer.key, WHOLE))
         return Before(
             interval=interval,
             now=now,
@@ -449,7 +449,8 @@ class LivingUpstream(RuleBasedStateMachine):
             ],
             due=facts.due_ms(now) if "tz" in state.meta else now - DAY_MS,
             due_before=state.due_before,
-            times=[time for number in numbers for time in before.runs[number].run.times],
+            times=_times(before),
+            after=_times(after),
             waiting=[one.interval for one in state.doubts if one.next_try > now],
             served_from=0 if look_back is None else now - now % 1000 - look_back + 3_600_000,
             fresh=asked.fresh or "check",
@@ -458,8 +459,9 @@ class LivingUpstream(RuleBasedStateMachine):
     # Upstream
 
     def _drift(self, ahead: int) -> None:
-        self.world.ahead_s = float(ahead)
-        self.promise.drift_s = max(self.promise.drift_s, abs(ahead))
+        # Never by whole seconds: just when a bar begins upstream does not have it yet.
+        self.world.ahead_s = ahead + 0.4 if ahead else 0.0
+        self.promise.drift_s = max(self.promise.drift_s, abs(ahead) + 1)
 
     def _lively(self, where: str | None = None) -> Lively:
         """Let a second pass, so that nothing happens at the very instant of a fetch."""
@@ -469,6 +471,11 @@ class LivingUpstream(RuleBasedStateMachine):
     def _happen(self, what: Happening | None, behind: int = 0) -> None:
         if what is not None:
             self.world.market.add(what, delays_s={1: float(HOUR * behind)})
+
+
+def _times(entry: HotSeries) -> list[int]:
+    numbers = [block.number for block in entry.state.blocks if block.number is not None]
+    return [time for number in numbers for time in entry.runs[number].run.times]
 
 
 @pytest.mark.timeout(0)

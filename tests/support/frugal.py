@@ -37,8 +37,8 @@ class Before:
     """What was known of a series when a request for `asked` came, and the rules' other words.
 
     `due`: the latest due moment. `due_before`: what earlier commits wrote is due. `times`: stamps
-    of held records. `waiting`: what is in doubt and not to be tried yet. `served_from`: where
-    upstream's reach begins. `fresh`: how fresh it was wanted.
+    of held records, `after`: of those that are held now. `waiting`: what is in doubt and not to be
+    tried yet. `served_from`: where upstream's reach begins. `fresh`: how fresh it was wanted.
     """
 
     interval: str
@@ -48,6 +48,7 @@ class Before:
     due: int
     due_before: int
     times: Sequence[int]
+    after: Sequence[int]
     waiting: Sequence[tuple[int, int]] = ()
     served_from: int = 0
     fresh: str = "check"
@@ -95,13 +96,16 @@ class Before:
         for part in wanted if count > 1 else [(wanted | old).enclosure]:
             here = [one for one in sent if one[0] <= part.lower and part.upper <= one[1]]
             assert len(here) == 1, f"not once: {part} in {told}"
-            self._beside(here[0], part, told)
+            # Of several gaps one may be beside what another has brought.
+            self._beside(here[0], part, self.after if count > 1 else self.times, told)
 
-    def _beside(self, one: tuple[int, int], part: portion.Interval, told: str) -> None:
+    def _beside(
+        self, one: tuple[int, int], part: portion.Interval, times: Sequence[int], told: str
+    ) -> None:
         """See to it that no more is asked for beside than ten held bars on each side."""
         bar = BAR_MS[self.interval]
-        before = [time for time in self.times if one[0] <= time < part.lower]
-        after = [time for time in self.times if part.upper <= time < one[1]]
+        before = [time for time in times if one[0] <= time < part.lower]
+        after = [time for time in times if part.upper <= time < one[1]]
         assert len(before) <= MOST_BARS, f"{len(before)} bars before {part}: {told}"
         assert len(after) <= MOST_BARS, f"{len(after)} bars after {part}: {told}"
         if one[0] < part.lower:

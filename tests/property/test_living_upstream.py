@@ -66,6 +66,7 @@ LEFT_ALONE_S = HOUR + 60
 # After a failure at a wide request others are narrower for the day.
 NARROW_S = DAY + 60
 WHOLE = Interval(-(1 << 60), 1 << 60)
+PRICES = ("open", "high", "low", "close")
 
 
 @contextmanager
@@ -249,8 +250,7 @@ class LivingUpstream(RuleBasedStateMachine):
     @rule(back=st.integers(0, 60), length=st.integers(1, 60), where=ELSEWHERE, fresh=FRESH)
     def ask(self, back: int, length: int, where: str | None, fresh: Fresh | None) -> None:
         """Ask for a range that ended half-days ago."""
-        end = self._now() - back * DAY_MS // 2
-        self._ask([self._request(end, length, where, fresh)])
+        self._ask([self._request(self._now() - back * DAY_MS // 2, length, where, fresh)])
 
     @rule(length=st.integers(1, 60), where=ELSEWHERE, fresh=FRESH)
     def ask_to_now(self, length: int, where: str | None, fresh: Fresh | None) -> None:
@@ -474,8 +474,12 @@ class LivingUpstream(RuleBasedStateMachine):
 
 
 def _times(entry: HotSeries) -> list[int]:
-    numbers = [block.number for block in entry.state.blocks if block.number is not None]
-    return [time for number in numbers for time in entry.runs[number].run.times]
+    """Return the stamps of the held records that can be compared: final ones with prices."""
+    blocks = [block for block in entry.state.blocks if block.final and block.number is not None]
+    runs = [entry.runs[block.number].run for block in blocks if block.number is not None]
+    return [
+        run.times[at] for run in runs for at in range(len(run)) if all(map(run.row(at).get, PRICES))
+    ]
 
 
 @pytest.mark.timeout(0)

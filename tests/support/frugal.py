@@ -97,7 +97,8 @@ class Before:
             here = [one for one in sent if one[0] <= part.lower and part.upper <= one[1]]
             assert len(here) == 1, f"not once: {part} in {told}"
             # Of several gaps one may be beside what another has brought.
-            self._beside(here[0], part, self.after if count > 1 else self.times, told)
+            times = sorted({*self.times, *self.after}) if count > 1 else self.times
+            self._beside(here[0], part, times, told)
 
     def _beside(
         self, one: tuple[int, int], part: portion.Interval, times: Sequence[int], told: str

@@ -151,7 +151,12 @@ class History:
             return None
         view = self.market.view(request.symbol, self.market.seen_by(edge, at_s), edge)
         servings = view.servings(request.interval)
-        served = servings.rows(view.bars(request.interval, start / 1000, end / 1000))
+        begin_s = start / 1000
+        if request.interval in PERIODS:
+            # The first period comes as well, though its stamp lies before what was asked.
+            first = period_start(request.interval, view.calendar.day_of(begin_s))
+            begin_s = view.calendar.midnight(first)
+        served = servings.rows(view.bars(request.interval, begin_s, end / 1000))
         if any(_refused(odd, len(served)) for odd in servings.odd):
             return None
         rows = _rows(served)
@@ -168,6 +173,7 @@ class History:
         for stamp in order[:1]:
             columns = zip(COLUMNS, rows[stamp], strict=True)
             rows[stamp] = tuple(None if name in bad else value for name, value in columns)
+        rows = {stamp: one for stamp, one in rows.items() if stamp >= start}
         return Snapshot(at_s, edge, start, end, rows, asked=True)
 
     def over_s(self, series: Series, stamp: int) -> float:

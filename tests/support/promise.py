@@ -198,7 +198,8 @@ class _Case:
         views += [
             one
             for one in said
-            if one.start <= span.start and min(span.end, 1000 * one.at_s) <= one.end + 1000
+            if one.start <= span.start
+            and min(span.end, 1000 * one.at_s) <= one.end + 1000 * (1 + self.drift_s)
         ]
         same = [view for view in views if self._as_told(view, span) == mine]
         if not same and (views or mine):

@@ -111,7 +111,7 @@ class LivingUpstream(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         market = MARKET.fresh()
         self.world = World(market, START_S, Path(self.folder.name), self.template, quirks)
-        self.promise = Promise(market, self.world.sim.requests)
+        self.promise = Promise(market, self.world.sim.requests, wanted=self.world.wanted)
         self._drift(ahead)
         self.faulty = False
         self.failed_s: dict[SeriesKey, float] = {}
@@ -492,7 +492,7 @@ def test_the_hub_is_right_and_frugal_while_upstream_lives(kind: str) -> None:
             machine,
             settings=settings(
                 max_examples=SEQUENCES // len(KINDS),
-                stateful_step_count=15,
+                stateful_step_count=25,
                 deadline=None,
                 phases=PHASES,
                 suppress_health_check=list(HealthCheck),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date
+from math import inf
 
 from gapless.simulator.view import PERIODS
 from support.history import History, Series, Snapshot, concerns, priced, said_at
@@ -22,20 +23,24 @@ MOST_WEEKDAYS = 10
 class Belief:
     """The state of one series after the answers taken in so far.
 
-    `held`: stamps that answers have brought with prices and no believed answer has taken away.
+    `held`: stamps that answers have brought with prices and no believed answer has taken away;
+    `final`: those that were final when they were brought last.
     `lost`: since when a held final stamp is lacking; `empty`: since when a weekday without rows
-    is in doubt, as day numbers of the exchange. `kept`: stamps believed lost, and kept because
-    they are too many to be deleted. `unknown_s`: since when upstream says that it knows no such
-    ticker; `spared`: stamps kept because that is believed. An answer that comes after all and
-    lacks them leaves it open whether they stay. `known_empty`: days that are believed to be
+    is in doubt, as day numbers of the exchange; `bare`: since when it was said to be so, also
+    while it was not final. `kept`: stamps believed lost, and kept because they are too many to be
+    deleted. `unknown_s`: since when upstream says that it knows no such ticker; `spared`: stamps
+    kept because that is believed. An answer that comes after all and lacks them leaves it open
+    whether they stay. `known_empty`: days that are believed to be
     without rows.
     """
 
     history: History
     series: Series
     held: set[int] = field(default_factory=set)
+    final: set[int] = field(default_factory=set)
     lost: dict[int, float] = field(default_factory=dict)
     empty: dict[int, float] = field(default_factory=dict)
+    bare: dict[int, float] = field(default_factory=dict)
     kept: set[int] = field(default_factory=set)
     spared: set[int] = field(default_factory=set)
     unknown_s: float | None = None
@@ -58,9 +63,9 @@ class Belief:
 
     def forget(self) -> None:
         """Begin anew, as a hub does whose series is deleted."""
-        for known in (self.held, self.kept, self.spared, self.known_empty):
+        for known in (self.held, self.final, self.kept, self.spared, self.known_empty):
             known.clear()
-        for since in (self.lost, self.empty):
+        for since in (self.lost, self.empty, self.bare):
             since.clear()
         self.unknown_s = None
 
@@ -87,8 +92,14 @@ class Belief:
             self.held |= brought
         self.kept -= brought
         self.spared -= brought
+        awaited = self._awaited(answer, brought)
         for stamp in brought:
             self.lost.pop(stamp, None)
+            final_s = self.history.final_s(self.series, stamp, answer.rows[stamp])
+            if final_s <= answer.at_s and stamp < awaited:
+                self.final.add(stamp)
+            else:
+                self.final.discard(stamp)
         if self.series.interval not in PERIODS:
             self._days(answer)
 
@@ -96,10 +107,18 @@ class Belief:
         return [
             stamp
             for stamp in sorted(self.held - self.kept - self.spared)
-            if answer.tells(stamp)
-            and not priced(answer.rows.get(stamp))
-            and self.history.final_s(self.series, stamp, None) <= answer.at_s
+            if stamp in self.final and answer.tells(stamp) and not priced(answer.rows.get(stamp))
         ]
+
+    def _awaited(self, answer: Snapshot, brought: set[int]) -> float:
+        """Return from when on nothing is final, for the last session's bars have yet to come."""
+        for session in self.history.closed_before(self.series, answer.at_s, 1):
+            opens, closes = 1000 * session.open_s, 1000 * session.close_s
+            if self.series.interval not in PERIODS and not any(
+                opens <= stamp < closes for stamp in brought
+            ):
+                return 1000 * self.history.market.calendar(self.series.symbol).midnight(session.day)
+        return inf
 
     def _doubt(self, lacking: list[int], at_s: float) -> None:
         believed = [
@@ -127,27 +146,30 @@ class Belief:
         with_rows = {self._day(stamp) for stamp in (*answer.rows, *self.held)}
         for day in with_rows:
             self.empty.pop(day, None)
+            self.bare.pop(day, None)
         self.known_empty -= with_rows
         believed: list[int] = []
-        for bare in self._bare(answer, with_rows):
-            if len(bare) <= MOST_WEEKDAYS:
-                believed += bare
-                continue
-            believed += [
-                day
-                for day in bare
-                if answer.at_s - self.empty.setdefault(day, answer.at_s) >= BELIEVED_AFTER_S
-            ]
+        for bare in self._bare(answer, with_rows, settling_s=0):
+            if len(bare) > MOST_WEEKDAYS:
+                self.bare |= dict.fromkeys(bare, answer.at_s) | self.bare
+        # What is not yet final says nothing of its own, but was said.
+        for bare in self._bare(answer, with_rows, settling_s=2 * 86_400):
+            for day in bare:
+                since_s = self.bare.get(day, answer.at_s)
+                if len(bare) <= MOST_WEEKDAYS or answer.at_s - since_s >= BELIEVED_AFTER_S:
+                    believed.append(day)
+                else:
+                    self.empty[day] = since_s
         for day in believed:
             self.empty.pop(day, None)
+            self.bare.pop(day, None)
             self.known_empty.add(day)
 
-    def _bare(self, answer: Snapshot, with_rows: set[int]) -> list[list[int]]:
-        """Return the stretches of whole weekdays, all of the past, in which there is no row."""
+    def _bare(self, answer: Snapshot, with_rows: set[int], settling_s: int) -> list[list[int]]:
+        """Return the stretches of whole weekdays, over for so long, in which there is no row."""
         midnight = self.history.market.calendar(self.series.symbol).midnight
         first = max(self._day(answer.start), self._day(1000 * self._first_trade_s()))
-        # What is not yet final says nothing.
-        last = self._day(min(answer.end - 1, round((answer.at_s - 2 * 86_400) * 1000)))
+        last = self._day(min(answer.end - 1, round((answer.at_s - settling_s) * 1000)))
         stretches: list[list[int]] = [[]]
         for day in range(first, last + 1):
             whole = answer.start <= midnight(day) * 1000 and midnight(day + 1) * 1000 <= answer.end

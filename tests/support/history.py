@@ -26,6 +26,10 @@ Record = tuple[float | None, ...]
 """The values of `COLUMNS`."""
 
 
+Bounds = tuple[str, str, int, int]
+"""Symbol, interval, period1 and period2 of a request."""
+
+
 class Series(NamedTuple):
     """A ticker's bars of one interval."""
 
@@ -70,11 +74,18 @@ class Snapshot:
 
 
 class History:
-    """A market with the log of what was asked of it, which grows while it is used."""
+    """A market with the log of what was asked of it, which grows while it is used.
 
-    def __init__(self, market: Market, log: Sequence[Request]) -> None:
+    `wanted`: of which range a request for longer bars was, where that is known: it asks upstream
+    for whole periods, and what it was not for is dropped.
+    """
+
+    def __init__(
+        self, market: Market, log: Sequence[Request], wanted: Mapping[Bounds, tuple[int, int]]
+    ) -> None:
         self.market = market
         self.log = log
+        self._wanted = wanted
         self._answers: dict[int, Snapshot | None] = {}
         self._over: dict[tuple[Series, int], float] = {}
 
@@ -173,7 +184,9 @@ class History:
         for stamp in order[:1]:
             columns = zip(COLUMNS, rows[stamp], strict=True)
             rows[stamp] = tuple(None if name in bad else value for name, value in columns)
-        rows = {stamp: one for stamp, one in rows.items() if stamp >= start}
+        bounds = request.symbol, request.interval, request.period1, request.period2
+        start, end = self._wanted.get(bounds, (start, end))
+        rows = {stamp: one for stamp, one in rows.items() if start <= stamp < end}
         return Snapshot(at_s, edge, start, end, rows, asked=True)
 
     def over_s(self, series: Series, stamp: int) -> float:

@@ -21,7 +21,7 @@ from gapless.simulator.market import Market
 from gapless.simulator.server import Request
 from gapless.simulator.view import INTRADAY
 from support.belief import Belief
-from support.history import COLUMNS, History, Record, Series, Snapshot, priced
+from support.history import COLUMNS, Bounds, History, Record, Series, Snapshot, priced
 from support.told import DAY_MS, MINUTE_MS, Covered, Span, Told
 
 TOLERANCE = 1e-4
@@ -42,7 +42,8 @@ class Promise:
 
     `log`: the requests to upstream since the hub's database was empty; it may grow. `drift_s`:
     how far the hub's clock and upstream's may differ. `refresh_s`: how long what is provisional
-    holds while a session is open, of bars of a day or longer and of intraday ones.
+    holds while a session is open, of bars of a day or longer and of intraday ones. `wanted`: as
+    `History` has it.
     """
 
     market: Market
@@ -50,11 +51,12 @@ class Promise:
     look_back_ms: Mapping[str, int] = field(default_factory=lambda: LOOK_BACK_MS)
     drift_s: float = 0.0
     refresh_s: tuple[int, int] = (900, 60)
+    wanted: Mapping[Bounds, tuple[int, int]] = field(default_factory=dict)
     _history: History = field(init=False)
     _beliefs: dict[Series, Belief] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._history = History(self.market, self.log)
+        self._history = History(self.market, self.log, self.wanted)
 
     def check(self, told: Told) -> None:
         """Hold an answer to the promise, if it makes it.

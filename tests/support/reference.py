@@ -31,7 +31,7 @@ class Reference:
         self.market, self.series = market, Series(symbol, interval)
         self.facts = Facts.of(instrument)
         self.log: list[Request] = []
-        self.history = History(market, self.log)
+        self.history = History(market, self.log, {})
         self.held: dict[int, Record] = {}
         self.fetched: dict[int, float] = {}
         self.marks: dict[int, str] = {}

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from gapless.domain.blocks import Run
 from gapless.domain.coverage import Coverage
@@ -25,12 +26,14 @@ from gapless.protocol._queries import Fresh
 from gapless.protocol.messages import DateRange, Param, ProviderRequest, SearchEntities, Ticker
 from gapless.providers.registry import Registry
 from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.providers.yahoo_sessions import request_range
 from gapless.simulator.market import Market
 from gapless.simulator.quirks import Quirks
 from gapless.simulator.server import YahooSimulator
 from gapless.store.base import Change, Snapshot
 from gapless.store.sql import SqlStore
 from gapless.store.sqlite import open_store
+from support.history import Bounds
 from support.stores import store_of
 from support.wire import PATIENCE_S
 
@@ -150,6 +153,7 @@ class World:
         )
         self.ledger = Ledger()
         self.asked: list[Asked] = []
+        self.wanted: dict[Bounds, tuple[int, int]] = {}
         self.folder = folder
         self.template = template
         self.path = folder / "world.db"
@@ -203,9 +207,18 @@ class World:
             Registry([provider]),
             self.clock,
             Options(),
-            observe=self.asked.append if watched else lambda asked: None,
+            observe=self._observed if watched else lambda asked: None,
             seed=0,
         )
+
+    def _observed(self, asked: Asked) -> None:
+        """Write down a request, and under which bounds upstream has seen it."""
+        self.asked.append(asked)
+        ticker, interval = asked.key.ticker, asked.key.param("interval", "1d")
+        what = self.market.instrument(ticker)
+        for zone in (None, None if what is None else ZoneInfo(what.tz)):
+            bounds = request_range(interval, asked.interval, zone)
+            self.wanted[ticker, interval, *bounds] = asked.interval
 
     async def _shut(self, hub: Hub) -> None:
         await hub.close()

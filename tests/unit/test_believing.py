@@ -138,6 +138,13 @@ def test_a_ticker_that_is_not_known_any_more() -> None:
     assert judge_unknown(held, [second], SENT + APART_MS) is None
 
 
+def test_a_ticker_that_was_known_meanwhile() -> None:
+    """It has answered for a part since, so that it is in doubt anew, and not gone."""
+    held = stretch(100)
+    left = remaining([Doubt.new(held, LOSS, SENT)], [stretch(10)], [])
+    assert judge_unknown(held, left, SENT + APART_MS) == Doubt.new(held, LOSS, SENT + APART_MS)
+
+
 def test_doubts_end_where_they_are_answered() -> None:
     """What is left of them keeps its age, and the new ones stand among them."""
     old, new = doubt(LOSS, stretch(10), 5, tries=3), Doubt.new(stretch(1), EMPTY, SENT)

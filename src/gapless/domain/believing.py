@@ -115,9 +115,11 @@ def judge(
 def judge_unknown(held: Interval, doubts: Iterable[Doubt], sent: int) -> Doubt | None:
     """Decide what is believed of upstream's word that it does not know what is held.
 
-    Returns the doubt that there is, `None` where it is believed.
+    Returns the doubt that there is, `None` where it is believed. Only a doubt of all that is held
+    says the same: where upstream has answered for a part since, it knows the ticker.
     """
-    before = _before(doubts, Suspicion.LOSS, held)
+    whole = (one for one in doubts if one.start <= held.start and held.end <= one.end)
+    before = _before(whole, Suspicion.LOSS, held)
     if before is None:
         return Doubt.new(held, Suspicion.LOSS, sent)
     return None if before.confirmed(sent) else before.again(held, sent)

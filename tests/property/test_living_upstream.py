@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from gapless.domain.coverage import Outcome
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import GaplessError, ProviderError
@@ -475,10 +476,14 @@ class LivingUpstream(RuleBasedStateMachine):
 
 def _times(entry: HotSeries) -> list[int]:
     """Return the stamps of the held records that can be compared: final ones with prices."""
-    blocks = [block for block in entry.state.blocks if block.final and block.number is not None]
-    runs = [entry.runs[block.number].run for block in blocks if block.number is not None]
+    runs = [entry.runs[one.number].run for one in entry.state.blocks if one.number is not None]
     return [
-        run.times[at] for run in runs for at in range(len(run)) if all(map(run.row(at).get, PRICES))
+        run.times[at]
+        for row in entry.state.coverage
+        if row.final and row.outcome is Outcome.HELD
+        for run in runs
+        for at in range(*run.bounds(row.interval))
+        if all(map(run.row(at).get, PRICES))
     ]
 
 

@@ -156,7 +156,7 @@ def compose(
     rows = within(state.coverage, asked)
     why: list[Reason] = []
     # What is due and could not be fetched again is answered as it is held.
-    due = intersect(plan.gaps, (row.interval for row in rows))
+    due = intersect([*plan.gaps, *plan.doubted], (row.interval for row in rows))
     known = union(plan.cached, due) if due else plan.cached
     missing = [] if plan.cached == (asked,) else subtract([asked], known)
     # What no ticker has is no answer about this one.

@@ -210,7 +210,6 @@ class Filler:
 
     async def _ask(self, filling: _Filling, interval: Interval, purpose: str) -> Came:
         """Fetch once."""
-        sent = self._clock.now_ms()
         meta, lease = filling.entry.state.meta, filling.lease
         wide = filling.deadline is not None and not filling.alone
         brought = await self._upstream.ask(
@@ -219,8 +218,8 @@ class Filler:
         if brought.bad_values is not None:
             lease.bad_values.append(brought.bad_values)
         # What is known, and when it was asked for, is told by the earlier of the two clocks.
-        known = sent if brought.known_until is None else min(sent, brought.known_until)
-        return Came(interval, brought, known)
+        sent, until = brought.sent, brought.known_until
+        return Came(interval, brought, sent if until is None else min(sent, until))
 
     async def _store(self, filling: _Filling, came: Sequence[Came]) -> None:
         """Store what came in one transaction, as far as it is believed (stitching rule 6)."""

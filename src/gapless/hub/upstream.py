@@ -101,10 +101,11 @@ class _Call:
 class Brought:
     """What one request brought: records as they are stored, and what may still change of them.
 
-    What the fields mean is said of `Fetched`.
+    `sent`: when it was asked for. What the other fields mean is said of `Fetched`.
     """
 
     run: Run
+    sent: int
     provisional: tuple[Provisional, ...] = ()
     meta: Mapping[str, Any] | None = None
     bad_values: BadValues | None = None
@@ -114,10 +115,11 @@ class Brought:
     actions: tuple[Mapping[str, Any], ...] | None = None
 
     @classmethod
-    def of(cls, fetched: Fetched) -> Brought:
+    def of(cls, fetched: Fetched, sent: int) -> Brought:
         """Return what a provider returned in the form in which it is stored."""
         return cls(
             fetched.run(),
+            sent,
             fetched.provisional,
             fetched.meta,
             bad_values=fetched.bad_values,
@@ -354,7 +356,7 @@ class Upstream:
         with self._accounted(call):
             work = self.provider.fetch(call.key, call.interval, now, meta)
             fetched = await self._in_time(work, deadline)
-            brought = Brought.of(fetched)
+            brought = Brought.of(fetched, now)
             _verify(brought, call.interval, self.provider.info.name)
         self._count(call, fetched.requests, None)
         self._hear_clock(brought.upstream_now, now)

@@ -21,7 +21,7 @@ from gapless.domain.blocks import Run
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.observability import configure_logging
-from gapless.providers.base import Fetched, Pace, ProviderInfo, Traits
+from gapless.providers.base import DueMoments, Fetched, Pace, ProviderInfo, Traits
 from gapless.providers.plugins.records import RecordSink
 
 from bars import MINUTE_S, START_S, bars
@@ -61,6 +61,10 @@ class InsideBars:
     def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
         """Never: nothing is revised."""
         return False
+
+    def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
+        """Every 24 hours, as where no sessions are known."""
+        return DueMoments.daily(now_ms)
 
     async def aclose(self) -> None:
         """There is nothing to let go of."""

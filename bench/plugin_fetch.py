@@ -197,9 +197,9 @@ def measure_fetches(
             fetch(subject)
         for number in range(rounds):
             for subject in subjects if number % 2 == 0 else subjects[::-1]:
-                before = _cpu(subject.hub)
+                before = cpu_of(subject.hub)
                 subject.times.append(fetch(subject))
-                subject.cpu.append((_cpu(subject.hub) - before) / 1e6)
+                subject.cpu.append((cpu_of(subject.hub) - before) / 1e6)
                 check_bars(*lines.pop(), records)
         for number in range(max(1, rounds // 3)):
             for subject in subjects if number % 2 == 0 else subjects[::-1]:
@@ -221,7 +221,7 @@ def measure_fetches(
         return [_fetching(subject, subjects[-1].times, records) for subject in subjects]
 
 
-def _cpu(hub: Server) -> int:
+def cpu_of(hub: Server) -> int:
     """Nanoseconds that a hub and the processes under it have computed, once they are at rest."""
     pids = [hub.pid, *processes_under(hub.pid)]
     settle(hub.pid)

@@ -85,11 +85,12 @@ class Range:
 
     def request(self, request_id: str) -> bytes:
         """The request line for this range, newline included."""
-        bounds = {"start": _rfc3339(self.start), "end": _rfc3339(self.end)}
+        bounds = {"start": rfc3339(self.start), "end": rfc3339(self.end)}
         return search(request_id, self.ticker, bounds)
 
 
-def _rfc3339(seconds: int) -> str:
+def rfc3339(seconds: int) -> str:
+    """An instant in unix seconds as requests say it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from checks import Checks
 from client import Bulks
 from client_asks import Got
 from frames import Frames
+from frugality import Frugality
 from grid import Measured
 from hub_only import Restart, Scale
 from idle import Idle
@@ -22,6 +24,7 @@ class Plan:
 
     `web_seconds`: of a run of wrk. `fetch_rounds`: of fetches from a plugin; `reloads` of one.
     `asks`: by the client in a round; `openbb_tickers`: how many OpenBB reads, which takes long.
+    `check_rounds`: tickers that are fetched first and again.
     """
 
     rounds: int
@@ -38,6 +41,7 @@ class Plan:
     ask_rounds: int
     asks: int
     bulk_rounds: int
+    check_rounds: int
     openbb_tickers: int
     idle: int = 2000
     few: int = 10
@@ -61,6 +65,7 @@ FULL = Plan(
     ask_rounds=21,
     asks=200,
     bulk_rounds=5,
+    check_rounds=15,
     openbb_tickers=100,
 )
 QUICK = Plan(
@@ -78,6 +83,7 @@ QUICK = Plan(
     ask_rounds=7,
     asks=200,
     bulk_rounds=3,
+    check_rounds=5,
     openbb_tickers=25,
 )
 
@@ -98,6 +104,8 @@ class Results:
     reloads: Reloads | None = None
     asks: Got | None = None
     bulks: Bulks | None = None
+    checks: Checks | None = None
+    frugality: list[Frugality] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
@@ -134,6 +142,9 @@ def problems_of(results: Results) -> list[str]:
         found += results.asks.wrong
     if results.bulks is not None:
         found += results.bulks.wrong
+    for user in results.frugality:
+        if untrue := user.first.wrong + user.after.wrong:
+            found.append(f"{user.user}: {untrue} answers were ready and not what upstream served")
     if results.reloads is not None and results.reloads.lost:
         lost = results.reloads.lost
         found.append(f"{len(lost)} requests to a plugin lost beside its reloads. {lost[0]}")

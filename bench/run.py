@@ -29,8 +29,10 @@ from rich.console import Console
 import report
 import report_client
 import report_http
+from checks import measure_checks, print_checks, targets_checks
 from client import Rivals, measure_asks, measure_bulk
 from frames import measure_frames
+from frugality import measure_frugality, print_frugality
 from grid import SIZES, Measured, measure_grid, subjects
 from hub_only import compare_scales, first_answers
 from idle import fresh_servers, idle_memory
@@ -43,7 +45,19 @@ from results import FULL, QUICK, Plan, Results, problems_of
 from tokens import measure_tokens
 from web import measure_web
 
-PARTS = ("grid", "tokens", "scale", "restart", "idle", "http", "frames", "plugins", "client")
+PARTS = (
+    "grid",
+    "tokens",
+    "scale",
+    "restart",
+    "idle",
+    "http",
+    "frames",
+    "plugins",
+    "client",
+    "checks",
+    "upstream",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +109,14 @@ class Bench:
                 ("plugins", self._loads),
                 ("client", self._asks),
                 ("client", self._bulk),
+                ("checks", self._checks),
             ):
                 if name in parts:
                     self._part(part)
         if "idle" in parts:
             self._part(self._idle)
+        if "upstream" in parts:
+            self._part(self._frugality)
 
     def _part(self, body: Callable[[], None]) -> None:
         try:
@@ -215,6 +232,16 @@ class Bench:
         self.results.bulks = bulks
         report_client.print_bulks(self.to, bulks)
 
+    def _checks(self) -> None:
+        start = partial(self.start, web=True)
+        checks = measure_checks(start, self.load, self.folder, self.plan.check_rounds)
+        self.results.checks = checks
+        print_checks(self.to, checks)
+
+    def _frugality(self) -> None:
+        self.results.frugality += measure_frugality(self.leave_out)
+        print_frugality(self.to, self.results.frugality)
+
 
 def machine(cores: Cores) -> dict[str, Any]:
     """What the figures were measured on."""
@@ -305,6 +332,7 @@ def main() -> int:
         results.web, results.frames, results.fetches, results.loads, results.reloads
     )
     found += report_client.targets_client(results.asks, results.bulks)
+    found += targets_checks(results.checks)
     report.print_targets(to, found)
     problems = problems_of(results)
     for problem in problems:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gapless.client.talk import HubInfo
     from gapless.errors import (
         BadPluginReply,
+        BadUpstreamReply,
         ConfigError,
         Forbidden,
         GaplessError,
@@ -111,6 +112,7 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by alphabet
     "ProviderError",
     "RateLimited",
     "UpstreamUnavailable",
+    "BadUpstreamReply",
     "UpstreamRejected",
     "UnknownTicker",
     "OutOfWindow",

@@ -19,7 +19,8 @@ from gapless import __version__
 from gapless.auth.authority import AuthLimits, Authority
 from gapless.auth.sessions import Lifetimes
 from gapless.clock import Clock, SystemClock
-from gapless.config import Settings, database_path, parse_address
+from gapless.config import Settings, database_path, parse_address, parse_check
+from gapless.hub.ageing import Checks
 from gapless.hub.hub import Hub, Options
 from gapless.hub.plugins import PluginLimits, Plugins
 from gapless.hub.upstream import Asked, Limits
@@ -371,9 +372,11 @@ def hub_options(settings: Settings) -> Options:
             unknown_ticker=cache.unknown_ticker_s,
         ),
         hot_bytes=cache.hot_bytes,
-        basis_ttl_s=cache.basis_ttl_s,
+        checks=Checks(
+            every=parse_check(cache.check), bars=cache.check_bars, wait_s=cache.check_wait_s
+        ),
         join_distance_s=cache.join_distance_s,
-        max_bumps=fetch.max_bumps,
+        max_gaps=cache.max_gaps,
         max_records=limits.max_records,
         max_entities=limits.max_entities,
         default_entities=limits.default_entities,

@@ -19,6 +19,8 @@
     ├── ProviderError                   provider_request_failed, with a reason
     │   ├── RateLimited                 rate_limited
     │   ├── UpstreamUnavailable         upstream_unavailable
+    │   │   └── UpstreamUnreachable     upstream_unavailable: there is no connection at all
+    │   ├── BadUpstreamReply            bad_upstream_reply
     │   ├── UpstreamRejected            upstream_rejected
     │   ├── UnknownTicker               unknown_ticker
     │   ├── OutOfWindow                 out_of_window
@@ -185,8 +187,26 @@ class RateLimited(ProviderError):
 class UpstreamUnavailable(ProviderError):
     """Upstream did not answer, or not with anything usable."""
 
-    default_reason = "upstream_unavailable"
+    default_reason: ClassVar[str | None] = "upstream_unavailable"
     retryable = True
+
+
+class UpstreamUnreachable(UpstreamUnavailable):
+    """No connection to upstream came about, whatever it was to be asked."""
+
+    # On the wire it is the same; read from there it is its base.
+    default_reason = None
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(
+            message, reason=UpstreamUnavailable.default_reason, retry_after_s=retry_after_s
+        )
+
+
+class BadUpstreamReply(ProviderError):
+    """What upstream answered is no answer to what it was asked; nothing of it is stored."""
+
+    default_reason = "bad_upstream_reply"
 
 
 class UpstreamRejected(ProviderError):

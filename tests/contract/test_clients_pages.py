@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
@@ -164,6 +165,7 @@ async def test_what_came_with_the_records_counts(kind: str) -> None:
         "gapless_fetched": "1970-01-01T00:00:00Z..1970-01-01T00:00:02Z",
         "gapless_missing": "1970-01-01T00:00:02Z..1970-01-01T00:00:04Z",
         "gapless_upstream_requests": "2",
+        "gapless_changed_at": "2026-06-11T13:30:00Z",
         "gapless_why": '[{"from":"1970-01-01T00:00:02Z","to":"1970-01-01T00:00:04Z",'
         '"reason":"out_of_window","message":"too old"}]',
     }
@@ -178,6 +180,7 @@ async def test_what_came_with_the_records_counts(kind: str) -> None:
         "1970-01-01T00:00:02Z..1970-01-01T00:00:04Z",
     ]
     assert [(one.reason, one.message) for one in stitch.why] == [("out_of_window", "too old")]
+    assert stitch.changed_at == datetime(2026, 6, 11, 13, 30, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ async def test_a_split_that_does_not_happen_fails_the_demo() -> None:
     """Where upstream does not rewrite its past, what is shown of it is crossed out."""
     held, seen = await played(Market([equity(SYMBOL)]))
     assert not held
-    assert "✗ a held bar was compared, the split noticed" in seen
+    assert "✗ the one request for the gap took the past along" in seen
     assert f"{STEPS - 1} of {STEPS} steps held" in seen
     assert "What did not hold: step 8" in seen
 

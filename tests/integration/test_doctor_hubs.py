@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -99,3 +102,44 @@ async def test_what_the_settings_have_wrong(tmp_path: Path) -> None:
         code, told = await found(database, GAPLESS_URL=url)
         assert (code, told["hub"]["level"]) == (Exit.FAILURE, "problem")
         assert why in told["hub"]["said"]
+
+
+@pytest.mark.slow
+async def test_what_is_amiss_with_an_upstream(tmp_path: Path) -> None:
+    """A clock that is an hour behind the hub's, and a ticker that fails by itself, are told."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        symbol = "XYZ" if b"/ODD?" in asked else "ABC"
+        meta = {"symbol": symbol, "dataGranularity": "1d"}
+        result = [{"meta": meta, "indicators": {"quote": [{}]}}]
+        body = json.dumps({"chart": {"result": result, "error": None}}).encode()
+        when = format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True)
+        head = f"HTTP/1.1 200 OK\r\nDate: {when}\r\nContent-Length: {len(body)}\r\n"
+        writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    base = f"http://127.0.0.1:{port}"
+    database = tmp_path / "hub.db"
+    try:
+        upstream = {"GAPLESS_YAHOO__BASE_URL": base, "GAPLESS_YAHOO__ENABLED": "yes"}
+        async with hub(database, files=None, **upstream) as running:
+            url = {"GAPLESS_URL": f"tcp://{running.tcp}", **upstream}
+            code, told = await found(database, **url)
+            assert (code, "clocks" in told, "series" in told) == (Exit.OK, False, False)
+            for ticker in ("ABC", "ODD"):
+                line = f"provider yahoo_finance search ticker={ticker} date=2024-01-01..2024-02-01"
+                await gapless("query", line, **url)
+            code, told = await found(database, **url)
+    finally:
+        server.close()
+        await server.wait_closed()
+    assert (code, told["clocks"]["level"]) == (Exit.FAILURE, "problem")
+    assert "yahoo_finance's upstream is 3,6" in told["clocks"]["said"]
+    assert "s behind the hub's" in told["clocks"]["said"]
+    failing = told["series"]["said"]
+    assert "1 series of yahoo_finance fail by themselves, such as yahoo_finance:ODD" in failing

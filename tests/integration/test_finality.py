@@ -17,7 +17,7 @@ from gapless.instants import format_instant
 from gapless.protocol.messages import GetEntity, ProviderRequest
 from gapless.simulator.faults import server_error
 from gapless.simulator.quirks import Quirks
-from support.scenes import Scene, ms, parts, said, scene, seconds, told
+from support.scenes import Scene, ms, parts, said, scene, told
 
 START = "2025-06-02"
 PRE_OPEN = "2025-06-11T13:00"
@@ -49,38 +49,46 @@ async def test_a_day_of_a_forming_bar(tmp_path: Path, quirks: Quirks) -> None:
         await all_true(world)
         assert world.upstream == ["gap 2025-06-02..2025-06-11T13:00"]
 
-        # The next thing that can happen is the open. Tuesday is not final, Monday is the seam.
+        # The next thing that can happen is the open. All that is final is taken along, up to ten.
         await held_until(world, "2025-06-11T13:30")
         world.wait(60)
         await all_true(world)
-        assert world.upstream == ["gap 2025-06-09T13:30..2025-06-11T13:31"]
+        assert world.upstream == ["gap 2025-06-02T13:30..2025-06-11T13:31"]
+
+        # A quarter of an hour later all that is held is due, and the forming bar comes with it.
+        world.at("2025-06-11T13:44:59")
+        await world.ask(START)
+        assert world.upstream == []
+        world.wait(1)
+        await all_true(world)
+        assert world.upstream == ["gap 2025-06-02..2025-06-11T13:45"]
 
         # While the session is open, a quarter of an hour at a time.
-        await held_until(world, "2025-06-11T13:46")
+        await held_until(world, "2025-06-11T14:00")
         await all_true(world)
-        assert world.upstream == ["gap 2025-06-09T13:30..2025-06-11T13:46"]
+        assert world.upstream == ["gap 2025-06-02T13:30..2025-06-11T14:00"]
 
         # Nobody asked for hours: that alone makes no request.
         world.at("2025-06-11T19:59")
         await all_true(world)
-        assert world.upstream == ["gap 2025-06-09T13:30..2025-06-11T19:59"]
+        assert world.upstream == ["gap 2025-06-02T13:30..2025-06-11T19:59"]
 
         # Late trades come in for half an hour; Tuesday has become final at the close.
         await held_until(world, "2025-06-11T20:14")
         await all_true(world)
-        assert world.upstream == ["gap 2025-06-09T13:30..2025-06-11T20:14"]
+        assert world.upstream == ["gap 2025-06-02T13:30..2025-06-11T20:14"]
         await held_until(world, "2025-06-11T20:29")
         await all_true(world)
-        assert world.upstream == ["gap 2025-06-10T13:30..2025-06-11T20:29"]
+        assert world.upstream == ["gap 2025-06-02T13:30..2025-06-11T20:29"]
         await held_until(world, "2025-06-11T20:44")
         await all_true(world)
-        assert world.upstream == ["gap 2025-06-10T13:30..2025-06-11T20:44"]
+        assert world.upstream == ["gap 2025-06-02T13:30..2025-06-11T20:44"]
 
         # Then nothing before the next open.
         await held_until(world, "2025-06-12T13:30")
         world.wait(1)
         await all_true(world)
-        assert world.upstream == ["gap 2025-06-10T13:30..2025-06-12T13:30:01"]
+        assert world.upstream == ["gap 2025-06-02T13:30..2025-06-12T13:30:01"]
 
 
 async def test_a_forming_bar_stays_as_it_was_until_it_is_due(tmp_path: Path) -> None:
@@ -97,7 +105,7 @@ async def test_a_forming_bar_stays_as_it_was_until_it_is_due(tmp_path: Path) -> 
         # A full hit until a moment ago, by the same words.
         assert world.hub.held(world.request(START)) is None
         await all_true(world)
-        assert world.upstream == ["gap 2025-06-09T13:30..2025-06-11T15:15"]
+        assert world.upstream == ["gap 2025-06-02T13:30..2025-06-11T15:15"]
 
 
 async def test_a_weekend_is_asked_for_once(tmp_path: Path) -> None:
@@ -106,7 +114,7 @@ async def test_a_weekend_is_asked_for_once(tmp_path: Path) -> None:
         await all_true(world)
         await held_until(world, "2025-06-14T20:00")
         await all_true(world)
-        assert world.upstream == ["gap 2025-06-12T13:30..2025-06-14T20:00"]
+        assert world.upstream == ["gap 2025-06-02T13:30..2025-06-14T20:00"]
         for hour in ("2025-06-14T23:00", "2025-06-15T12:00", "2025-06-16T04:00"):
             world.at(hour)
             await all_true(world)
@@ -114,36 +122,36 @@ async def test_a_weekend_is_asked_for_once(tmp_path: Path) -> None:
         await held_until(world, "2025-06-16T13:30")
         world.wait(60)
         await all_true(world)
-        assert world.upstream == ["gap 2025-06-13T13:30..2025-06-16T13:31"]
+        assert world.upstream == ["gap 2025-06-02T13:30..2025-06-16T13:31"]
 
 
 async def test_a_day_is_final_after_a_day(tmp_path: Path) -> None:
-    """One day, asked until its bar stands for good; then it is never asked for again."""
+    """One day, asked until its bar stands for good; then it is asked for once a session alone."""
     async with scene(tmp_path, "2025-06-11T21:00") as world:
         day = ("2025-06-11", "2025-06-12")
         await world.ask(*day)
         assert world.upstream == ["gap 2025-06-11..2025-06-11T21:00"]
         world.at("2025-06-12T14:00")
         answer = await world.ask(*day)
-        # What is before midnight in New York was final from the beginning.
-        assert world.upstream == ["gap 2025-06-11T04:00..2025-06-12"]
+        # What is before midnight in New York was final from the beginning, but is due as well.
+        assert world.upstream == ["gap 2025-06-11..2025-06-12"]
         assert answer.refresh_after == ms("2025-06-12T14:15")
         world.at("2025-06-12T19:59:59")
         answer = await world.ask(*day)
-        assert world.upstream == ["gap 2025-06-11T04:00..2025-06-12"]
+        assert world.upstream == ["check 2025-06-11T04:00..2025-06-12"]
         assert answer.refresh_after == ms("2025-06-12T20:14:59")
         world.at("2025-06-12T20:15")
         answer = await world.ask(*day)
-        assert world.upstream == ["gap 2025-06-11T04:00..2025-06-12"]
+        assert world.upstream == ["check 2025-06-11T04:00..2025-06-12"]
         assert answer.refresh_after is None
         assert told(answer) == world.truth(*day)
         world.at("2025-06-13T13:00")
         await world.ask(*day)
         assert world.upstream == []
-        # Only its basis is looked at, once in a while.
+        # It is looked at again, once a session.
         world.at("2025-07-13T13:00")
         answer = await world.ask(*day)
-        assert world.upstream == ["probe 2025-06-11T13:30..2025-06-12T13:30"]
+        assert world.upstream == ["check 2025-06-11..2025-06-12"]
         assert parts(answer) == {"cached": ["2025-06-11..2025-06-12"]}
 
 
@@ -165,7 +173,8 @@ async def test_a_tail_covers_only_what_is_asked_up_to_now(tmp_path: Path) -> Non
     async with scene(tmp_path, "2025-06-11T15:00") as world:
         await world.ask(START, "2025-06-11")
         answer = await world.ask(START)
-        assert world.upstream == ["gap 2025-06-09T13:30..2025-06-11T15:00"]
+        # Tuesday is not final; what is before it tells of the past.
+        assert world.upstream == ["gap 2025-06-02T13:30..2025-06-11T15:00"]
         assert told(answer) == world.truth(START)
 
 
@@ -174,16 +183,13 @@ async def test_an_intraday_bar_is_final_half_an_hour_after_it(
     tmp_path: Path, interval: str
 ) -> None:
     """Due each minute while the session is open; what is over for half an hour is not fetched."""
-    bar_s = {"15m": 900, "1h": 3600}[interval]
+    # Ten bars that have been over for half an hour.
+    first = {"15m": "2025-06-11T13:45", "1h": "2025-06-09T19:30"}[interval]
     async with scene(tmp_path, "2025-06-11T16:45") as world:
         await all_true(world, interval)
         await held_until(world, "2025-06-11T16:46", interval)
         await all_true(world, interval)
-        # The seam is the last bar that has been over for half an hour.
-        ended = seconds("2025-06-11T16:46") - 1800
-        opened = seconds("2025-06-11T13:30")
-        seam = opened + ((ended - opened) // bar_s - 1) * bar_s
-        assert world.upstream == [f"gap {said(round(seam * 1000))}..2025-06-11T16:46"]
+        assert world.upstream == [f"gap {first}..2025-06-11T16:46"]
         # After the close: once the last bars are final, and then not before the next open.
         world.at("2025-06-11T21:00")
         await all_true(world, interval)

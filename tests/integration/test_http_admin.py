@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gapless.errors import UpstreamUnavailable
+from gapless.errors import BadUpstreamReply, UpstreamUnavailable, UpstreamUnreachable
 from gapless.hub.hub import Options
 from gapless.hub.upstream import Limits
 from gapless.protocol.times import parse_instant
@@ -105,7 +105,7 @@ async def test_how_providers_fare(tmp_path: Path) -> None:
         assert fresh["params"][0]["name"] == "side"
         assert (fresh["built_in"], fresh["breaker"]["open"]) == (True, False)
         await opened.get("/v1/data/steady/A?start=2020-01-01&end=2020-01-02")
-        steady.failures["B"] = UpstreamUnavailable("it is down")
+        steady.failures["B"] = UpstreamUnreachable("it is down")
         path = "/v1/data/steady/B?start=2020-01-01&end=2020-01-02"
         await opened.get(path, 502)
         [failing] = (await opened.get("/v1/providers")).json()["providers"]
@@ -122,6 +122,42 @@ async def test_how_providers_fare(tmp_path: Path) -> None:
         await opened.get(path)
         [well] = (await opened.get("/v1/providers")).json()["providers"]
         assert (well["health"], well["last_error"]) == ("ok", None)
+
+
+async def test_series_that_fail_by_themselves_are_told(tmp_path: Path) -> None:
+    """How many there are, and of the latest few why, and until when they are left alone."""
+    clock = ManualClock(NOW)
+    steady = SteadyProvider()
+    options = Options(upstream=IMPATIENT)
+    async with web(tmp_path, steady, clock=clock, options=options) as opened:
+        tickers = [f"T{n}" for n in range(7)]
+        for ticker in tickers:
+            steady.failures[ticker] = BadUpstreamReply("it is of 'XYZ'")
+            await opened.get(f"/v1/data/steady/{ticker}?start=2020-01-01&end=2020-01-02", 502)
+        await opened.get("/v1/data/steady/A?start=2020-01-01&end=2020-01-02")
+        [told] = (await opened.get("/v1/providers")).json()["providers"]
+        assert (told["health"], told["breaker"]["open"], told["failing_series"]) == ("ok", False, 7)
+        assert told["clock_skew_s"] is None
+        first, *others = told["failures"]
+        assert first == {
+            "id": "steady:T6",
+            "error": {
+                "code": "provider_request_failed",
+                "message": "it is of 'XYZ'",
+                "reason": "bad_upstream_reply",
+            },
+            "until": "2020-02-01T12:01:00Z",
+        }
+        assert len(others) == 4
+        figures = (await opened.get("/metrics")).text
+        assert 'gapless_failing_series{provider="steady"} 7.0' in figures
+        clock.advance(60)
+        steady.failures.clear()
+        for ticker in tickers[1:]:
+            await opened.get(f"/v1/data/steady/{ticker}?start=2020-01-01&end=2020-01-02")
+        [told] = (await opened.get("/v1/providers")).json()["providers"]
+        assert told["failing_series"] == 1
+        assert [(one["id"], one["until"]) for one in told["failures"]] == [("steady:T0", None)]
 
 
 async def test_series_page_by_page(tmp_path: Path) -> None:
@@ -202,7 +238,7 @@ async def test_a_plan_fetches_nothing_and_is_what_then_happens(tmp_path: Path) -
         await opened.get("/v1/data/steady/A?start=2020-01-05")
         assert len(steady.calls) == before + 3
         again = await opened.send("POST", "/v1/plan", wanted)
-        assert (again["gaps"], again["upstream_requests"], again["probe"]) == ([], 0, False)
+        assert (again["gaps"], again["upstream_requests"]) == ([], 0)
 
 
 async def test_a_refresh_fetches_what_is_held(tmp_path: Path) -> None:
@@ -218,7 +254,8 @@ async def test_a_refresh_fetches_what_is_held(tmp_path: Path) -> None:
             "/v1/refresh",
             {"provider": "steady", "ticker": "A", "start": "2020-01-10", "end": "2020-02-10"},
         )
-        assert done["stitch"]["fetched"] == [["2020-01-10T00:00:00Z", "2020-02-10T00:00:00Z"]]
+        # What was held counts as cached, though it was fetched again.
+        assert done["stitch"]["fetched"] == [["2020-02-01T00:00:00Z", "2020-02-10T00:00:00Z"]]
         assert done["stitch"]["upstream_requests"] == 1
         notes = [row["note"] for row in (await opened.get(path)).json()]
         assert notes == ['"A"'] * 9 + ['"A"!'] * 22

@@ -9,7 +9,6 @@ from typing import Any
 import polars as pl
 import pytest
 
-from gapless.domain.comparing import Ratio
 from gapless.domain.series import SeriesKey
 from gapless.hub.hub import Options
 from gapless.providers.sample import SampleProvider
@@ -142,9 +141,7 @@ async def test_the_version_is_another_one_where_records_do_not_fit(tmp_path: Pat
         await opened.send("POST", "/v1/refresh", body)
         assert await version("2021-02-01") == seen[0]
         key = SeriesKey("steady", "A")
-        state = (await opened.hub.holdings.load(key)).state
-        change = Change(key, state.generation, (), basis_change=Ratio(price=0.5), at=1)
-        await opened.hub.holdings.apply(change)
+        await opened.hub.holdings.apply(Change(key, (), restates=True, at=1))
         seen.append(await version("2021-02-01"))
         await opened.send("DELETE", "/v1/series/steady/A")
         seen.append(await version("2021-02-01"))

@@ -178,16 +178,16 @@ async def shown(store: SqlStore) -> Any:
     snapshot = await store.read(killer.KEY, EVERYTHING)
     state = snapshot.state
     blocks = [
-        (block.interval, block.generation, block.final, snapshot.runs[block.number or 0].text)
+        (block.interval, block.final, snapshot.runs[block.number or 0].text)
         for block in state.blocks
     ]
     return (
-        state.generation,
         state.version,
-        state.basis_checked_at,
-        state.bases,
+        state.due_before,
+        state.changed,
         state.meta,
         state.coverage,
+        state.doubts,
         blocks,
     )
 

@@ -19,6 +19,7 @@ from gapless.cli.hangup import Hangups
 from gapless.servers.tls import Certificate
 from support.certificates import certificate
 from support.commands import environment, hub
+from support.hubs import end, launch
 from support.wire import PATIENCE_S, connect
 
 
@@ -66,6 +67,24 @@ def test_sighup_while_a_hub_starts_is_not_lost(tmp_path: Path) -> None:
         hangups.started(used)
     assert [one["event"] for one in logs] == ["the certificate was read again"]
     assert not stop.is_set()
+
+
+async def test_a_hub_says_which_settings_it_ignores(tmp_path: Path) -> None:
+    """A setting of an earlier version is no reason not to start, and is told by its name."""
+    process = await launch(tmp_path / "hub.db", "[fetch]\nmax_bumps = 3\n")
+    assert process.stderr is not None
+    try:
+        said = b""
+        async with asyncio.timeout(PATIENCE_S):
+            while b" ready tcp=" not in said:
+                line = await process.stderr.readline()
+                assert line, "the hub ended before it was ready"
+                said += line
+    finally:
+        await end(process)
+    ignored = [line for line in said.decode().splitlines() if "ignored" in line]
+    assert len(ignored) == 1
+    assert "fetch.max_bumps" in ignored[0]
 
 
 async def test_a_hub_whose_terminal_is_closed_stops_in_order(tmp_path: Path) -> None:

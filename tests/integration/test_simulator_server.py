@@ -7,7 +7,9 @@ import json
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -15,6 +17,7 @@ import pytest
 
 from gapless.simulator import faults
 from gapless.simulator.clock import SimClock
+from gapless.simulator.happenings import Odd
 from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market
 from gapless.simulator.quirks import Quirks
@@ -80,7 +83,7 @@ def simulator(
 ) -> tuple[YahooSimulator, SimClock]:
     """Return a simulator of one share whose clock stands still."""
     clock = SimClock(NOW)
-    market = Market([equity("AAPL")], edge_lags_s=lags)
+    market = Market([equity("AAPL"), equity("MSFT")], edge_lags_s=lags)
     return YahooSimulator(market, clock=clock, alternate_edges=alternate_edges), clock
 
 
@@ -150,6 +153,58 @@ async def test_quirks_change_while_running() -> None:
     assert stamps == [NOW, NOW - NOW % 86_400 + 14 * 3600 + 1800]
 
 
+async def test_every_answer_says_when_it_was_made() -> None:
+    """By the simulator's clock, whatever the answer is: errors, faults and refusals too."""
+    sim, clock = simulator()
+    targets = (TARGET, f"{CHART}NOPE?range=5d", f"{TARGET}&interval=45m", "/somewhere")
+    async with sim, client(sim.base_url) as one:
+        got = [await one.get(target) for target in targets]
+        clock.advance(90)
+        for fault in (faults.server_error(), faults.slow_drip(chunk=4096, pause_s=0)):
+            sim.faults.fail_next(fault)
+            got.append(await one.get())
+        one.send(method="DELETE")
+        got.append(await one.read())
+        for damage in (faults.huge_body(1), faults.gzip_bomb(1)):
+            sim.faults.fail_next(damage)
+            async with client(sim.base_url) as other:
+                got.append(await other.get())
+    made = [parsedate_to_datetime(reply.headers["date"]).timestamp() - NOW for reply in got]
+    assert made == [0, 0, 0, 0, 90, 90, 90, 90, 90]
+    assert {reply.headers["age"] for reply in got} == {"0"}
+
+
+async def test_the_date_may_be_ahead_old_or_absent() -> None:
+    """A skew moves the header alone; a cache's age goes with an earlier date."""
+    sim, _ = simulator()
+    async with sim, client(sim.base_url) as one:
+        right = await one.get()
+        sim.quirks = replace(sim.quirks, date_skew_s=432_000.0)
+        ahead = await one.get()
+        sim.quirks = Quirks(age_s=600)
+        old = await one.get()
+        sim.quirks = Quirks(date_header=False)
+        assert "date" not in (await one.get()).headers
+    assert right.body == ahead.body == old.body
+    assert parsedate_to_datetime(ahead.headers["date"]).timestamp() == NOW + 432_000
+    assert parsedate_to_datetime(old.headers["date"]).timestamp() == NOW - 600
+    assert old.headers["age"] == "600"
+
+
+async def test_one_symbol_is_no_answer_to_its_question() -> None:
+    """What an odd answer holds arrives as it is, and only for its symbol."""
+    sim, _ = simulator()
+    token = b"9223372036854775808"
+    sim.market = sim.market.fresh()
+    sim.market.add(Odd("AAPL", meta=(("symbol", b"null"),), values=(("volume", token),)))
+    async with sim, client(sim.base_url) as one:
+        odd = await one.get()
+        other = json.loads((await one.get(TARGET.replace("AAPL", "MSFT"))).body)
+    assert b'"volume":[' + token in odd.body
+    assert json.loads(odd.body)["chart"]["result"][0]["meta"]["symbol"] is None
+    assert other["chart"]["result"][0]["meta"]["symbol"] == "MSFT"
+
+
 async def test_each_edge_has_a_port_and_its_own_world() -> None:
     """Host 1 lags four hours: the session has not opened there."""
     sim, _ = simulator(lags=(0.0, 4 * 3600.0))
@@ -181,6 +236,7 @@ async def test_one_host_may_answer_from_each_edge_in_turn() -> None:
         (faults.server_error(500), 500, b"upstream error"),
         (faults.html_page(), 200, b"Will be right back"),
         (faults.html_page(503), 503, b"Will be right back"),
+        (faults.not_found(), 404, b"symbol may be delisted"),
         (faults.wrong_json(), 200, b'{"chart":{"result":[{"meta":'),
         (faults.wrong_json(b"[]"), 200, b"[]"),
     ],
@@ -224,6 +280,19 @@ async def test_faults_by_number_by_choice_and_until_cleared() -> None:
         assert (await one.get(weekly)).status == 200
 
 
+async def test_one_symbol_fails_for_a_while() -> None:
+    """Its page comes from the one instant until the other; the other symbol is answered."""
+    sim, clock = simulator()
+    other = TARGET.replace("AAPL", "MSFT")
+    sim.faults.fail_while(faults.html_page(500), NOW + 60, NOW + 120, when=faults.of("AAPL"))
+    got = []
+    async with sim, client(sim.base_url) as one:
+        for _ in range(3):
+            got.append([(await one.get(target)).status for target in (TARGET, other)])
+            clock.advance(60)
+    assert got == [[200, 200], [500, 200], [200, 200]]
+
+
 async def test_user_agent_gate() -> None:
     """What looks like a browser gets in; scripts and the nameless get 429."""
     sim, _ = simulator()
@@ -261,6 +330,7 @@ async def test_a_hanging_request_is_answered_on_release() -> None:
         body = json.loads((await one.read()).body)
         assert body["chart"]["result"][0]["meta"]["regularMarketTime"] == NOW + 60
         await sim.reach(lambda: sim.requests[0].served)
+        assert (sim.requests[0].t, sim.requests[0].shown_t) == (NOW, NOW + 60)
 
 
 async def test_a_client_that_left_was_not_served() -> None:

@@ -15,6 +15,7 @@ from gapless.app import running_hub
 from gapless.config import LimitSettings, Settings, YahooSettings
 from gapless.errors import (
     BadPluginReply,
+    BadUpstreamReply,
     DatabaseInUse,
     OutOfWindow,
     ProviderError,
@@ -22,6 +23,7 @@ from gapless.errors import (
     UnknownTicker,
     UpstreamRejected,
     UpstreamUnavailable,
+    UpstreamUnreachable,
 )
 from gapless.hub.hub import Options
 from gapless.providers.sample import SampleProvider
@@ -454,7 +456,10 @@ async def test_a_gap_that_fails_leaves_the_rest(tmp_path: Path) -> None:
 
 
 async def test_a_due_tail_that_cannot_be_fetched_is_stale(tmp_path: Path) -> None:
-    """What is past its refresh is asked for again; if that fails it is answered, as stale."""
+    """What is past its refresh is asked for again; if that fails it is answered, as stale.
+
+    To whoever wants all or nothing it is an error, unless it may be as it is held.
+    """
     steady = SteadyProvider(step=3_600_000, tail_ms=86_400_000, due_in_ms=0)
     start = second(datetime.now(UTC) - timedelta(days=3))
     query = search("steady", "ABC", start, second(datetime.now(UTC) - timedelta(hours=1)))
@@ -464,15 +469,21 @@ async def test_a_due_tail_that_cannot_be_fetched_is_stale(tmp_path: Path) -> Non
         steady.failures["ABC"] = UpstreamRejected("not today")
         stale = await wire.ask(query)
         strict = await wire.ask(query, strict=True)
+        held = await wire.ask(query, strict=True, fresh="held")
     assert (stale["ok"], stale["result"][0]["state"]) == (True, "stale")
     assert stale["stitch"]["missing"] == []
-    assert records(stale) == records(first) == records(strict)
+    assert records(stale) == records(first) == records(held)
+    assert strict["error"]["message"] == "the answer would be stale: not today"
+    assert strict["error"]["reason"] == "upstream_rejected"
 
 
 FAILURES = [
     (UnknownTicker("x"), "unknown_ticker", None),
     (RateLimited("x", retry_after_s=7.0), "rate_limited", 7.0),
-    (UpstreamUnavailable("x"), "upstream_unavailable", None),
+    (UpstreamUnreachable("x"), "upstream_unavailable", None),
+    # So long the series is left alone.
+    (UpstreamUnavailable("x"), "upstream_unavailable", 60.0),
+    (BadUpstreamReply("x"), "bad_upstream_reply", 60.0),
     (UpstreamRejected("x"), "upstream_rejected", None),
     (OutOfWindow("x"), "out_of_window", None),
     (BadPluginReply("x"), "bad_plugin_reply", None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +16,7 @@ import pytest
 
 from gapless.domain.intervals import Interval
 from gapless.errors import (
+    BadUpstreamReply,
     InvalidQuery,
     OutOfWindow,
     ProviderError,
@@ -289,6 +291,15 @@ async def test_splits_and_dividends_come_as_upstream_adjusts_them() -> None:
     async with upstream(market=market) as one:
         found, asked = await one.fetch("ABC")
         assert rows(found) == one.truth("ABC", "1d", asked)
+        for interval in ("1d", "1wk", "1mo"):
+            found, _ = await one.fetch("ABC", interval)
+            assert [tuple(record.values()) for record in found.actions or ()] == [
+                (at("2026-05-20T13:30"), 0.125, None, None),
+                (at("2026-06-10T13:30"), None, 4.0, None),
+            ]
+        assert found.facts is not None
+        assert (found.facts["zone"], found.facts["kind"]) == ("America/New_York", "EQUITY")
+        assert found.facts["session"] == {"open": "09:30", "close": "16:00"}
 
 
 async def test_both_forms_of_no_bars_are_known_empty() -> None:
@@ -370,7 +381,7 @@ FAULTS: list[tuple[faults.Fault, type[ProviderError], str]] = [
     (faults.html_page(), UpstreamUnavailable, "no chart: it is no JSON: Yahoo Will be right back"),
     (faults.html_page(503), UpstreamUnavailable, "HTTP 503: Yahoo Will be right back"),
     (faults.wrong_json(), UpstreamUnavailable, "no chart: it is no JSON"),
-    (faults.wrong_json(b"{}"), UpstreamUnavailable, "no chart: there is no chart in it"),
+    (faults.wrong_json(b"{}"), BadUpstreamReply, "no chart of it: there is no chart in it"),
     (faults.wrong_json(b""), UpstreamUnavailable, "no chart: it is no JSON: nothing"),
     (faults.wrong_json(b"[" * 100_000), UpstreamUnavailable, "no chart: it is no JSON"),
     (faults.wrong_json(b"\xff\xfe"), UpstreamUnavailable, "no chart: it is no JSON"),
@@ -522,3 +533,44 @@ def test_keys_are_canonical_and_nonsense_is_refused() -> None:
         provider.key("AAPL", {"interval": "5d"})
     with pytest.raises(InvalidQuery, match="45m"):
         provider.key("AAPL", {"interval": "45m"})
+
+
+async def test_a_clock_that_is_ahead_makes_nothing_final() -> None:
+    """The hub's clock is five days ahead: no day is final that upstream's clock has not seen."""
+    body = (
+        b'{"chart":{"result":[{"meta":{"symbol":"ABC","dataGranularity":"1d",'
+        b'"exchangeTimezoneName":"America/New_York","instrumentType":"EQUITY"},'
+        b'"indicators":{"quote":[{}]}}],"error":null}}'
+    )
+    true = at("2026-06-17T12:00")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        when = format_datetime(datetime.fromtimestamp(true - 60, UTC), usegmt=True)
+        head = f"HTTP/1.1 200 OK\r\nDate: {when}\r\nAge: 60\r\nContent-Length: {len(body)}\r\n"
+        writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    provider = YahooProvider(YahooSettings(f"http://127.0.0.1:{port}", fallback_url=None))
+    upstream_ms = round(true * 1000)
+    own_ms = upstream_ms + 5 * DAY_MS
+    try:
+        key = provider.key("ABC", {})
+        asked = Interval(own_ms - 30 * DAY_MS, own_ms)
+        found = await provider.fetch(key, asked, own_ms, {})
+        assert (found.upstream_now, found.known_until) == (upstream_ms, upstream_ms)
+        (tail,) = found.provisional
+        assert (tail.start, tail.end) == (round(at("2026-06-16T04:00") * 1000), own_ms)
+        assert upstream_ms < tail.refresh_after < own_ms
+        ahead = await provider.fetch(key, Interval(own_ms - DAY_MS, own_ms), own_ms, {})
+        assert [span[:2] for span in ahead.provisional] == [(own_ms - DAY_MS, own_ms)]
+        right = await provider.fetch(key, asked, upstream_ms - 2_000, {})
+        assert right.known_until == upstream_ms - 2_000
+    finally:
+        await provider.aclose()
+        server.close()
+        await server.wait_closed()

@@ -5,9 +5,6 @@ The recordings are not part of the repository; without the folder every test her
 
 from __future__ import annotations
 
-import asyncio
-import json
-import re
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -16,11 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from gapless.domain.comparing import BasisChange, compare
 from gapless.domain.intervals import Interval
 from gapless.errors import UnknownTicker
 from gapless.providers.base import DAY_MS, Fetched
 from gapless.providers.yahoo import YahooProvider, YahooSettings
+from support.recordings import Recording
 
 RECORDINGS = Path(__file__).parents[2].parent / "shared" / "data" / "yahoo"
 
@@ -28,29 +25,6 @@ pytestmark = pytest.mark.skipif(
     not RECORDINGS.is_dir(),
     reason="the recorded Yahoo answers are not here: they are kept outside of the repository",
 )
-
-
-class Recording:
-    """One recorded answer: status and body as sent, and the range it was asked for."""
-
-    def __init__(self, number: str) -> None:
-        (path,) = RECORDINGS.glob(f"{number}_*.json")
-        whole = json.loads(path.read_text())
-        self.status, self.body, self.asked = 200, whole, None
-        if "request" in whole:
-            response = whole["response"]
-            self.status = response["status"]
-            self.body = response.get("bodyJson") or json.loads(response["body"])
-            bounds = re.findall(r"period[12]=(\d+)", whole["request"]["url"])
-            self.asked = Interval(int(bounds[0]) * 1000, int(bounds[1]) * 1000)
-
-    @property
-    def rows(self) -> dict[int, tuple[Any, ...]]:
-        """The answer's own rows by their stamp in Unix seconds."""
-        result = self.body["chart"]["result"][0]
-        quote = result["indicators"]["quote"][0]
-        columns = [quote[name] for name in ("open", "high", "low", "close", "volume")]
-        return dict(zip(result["timestamp"], zip(*columns, strict=True), strict=True))
 
 
 async def replay(
@@ -61,31 +35,8 @@ async def replay(
     now: str = "2026-11-20T12:00",
 ) -> tuple[Recording, Fetched]:
     """Serve a recording to the provider for the range it was recorded for, or for `asked`."""
-    recording = Recording(number)
-    asked = asked or recording.asked
-    assert asked is not None
-    payload = json.dumps(recording.body).encode()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        head = f"HTTP/1.1 {recording.status} Recorded\r\nContent-Length: {len(payload)}\r\n"
-        writer.write(f"{head}Content-Type: application/json\r\nConnection: close\r\n\r\n".encode())
-        writer.write(payload)
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    provider = YahooProvider(YahooSettings(f"http://127.0.0.1:{port}", fallback_url=None))
-    try:
-        key = provider.key(ticker, {"interval": interval})
-        found = await provider.fetch(key, asked, seconds(now) * 1000, {})
-    finally:
-        await provider.aclose()
-        server.close()
-        await server.wait_closed()
-    return recording, found
+    recording = Recording(RECORDINGS, number)
+    return recording, await recording.replay(ticker, interval, asked, seconds(now) * 1000)
 
 
 def seconds(text: str) -> int:
@@ -177,16 +128,14 @@ async def test_10_and_11_two_dividends_change_the_basis_of_every_adjclose() -> N
     _, before = await replay("10", "MSFT")
     _, after = await replay("11", "MSFT")
     provider = YahooProvider(YahooSettings())
-    basis, tolerance = provider.info.basis, provider.info.tolerance
+    basis = provider.info.basis
     assert basis is not None
     assert len(before.records) == len(after.records) == 252
     for old, new in zip(before.records, after.records, strict=True):
-        told = compare(
-            msgspec.structs.asdict(old.row), msgspec.structs.asdict(new.row), basis, tolerance
-        )
-        assert isinstance(told, BasisChange)
-        assert told.ratio.price == 1.0
-        assert told.ratio.adjusted == pytest.approx(0.996, abs=1e-4)
+        held, fresh = msgspec.structs.asdict(old.row), msgspec.structs.asdict(new.row)
+        assert basis.differ(held, fresh)
+        assert not basis.differ({**held, "adjclose": None}, {**fresh, "adjclose": None})
+        assert fresh["adjclose"] / held["adjclose"] == pytest.approx(0.996, abs=1e-4)
 
 
 async def test_12_a_split_inside_the_range_leaves_no_cliff() -> None:
@@ -216,6 +165,16 @@ async def test_15_pre_and_post_market_rows_are_dropped() -> None:
     rows = {stamp: row for stamp, row in recording.rows.items() if begin <= stamp < end}
     assert len(rows) == 13
     assert same_rows(found, rows)
+
+
+async def test_22_a_split_of_a_month_is_told_by_its_ex_date() -> None:
+    """Its key is the month's stamp, its date inside that of the day."""
+    asked = Interval(seconds("2020-06-01") * 1000, seconds("2020-12-01") * 1000)
+    _, found = await replay("22", "AAPL", "1mo", asked)
+    (split,) = [one for one in found.actions or () if one["split"]]
+    assert (split["timestamp"], split["split"]) == (seconds("2020-08-31T13:30"), 4.0)
+    assert found.facts is not None
+    assert (found.facts["name"], found.facts["exchange"]) == ("Apple Inc.", "NMS")
 
 
 async def test_16_an_answer_without_timestamps_is_known_empty() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -13,7 +13,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapless.domain.blocks import EMPTY, Block, Run, encode, etag, relayout
+from gapless.domain.blocks import EMPTY, Block, Relayout, Run, encode, etag, relayout
 from gapless.domain.coverage import Coverage, cut, insert
 from gapless.domain.intervals import Interval, covers
 from support.series import EMPTY as NOTHING
@@ -89,80 +89,175 @@ def test_no_flipped_bit_goes_unseen(
 
 @dataclass(frozen=True)
 class Step:
-    """One replacement: rows of coverage that tile parts of an interval, and records in it."""
+    """One replacement: rows of coverage that tile parts of an interval, and records in it.
+
+    `edition` tells the texts of its records apart from those of another one.
+    """
 
     interval: Interval
     coverage: tuple[Coverage, ...]
     times: tuple[int, ...]
-    generation: int
+    edition: int
+
+    @property
+    def run(self) -> Run:
+        """Its records."""
+        return Run.of((time, text(time, float(self.edition))) for time in self.times)
 
 
 @st.composite
 def steps(draw: st.DrawFn) -> Step:
     """Draw a replacement as fetches, deletions and forgetful fetches make them."""
     interval = draw(filled(SIZE))
-    generation = draw(st.sampled_from([0, 0, 0, 1]))
     edges = sorted({*interval, *draw(st.lists(st.integers(*interval), max_size=2))})
     rows = tuple(
-        Coverage(start, end, outcome, 0, draw(st.sampled_from([None, None, 99])), generation)
+        Coverage(start, end, outcome, 0, draw(st.sampled_from([None, None, 99])))
         for start, end in pairwise(edges)
         if (outcome := draw(st.sampled_from([HELD, HELD, HELD, NOTHING, OUT, None]))) is not None
     )
     spoken = [time for row in rows if row.outcome is HELD for time in range(row.start, row.end)]
-    times = draw(st.sets(st.sampled_from(spoken), max_size=20)) if spoken else set()
-    return Step(interval, rows, tuple(sorted(times)), generation)
+    # Often all there could be, so that the very same comes again.
+    some = st.sets(st.sampled_from(spoken or [0]))
+    times = sorted(draw(some | st.just(set(spoken)))) if spoken else []
+    return Step(interval, rows, tuple(times), draw(st.sampled_from([0, 0, 0, 1])))
 
 
-def check(blocks: Sequence[Block], stored: dict[int, Run], known: list[Coverage]) -> None:
-    """Hold the blocks against what is known: the promises of stitching rule 17."""
-    assert all(one.end <= two.start for one, two in pairwise(blocks))
-    for block in blocks:
+class Layout:
+    """The blocks of a series as a store keeps them, changed step by step, and which were read."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.known: list[Coverage] = []
+        self.blocks: list[Block] = []
+        self.stored: dict[int, Run] = {}
+        self.read: list[Block] = []
+
+    def load(self, block: Block) -> Run:
+        """Return what is stored of a block."""
+        self.read.append(block)
+        return self.run(block)
+
+    def run(self, block: Block) -> Run:
+        """Return the run of a block, for the test itself."""
         assert block.number is not None
-        run = stored[block.number]
-        assert block.count == len(run) > 0
-        assert (block.first, block.last) == (run.times[0], run.times[-1])
-        assert block.start <= block.first
-        assert block.last < block.end
-        alike = [
-            row.interval
-            for row in known
-            if row.generation == block.generation
-            and row.final == block.final
-            and row.outcome is not OUT
-        ]
-        assert covers(alike, block.interval)
+        return self.stored[block.number]
 
-
-@given(st.lists(steps(), max_size=10), st.integers(1, 12))
-def test_layout_against_a_dict(done: list[Step], limit: int) -> None:
-    """After each replacement the blocks hold what a dict holds, apart where they must be."""
-    model: dict[int, tuple[bytes, int]] = {}
-    known: list[Coverage] = []
-    blocks: list[Block] = []
-    stored: dict[int, Run] = {}
-    number = 0
-    for count, step in enumerate(done):
-        interval = step.interval
-        known = insert(cut(known, interval), step.coverage)
-        fresh = Run.of((time, text(time, float(count))) for time in step.times)
-        made = relayout(blocks, known, interval, fresh, lambda one: stored[one.number or 0], limit)
+    def replace(self, interval: Interval, coverage: Sequence[Coverage], fresh: Run) -> Relayout:
+        """Replace an interval; return what that changed."""
+        self.read = []
+        self.known = insert(cut(self.known, interval), coverage)
+        made = relayout(self.blocks, self.known, interval, fresh, self.load, self.limit)
         assert len(set(made.removed)) == len(made.removed)
-        blocks = [one for one in blocks if one not in made.removed]
+        self.blocks = [one for one in self.blocks if one not in made.removed]
         for piece in made.added:
-            number += 1
-            assert len(piece.run) <= limit
-            blocks.append(replace(piece.block(), number=number))
-            stored[number] = piece.run
-        blocks.sort(key=lambda one: one.start)
+            assert len(piece.run) <= self.limit
+            number = len(self.stored) + 1
+            self.blocks.append(replace(piece.block(), number=number))
+            self.stored[number] = piece.run
+        self.blocks.sort(key=lambda one: one.start)
+        return made
+
+    def held(self) -> dict[int, bytes]:
+        """Return all records by their time."""
+        return {time: record for one in self.blocks for time, record in self.run(one).records()}
+
+    def check(self) -> None:
+        """Hold the blocks against what is known: the promises of stitching rule 17."""
+        assert all(one.end <= two.start for one, two in pairwise(self.blocks))
+        for block in self.blocks:
+            run = self.run(block)
+            assert block.count == len(run) > 0
+            assert (block.first, block.last) == (run.times[0], run.times[-1])
+            assert block.sum == run.sum(0, len(run))
+            assert block.start <= block.first
+            assert block.last < block.end
+            alike = [row.interval for row in self.known if row.final == block.final]
+            assert covers(alike, block.interval)
+            # What may still change is laid by when it is due.
+            rows = [row for row in self.known if row.interval.overlaps(block.interval)]
+            assert block.final or len(rows) == 1
+
+    def same(self, block: Block, before: Mapping[int, bytes]) -> bool:
+        """Whether all of a block is known as it was, and its records are the very same."""
+        rows = [row for row in self.known if row.interval.overlaps(block.interval)]
+        span = range(block.start, block.end)
+        now = self.held()
+        return (
+            all(row.final is block.final for row in rows)
+            and covers([row.interval for row in rows], block.interval)
+            and (block.final or len(rows) == 1)
+            and all(now.get(time) == before.get(time) for time in span)
+        )
+
+
+layouts = st.builds(Layout, st.integers(1, 12))
+
+
+@given(st.lists(steps(), max_size=10), layouts)
+def test_layout_against_a_dict(done: list[Step], layout: Layout) -> None:
+    """After each replacement the blocks hold what a dict holds, apart where they must be."""
+    model: dict[int, bytes] = {}
+    for step in done:
+        interval = step.interval
+        layout.replace(interval, step.coverage, step.run)
         model = {t: said for t, said in model.items() if not interval.start <= t < interval.end}
-        model |= {time: (record, step.generation) for time, record in fresh.records()}
-        held = {
-            time: (record, block.generation)
-            for block in blocks
-            for time, record in stored[block.number or 0].records()
-        }
-        assert held == model
-        check(blocks, stored, known)
+        model |= dict(step.run.records())
+        assert layout.held() == model
+        layout.check()
+
+
+@given(st.lists(steps(), max_size=10), layouts)
+def test_only_blocks_that_change_are_written(done: list[Step], layout: Layout) -> None:
+    """A block that says the same afterwards stays, unless it grows by a small neighbour."""
+    for step in done:
+        before = layout.held()
+        made = layout.replace(step.interval, step.coverage, step.run)
+        for block in made.removed:
+            grown = [
+                piece
+                for piece in made.added
+                if piece.interval.contains(block.interval) and len(piece.run) > block.count
+            ]
+            assert grown or not layout.same(block, before)
+        for block in layout.read:
+            assert block in made.removed or not step.interval.contains(block.interval)
+            assert block in made.removed or step.interval.overlaps(block.interval)
+
+
+@given(st.lists(steps(), min_size=1, max_size=10), layouts, st.data())
+def test_the_very_same_again_writes_no_block(
+    done: list[Step], layout: Layout, data: st.DataObject
+) -> None:
+    """What is held is fetched again, all of it or a part: only a provisional block is ever cut."""
+    for step in done:
+        layout.replace(step.interval, step.coverage, step.run)
+    spans = [*(row.interval for row in layout.known), *(one.interval for one in layout.blocks)]
+    ends = [edge for span in spans for edge in span]
+    edge = st.one_of(st.integers(0, SIZE), st.sampled_from(ends)) if ends else st.integers(0, SIZE)
+    span = Interval(*sorted((data.draw(edge), data.draw(edge))))
+    again = [
+        replace(row, start=part.start, end=part.end, fetched_at=5, commit=7)
+        for row in layout.known
+        if not (part := row.interval.intersection(span)).empty
+    ]
+    held = layout.held()
+    fresh = Run.of((t, held[t]) for t in sorted(held) if span.start <= t < span.end)
+    made = layout.replace(span, again, fresh)
+    assert layout.held() == held
+    layout.check()
+    for block in made.removed:
+        assert not block.final
+        assert block.interval.overlaps(span)
+        assert not span.contains(block.interval)
+
+
+@given(st.lists(steps(), min_size=1, max_size=10), layouts)
+def test_a_step_done_twice_is_done(done: list[Step], layout: Layout) -> None:
+    """Doing the last replacement again takes no block away and brings none."""
+    for step in done:
+        layout.replace(step.interval, step.coverage, step.run)
+    made = layout.replace(done[-1].interval, done[-1].coverage, done[-1].run)
+    assert (made.removed, made.added) == ((), ())
 
 
 def test_a_run_of_nothing_lays_nothing() -> None:

@@ -2,121 +2,275 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapless.domain.coverage import Coverage, Outcome, insert
-from gapless.domain.intervals import Interval, covers, intersect, subtract, union
-from gapless.domain.planning import Plan, Reach, fresh_until, plan
-from support.series import EMPTY, HELD, OUT, filled
+from gapless.domain.believing import Doubt, Suspicion, unasked
+from gapless.domain.coverage import Ageing, Coverage, insert
+from gapless.domain.intervals import Interval, covers, hull, intersect, subtract, union
+from gapless.domain.planning import (
+    Joining,
+    Known,
+    Plan,
+    Reach,
+    aged,
+    as_wide,
+    fresh_until,
+    plan,
+    renewed,
+    tail,
+)
+from support.series import EMPTY, HELD, OUT, filled, intervals
 
 SIZE = 60
-GENERATION = 1
 
 _row = st.builds(
-    lambda span, outcome, fetched_at, refresh_after, generation: Coverage(
-        span.start, span.end, outcome, fetched_at, refresh_after, generation
-    ),
+    lambda span, row: replace(row, start=span.start, end=span.end),
     filled(SIZE),
-    st.sampled_from([HELD, HELD, EMPTY, OUT]),
-    st.sampled_from([0, 10_000]),
-    st.sampled_from([None, 30, 90]),
-    st.sampled_from([0, 1, 1]),
+    st.builds(
+        Coverage,
+        start=st.just(0),
+        end=st.just(0),
+        outcome=st.sampled_from([HELD, HELD, EMPTY, OUT]),
+        fetched_at=st.sampled_from([0, 50, 10_000]),
+        refresh_after=st.sampled_from([None, 30, 90]),
+        commit=st.integers(0, 3),
+    ),
 )
 
 
+@dataclass(frozen=True)
+class Question:
+    """What is asked, what is known, what is served, when, and what is joined."""
+
+    asked: Interval
+    known: Known
+    reach: Reach
+    now: int
+    joining: Joining | None
+
+    @property
+    def waiting(self) -> list[Interval]:
+        """What is in doubt and not asked for yet."""
+        return union(unasked(self.known.doubts, self.now))
+
+    def fresh(self, row: Coverage) -> bool:
+        """Whether a row needs not be fetched again."""
+        return self.known.ageing is None or self.known.ageing.fresh(row)
+
+    def plan(self) -> Plan:
+        """Return the plan for it."""
+        return plan(self.asked, self.known, self.reach, self.now, self.joining)
+
+
 @st.composite
-def questions(
-    draw: st.DrawFn,
-) -> tuple[Interval, list[Coverage], Reach, int, int]:
-    """Draw what is asked, what is known, what is served, now, and the join distance."""
+def questions(draw: st.DrawFn) -> Question:
+    """Draw a question to a series that ages, or does not."""
     known: list[Coverage] = []
     for row in draw(st.lists(_row, max_size=6)):
-        known = insert(known, [row])
+        known = insert(known, [row], revises=draw(st.booleans()))
     now = draw(st.integers(40, SIZE))
-    asked = draw(filled(now))
     start = draw(st.integers(0, 20))
-    reach = Reach(start, draw(st.integers(start, now)), draw(st.integers(0, 40)))
-    return asked, known, reach, now, draw(st.sampled_from([0, 0, 1, 5]))
+    since = st.sampled_from([0, 1, 51, 10_001])
+    until = st.sampled_from([SIZE - 10, 9_999, 20_000])
+    doubts = st.builds(
+        lambda span, next_try: Doubt(span.start, span.end, Suspicion.EMPTY, 0, next_try),
+        filled(SIZE),
+        st.sampled_from([30, 90]),
+    )
+    return Question(
+        draw(filled(now)),
+        Known(
+            known,
+            draw(st.none() | st.builds(Ageing, since, until, st.integers(0, 3))),
+            draw(st.just([]) | st.lists(doubts, max_size=2)),
+        ),
+        Reach(start, draw(st.integers(start, now)), draw(st.integers(0, 40))),
+        now,
+        draw(st.none() | st.builds(Joining, st.sampled_from([0, 0, 1, 5]), st.integers(1, 4))),
+    )
 
 
-def parts(wanted: Plan) -> list[tuple[Interval, ...]]:
-    """Return the four parts of a plan."""
-    return [wanted.cached, wanted.gaps, wanted.unserved, wanted.rescale]
+def row_at(question: Question, at: int) -> Coverage | None:
+    """Return what is known of an instant, as far as it is told by a row or by a fresh tail."""
+    after = tail(question.known.coverage, question.now)
+    for row in question.known.coverage:
+        if row.start <= at < row.end:
+            return row
+        if after is not None and row.end == after.start and after.start <= at < after.end:
+            return row
+    return None
 
 
 @given(questions())
-def test_the_parts_partition_what_is_asked(
-    question: tuple[Interval, list[Coverage], Reach, int, int],
-) -> None:
-    """Cached, gaps, unserved and rescale are disjoint and together what was asked."""
-    asked, known, reach, now, distance = question
-    wanted = plan(asked, known, GENERATION, reach, now, distance)
-    every = parts(wanted)
-    assert union(*every) == [asked]
-    for i, one in enumerate(every):
+def test_the_parts_partition_what_is_asked(question: Question) -> None:
+    """Cached, gaps, unserved and doubted are disjoint and together what was asked."""
+    wanted = question.plan()
+    parts = [wanted.cached, wanted.gaps, wanted.unserved, wanted.doubted]
+    assert union(*parts) == [question.asked]
+    for i, one in enumerate(parts):
         assert list(one) == union(one)
-        for other in every[i + 1 :]:
+        for other in parts[i + 1 :]:
             assert intersect(one, other) == []
-    served = [Interval(max(reach.served_from, reach.data_start), reach.data_end)]
+    served = [question.reach.served]
     assert subtract(wanted.gaps, served) == []
-    assert intersect([*wanted.unserved, *wanted.rescale], served) == []
+    assert intersect(wanted.unserved, served) == []
+    assert subtract(wanted.doubted, served) == []
+    assert subtract(wanted.doubted, question.waiting) == []
 
 
 @given(questions())
-def test_each_part_is_what_it_says(
-    question: tuple[Interval, list[Coverage], Reach, int, int],
-) -> None:
-    """What is cached rests on fresh coverage of this generation, what is rescaled on an older."""
-    asked, known, reach, now, distance = question
-    wanted = plan(asked, known, GENERATION, reach, now, distance)
-    spoken = [row for row in known if row.outcome is not Outcome.OUT_OF_WINDOW]
-    current = [row for row in spoken if row.generation == GENERATION]
-    exists = Interval(reach.data_start, reach.data_end)
-    ends = [row for row in known if row.generation == GENERATION]
-    last = max(ends, key=lambda row: row.end, default=None)
-    for at in range(asked.start, asked.end):
+def test_what_ages_is_cached(question: Question) -> None:
+    """What is aged is cached and served, what is unverified served no more, or believed lost."""
+    wanted = question.plan()
+    served = [question.reach.served]
+    for part in (wanted.aged, wanted.unverified):
+        assert list(part) == union(part)
+        assert subtract(part, wanted.cached) == []
+    assert subtract(wanted.aged, served) == []
+    assert intersect(wanted.aged, question.waiting) == []
+    gone = [row.interval for row in question.known.coverage if row.outcome is OUT]
+    assert subtract(intersect(wanted.unverified, served), gone) == []
+    assert question.known.ageing is not None or not wanted.aged
+
+
+@given(questions())
+def test_each_part_is_what_it_says(question: Question) -> None:
+    """What is cached rests on coverage, what of it is not fresh is said so, gaps on none or due."""
+    wanted = question.plan()
+    exists = Interval(question.reach.data_start, question.reach.data_end)
+    apart = question.joining is None
+    for at in range(*question.asked):
         cell = Interval(at, at + 1)
-        row = next((one for one in current if one.start <= at < one.end), None)
+        row = row_at(question, at)
         if covers(wanted.cached, cell):
-            beyond = not exists.contains(cell)
-            after = (
-                last is not None
-                and last.end <= at
-                and last.refresh_after is not None
-                and now < last.refresh_after
-            )
-            assert row is not None or beyond or after
-        if covers(wanted.rescale, cell):
-            assert any(one.generation == 0 and one.start <= at < one.end for one in spoken)
-        if covers(wanted.gaps, cell) and distance == 0:
-            assert row is None or row.due(now)
+            assert row is not None or not exists.contains(cell)
+            old = row is not None and not question.fresh(row)
+            served = question.reach.served.contains(cell)
+            waits = covers(question.waiting, cell)
+            assert covers(wanted.aged, cell) is (old and served and not waits)
+            gone = row is not None and row.outcome is OUT
+            assert covers(wanted.unverified, cell) is (gone or (old and not served))
+        if covers(wanted.gaps, cell) and apart:
+            assert row is None or row.due(question.now)
+            assert not covers(question.waiting, cell)
+        if covers(wanted.unserved, cell):
+            assert row is None
+        assert covers(wanted.beyond, cell) is not exists.contains(cell)
 
 
 @given(questions())
-def test_carrying_a_plan_out_leaves_no_gap(
-    question: tuple[Interval, list[Coverage], Reach, int, int],
-) -> None:
-    """Once its gaps are held and fresh, the same question is answered without upstream."""
-    asked, known, reach, now, distance = question
-    wanted = plan(asked, known, GENERATION, reach, now, distance)
-    for gap in wanted.gaps:
-        known = insert(known, [Coverage(*gap, HELD, now, None, GENERATION)])
-    again = plan(asked, known, GENERATION, reach, now, distance)
-    assert again.gaps == ()
+def test_carrying_a_plan_out_leaves_nothing_to_do(question: Question) -> None:
+    """Once its gaps and what had aged are fetched, the same is answered without upstream."""
+    wanted = question.plan()
+    coverage, ageing = list(question.known.coverage), question.known.ageing
+    at = question.now
+    if ageing is not None:
+        ageing = replace(ageing, since=min(ageing.since, at), until=max(ageing.until, at))
+    for gap in (*wanted.gaps, *wanted.aged):
+        coverage = insert(coverage, [Coverage(*gap, HELD, at, None, commit=9)], ageing is not None)
+    known = Known(coverage, ageing, question.known.doubts)
+    again = replace(question, known=known).plan()
+    assert (again.gaps, again.fresh) == ((), True)
     assert union(again.cached) == union(wanted.cached, wanted.gaps)
-    assert (again.unserved, again.rescale) == (wanted.unserved, wanted.rescale)
+    assert (again.unserved, again.doubted) == (wanted.unserved, wanted.doubted)
 
 
 @given(questions())
-def test_a_hit_lasts_as_long_as_it_is_said_to(
-    question: tuple[Interval, list[Coverage], Reach, int, int],
-) -> None:
+def test_a_hit_lasts_as_long_as_it_is_said_to(question: Question) -> None:
     """A full hit stays one up to the instant before `fresh_until`."""
-    asked, known, reach, now, _ = question
-    if plan(asked, known, GENERATION, reach, now).cached != (asked,):
+    question = replace(question, joining=None)
+    if question.plan().cached != (question.asked,):
         return
-    until = fresh_until(asked, known, GENERATION)
+    until = fresh_until(question.asked, question.known.coverage)
     last = SIZE * 2 if until is None else until - 1
-    if last > now:
-        assert plan(asked, known, GENERATION, reach, last).cached == (asked,)
+    if last > question.now:
+        assert replace(question, now=last).plan().cached == (question.asked,)
+
+
+@given(questions())
+def test_what_is_taken_along_is_worth_it(question: Question) -> None:
+    """It is served and due or not fresh, all of it, and holds all that was asked of its kind."""
+    found = aged(question.known, question.reach, question.now)
+    if question.known.ageing is None:
+        assert found == []
+        return
+    assert found == union(found)
+    for at in range(SIZE):
+        rows = question.known.coverage
+        row = next((one for one in rows if one.start <= at < one.end), None)
+        old = (
+            row is not None
+            and (row.due(question.now) or not question.fresh(row))
+            and question.reach.served.contains(Interval(at, at + 1))
+            and not covers(question.waiting, Interval(at, at + 1))
+        )
+        assert covers(found, Interval(at, at + 1)) is old
+    after = tail(question.known.coverage, question.now)
+    aging = subtract(question.plan().aged, [after] if after is not None else [])
+    assert subtract(aging, found) == []
+
+
+@given(questions())
+def test_a_refresh_fetches_all_that_is_served(question: Question) -> None:
+    """Renewed, a plan leaves nothing of what is served to what is held or to a later time."""
+    question = replace(question, joining=None)
+    wanted = renewed(question.plan(), question.reach)
+    served = intersect([question.asked], [question.reach.served])
+    assert union(wanted.gaps, wanted.aged) == served
+    assert intersect(wanted.gaps, wanted.aged) == []
+    assert wanted.doubted == ()
+
+
+@given(st.lists(filled(SIZE), max_size=12), st.integers(0, 9), st.integers(1, 6))
+def test_no_more_gaps_than_are_fetched_apart(
+    spans: list[Interval], distance: int, most: int
+) -> None:
+    """All gaps are covered by at most so many, and only the nearest to each other are joined."""
+    gaps = union(spans)
+    joined = Joining(distance, most).joined(gaps)
+    assert len(joined) <= most
+    assert subtract(gaps, joined) == []
+    assert list(joined) == union(joined)
+    between = subtract(joined, gaps)
+    apart = subtract([hull(joined)], joined) if joined else []
+    widest = max((one.length for one in between), default=0)
+    assert all(one.length >= max(widest, distance) for one in apart)
+    if len(gaps) <= most:
+        assert widest <= distance
+    elif widest > distance:
+        # One joined less would have been one too many.
+        assert len(subtract(joined, [one for one in between if one.length == widest])) > most
+
+
+def apart(one: Interval, other: Interval) -> int:
+    """Return how much time lies between two intervals."""
+    return max(one.start - other.end, other.start - one.end, 0)
+
+
+@given(filled(SIZE), st.lists(intervals(SIZE), max_size=6), st.none() | st.integers(1, SIZE))
+def test_a_request_is_as_wide_as_it_may_be(
+    core: Interval, others: list[Interval], span: int | None
+) -> None:
+    """It holds the core, is no longer than its span, and takes along the nearest that fit."""
+    others = [one for one in others if not one.empty]
+    wide = as_wide(core, others, span)
+    assert wide.contains(core)
+    assert span is None or wide.length <= max(span, core.length)
+    # Nothing is asked for beyond what is wanted.
+    assert wide.start == core.start or any(one.start <= wide.start < one.end for one in others)
+    assert wide.end == core.end or any(one.start < wide.end <= one.end for one in others)
+    near = [core]
+    for one in sorted(others, key=lambda other: apart(other, core)):
+        near.append(one)
+        if span is not None and hull(near).length > span:
+            break
+        assert wide.contains(one)
+    for one in others:
+        # What was left out does not fit, not even in part where it lies next to what is asked.
+        left = subtract([one], [wide])
+        beside = any(part.end == wide.start or part.start == wide.end for part in left)
+        assert not left or (span is not None and hull([wide, one]).length > span)
+        assert not beside or (span is not None and wide.length >= span)

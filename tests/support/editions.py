@@ -17,7 +17,7 @@ from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import UpstreamRejected
 from gapless.instants import DAY_MS
-from gapless.providers.base import Fetched, Pace, ProviderInfo, Record, Traits
+from gapless.providers.base import DueMoments, Fetched, Pace, ProviderInfo, Record, Traits
 
 # 2020-01-01, a Wednesday; all that is asked lies behind this hub's present.
 START_MS = 1_577_836_800_000
@@ -104,8 +104,8 @@ class Editions:
             await call.answer
         return Fetched(call.rows)
 
-    def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
-        return True
+    def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
+        return DueMoments.daily(now_ms)
 
     def release(self, call: Call) -> None:
         """Let a request have what was settled when it came."""

@@ -16,12 +16,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from gapless.domain.believing import Doubt, Suspicion
 from gapless.domain.blocks import Run, encode
-from gapless.domain.comparing import Ratio
 from gapless.domain.coverage import Coverage, Outcome
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
-from gapless.store.base import Change, Replacement
+from gapless.store.base import Change, Gone, Replacement
 from gapless.store.sql import SqlStore
 from gapless.store.sqlite import open_store
 
@@ -50,21 +50,25 @@ def nothing(start: int, end: int) -> Replacement:
 
 CHANGES = [
     # cold
-    Change(KEY, 0, (replacement(0, 1_000, 1.0),), unheld=True, compared_at=5, at=1),
+    Change(KEY, (replacement(0, 1_000, 1.0),), revises=True, at=1),
     # a neighbour with a provisional tail, another beyond a gap
-    Change(KEY, 0, (replacement(1_000, 1_500, 1.0, 1_450), replacement(2_000, 2_100, 1.0)), at=2),
+    Change(KEY, (replacement(1_000, 1_500, 1.0, 1_450), replacement(2_000, 2_100, 1.0)), at=2),
     # the middle anew, and a range that turned out to be empty
-    Change(KEY, 0, (replacement(333, 777, 2.0), nothing(1_700, 1_800)), compared_at=6, at=3),
-    # another basis
+    Change(KEY, (replacement(333, 777, 2.0), nothing(1_700, 1_800)), revises=True, at=3),
+    # another past, what is not believed yet, and what upstream does not have any more
     Change(
         KEY,
-        0,
         (replacement(500, 1_200, 3.0),),
-        basis_change=Ratio(0.5, 0.5, 2.0),
-        compared_at=8,
+        revises=True,
+        due_before=4,
+        restates=True,
+        gone=Gone((Interval(0, 200),), 4),
+        doubts=(Doubt(1_300, 1_400, Suspicion.LOSS, 4, 9),),
         meta={"hours": [1, 2]},
         at=4,
     ),
+    # the doubt is over
+    Change(KEY, (replacement(1_200, 1_450, 3.0),), answered=(Interval(1_200, 1_450),), at=5),
 ]
 
 

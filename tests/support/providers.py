@@ -18,6 +18,7 @@ from gapless.instants import format_instant
 from gapless.protocol.times import parse_instant
 from gapless.providers.base import (
     DAY_MS,
+    DueMoments,
     Fetched,
     Pace,
     Param,
@@ -119,8 +120,8 @@ class SteadyProvider:
         )
         return Fetched(self.records(key.ticker, interval), tail)
 
-    def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
-        return False
+    def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
+        return DueMoments.daily(now_ms)
 
     async def aclose(self) -> None:
         """Let go of whoever still waits."""

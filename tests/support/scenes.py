@@ -23,14 +23,15 @@ from gapless.hub.hub import Hub, Options
 from gapless.protocol.messages import ProviderRequest
 from gapless.providers.registry import Registry
 from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.simulator.book import Bar
 from gapless.simulator.faults import Fault
 from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market
 from gapless.simulator.prices import RandomWalk
 from gapless.simulator.quirks import Quirks
 from gapless.store.sqlite import open_store
+from support.history import COLUMNS
 from support.stores import store_of
-from support.truth import record
 from support.wire import PATIENCE_S
 from support.world import Ledger, LedgerStore, World, request
 
@@ -42,6 +43,11 @@ REJECTED = Fault(
     body=b'{"chart":{"result":null,"error":{"code":"Bad Request","description":"No."}}}',
     content_type="application/json",
 )
+
+
+def record(bar: Bar) -> dict[str, Any]:
+    """Return a true bar as the provider's record."""
+    return {"timestamp": bar.t, **{name: getattr(bar, name) for name in COLUMNS}}
 
 
 def seconds(text: str) -> float:

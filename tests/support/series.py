@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 
 from hypothesis import strategies as st
 
+from gapless.domain.believing import Doubt
 from gapless.domain.blocks import Run, encode
-from gapless.domain.comparing import Ratio
 from gapless.domain.coverage import Coverage, Mark, Outcome
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
-from gapless.store.base import Change, Replacement, StoredEntity
+from gapless.store.base import Change, Gone, Replacement, StoredEntity
 
 KEY = SeriesKey("sample", "AAPL")
 HELD, EMPTY, OUT = Outcome.HELD, Outcome.EMPTY, Outcome.OUT_OF_WINDOW
@@ -33,11 +33,11 @@ def cover(
     outcome: Outcome = HELD,
     fetched_at: int = 1_000_000,
     refresh_after: int | None = None,
-    generation: int = 0,
     mark: Mark | None = None,
+    commit: int = 0,
 ) -> Coverage:
     """Return coverage that says `held` and final unless told otherwise."""
-    return Coverage(start, end, outcome, fetched_at, refresh_after, generation, mark)
+    return Coverage(start, end, outcome, fetched_at, refresh_after, mark, commit)
 
 
 def fill(
@@ -59,25 +59,27 @@ def fill(
 def change(
     *replacements: Replacement,
     key: SeriesKey = KEY,
-    generation: int = 0,
-    unheld: bool = False,
-    basis_change: Ratio | None = None,
-    compared_at: int | None = None,
+    revises: bool = False,
+    due_before: int = 0,
+    restates: bool = False,
+    gone: Gone | None = None,
+    answered: tuple[Interval, ...] = (),
+    doubts: tuple[Doubt, ...] = (),
     meta: Mapping[str, object] | None = None,
     at: int = 1_000_000,
-    unverified_until: int | None = None,
 ) -> Change:
-    """Return a change of `KEY` planned under generation 0 unless told otherwise."""
+    """Return a change of `KEY` unless told otherwise."""
     return Change(
-        key,
-        generation,
-        replacements,
-        unheld,
-        basis_change,
-        compared_at,
-        meta,
-        at,
-        unverified_until,
+        key=key,
+        replacements=replacements,
+        revises=revises,
+        due_before=due_before,
+        restates=restates,
+        gone=gone or Gone(),
+        answered=answered,
+        doubts=doubts,
+        meta=meta,
+        at=at,
     )
 
 

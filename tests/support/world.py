@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from gapless.domain.blocks import Run
 from gapless.domain.coverage import Coverage
@@ -21,15 +22,18 @@ from gapless.hub.answers import Answer
 from gapless.hub.hub import Hub, Options
 from gapless.hub.upstream import Asked
 from gapless.instants import format_instant
+from gapless.protocol._queries import Fresh
 from gapless.protocol.messages import DateRange, Param, ProviderRequest, SearchEntities, Ticker
 from gapless.providers.registry import Registry
 from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.providers.yahoo_sessions import request_range
 from gapless.simulator.market import Market
 from gapless.simulator.quirks import Quirks
 from gapless.simulator.server import YahooSimulator
 from gapless.store.base import Change, Snapshot
 from gapless.store.sql import SqlStore
 from gapless.store.sqlite import open_store
+from support.history import Bounds
 from support.stores import store_of
 from support.wire import PATIENCE_S
 
@@ -62,40 +66,32 @@ class Kept:
     interval: Interval
     planned: int
     stored: int
-    generation: int
     coverage: tuple[Coverage, ...]
     times: tuple[int, ...]
 
 
 @dataclass(slots=True)
 class Ledger:
-    """What the hub stored of each series and when it last compared, in order."""
+    """What the hub stored of each series, in order."""
 
     kept: dict[SeriesKey, list[Kept]] = field(default_factory=dict)
-    generation: dict[SeriesKey, int] = field(default_factory=dict)
     version: dict[SeriesKey, int] = field(default_factory=dict)
-    compared: dict[SeriesKey, int] = field(default_factory=dict)
     _noted: asyncio.Event = field(default_factory=asyncio.Event)
 
     def note(self, change: Change, version: int, now: int) -> None:
         """Write down the change that led to this version of its series."""
         key = change.key
         self.version[key] = version
-        generation = self.generation.get(key, 0) + (change.basis_change is not None)
-        self.generation[key] = generation
         for one in change.replacements:
             self.kept.setdefault(key, []).append(
                 Kept(
                     one.interval,
                     change.at,
                     now,
-                    generation,
                     one.coverage,
                     tuple(one.run.times),
                 )
             )
-        if change.compared_at is not None:
-            self.compared[key] = change.compared_at
         self._noted.set()
         self._noted = asyncio.Event()
 
@@ -138,7 +134,7 @@ class LedgerStore:
 
 
 class World:
-    """One hub, one upstream, one clock."""
+    """One hub, one upstream, one clock; `ahead_s`: by how much upstream's is ahead of it."""
 
     def __init__(
         self,
@@ -151,15 +147,21 @@ class World:
     ) -> None:
         self.market = market
         self.clock = WorldClock(start_s)
+        self.ahead_s = 0.0
         self.sim = YahooSimulator(
-            market, clock=self.clock, quirks=quirks, alternate_edges=alternate_edges
+            market, clock=self.upstream_s, quirks=quirks, alternate_edges=alternate_edges
         )
         self.ledger = Ledger()
         self.asked: list[Asked] = []
+        self.wanted: dict[Bounds, tuple[int, int]] = {}
         self.folder = folder
         self.template = template
         self.path = folder / "world.db"
         self.hub: Hub
+
+    def upstream_s(self) -> float:
+        """Return the instant that it is upstream, UTC seconds."""
+        return self.clock.now_s + self.ahead_s
 
     async def open(self) -> None:
         await self.sim.__aenter__()
@@ -205,17 +207,28 @@ class World:
             Registry([provider]),
             self.clock,
             Options(),
-            observe=self.asked.append if watched else lambda asked: None,
+            observe=self._observed if watched else lambda asked: None,
             seed=0,
         )
+
+    def _observed(self, asked: Asked) -> None:
+        """Write down a request, and under which bounds upstream has seen it."""
+        self.asked.append(asked)
+        ticker, interval = asked.key.ticker, asked.key.param("interval", "1d")
+        what = self.market.instrument(ticker)
+        for zone in (None, None if what is None else ZoneInfo(what.tz)):
+            bounds = request_range(interval, asked.interval, zone)
+            self.wanted[ticker, interval, *bounds] = asked.interval
 
     async def _shut(self, hub: Hub) -> None:
         await hub.close()
         await store_of(hub).close()
 
 
-def request(ticker: str, interval: str, start_ms: int, end_ms: int) -> ProviderRequest:
-    """Return the range search that asks the Yahoo provider for this."""
+def request(
+    ticker: str, interval: str, start_ms: int, end_ms: int, fresh: Fresh | None = None
+) -> ProviderRequest:
+    """Return the range search that asks the Yahoo provider for this, as fresh as a word says."""
     return ProviderRequest(
         "yahoo_finance",
         SearchEntities(
@@ -225,4 +238,5 @@ def request(ticker: str, interval: str, start_ms: int, end_ms: int) -> ProviderR
                 Param("interval", interval),
             )
         ),
+        fresh=fresh,
     )

@@ -168,6 +168,12 @@ def test_why_is_there_only_with_something_to_say() -> None:
     )
 
 
+def test_when_upstream_changed_something_is_there_only_where_it_is_known() -> None:
+    """`changed_at` comes last."""
+    told = encode_stitch(Stitch((), (), (), 0, "ready", changed_at="2026-06-11T13:30:00Z"))
+    assert told.endswith(b'"state":"ready","changed_at":"2026-06-11T13:30:00Z"}')
+
+
 def test_a_page_that_stops_short_says_where_to_go_on() -> None:
     """`next_offset` is there only if it is given, and an empty page is an empty array."""
     page = json.loads(encode_entities(b"1", "s", "GetAllEntities", [], 1, next_offset=7))

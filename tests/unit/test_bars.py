@@ -22,7 +22,7 @@ from gapless.shell.wording import (
     takes_blocks,
 )
 
-SHADES = [bars.HELD, bars.PROVISIONAL, bars.EMPTY, bars.OLDER, bars.OUT_OF_WINDOW]
+SHADES = [bars.HELD, bars.PROVISIONAL, bars.EMPTY, bars.DUE, bars.OUT_OF_WINDOW]
 
 
 def painted(parts: list[tuple[Shade, Interval]], whole: Interval, width: int) -> str:
@@ -40,8 +40,8 @@ def painted(parts: list[tuple[Shade, Interval]], whole: Interval, width: int) ->
         ([(bars.HELD, Interval(0, 95)), (bars.PROVISIONAL, Interval(95, 100))], "#########~"),
         ([(bars.HELD, Interval(0, 51)), (bars.HELD, Interval(52, 100))], "#####%####"),
         ([(bars.HELD, Interval(31, 32))], "...%......"),
-        ([(bars.OLDER, Interval(0, 50)), (bars.OUT_OF_WINDOW, Interval(50, 100))], "oooooxxxxx"),
-        ([(bars.OLDER, Interval(0, 45)), (bars.OUT_OF_WINDOW, Interval(45, 100))], "oooooxxxxx"),
+        ([(bars.DUE, Interval(0, 50)), (bars.OUT_OF_WINDOW, Interval(50, 100))], "oooooxxxxx"),
+        ([(bars.DUE, Interval(0, 45)), (bars.OUT_OF_WINDOW, Interval(45, 100))], "oooo%xxxxx"),
         ([(bars.HELD, Interval(-50, 150))], "##########"),
         ([(bars.HELD, Interval(100, 200))], ".........."),
     ],

@@ -74,9 +74,10 @@ def test_a_damaged_text_is_refused() -> None:
         Run.load(whole.text.replace(b"1.5", b"1.6", 1), whole.index())
 
 
-def block(start: int, end: int, times: Sequence[int], number: int) -> Block:
-    """Return a stored block of final records of generation 0."""
-    return Block(start, end, 0, True, len(times), times[0], times[-1], number)
+def block(start: int, end: int, times: Sequence[int], number: int, final: bool = True) -> Block:
+    """Return a stored block of the records that `run` makes."""
+    total = run(times).sum(0, len(times))
+    return Block(start, end, final, len(times), times[0], times[-1], number, total)
 
 
 def lay(
@@ -110,9 +111,7 @@ def test_a_small_neighbour_is_merged() -> None:
 
 NOT_MERGED: list[tuple[str, list[Coverage]]] = [
     ("uncovered time between", [cover(0, 10), cover(12, 20)]),
-    ("another generation", [cover(0, 10), cover(10, 20, generation=1)]),
     ("provisional", [cover(0, 10), cover(10, 20, refresh_after=99)]),
-    ("out of window between", [cover(0, 10), cover(10, 12, OUT), cover(12, 20)]),
     (
         "a provisional emptiness between",
         [cover(0, 10), cover(10, 12, NOTHING, refresh_after=99), cover(12, 20)],
@@ -122,7 +121,7 @@ NOT_MERGED: list[tuple[str, list[Coverage]]] = [
 
 @pytest.mark.parametrize(("name", "coverage"), NOT_MERGED)
 def test_what_is_never_merged(name: str, coverage: list[Coverage]) -> None:
-    """Never across uncovered time, generations or finality; such a neighbour is not even read."""
+    """Never across uncovered time or finality; such a neighbour is not even read."""
     old = {block(0, 10, [1, 2], 1): run([1, 2])}
     gone, come, read = lay(old, coverage, Interval(10, 20), run([13]), 100)
     assert (gone, read) == ([], []), name
@@ -133,6 +132,13 @@ def test_a_known_emptiness_is_merged_across() -> None:
     """A weekend between two blocks is known, so it does not keep them apart."""
     old = {block(0, 10, [1], 1): run([1])}
     covered = [cover(0, 10), cover(10, 15, NOTHING), cover(15, 20)]
+    assert lay(old, covered, Interval(15, 20), run([16]), 100)[1] == [(0, 20, [1, 16])]
+
+
+def test_what_is_believed_lost_is_merged_across() -> None:
+    """What upstream no longer has is kept as it is held, and so are the blocks it lies in."""
+    old = {block(0, 10, [1], 1): run([1])}
+    covered = [cover(0, 5), cover(5, 15, OUT), cover(15, 20)]
     assert lay(old, covered, Interval(15, 20), run([16]), 100)[1] == [(0, 20, [1, 16])]
 
 
@@ -157,6 +163,73 @@ def test_replacing_the_middle_keeps_both_rests() -> None:
     )
 
 
+AGAIN: list[tuple[str, Interval, Sequence[int], list[int | None]]] = [
+    ("all of it", Interval(0, 30), [5, 15, 25], []),
+    ("with more around", Interval(-5, 40), [5, 15, 25, 35], [2]),
+    ("a part of it", Interval(10, 20), [15], [1]),
+    ("its end and what follows", Interval(20, 40), [25, 35], [1, 2]),
+    ("a part that is empty", Interval(16, 24), [], [1]),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "interval", "times", "read"), AGAIN, ids=[case[0] for case in AGAIN]
+)
+def test_the_very_same_is_not_written_again(
+    name: str, interval: Interval, times: list[int], read: list[int | None]
+) -> None:
+    """A block whose records are the same stays, and is read only where it reaches beyond."""
+    old = {
+        block(0, 30, [5, 15, 25], 1): run([5, 15, 25]),
+        block(30, 60, [35, 45, 55], 2): run([35, 45, 55]),
+    }
+    covered = [cover(-5, interval.start), cover(*interval), cover(interval.end, 60)]
+    covered = [row for row in covered if not row.interval.empty]
+    assert lay(old, covered, interval, run(times), 3) == ([], [], read), name
+
+
+CHANGED: list[tuple[str, Run, list[Coverage]]] = [
+    ("another text", Run.of([(5, text(5)), (15, text(15, 9.0))]), [cover(0, 30)]),
+    ("one record less", run([5]), [cover(0, 30)]),
+    ("one record more", run([5, 15, 20]), [cover(0, 30)]),
+    ("the same number at other times", run([5, 16]), [cover(0, 30)]),
+    ("provisional by now", run([5, 15]), [cover(0, 30, refresh_after=99)]),
+    ("provisional in part", run([5, 15]), [cover(0, 20), cover(20, 30, refresh_after=99)]),
+    ("not known in part", run([5, 15]), [cover(0, 20)]),
+]
+
+
+@pytest.mark.parametrize(("name", "fresh", "covered"), CHANGED, ids=[case[0] for case in CHANGED])
+def test_what_has_changed_is_written(name: str, fresh: Run, covered: list[Coverage]) -> None:
+    """A record, when it is final, and what is known around it: each makes it another block."""
+    old = {block(0, 30, [5, 15], 1): run([5, 15])}
+    gone, come, _ = lay(old, covered, Interval(0, 30), fresh, 100)
+    assert gone == [1], name
+    assert [time for _, _, times in come for time in times] == list(fresh.times), name
+
+
+def test_a_tail_that_became_final_is_written() -> None:
+    """The same records are another block once they are final, and join those before them."""
+    old = {
+        block(0, 10, [5], 1): run([5]),
+        block(10, 20, [15], 2, final=False): run([15]),
+    }
+    assert lay(old, [cover(0, 20)], Interval(10, 20), run([15]), 100)[:2] == (
+        [2, 1],
+        [(0, 20, [5, 15])],
+    )
+
+
+def test_a_provisional_block_is_cut_where_a_part_is_due_later() -> None:
+    """What may still change is laid by when it is due, though its records are the same."""
+    old = {block(0, 20, [5, 15], 1, final=False): run([5, 15])}
+    covered = [cover(0, 10, refresh_after=90), cover(10, 20, refresh_after=99)]
+    assert lay(old, covered, Interval(10, 20), run([15]), 100)[:2] == (
+        [1],
+        [(0, 10, [5]), (10, 20, [15])],
+    )
+
+
 def test_a_large_fetch_is_split_evenly() -> None:
     """More records than a block may hold become blocks of about the same size."""
     _, come, _ = lay({}, [cover(0, 100)], Interval(0, 100), run(range(0, 100, 10)), 4)
@@ -175,6 +248,6 @@ def test_the_provisional_tail_is_a_block_of_its_own() -> None:
 
 
 def test_records_beyond_coverage_are_dropped() -> None:
-    """A record that no held coverage speaks for is not stored (stitching rule 6)."""
-    covered = [cover(0, 10), cover(10, 20, OUT)]
+    """A record that no coverage speaks for is not stored (stitching rule 6)."""
+    covered = [cover(0, 10)]
     assert lay({}, covered, Interval(0, 20), run([5, 15]), 100)[1] == [(0, 10, [5])]

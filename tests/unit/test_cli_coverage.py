@@ -13,7 +13,6 @@ from gapless.cli import main
 from gapless.cli.coverage import View, bounds, chosen, record, show, view
 from gapless.cli.exits import Exit, UsageError
 from gapless.domain.blocks import Block
-from gapless.domain.comparing import Ratio
 from gapless.domain.coverage import Mark
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
@@ -38,19 +37,18 @@ NOW = day(100)
 STATE = SeriesState(
     KEY,
     number=1,
-    generation=1,
-    basis_checked_at=NOW - 3 * 3_600_000,
+    due_before=5,
     coverage=(
-        cover(day(0), day(10), OUT, generation=1),
-        cover(day(10), day(30), generation=0),
-        cover(day(30), day(60), generation=1, mark=Mark.RESCALED),
-        cover(day(60), day(70), EMPTY, generation=1),
-        cover(day(90), day(100), fetched_at=NOW, refresh_after=NOW + 900_000, generation=1),
+        cover(day(0), day(10), OUT, fetched_at=NOW, commit=5),
+        cover(day(10), day(30), fetched_at=NOW - 3 * 3_600_000, commit=4),
+        cover(day(30), day(60), fetched_at=NOW, mark=Mark.UNVERIFIED, commit=5),
+        cover(day(60), day(70), EMPTY, fetched_at=NOW, commit=6),
+        cover(day(90), day(100), fetched_at=NOW, refresh_after=NOW + 900_000, commit=6),
     ),
     blocks=(
-        Block(day(10), day(30), 0, True, 14, day(11), day(29), 1),
-        Block(day(30), day(60), 1, True, 20, day(31), day(59), 2),
-        Block(day(90), day(100), 1, False, 7, day(91), day(99), 3),
+        Block(day(10), day(30), True, 14, day(11), day(29), 1),
+        Block(day(30), day(60), True, 20, day(31), day(59), 2),
+        Block(day(90), day(100), False, 7, day(91), day(99), 3),
     ),
 )
 
@@ -63,26 +61,26 @@ def shown(*views: View, blocks: bool = False, now: int = NOW) -> str:
 
 
 def test_a_view_takes_coverage_apart() -> None:
-    """What is held on an older basis is missing; what upstream no longer serves is not."""
+    """What is due is held until it is fetched again; what upstream no longer serves is no gap."""
     found = view(STATE, NOW)
     assert found.whole == Interval(day(0), day(100))
     assert [shade for shade, _ in found.parts] == [
         bars.OUT_OF_WINDOW,
-        bars.OLDER,
+        bars.DUE,
         bars.HELD,
         bars.EMPTY,
         bars.PROVISIONAL,
     ]
-    assert found.missing == (Interval(day(10), day(30)), Interval(day(70), day(90)))
-    assert (found.records, found.older) == (27, 14)
+    assert found.missing == (Interval(day(70), day(90)),)
+    assert found.records == 41
 
 
 def test_a_view_ends_where_it_is_told() -> None:
     """Bounds cut what is known, and show what is not."""
     found = view(STATE, NOW, day(-10), day(20))
     assert found.whole == Interval(day(-10), day(20))
-    assert found.missing == (Interval(day(-10), day(0)), Interval(day(10), day(20)))
-    assert (found.records, found.older) == (0, 14)
+    assert found.missing == (Interval(day(-10), day(0)),)
+    assert found.records == 14
 
 
 def test_what_lies_ahead_is_not_missing() -> None:
@@ -108,20 +106,19 @@ def test_the_table_has_a_bar_and_what_it_cannot_show() -> None:
     """Name, count, bar and remarks fit into 80 columns."""
     text = shown(view(STATE, NOW))
     lines = text.splitlines()
-    assert lines[0] == f"sample AAPL{'27 records':>69}"
+    assert lines[0] == f"sample AAPL{'41 records':>69}"
     assert lines[1].startswith("2025-01-01 xxxxx")
     assert lines[1].endswith("~~~~~ 2025-04-11")
     assert len(lines[1]) == 80
-    remarks = " ".join(lines[2:5])
-    assert "2 gaps, longest 2025-01-11..2025-01-31" in remarks
-    assert "14 records on an older basis" in remarks
+    remarks = " ".join(" ".join(lines[2:5]).split())
+    assert "1 gap: 2025-03-12..2025-04-01" in remarks
     assert "provisional until 2025-04-11 00:15" in remarks
-    assert "partly rescaled" in remarks
-    assert "basis checked 3 h ago" in remarks
-    assert "generation 1" in remarks
+    assert "partly unverified" in remarks
+    assert "fetched 3 h ago" in remarks
+    assert "o due" in text
     assert "x out of window" in text
     assert all(len(line) <= 80 for line in lines)
-    assert lines[-1] == "1 series, 27 records in hub.db"
+    assert lines[-1] == "1 series, 41 records in hub.db"
 
 
 def test_a_tail_that_is_due_is_said() -> None:
@@ -134,17 +131,17 @@ def test_json_tells_instants_and_states() -> None:
     told = record(view(STATE, NOW))
     assert told["series"] == "sample:AAPL"
     assert told["from"] == "2025-01-01T00:00:00Z"
-    assert told["basis_checked_at"] == "2025-04-10T21:00:00Z"
     assert [one["state"] for one in told["coverage"]] == [
         "out_of_window",
-        "older_basis",
+        "due",
         "held",
         "empty",
         "provisional",
     ]
-    assert told["coverage"][2]["mark"] == "rescaled"
+    assert told["coverage"][2]["mark"] == "unverified"
     assert told["coverage"][4]["refresh_after"] == "2025-04-11T00:15:00Z"
-    assert told["missing"][0] == {"from": "2025-01-11T00:00:00Z", "to": "2025-01-31T00:00:00Z"}
+    assert told["coverage"][1]["fetched_at"] == "2025-04-10T21:00:00Z"
+    assert told["missing"] == [{"from": "2025-03-12T00:00:00Z", "to": "2025-04-01T00:00:00Z"}]
 
 
 def test_series_are_chosen_by_ticker_in_any_case() -> None:
@@ -186,9 +183,7 @@ def test_the_command_reads_a_database(tmp_path: Path, capsys: pytest.CaptureFixt
     async def prepare() -> None:
         await store.apply(change(fill(day(0), day(10), [day(1), day(2)])))
         await store.apply(change(fill(day(0), day(10), [day(1)]), key=key))
-        await store.apply(
-            change(fill(day(20), day(30), [day(21)]), key=key, basis_change=Ratio(0.5, 0.5, 2))
-        )
+        await store.apply(change(fill(day(20), day(30), [day(21)]), key=key, due_before=3))
         await store.close()
 
     asyncio.run(prepare())
@@ -196,7 +191,7 @@ def test_the_command_reads_a_database(tmp_path: Path, capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "yahoo_finance MSFT interval=1h" in out
-    assert "2 series, 3 records" in out
+    assert "2 series, 4 records" in out
     assert main(["coverage", "sample", "aapl", "--db", str(path), "-o", "json"]) == Exit.OK
     (told,) = json.loads(capsys.readouterr().out)
     assert (told["ticker"], told["records"], told["missing"]) == ("AAPL", 2, [])

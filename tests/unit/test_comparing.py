@@ -1,4 +1,4 @@
-"""What the difference between a held bar and its fresh copy means, in tables."""
+"""What is compared of a held record and its fresh copy, and when their prices differ, in tables."""
 
 from __future__ import annotations
 
@@ -6,22 +6,11 @@ from typing import Any
 
 import pytest
 
-from gapless.domain.comparing import (
-    Basis,
-    BasisChange,
-    Comparison,
-    Ratio,
-    Restatement,
-    Row,
-    Same,
-    Tolerance,
-    comparable,
-    compare,
-    rescale,
-)
+from gapless.domain.blocks import EMPTY, Run, encode
+from gapless.domain.comparing import Basis, Row, pairs
+from gapless.domain.intervals import Interval
 
 BASIS = Basis()
-INTRADAY = Basis(adjusted=None)
 
 
 def bar(price: float = 100.0, adjclose: float | None = 95.0, volume: Any = 10_000) -> Row:
@@ -44,86 +33,47 @@ def edited(row: Row, **columns: Any) -> Row:
 
 
 HELD = bar()
-CASES: list[tuple[str, Row, Row | None, Comparison]] = [
-    ("the same", HELD, bar(), Same()),
-    ("within tolerance", HELD, bar(100.009, 95.009, 10_049), Same()),
-    ("rounded otherwise", HELD, edited(HELD, high=110.0000001), Same()),
-    (
-        "split 2:1",
-        HELD,
-        bar(50.0, 47.5, 20_000),
-        BasisChange(Ratio(0.5, 0.5, 2.0)),
-    ),
-    (
-        "split 20:1, volume rounded",
-        bar(volume=9_999),
-        bar(5.0, 4.75, 200_000),
-        BasisChange(Ratio(0.05, 0.05, 20.0)),
-    ),
-    (
-        "reverse split 1:10",
-        HELD,
-        bar(1_000.0, 950.0, 1_000),
-        BasisChange(Ratio(10.0, 10.0, 0.1)),
-    ),
-    ("dividend", HELD, bar(adjclose=94.05), BasisChange(Ratio(adjusted=0.99))),
-    (
-        "split and dividend",
-        HELD,
-        bar(50.0, 47.025, 20_000),
-        BasisChange(Ratio(0.5, 0.495, 2.0)),
-    ),
-    ("volume restated alone", HELD, bar(volume=12_000), Restatement()),
-    ("volume appears", bar(volume=0), bar(volume=5), Restatement()),
-    ("volume vanishes", HELD, bar(volume=None), Restatement()),
-    ("one price restated", HELD, edited(HELD, close=105.5), Restatement()),
-    ("prices halve, volume stays", HELD, bar(50.0, 47.5, 10_000), Restatement()),
-    ("prices and volume double", HELD, bar(200.0, 190.0, 20_000), Restatement()),
-    ("dividend and volume", HELD, bar(adjclose=94.05, volume=12_000), Restatement()),
-    ("withdrawn", HELD, None, Restatement()),
-    ("null by now", HELD, edited(HELD, close=None), Restatement()),
-    ("zero by now", HELD, edited(HELD, low=0.0), Restatement()),
-    ("a column is gone", HELD, {"close": 105.0}, Restatement()),
-    ("adjclose is gone", HELD, bar(adjclose=None), Restatement()),
-    ("no volume on a currency", bar(volume=0), bar(volume=0), Same()),
-    (
-        "another basis without volume",
-        bar(volume=0),
-        bar(50.0, 47.5, 0),
-        BasisChange(Ratio(0.5, 0.5, 2.0)),
-    ),
-    (
-        "no adjclose at all",
-        bar(adjclose=None),
-        bar(25.0, None, 40_000),
-        BasisChange(Ratio(0.25, 1.0, 4.0)),
-    ),
-    ("negative prices", bar(-37.0, -37.0), bar(-37.0, -37.0), Same()),
+CASES: list[tuple[str, Row, Row, bool]] = [
+    ("the same", HELD, bar(), False),
+    ("within tolerance", HELD, bar(100.009, 95.009), False),
+    ("just beyond it", HELD, edited(HELD, close=105.0 * 1.000101), True),
+    ("just within it", HELD, edited(HELD, close=105.0 * 1.000099), False),
+    ("rounded otherwise", HELD, edited(HELD, high=110.0000001), False),
+    ("split 2:1", HELD, bar(50.0, 47.5, 20_000), True),
+    ("reverse split 1:10", HELD, bar(1_000.0, 950.0, 1_000), True),
+    ("dividend", HELD, bar(adjclose=94.05), True),
+    ("a dividend of less than the tolerance", HELD, bar(adjclose=94.995), False),
+    ("one price corrected", HELD, edited(HELD, low=90.5), True),
+    ("volume corrected alone", HELD, bar(volume=12_000), False),
+    ("volume appears", bar(volume=0), bar(volume=5), False),
+    ("volume vanishes", HELD, bar(volume=None), False),
+    ("adjclose is gone", HELD, bar(adjclose=None), False),
+    ("adjclose was not there", bar(adjclose=None), HELD, False),
+    ("negative prices", bar(-37.0, -37.0), bar(-37.0, -37.0), False),
+    ("another sign", bar(-37.0, -37.0), bar(37.0, 37.0), True),
+    ("large prices", bar(4e300), bar(4e300 * 1.1), True),
 ]
 
 
-@pytest.mark.parametrize(("name", "held", "fresh", "expected"), CASES, ids=[c[0] for c in CASES])
-def test_compare(name: str, held: Row, fresh: Row | None, expected: Comparison) -> None:
-    """One ratio that explains all is a change of basis, anything else a restatement (rule 11)."""
-    found = compare(held, fresh, BASIS, Tolerance())
-    assert type(found) is type(expected), name
-    if isinstance(found, BasisChange) and isinstance(expected, BasisChange):
-        one, two = found.ratio, expected.ratio
-        assert (one.price, one.adjusted, one.volume) == pytest.approx(
-            (two.price, two.adjusted, two.volume), rel=1e-9
-        )
+@pytest.mark.parametrize(
+    ("name", "held", "fresh", "differ"), CASES, ids=[case[0] for case in CASES]
+)
+def test_when_prices_differ(name: str, held: Row, fresh: Row, differ: bool) -> None:
+    """A price beyond the tolerance, either way round; volume says nothing (stitching rule 11)."""
+    assert BASIS.differ(held, fresh) is differ, name
+    assert BASIS.differ(fresh, held) is differ, name
 
 
-def test_a_basis_that_names_no_adjusted_column() -> None:
-    """What the basis does not name is not compared."""
-    assert compare(bar(), bar(adjclose=1.0), INTRADAY, Tolerance()) == Same()
+def test_what_a_basis_does_not_name() -> None:
+    """Columns that it does not name are not compared, and its tolerance is its own."""
+    assert not Basis(adjusted=None).differ(bar(), bar(adjclose=1.0))
     only_close = Basis(prices=("close",), adjusted=None, volume=None)
-    assert compare({"close": 2.0}, {"close": 1.0}, only_close, Tolerance()) == BasisChange(
-        Ratio(price=0.5, volume=2.0)
-    )
+    assert only_close.differ({"close": 2.0, "open": 1.0}, {"close": 1.0, "open": 1.0})
+    assert not only_close.differ({"close": 2.0, "open": 1.0}, {"close": 2.0, "open": 9.0})
+    assert not Basis(tolerance=0.5).differ(bar(100.0), bar(149.0))
 
 
-NOT_COMPARABLE: list[tuple[str, Row]] = [
+NOT_WHOLE: list[tuple[str, Row]] = [
     ("a null price", edited(HELD, open=None)),
     ("a zero price", edited(HELD, open=0)),
     ("not a number", edited(HELD, open=float("nan"))),
@@ -134,29 +84,57 @@ NOT_COMPARABLE: list[tuple[str, Row]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "row"), NOT_COMPARABLE)
-def test_comparable(name: str, row: Row) -> None:
+@pytest.mark.parametrize(("name", "row"), NOT_WHOLE, ids=[case[0] for case in NOT_WHOLE])
+def test_what_says_too_little(name: str, row: Row) -> None:
     """A bar is compared only if each of its prices is a number other than zero."""
-    assert not comparable(row, BASIS), name
-    assert comparable(bar(volume=None, adjclose=None), BASIS)
+    assert not BASIS.whole(row), name
+    assert BASIS.whole(bar(volume=None, adjclose=None))
 
 
-def test_rescale_leaves_alone_what_says_nothing() -> None:
-    """Nulls, zeros and other columns stay as they are, volume stays whole, the row is copied."""
-    row = {"open": None, "high": 10, "low": 0, "close": 4.0, "volume": 7, "adjclose": None, "x": 1}
-    kept = dict(row)
-    assert rescale(row, BASIS, Ratio(0.5, 0.4, 3.5)) == {
-        "open": None,
-        "high": 5.0,
-        "low": 0,
-        "close": 2.0,
-        "volume": 24,
-        "adjclose": None,
-        "x": 1,
-    }
-    assert row == kept
+def said(**closes: float) -> Run:
+    """Return a run with a record at each time, which is named `t` and a number."""
+    times = sorted((int(name[1:]), close) for name, close in closes.items())
+    return Run.of((time, encode({"timestamp": time, "close": close})) for time, close in times)
 
 
-def test_ratios_follow_one_another() -> None:
-    """The ratio over two changes is their product, column by column."""
-    assert Ratio(0.5, 0.25, 2.0).then(Ratio(0.5, 0.5, 4.0)) == Ratio(0.25, 0.125, 8.0)
+PAIRS: list[tuple[str, Run, Run, list[tuple[int, int]], list[tuple[int, float | None]]]] = [
+    ("all the same", said(t1=1.0, t5=5.0), said(t1=1.0, t5=5.0), [(0, 9)], []),
+    ("one differs", said(t1=1.0, t5=5.0), said(t1=1.0, t5=5.5), [(0, 9)], [(5, 5.5)]),
+    ("one is gone", said(t1=1.0, t5=5.0), said(t5=5.0), [(0, 9)], [(1, None)]),
+    ("one more came", said(t5=5.0), said(t1=1.0, t5=5.0), [(0, 9)], []),
+    ("all are gone", said(t1=1.0, t5=5.0), EMPTY, [(0, 9)], [(1, None), (5, None)]),
+    ("nothing is held", EMPTY, said(t1=1.0), [(0, 9)], []),
+    ("only within", said(t1=1.0, t5=5.0), said(t1=1.5, t5=5.5), [(5, 9)], [(5, 5.5)]),
+    ("up to the end", said(t1=1.0, t5=5.0), said(t1=1.5, t5=5.5), [(1, 5)], [(1, 1.5)]),
+    (
+        "in several",
+        said(t1=1.0, t5=5.0, t8=8.0),
+        said(t1=1.5, t5=5.5, t8=8.5),
+        [(0, 2), (8, 9)],
+        [(1, 1.5), (8, 8.5)],
+    ),
+    ("the same at another time", said(t1=1.0), said(t2=1.0), [(0, 9)], [(1, None)]),
+    ("within nothing", said(t1=1.0), said(t1=1.5), [], []),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "fresh", "within", "found"), PAIRS, ids=[case[0] for case in PAIRS]
+)
+def test_which_records_are_compared(
+    name: str,
+    held: Run,
+    fresh: Run,
+    within: list[tuple[int, int]],
+    found: list[tuple[int, float | None]],
+) -> None:
+    """Each held record within whose text is another one, with its copy if it has one."""
+    told = [
+        (held.times[at], None if copy is None else copy["close"])
+        for at, mine, copy in pairs(held, fresh, [Interval(*span) for span in within])
+    ]
+    assert told == found, name
+    assert all(
+        held.row(at) == mine
+        for at, mine, _ in pairs(held, fresh, [Interval(*span) for span in within])
+    )

@@ -12,12 +12,14 @@ import pytest
 import structlog
 
 from gapless.config import (
+    RETIRED,
     Address,
     Settings,
     YahooSettings,
     load_settings,
     options,
     parse_address,
+    parse_check,
     refuse_exposure,
     shown_values,
 )
@@ -85,6 +87,56 @@ def test_variables_of_the_clients_are_known() -> None:
     load_settings({}, {"GAPLESS_URL": "tcp://127.0.0.1:1", "GAPLESS_TOKEN": "t"})
 
 
+def test_a_setting_that_is_retired_is_ignored(tmp_path: Path) -> None:
+    """Whatever a file or the environment says of it: it has an origin to be told, and no value."""
+    path = tmp_path / "old.toml"
+    path.write_text("[cache]\nbasis_ttl_s = 'soon'\n[fetch]\nmax_bumps = -1\ndeadline_s = 7\n")
+    settings, origins = load_settings({}, {"GAPLESS_FETCH__MAX_BUMPS": "many"}, path)
+    assert settings.fetch.deadline_s == 7.0
+    assert str(origins["cache.basis_ttl_s"]) == f"file {path}"
+    assert str(origins["fetch.max_bumps"]) == "environment GAPLESS_FETCH__MAX_BUMPS"
+    known = {option.key for option in options()}
+    assert not RETIRED & known
+    assert set(shown_values(settings)) == known
+    assert set(origins) == known | RETIRED
+
+
+def test_a_setting_like_a_retired_one_is_unknown(tmp_path: Path) -> None:
+    """Only the very names that there were are ignored, and none of them is suggested."""
+    path = tmp_path / "x.toml"
+    path.write_text("[fetch]\nmax_bump = 2\n")
+    with pytest.raises(ConfigError, match=r"fetch\.max_bump") as caught:
+        load_settings({}, {}, path)
+    assert "max_bumps" not in caught.value.message
+    with pytest.raises(ConfigError, match="GAPLESS_CACHE__BASIS_TTL in the environment") as caught:
+        load_settings({}, {"GAPLESS_CACHE__BASIS_TTL": "1"})
+    assert "BASIS_TTL_S" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("session", "session"),
+        (" Session ", "session"),
+        ("never", "never"),
+        ("1s", 1.0),
+        ("90m", 5_400.0),
+        ("6h", 21_600.0),
+        ("2D", 172_800.0),
+    ],
+)
+def test_when_what_may_be_revised_is_checked(text: str, expected: object) -> None:
+    """Once a session, never, or after a duration, in seconds."""
+    assert parse_check(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "6", "h", "0h", "-1h", "1.5h", "6 h", "6w", "sessions", "٣h"])
+def test_what_is_no_check(text: str) -> None:
+    """A unit is needed, and more than none of it; what was said is named."""
+    with pytest.raises(ConfigError, match="neither session, a duration such as 6h, nor never"):
+        parse_check(text)
+
+
 @pytest.mark.parametrize(
     ("text", "near"),
     [
@@ -134,6 +186,10 @@ def test_unknown_variable(name: str, near: str) -> None:
         ("DB", " ", "empty"),
         ("YAHOO__BASE_URL", "ftp://x", "no http:// or https://"),
         ("YAHOO__BASE_URL", "http://x:port", "no http:// or https://"),
+        ("CACHE__CHECK", "daily", "neither session, a duration such as 6h, nor never"),
+        ("CACHE__CHECK_BARS", "0", "a whole number, 1 or more"),
+        ("CACHE__CHECK_WAIT_S", "-1", "0 or more"),
+        ("CACHE__MAX_GAPS", "0", "a whole number, 1 or more"),
         ("LIMITS__MAX_ENTITIES", "99", r"limits.default_entities = 100 \(default\) is above"),
     ],
 )

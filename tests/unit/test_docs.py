@@ -26,6 +26,7 @@ from gapless.protocol.language import (
     parse_line,
 )
 from gapless.protocol.messages import (
+    DOUBTS,
     FILTER_KINDS,
     PROVIDER_REASONS,
     QUERY_TYPES,
@@ -35,6 +36,7 @@ from gapless.protocol.messages import (
     Envelope,
     decode_envelope,
 )
+from gapless.providers.yahoo_assumptions import ASSUMPTIONS, clock_verdict
 from gapless.servers.http.account_shapes import (
     Login,
     NewApiToken,
@@ -156,6 +158,12 @@ def test_every_wire_error_is_documented() -> None:
     assert set(PROVIDER_REASONS) <= words(DOCS / "protocol.md")
 
 
+def test_every_doubt_is_documented() -> None:
+    """The protocol's page has a row for each reason that what is held may be doubtful for."""
+    page = text_of(DOCS / "protocol.md")
+    assert [doubt for doubt in DOUBTS if f"| `{doubt}` |" not in page] == []
+
+
 def test_every_word_of_the_protocol_is_documented() -> None:
     """Query types, requests, filters, verbs, keys and an entity's fields are on the page."""
     known = words(DOCS / "protocol.md")
@@ -164,6 +172,12 @@ def test_every_word_of_the_protocol_is_documented() -> None:
     assert {*VERB_ALIASES, *KEY_ALIASES} <= known
     assert set(Entity.__struct_fields__) <= known
     assert set(Envelope.__struct_fields__) - {"data_as_array"} | {"data_as"} <= known
+
+
+def test_every_assumption_about_yahoo_is_documented() -> None:
+    """The page has each one as `gapless doctor --upstream` words it."""
+    told = re.findall(r"^- (.+)$", text_of(DOCS / "yahoo.md"), re.MULTILINE)
+    assert told == [*(one.says for one in ASSUMPTIONS), clock_verdict([]).says]
 
 
 def test_the_example_lines_are_of_the_language() -> None:
@@ -254,9 +268,9 @@ def test_the_queries_of_the_readme_can_be_read() -> None:
 
 
 def test_each_rule_of_stitching_is_there_once() -> None:
-    """The rules are numbered 1 to 20, and each says why."""
-    assert list(rules()) == list(range(1, 21))
-    assert text_of(DOCS / "stitching.md").count("\n*Why.* ") == 20
+    """The rules are numbered 1 to 21, and each says why."""
+    assert list(rules()) == list(range(1, 22))
+    assert text_of(DOCS / "stitching.md").count("\n*Why.* ") == 21
 
 
 def test_rules_are_cited_by_numbers_that_exist() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gapless.domain.comparing import Ratio
+from gapless.domain.believing import Doubt, Suspicion
 from gapless.errors import DatabaseDamaged, StoreError
 from gapless.store import health
 from gapless.store.migration import HEAD
@@ -20,15 +20,16 @@ from support.series import change, fill
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """Return a database of two blocks of a series, one of them of an older basis."""
+    """Return a database of three blocks of a series, one of them due, and a doubt."""
     path = tmp_path / "hub.db"
 
     store = open_store(path, block_records=4)
 
     async def prepare() -> None:
         await store.apply(change(fill(1_000, 2_000, [1_100, 1_200, 1_900]), at=5_000))
+        doubts = (Doubt(5_000, 6_000, Suspicion.EMPTY, since=1, next_try=2),)
         await store.apply(
-            change(fill(3_000, 4_000, range(3_000, 3_060, 10)), basis_change=Ratio(0.5, 0.5, 2))
+            change(fill(3_000, 4_000, range(3_000, 3_060, 10)), due_before=2, doubts=doubts)
         )
         await store.close()
 
@@ -69,15 +70,19 @@ def damages() -> Iterator[tuple[str, str]]:
     yield f"UPDATE entities SET end_ms = 1500 {first}", "has records outside of what it spans"
     yield f"UPDATE entities SET start_ms = NULL {first}", "a number of it is none"
     yield f"UPDATE entities SET end_ms = 3500 {first}", "overlap"
-    yield f"UPDATE entities SET end_ms = 2500 {first}", "nothing is covered in generation 0"
-    yield f"UPDATE entities SET generation = 7 {first}", "nothing is covered in generation 7"
+    yield f"UPDATE entities SET end_ms = 2500 {first}", "nothing is covered"
     yield "UPDATE coverage SET end_ms = 3500 WHERE start_ms = 1000", "coverage of .* overlap"
     yield "UPDATE coverage SET end_ms = 1000 WHERE start_ms = 1000", "coverage of .* is empty"
-    yield "UPDATE coverage SET generation = 9 WHERE start_ms = 1000", "is only at 1"
+    yield "UPDATE coverage SET commit_number = 9 WHERE start_ms = 1000", "is of commit 9, .* at 2"
+    yield "UPDATE coverage SET commit_number = 'x' WHERE start_ms = 1000", "a row of its coverage"
+    yield "UPDATE series SET due_before = 'x'", "its row cannot be read: a number of it is none"
+    yield "UPDATE series SET version = 'x'", "its row cannot be read: a number of it is none"
+    yield "UPDATE doubts SET suspicion = 'x'", "what is in doubt of it cannot be read"
+    yield "UPDATE doubts SET tries = 'x'", "what is in doubt of it cannot be read"
     yield "UPDATE coverage SET outcome = 'lost' WHERE start_ms = 1000", "a row of its coverage"
     yield "UPDATE coverage SET end_ms = 'x' WHERE start_ms = 1000", "a row of its coverage"
     yield "DELETE FROM coverage", "nothing is covered"
-    yield "UPDATE series SET bases = 'x'", "its row cannot be read"
+    yield "UPDATE series SET meta = 'x'", "its row cannot be read"
     yield "UPDATE series SET params = 'x'", "series 1: its row cannot be read"
 
 
@@ -94,7 +99,7 @@ def test_a_run_that_was_written_wrong_is_found(database: Path) -> None:
     from gapless.domain.blocks import Block, Run
     from support.series import run, text
 
-    block = Block(0, 100, 0, True, 2, 10, 20, 1)
+    block = Block(0, 100, True, 2, 10, 20, 1)
 
     def findings(wrong: Run) -> list[str]:
         found = health.block_findings(

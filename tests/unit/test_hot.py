@@ -21,7 +21,7 @@ ONE, TWO, THREE = (SeriesKey("sample", name) for name in ("ONE", "TWO", "THREE")
 def snapshot(key: SeriesKey, runs: dict[int, Run], version: int = 1) -> Snapshot:
     """Return a series whose blocks have these numbers."""
     blocks = tuple(
-        Block(at[0], at[-1] + 1, 0, True, len(at), at[0], at[-1], number)
+        Block(at[0], at[-1] + 1, True, len(at), at[0], at[-1], number)
         for number, at in ((number, list(one.times)) for number, one in runs.items())
     )
     return Snapshot(SeriesState(key, number=1, version=version, blocks=blocks), runs)

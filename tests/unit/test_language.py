@@ -12,6 +12,7 @@ from gapless.errors import InvalidQuery
 from gapless.instants import format_instant
 from gapless.protocol.language import SEARCH_KEYS, format_line, parse_line
 from gapless.protocol.messages import (
+    FRESH_WORDS,
     ById,
     BySource,
     ByState,
@@ -19,6 +20,7 @@ from gapless.protocol.messages import (
     ByUpdatedAtRange,
     ByUrl,
     DateRange,
+    Fresh,
     GetAllEntities,
     GetEntities,
     GetEntity,
@@ -79,6 +81,14 @@ def test_verbs_and_keys(words: str, expected: Request) -> None:
     assert parse_line(f"provider p {words}") == ProviderRequest("p", expected)
 
 
+@pytest.mark.parametrize("word", FRESH_WORDS)
+def test_a_range_may_say_how_fresh(word: Fresh) -> None:
+    """The word is no filter, and may stand anywhere."""
+    for words in (f"ticker=A FRESH={word}", f"fresh='{word}' ticker=A"):
+        expected = ProviderRequest("p", SearchEntities((Ticker("A"),)), word)
+        assert parse_line(f"provider p search {words}") == expected
+
+
 @pytest.mark.parametrize(
     ("line", "expected", "marked"),
     [
@@ -104,6 +114,12 @@ def test_verbs_and_keys(words: str, expected: Request) -> None:
         ("provider p search ticker=A date=x..y", "start `x`", "date=x..y"),
         ("provider p search date=now..-1d", "not before", "date=now..-1d"),
         ("provider p search ticker='A", "not closed", "'"),
+        ("provider p search ticker=A fresh=soon", "one of fresh=held", "fresh=soon"),
+        ("provider p search ticker=A fresh=HELD", "one of fresh=held", "fresh=HELD"),
+        ("provider p search fresh=now ticker=A fresh=now", "more than once", "fresh=now"),
+        ("provider p search fresh=held", "goes with a range", ""),
+        ("provider p search state=ready fresh=held", "goes with a range", ""),
+        ("provider p all fresh=held", "limit=N or offset=N", "fresh=held"),
         ("provider p report", "url=URL", ""),
         ("provider p report url=", "url=URL", "url="),
     ],
@@ -165,7 +181,18 @@ requests = st.one_of(
 )
 
 
-@given(st.just(ProviderList()) | st.builds(ProviderRequest, texts, requests))
+ranges = st.builds(
+    lambda ticker, others: SearchEntities((*others, Ticker(ticker))),
+    texts,
+    st.lists(filters, max_size=3),
+)
+
+
+@given(
+    st.just(ProviderList())
+    | st.builds(ProviderRequest, texts, requests)
+    | st.builds(ProviderRequest, texts, ranges, st.sampled_from(FRESH_WORDS))
+)
 def test_a_formatted_query_reads_as_the_same_query(query: ProviderList | ProviderRequest) -> None:
     """`format_line` is the inverse of `parse_line`."""
     assert parse_line(format_line(query)) == query
@@ -186,3 +213,10 @@ def test_what_cannot_be_said_is_refused(request_: Request) -> None:
     """A query that the language has no words for is never written as another one."""
     with pytest.raises(InvalidQuery, match="cannot say this"):
         format_line(ProviderRequest("p", request_))
+
+
+def test_how_fresh_what_is_no_range_is_wanted_cannot_be_said() -> None:
+    """The language has the word for searches by ticker alone."""
+    for request_ in (GetEntity("a"), GetAllEntities(), SearchEntities((ById("a"),))):
+        with pytest.raises(InvalidQuery, match="cannot say this"):
+            format_line(ProviderRequest("p", request_, "now"))

@@ -51,8 +51,8 @@ async def test_a_task_holds_its_gap_until_it_ends() -> None:
     assert leases.overlapping(OTHER, gaps) == []
     assert leases.unleased(KEY, gaps) == [Interval(0, 10), Interval(20, 30)]
     assert leases.unleased(OTHER, gaps) == gaps
-    gate.outcome.set_result(Filled((Interval(10, 20),)))
-    assert await leases.wait([lease]) == [Filled((Interval(10, 20),))]
+    gate.outcome.set_result(Filled(restated=True))
+    assert await leases.wait([lease]) == [Filled(restated=True)]
     assert leases.of(KEY) == ()
     assert leases.unleased(KEY, gaps) == gaps
     assert lease.tally.requests == 1
@@ -89,12 +89,27 @@ async def test_outcomes_come_in_the_order_asked_for() -> None:
     two, second = launch(leases, 10, 20)
     waiting = asyncio.ensure_future(leases.wait([one, two]))
     await asyncio.sleep(0)
-    second.outcome.set_result(Filled(basis_changed=True))
+    second.outcome.set_result(Filled(restated=True))
     await asyncio.sleep(0)
     assert not waiting.done()
     error = UpstreamUnavailable("down")
     first.outcome.set_exception(error)
-    assert await waiting == [error, Filled(basis_changed=True)]
+    assert await waiting == [error, Filled(restated=True)]
+
+
+async def test_waiting_ends_with_patience_and_the_task_goes_on() -> None:
+    """Who has waited long enough is told what has ended, and nothing of what has not."""
+    leases = LocalLeases()
+    one, first = launch(leases, 0, 10)
+    two, second = launch(leases, 10, 20)
+    first.outcome.set_result(Filled())
+    await leases.wait([one])
+    assert await leases.wait([one, two], timeout=0.0) == [Filled(), None]
+    assert not second.cancelled
+    assert leases.of(KEY) == (two,)
+    second.outcome.set_result(Filled(restated=True))
+    # An hour is more than it takes to end what has its outcome.
+    assert await leases.wait([one, two], timeout=3_600.0) == [Filled(), Filled(restated=True)]
 
 
 async def test_who_goes_away_ends_nobodys_fetch() -> None:

@@ -18,6 +18,7 @@ from gapless.errors import (
 from gapless.protocol import messages
 from gapless.protocol.messages import (
     FILTER_KINDS,
+    FRESH_WORDS,
     QUERY_TYPES,
     REQUEST_KINDS,
     Auth,
@@ -290,6 +291,10 @@ def search(*filters: object) -> bytes:
         (b'{"data_as":"x","query":{"type":"Ping"}}', 'data_as: expected "array", "string" or null'),
         (b'{"data_as":1,"query":{"type":"Ping"}}', 'data_as: expected "array", "string" or null'),
         (b'{"strict":1,"query":{"type":"Ping"}}', "strict: expected true or false or null"),
+        (b'{"fresh":"x","query":{"type":"Ping"}}', "fresh: expected held, check, now or null"),
+        (b'{"fresh":1,"query":{"type":"Ping"}}', "fresh: expected held, check, now or null"),
+        (b'{"fresh":"now","query":{"type":"Ping"}}', "fresh: it goes with a search by ticker"),
+        (b'{"fresh":"now","query":{"type":"Auth"}}', "fresh: it goes with a search by ticker"),
         (request_line({}), f"{R}: expected exactly one of GetEntity, GetEntities"),
         (
             request_line({"GetEntity": {"id": "a"}, "GetReport": {"url": "b"}}),
@@ -418,12 +423,13 @@ requests = st.one_of(
     st.builds(SearchEntities, st.lists(filters, max_size=4).map(tuple), counts),
     st.builds(GetReport, texts),
 )
+fresh = st.none() | st.sampled_from(FRESH_WORDS)
 queries = st.one_of(
     st.just(ProviderList()),
     st.just(Ping()),
     st.just(Auth()),
-    st.builds(Line, texts),
-    st.builds(ProviderRequest, texts, requests),
+    st.builds(Line, texts, fresh),
+    st.builds(ProviderRequest, texts, requests, fresh),
 )
 envelopes = st.builds(
     Envelope,
@@ -434,6 +440,14 @@ envelopes = st.builds(
     st.booleans(),
     st.booleans(),
 )
+
+
+def test_what_a_line_holds_besides_is_not_read_as_what_is_said_beside_it() -> None:
+    """How fresh a line wants it is said in the line or in the request, not in between."""
+    line = b'{"query":{"type":"Line","payload":{"line":"x","fresh":"now"}},"fresh":null}'
+    assert accepted(line).query == Line("x")
+    line = b'{"query":{"type":"Line","payload":{"line":"x"}},"fresh":"now"}'
+    assert accepted(line).query == Line("x", "now")
 
 
 @given(envelopes)

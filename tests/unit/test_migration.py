@@ -14,12 +14,18 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
-from gapless.domain.series import SeriesKey
+from gapless.domain.blocks import etag
+from gapless.domain.coverage import Ageing, Mark
+from gapless.domain.intervals import Interval
+from gapless.domain.planning import Known, Reach, plan
+from gapless.domain.series import SeriesKey, span_text
 from gapless.errors import DatabaseDamaged, DatabaseNewer, StoreError
-from gapless.store import migrations, schema
+from gapless.store import health, migrations, schema
+from gapless.store.base import SeriesState
 from gapless.store.migration import HEAD, _config, examine, upgrade
 from gapless.store.sqlite import check, open_read_only, open_store
-from support.series import change, fill
+from support.series import KEY, change, entity, fill, run, text
+from support.stores import held
 
 
 def shape(path: Path) -> dict[str, Any]:
@@ -123,6 +129,183 @@ def test_an_older_database_goes_on_counting_where_its_series_are(tmp_path: Path)
         await store.close()
 
     asyncio.run(use())
+
+
+OLD_BLOCKS = {
+    # Of the first basis, of the second one, and the tail.
+    (0, 100): (0, True, run([10, 60], 4.0)),
+    (100, 200): (1, True, run([110, 160], 2.0)),
+    (200, 250): (1, False, run([210], 2.0)),
+}
+
+
+def of_step_0004(path: Path) -> None:
+    """Make a database as a hub left it whose series were judged by single bars.
+
+    One series was split once: what was held before 100 is of the older basis, with a weekend in it
+    of which nothing is held. Of another nothing was ever changed. A stranger saved an entity.
+    """
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "0004")
+
+        def add(table: str, **values: object) -> None:
+            names = ", ".join(values)
+            marks = ", ".join("?" * len(values))
+            connection.exec_driver_sql(
+                f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values())
+            )
+
+        usual = {"provider": "sample", "params": "{}", "meta": '{"tz":"UTC"}', "created_ms": 77}
+        bases = '[[1,{"price":0.5}]]'
+        for number, ticker, generation, more in ((3, "AAPL", 1, bases), (5, "MSFT", 0, "[]")):
+            add(
+                "series",
+                **usual,
+                number=number,
+                ticker=ticker,
+                generation=generation,
+                version=6,
+                bases=more,
+                basis_checked_at_ms=4_000,
+            )
+        rows = (
+            (3, 0, 70, "held", 1_000, None, 0, "rescaled", 4),
+            (3, 70, 80, "empty", 1_000, None, 0, None, 4),
+            (3, 80, 100, "held", 1_000, None, 0, None, 4),
+            (3, 100, 200, "held", 3_000, None, 1, None, 6),
+            (3, 200, 250, "held", 3_000, 9_000, 1, None, 6),
+            (5, 0, 100, "held", 2_000, None, 0, None, 5),
+        )
+        for series, start, end, outcome, fetched, due, generation, mark, commit in rows:
+            add(
+                "coverage",
+                series=series,
+                start_ms=start,
+                end_ms=end,
+                outcome=outcome,
+                fetched_at_ms=fetched,
+                refresh_after_ms=due,
+                generation=generation,
+                mark=mark,
+                commit_number=commit,
+            )
+        shown = {"state": "ready", "last_error": "", "updated_at": "then", "tags": "[]"}
+        for (start, end), (generation, final, one) in OLD_BLOCKS.items():
+            add(
+                "entities",
+                **shown,
+                id=f"sample:AAPL:{span_text(Interval(start, end))}",
+                source="sample",
+                series=3,
+                start_ms=start,
+                end_ms=end,
+                generation=generation,
+                final=final,
+                records=len(one),
+                first_ms=one.times[0],
+                last_ms=one.times[-1],
+                etag=etag(one.sum(0, len(one))),
+                fetched_at="1970-01-01T00:00:01Z",
+                refresh_after="",
+                offsets=one.index(),
+                data=f"[{one.text.decode()}]",
+            )
+        saved = entity("mine", tags="[]")
+        add(
+            "entities",
+            **shown,
+            id=saved.id,
+            source=saved.source,
+            etag=saved.etag,
+            fetched_at=saved.fetched_at,
+            refresh_after=saved.refresh_after,
+            data=saved.data,
+        )
+        connection.exec_driver_sql("UPDATE commits SET number = 6")
+    engine.dispose()
+
+
+def stored(path: Path) -> list[tuple[Any, ...]]:
+    """Return what is stored of entities, byte for byte, but for the generation."""
+    columns = (
+        "number, id, source, series, start_ms, end_ms, final, records, first_ms, last_ms, etag, "
+        "fetched_at, refresh_after, state, last_error, updated_at, tags, offsets, data"
+    )
+    with sqlite3.connect(path) as connection:
+        found = connection.execute(f"SELECT {columns} FROM entities ORDER BY number").fetchall()
+    connection.close()
+    return found
+
+
+def test_what_is_on_an_older_basis_is_due_and_marked(tmp_path: Path) -> None:
+    """After the step that does away with generations; nothing that is held is lost or changed."""
+    path = tmp_path / "hub.db"
+    of_step_0004(path)
+    before = stored(path)
+
+    async def use() -> tuple[SeriesState, SeriesState]:
+        store = await asyncio.to_thread(open_store, path)
+        split = await store.read(SeriesKey("sample", "AAPL"), Interval(0, 250))
+        steady = await store.read(SeriesKey("sample", "MSFT"))
+        assert held(split) == {
+            time: record for _, _, one in OLD_BLOCKS.values() for time, record in one.records()
+        }
+        await store.close()
+        return split.state, steady.state
+
+    split, steady = asyncio.run(use())
+    assert stored(path) == before
+    assert health.inspect(path) == []
+    assert [(row.interval, row.mark) for row in split.coverage] == [
+        (Interval(0, 70), Mark.UNVERIFIED),
+        (Interval(70, 80), None),
+        (Interval(80, 100), Mark.UNVERIFIED),
+        (Interval(100, 200), None),
+        (Interval(200, 250), None),
+    ]
+    assert [row.fetched_at for row in split.coverage] == [1_000, 1_000, 1_000, 3_000, 3_000]
+    assert split.coverage[4].refresh_after == 9_000
+    assert {one.created for one in (split, steady)} == {77}
+    assert {one.version for one in (split, steady)} == {6}
+    # Fresh is what was fetched lately, but what is of the older basis.
+    known = Known(split.coverage, Ageing(since=0, until=10_000, commit=split.due_before))
+    wanted = plan(Interval(0, 250), known, Reach(0, 10_000, 0), 5_000)
+    assert wanted.cached == (Interval(0, 250),)
+    assert wanted.aged == (Interval(0, 70), Interval(80, 100))
+    beyond = plan(Interval(0, 250), known, Reach(0, 10_000, 90), 5_000)
+    assert (beyond.aged, beyond.unverified) == (
+        (Interval(90, 100),),
+        (Interval(0, 70), Interval(80, 90)),
+    )
+    known = Known(steady.coverage, Ageing(since=0, until=10_000, commit=steady.due_before))
+    assert plan(Interval(0, 100), known, Reach(0, 10_000, 0), 5_000).fresh
+
+
+def test_what_was_on_an_older_basis_is_replaced(tmp_path: Path) -> None:
+    """What is fetched again is fresh, unmarked, and beside it all stays as it was."""
+    path = tmp_path / "hub.db"
+    of_step_0004(path)
+
+    async def use() -> None:
+        store = await asyncio.to_thread(open_store, path)
+        before = await store.read(KEY, Interval(0, 250))
+        known = before.state.coverage[3:]
+        made = await store.apply(
+            change(fill(0, 100, [10, 60], 2.0, at=4_000), revises=True, at=4_000)
+        )
+        assert made.state.version == 7
+        [row] = made.state.coverage[:1]
+        assert (row.interval, row.mark, row.commit) == (Interval(0, 100), None, 7)
+        assert made.state.coverage[1:] == known
+        after = await store.read(KEY, Interval(0, 250))
+        assert held(after) == {time: text(time, 2.0) for time in (10, 60, 110, 160, 210)}
+        await store.close()
+
+    asyncio.run(use())
+    assert health.inspect(path) == []
 
 
 REFUSED = [

@@ -17,7 +17,7 @@ import pytest
 from gapless.domain.intervals import Interval
 from gapless.errors import InvalidQuery, UnknownTicker, UpstreamUnavailable
 from gapless.providers import sample
-from gapless.providers.base import DAY_MS, Fetched, Pace, Provider, Traits
+from gapless.providers.base import DAY_MS, DueMoments, Fetched, Pace, Provider, Traits
 from gapless.providers.sample import PRICES, TICKERS, Bar, SampleProvider
 
 NOW = 1_700_000_000_000
@@ -62,7 +62,7 @@ def test_info() -> None:
     assert info.revises is False
     assert info.basis is None
     assert provider.traits(provider.key("IBM", {})) == Traits(bar=DAY_MS)
-    assert provider.session_closed({}, 0, NOW) is False
+    assert provider.due_moments({}, NOW) == DueMoments(NOW - DAY_MS, NOW + DAY_MS, DAY_MS)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_a_switch_knows_on_and_off_alone(line: str) -> None:
 
 START = "providers | provider NAME VERB … | :help"
 VERB_LIST = "get|get-many|all|search|report"
-RANGE = "ticker=… [date=A..B] [PARAM=VALUE …] | KEY=VALUE … [limit=N]"
+RANGE = "ticker=… [date=A..B] [fresh=…] [PARAM=VALUE …] | KEY=VALUE … [limit=N]"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gapless.protocol.language import SEARCH_KEYS, VERBS
+from gapless.protocol.messages import FRESH_WORDS
 from gapless.protocol.times import parse_instant
 from gapless.shell.administration import choices_of
 from gapless.shell.commands import COMMANDS
@@ -77,7 +78,7 @@ def applied(before: str, known: Known = KNOWN) -> list[str]:
             "provider yahoo_finance search ticker=MSFT ",
             [
                 f"provider yahoo_finance search ticker=MSFT {key}"
-                for key in ("date=", "interval=", "adjust=")
+                for key in ("date=", "interval=", "adjust=", "fresh=")
             ],
         ),
         (
@@ -91,6 +92,11 @@ def applied(before: str, known: Known = KNOWN) -> list[str]:
             "provider yahoo_finance search INTERVAL=1H",
             ["provider yahoo_finance search INTERVAL=1h"],
         ),
+        (
+            "provider sample search ticker=AAPL fresh=",
+            [f"provider sample search ticker=AAPL fresh={word}" for word in FRESH_WORDS],
+        ),
+        ("provider sample search FRESH=h", ["provider sample search FRESH=held"]),
         ("provider sample search state=r", ["provider sample search state=ready"]),
         ("provider sample search source=y", ["provider sample search source=yahoo_finance"]),
     ],

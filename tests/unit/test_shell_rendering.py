@@ -234,6 +234,20 @@ def test_a_result_has_a_head_a_bar_and_its_rows() -> None:
     assert max(map(len, lines)) <= 46
 
 
+def test_the_head_tells_when_upstream_changed_what_was_final() -> None:
+    """Where it is known, at the end of the head; what is no instant is left out."""
+    for told, shown in (
+        ("2026-06-11T13:30:00Z", "ready, changed upstream 2026-06-11 13:30\n"),
+        (None, "ready\n"),
+        (EVIL, "ready\n"),
+    ):
+        stitch = {"cached": [[FROM, TO]], "upstream_requests": 0, "changed_at": told}
+        result = result_of(BARS, stitch, TAGS, source="sample")
+        text = printed(result_view(result, 2, 120, vertical=False, blocks=False), 120)
+        assert text.startswith("ok ProviderRequest sample AAPL from 2025-01-01 to 2025-01-11")
+        assert shown in text
+
+
 def test_a_result_without_records_says_so() -> None:
     """An empty history has its head and its bar, and no table."""
     stitch = {"cached": [[FROM, TO]], "upstream_requests": 0}
@@ -266,7 +280,7 @@ def row(start: str, end: str, **changed: Any) -> dict[str, Any]:
         "outcome": "held",
         "fetched_at": TO,
         "refresh_after": None,
-        "generation": 2,
+        "fresh": True,
         "mark": None,
     }
     return usual | changed
@@ -276,13 +290,12 @@ def test_coverage_is_a_bar_with_a_legend() -> None:
     """Each kind has its shade, and what nothing is known of is missing."""
     told = {
         "id": f"sample:AAPL{EVIL}",
-        "generation": 2,
         "version": 7,
         "records": 1_234,
-        "basis_checked_at": None,
+        "next_due": TO,
         "coverage": [
             row("01", "03", outcome="out_of_window"),
-            row("03", "05", generation=1),
+            row("03", "05", fresh=False),
             row("05", "07"),
             row("08", "10", outcome="empty"),
             row("10", "11", refresh_after=TO),
@@ -291,7 +304,7 @@ def test_coverage_is_a_bar_with_a_legend() -> None:
     lines = printed(coverage_view(told, 42, False), 42).rstrip("\n").split("\n")
     assert lines[0] == "sample:AAPL\\x1b[2J  1,234 records"
     assert lines[1] == "2025-01-01 xxxxoooo####..____~~ 2025-01-11"
-    for entry in ("# held", "~ provisional", "_ empty", "o older basis", "x out of window"):
+    for entry in ("# held", "~ provisional", "_ empty", "o due", "x out of window"):
         assert entry in " ".join(lines[2:])
 
 
@@ -308,21 +321,26 @@ def test_a_plan_lists_what_would_be_fetched() -> None:
         "cached": [],
         "gaps": [
             {"start": FROM, "end": "2025-01-04T00:00:00Z", "why": "not_held"},
+            {"start": "2025-01-05T00:00:00Z", "end": "2025-01-06T00:00:00Z", "why": "not_fresh"},
             {"start": "2025-01-06T12:00:00Z", "end": TO, "why": "due"},
         ],
-        "rescaled": [],
         "unserved": [],
-        "probe": False,
+        "doubted": [],
         "upstream_requests": 2,
+        "next_due": TO,
     }
     assert [line.split() for line in printed(plan_view(told)).splitlines()] == [
         ["from", "to", "why"],
         ["2025-01-01", "2025-01-04", "not_held"],
+        ["2025-01-05", "2025-01-06", "not_fresh"],
         ["2025-01-06T12:00:00Z", "2025-01-11", "due"],
         ["2", "upstream", "requests", "at", "least"],
     ]
     held = printed(plan_view({**told, "gaps": [], "upstream_requests": 0}))
-    assert held == "nothing would be fetched: all of it is held\n"
+    assert held == "nothing would be fetched: all of it is held and fresh\n"
+    for lacking in ("unserved", "doubted"):
+        told = {**told, "gaps": [], "unserved": [], lacking: [[FROM, TO]]}
+        assert "is in doubt, or not served any more" in printed(plan_view(told))
 
 
 def test_help_fits_the_terminal() -> None:

@@ -14,9 +14,10 @@ import pytest
 from gapless.simulator.chart import Answer, Query, answer, parse
 from gapless.simulator.happenings import Dividend, NullRow, Split
 from gapless.simulator.instruments import coin, currency_pair, equity
-from gapless.simulator.market import Market, aggregate
+from gapless.simulator.market import Market
 from gapless.simulator.prices import RandomWalk
 from gapless.simulator.quirks import Quirks
+from gapless.simulator.view import aggregate
 
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "data" / "yahoo"
 WALK = RandomWalk(5)

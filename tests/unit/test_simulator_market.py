@@ -14,8 +14,9 @@ from gapless.errors import InvalidQuery, NotFound, Unsupported
 from gapless.simulator.book import Bar, float32
 from gapless.simulator.happenings import Dividend, MissingRow, NullRow, Restatement, Split
 from gapless.simulator.instruments import coin, currency_pair, equity
-from gapless.simulator.market import INTRADAY, Market, aggregate
+from gapless.simulator.market import Market
 from gapless.simulator.prices import GivenSeries, RandomWalk, Row
+from gapless.simulator.view import INTRADAY, aggregate
 
 WALK = RandomWalk(3)
 INSTRUMENTS = [

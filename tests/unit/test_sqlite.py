@@ -13,7 +13,6 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from gapless.domain.intervals import Interval
 from gapless.errors import (
     DatabaseDamaged,
     DatabaseInUse,
@@ -22,12 +21,11 @@ from gapless.errors import (
     Overloaded,
     StoreError,
 )
-from gapless.store.base import EntityFilter, Snapshot
+from gapless.store.base import EntityFilter
 from gapless.store.sql import SqlStore
 from gapless.store.sqlite import FileLock, check, open_read_only, open_store, translate
 from support.series import KEY, change, fill, text
-
-ALL = Interval(0, 10**15)
+from support.stores import ALL, held
 
 HOLDER = """
 import sys
@@ -38,15 +36,6 @@ lock.acquire("process 4711, gapless 0.1.0")
 print("held", flush=True)
 sys.stdin.read()
 """
-
-
-def records(snapshot: Snapshot) -> dict[int, bytes]:
-    """Return the records of a snapshot that holds all its runs."""
-    return {
-        time: record
-        for block in snapshot.state.blocks
-        for time, record in snapshot.runs[block.number or 0].records()
-    }
 
 
 def test_a_lock_keeps_another_process_out(tmp_path: Path) -> None:
@@ -98,7 +87,7 @@ async def test_a_full_disk(tmp_path: Path, pages: int) -> None:
         assert await store.read(KEY, ALL) == before
     bound(store, 100_000)
     made = await store.apply(change(fill(500, 9_000, range(1_000, 9_000))))
-    assert len(records(made)) >= 8_000
+    assert len(held(await store.read(KEY, ALL))) >= 8_000
     await store.close()
     assert await asyncio.to_thread(check, path) == []
     again = await asyncio.to_thread(open_read_only, path)
@@ -112,7 +101,7 @@ async def test_reading_alone_changes_nothing(tmp_path: Path) -> None:
     store = await asyncio.to_thread(open_store, path)
     await store.apply(change(fill(0, 1_000, [1])))
     reader = await asyncio.to_thread(open_read_only, path)
-    assert records(await reader.read(KEY, ALL)) == {1: text(1)}
+    assert held(await reader.read(KEY, ALL)) == {1: text(1)}
     with pytest.raises(StoreError):
         await reader.apply(change(fill(0, 1_000, [2])))
     await reader.close()
@@ -170,13 +159,13 @@ async def test_damage_is_refused_or_harmless(tmp_path: Path) -> None:
             continue
         try:
             found = await store.read(KEY, ALL)
-            assert records(found).items() <= records(truth).items()
+            assert held(found).items() <= held(truth).items()
             if found.state.coverage == truth.state.coverage:
-                assert records(found) == records(truth)
+                assert held(found) == held(truth)
             for one in await store.entities(EntityFilter(), 100):
                 assert one.data in {entity.data for entity in shown}
-            await store.apply(change(fill(0, 100_000, [7]), generation=found.state.generation))
-            now = records(await store.read(KEY, ALL))
+            await store.apply(change(fill(0, 100_000, [7])))
+            now = held(await store.read(KEY, ALL))
             assert {time: now[time] for time in now if time < 100_000} == {7: text(7)}
         except StoreError:
             refused += 1
@@ -216,9 +205,9 @@ async def test_a_writer_elsewhere_is_waited_for(tmp_path: Path) -> None:
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
     writing = asyncio.ensure_future(store.apply(change(fill(0, 10, [1]))))
-    assert records(await store.read(KEY, ALL)) == {}
+    assert held(await store.read(KEY, ALL)) == {}
     other.execute("COMMIT")
     await writing
-    assert records(await store.read(KEY, ALL)) == {1: text(1)}
+    assert held(await store.read(KEY, ALL)) == {1: text(1)}
     other.close()
     await store.close()

@@ -14,15 +14,25 @@ from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import (
     BadPluginReply,
+    BadUpstreamReply,
     GaplessError,
     OutOfWindow,
     ProviderError,
     RateLimited,
     UnknownTicker,
     UpstreamUnavailable,
+    UpstreamUnreachable,
 )
 from gapless.hub.upstream import Asked, Brought, Limits, Tally, Upstream
-from gapless.providers.base import Fetched, Pace, ProviderInfo, Provisional, Record, Traits
+from gapless.providers.base import (
+    DueMoments,
+    Fetched,
+    Pace,
+    ProviderInfo,
+    Provisional,
+    Record,
+    Traits,
+)
 from support.clock import ManualClock
 from support.wire import PATIENCE_S
 
@@ -76,8 +86,8 @@ class ScriptProvider:
             raise reply
         return reply
 
-    def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
-        return False
+    def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
+        return DueMoments.daily(now_ms)
 
     async def aclose(self) -> None:
         """Hold nothing."""
@@ -198,7 +208,7 @@ async def test_a_provider_with_a_longer_deadline_of_its_own() -> None:
 
 async def test_a_trial_is_waited_for_no_longer_than_the_deadline() -> None:
     """Who finds one under way is told when the time is over, and the trial goes on."""
-    provider = ScriptProvider(UpstreamUnavailable("down"), deadline_s=60)
+    provider = ScriptProvider(UpstreamUnreachable("down"), deadline_s=60)
     one = upstream(provider, Limits(deadline=0.05, breaker_failures=1))
     with pytest.raises(UpstreamUnavailable, match="down"):
         await ask(one)
@@ -273,7 +283,7 @@ async def test_an_unknown_ticker_is_remembered() -> None:
 
 async def test_too_many_failures_open_the_breaker_for_all() -> None:
     """After failures in a row nobody asks, then one tries, and its success serves all again."""
-    provider = ScriptProvider(UpstreamUnavailable("down", retry_after_s=99.0))
+    provider = ScriptProvider(UpstreamUnreachable("down", retry_after_s=99.0))
     one = upstream(provider)
     for _ in range(5):
         with pytest.raises(UpstreamUnavailable):
@@ -296,7 +306,7 @@ async def test_too_many_failures_open_the_breaker_for_all() -> None:
 
 async def test_who_waits_for_a_trial_that_fails_is_refused() -> None:
     """A trial that fails opens the breaker again, for those who waited for it too."""
-    provider = ScriptProvider(UpstreamUnavailable("down", retry_after_s=99.0))
+    provider = ScriptProvider(UpstreamUnreachable("down", retry_after_s=99.0))
     one = upstream(provider)
     for _ in range(5):
         with pytest.raises(UpstreamUnavailable):
@@ -329,7 +339,7 @@ async def test_too_often_stops_all_for_as_long_as_it_says() -> None:
 @pytest.mark.parametrize("last", [OutOfWindow("gone"), GOOD])
 async def test_all_are_told_of_the_outage_and_not_of_the_last_answer(last: Reply) -> None:
     """What was under way when the breaker opened, and ends otherwise, is not why it is open."""
-    provider = ScriptProvider(last, UpstreamUnavailable("down", retry_after_s=99.0))
+    provider = ScriptProvider(last, UpstreamUnreachable("down", retry_after_s=99.0))
     one = upstream(provider)
     held = provider.go = asyncio.Event()
     slow = asyncio.ensure_future(ask(one))
@@ -344,6 +354,184 @@ async def test_all_are_told_of_the_outage_and_not_of_the_last_answer(last: Reply
     with pytest.raises(ProviderError, match="left alone for 60 s after failures: down") as caught:
         await ask(one)
     assert caught.value.reason == "upstream_unavailable"
+
+
+ODD, MSFT, IBM = (SeriesKey("script", ticker) for ticker in ("ODD", "MSFT", "IBM"))
+DOWN = UpstreamUnavailable("HTTP 500")
+MAD = BadUpstreamReply("it is of 'XYZ'")
+
+
+class Moody(ScriptProvider):
+    """A provider with an answer of its own for some tickers."""
+
+    def __init__(self, **moods: Reply) -> None:
+        super().__init__(GOOD)
+        self.moods: dict[str, Reply] = dict(moods)
+
+    async def fetch(
+        self, key: SeriesKey, interval: Interval, now_ms: int, meta: Mapping[str, Any]
+    ) -> Fetched:
+        self.replies = [self.moods.get(key.ticker, GOOD)]
+        return await super().fetch(key, interval, now_ms, meta)
+
+
+async def failed(
+    one: Upstream, key: SeriesKey, meta: Mapping[str, Any] | None = None
+) -> GaplessError:
+    """Ask for a series and return the error."""
+    with capture_logs(), pytest.raises(ProviderError) as caught:
+        await one.ask(key, ASKED, meta or {}, "gap", Tally())
+    return caught.value
+
+
+@pytest.mark.parametrize("error", [DOWN, MAD])
+async def test_a_ticker_that_fails_alone_keeps_no_other_from_being_asked(
+    error: ProviderError,
+) -> None:
+    """However often it fails, known or not, all others are answered, and it says why itself."""
+    provider = Moody(ODD=error)
+    one = upstream(provider)
+    for _ in range(40):
+        told = await failed(one, ODD, {"tz": "UTC"})
+        assert (told.message, told.reason) == (error.message, error.reason)
+        assert told.retry_after_s is not None
+        assert (await ask(one, key=MSFT)).run == GOOD.run()
+        assert one.breaker.blocked_for(provider.clock.monotonic()) == 0.0
+        provider.clock.advance(50.0)
+    assert len(one.failures) == 1
+    assert [(failure.key, failure.error.message) for failure in one.failures.first(5)] == [
+        (ODD, error.message)
+    ]
+    del provider.moods["ODD"]
+    provider.clock.advance(3600.0)
+    await ask(one, key=ODD)
+    assert len(one.failures) == 0
+
+
+async def test_a_series_that_fails_alone_is_left_alone_for_longer_each_time() -> None:
+    """A minute, doubling up to an hour, without a request in between; a success ends it."""
+    provider = Moody(ODD=MAD)
+    one = upstream(provider)
+    for pause in (60, 120, 240, 480, 960, 1920, 3600, 3600):
+        asked = len(provider.calls)
+        assert (await failed(one, ODD)).retry_after_s == pause
+        assert len(provider.calls) == asked + 1, "what is no answer is not asked for again at once"
+        provider.clock.advance(pause - 1.0)
+        assert (await failed(one, ODD)).retry_after_s == 1.0
+        assert len(provider.calls) == asked + 1
+        # Its other series are others.
+        hourly = SeriesKey("script", "ODD", (("interval", "1h"),))
+        provider.moods.clear()
+        await ask(one, key=hourly)
+        provider.moods["ODD"] = MAD
+        provider.clock.advance(1.0)
+    provider.moods.clear()
+    await ask(one, key=ODD)
+    provider.moods["ODD"] = MAD
+    assert (await failed(one, ODD)).retry_after_s == 60
+
+
+async def test_two_tickers_that_answered_before_tell_of_an_outage() -> None:
+    """Where both fail and nothing succeeds between, all are left alone, and then all are asked."""
+    provider = Moody(MSFT=DOWN, IBM=DOWN)
+    one = upstream(provider)
+    assert (await failed(one, MSFT, {"tz": "UTC"})).retry_after_s == 60
+    told = await failed(one, IBM, {"tz": "UTC"})
+    assert told.reason == "upstream_unavailable"
+    assert one.breaker.blocked_for(provider.clock.monotonic()) > 0
+    assert len(one.failures) == 0, "it was none of their own"
+    asked = len(provider.calls)
+    assert "left alone" in (await failed(one, KEY)).message
+    assert len(provider.calls) == asked
+    provider.moods.clear()
+    provider.clock.advance(60.0)
+    for key in (MSFT, IBM, KEY):
+        await ask(one, key=key)
+
+
+async def test_a_success_between_two_failures_tells_of_no_outage() -> None:
+    """Two tickers that fail in turn with others who succeed are two that fail by themselves."""
+    provider = Moody(ODD=DOWN, IBM=DOWN)
+    one = upstream(provider)
+    for key in (ODD, IBM, MSFT):
+        provider.moods, moods = {}, provider.moods
+        await ask(one, key=key)
+        provider.moods = moods
+    for _ in range(8):
+        for key in (ODD, IBM):
+            await failed(one, key)
+            await ask(one, key=MSFT)
+        provider.clock.advance(3600.0)
+    assert len(one.failures) == 2
+    assert one.breaker.failures == 0
+
+
+async def test_tickers_that_never_answered_tell_of_no_outage() -> None:
+    """Any number of them: there may be no such thing at all; each is left alone by itself."""
+    keys = [SeriesKey("script", f"T{n}") for n in range(50)]
+    provider = Moody(**{key.ticker: DOWN for key in keys})
+    one = upstream(provider)
+    for key in keys:
+        await failed(one, key)
+    await ask(one)
+    assert len(one.failures) == 50
+
+
+async def test_a_trial_that_fails_by_itself_tells_nothing() -> None:
+    """The next one is the trial, and its success lets all ask again."""
+    provider = Moody(ODD=MAD, MSFT=UpstreamUnreachable("no connection", retry_after_s=99.0))
+    one = upstream(provider, Limits(breaker_failures=1))
+    await failed(one, MSFT)
+    assert "left alone" in (await failed(one, KEY)).message
+    provider.clock.advance(60.0)
+    assert (await failed(one, ODD)).reason == "bad_upstream_reply"
+    await ask(one)
+    assert not one.breaker.trying
+    assert one.breaker.open_until is None
+
+
+async def test_an_outage_shows_in_wide_tries_too() -> None:
+    """Where pages come for two tickers, they are not for the width of what was asked."""
+    provider = Moody(MSFT=DOWN, IBM=DOWN)
+    one = upstream(provider)
+    for key in (MSFT, IBM, MSFT, IBM):
+        with capture_logs(), pytest.raises(ProviderError):
+            await one.ask(key, ASKED, {"tz": "UTC"}, "gap", Tally(), one.deadline(), wide=True)
+    assert one.breaker.blocked_for(provider.clock.monotonic()) > 0
+    assert len(one.failures) == 0
+
+
+async def test_a_wide_try_is_not_held_against_the_series() -> None:
+    """It has half of the deadline, and what is narrower is asked with what is left."""
+    provider = Moody(AAPL=MAD)
+    one = upstream(provider, Limits(deadline=20.0))
+    whole = one.deadline()
+    with pytest.raises(BadUpstreamReply):
+        await one.ask(KEY, ASKED, {"tz": "UTC"}, "gap", Tally(), whole, wide=True)
+    assert one.failures.refusal(KEY, provider.clock.monotonic()) is None
+    provider.moods.clear()
+    assert (await one.ask(KEY, ASKED, {}, "gap", Tally(), whole)).run == GOOD.run()
+    provider.moods["AAPL"] = UpstreamUnavailable("slow")
+    started = provider.clock.monotonic()
+    with pytest.raises(UpstreamUnavailable):
+        await one.ask(KEY, ASKED, {}, "gap", Tally(), one.deadline(), wide=True)
+    assert provider.clock.monotonic() - started < 10.0
+    assert len(one.failures) == 0
+
+
+async def test_clocks_that_differ_are_told() -> None:
+    """What was brought says what upstream's clock shows; over five minutes is logged, not often."""
+    provider = ScriptProvider(GOOD)
+    one = upstream(provider)
+    behind = provider.clock.now_ms() - 400_000
+    provider.replies = [Fetched(GOOD.records, upstream_now=behind, known_until=behind)]
+    with capture_logs() as logs:
+        for _ in range(3):
+            brought = await ask(one)
+            assert (brought.upstream_now, brought.known_until) == (behind, behind)
+    assert [entry["log_level"] for entry in logs] == ["warning"]
+    assert logs[0]["upstream_ahead_s"] == -400.0
+    assert one.skew.seconds == -400.0
 
 
 async def test_a_refusal_is_an_answer() -> None:

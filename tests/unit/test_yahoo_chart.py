@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gapless.domain.intervals import Interval
-from gapless.providers.base import Record
-from gapless.providers.yahoo_chart import (
-    Bar,
-    Chart,
-    NoChart,
-    Refusal,
-    read,
-    records,
-    remember,
-)
+from gapless.providers.base import BadValues, Record
+from gapless.providers.yahoo_chart import Bar, Chart, NoChart, NoJson, Refusal, read
+from gapless.providers.yahoo_facts import remember
+from gapless.providers.yahoo_rows import bad_values, check_answers, records
 
 EVER = Interval(-(10**15), 10**15)
 
@@ -47,7 +45,7 @@ def answer(
         "quote": [{**dict(zip(names, prices, strict=True)), **(columns or {})}]
     }
     if interval in ("1d", "1wk", "1mo", "3mo"):
-        indicators["adjclose"] = [{"adjclose": prices[3]}]
+        indicators["adjclose"] = [{"adjclose": list(prices[3])}]
     given = {
         "symbol": "ABC",
         "dataGranularity": interval,
@@ -115,10 +113,11 @@ def test_malformed_charts_are_refused() -> None:
         (answer(good, dataGranularity="1wk"), "its bars are of '1wk'"),
         (answer(good, columns={"close": [1.0]}), "not all of 2 rows"),
         (answer(good, columns={"volume": [1, 2, 3]}), "not all of 2 rows"),
-        (answer(good, columns={"open": None}), "times without prices"),
-        (answer(good, columns={"open": ["a", "b"]}), "str"),
-        (answer(good, columns={"volume": [1, 1 << 70]}), "beyond 64 bits"),
-        (answer(good, regularMarketTime="now"), "str"),
+        (answer(good, columns={"open": None}), "times without open$"),
+        (answer(good, columns={"low": None, "volume": None}), "times without low, volume$"),
+        (answer(good, columns={"open": 7}), "int"),
+        (answer(good, symbol=None), "null"),
+        (answer(good * 3), "3 times"),
     ]
     for stamp, says in (("2026", "str"), (1.5, "float"), (1 << 50, "out of all bounds")):
         body = answer(good)
@@ -132,6 +131,11 @@ def test_malformed_charts_are_refused() -> None:
     body = answer(good)
     result_of(body)["indicators"]["adjclose"] = [{"adjclose": [1.0]}]
     cases.append((body, "not all of 2 rows"))
+    forms: list[Any] = [[{}], [], None, [None]]
+    for without in forms:
+        body = answer(good)
+        result_of(body)["indicators"]["adjclose"] = without
+        cases.append((body, "times without adjclose"))
     body = answer(good)
     body["chart"]["result"] *= 2
     cases.append((body, "2 results"))
@@ -155,17 +159,169 @@ def test_an_hour_may_be_called_60m() -> None:
 
 
 @pytest.mark.parametrize(
-    "token", ["NaN", "Infinity", "-Infinity", "1e999", '"Infinity"', '"NaN"', "null"]
+    "token",
+    [
+        *("NaN", "Infinity", "-Infinity", "1e999", "9" * 400, '"Infinity"', '"NaN"', '"9.5"'),
+        *("true", "[]", "{}"),
+    ],
 )
-def test_what_is_no_number_becomes_null(token: str) -> None:
-    """However infinity is written, the column says null there and the rest is as it was."""
+@pytest.mark.parametrize("column", ["adjclose", "close", "volume"])
+def test_what_is_no_number_becomes_null(column: str, token: str) -> None:
+    """However it is written, the column says null there, the rest is as it was, and it is told."""
     body = answer([row("2026-06-16T13:30", 9.5), row("2026-06-17T13:30", 10.5)])
-    result_of(body)["indicators"]["adjclose"] = [{"adjclose": [9.5, "@"]}]
+    indicators = result_of(body)["indicators"]
+    (indicators["adjclose"] if column == "adjclose" else indicators["quote"])[0][column][1] = "@"
     text = json.dumps(body).replace('"@"', token).encode()
     chart = read(text, "ABC", "1d")
     assert isinstance(chart, Chart)
-    assert [bar.adjclose for bar in chart.rows] == [9.5, None]
-    assert [bar.close for bar in chart.rows] == [9.5, 10.5]
+    first, second = chart.rows
+    assert msgspec.structs.astuple(first) == (at("2026-06-16T13:30"), *[9.5] * 5, 100)
+    assert getattr(second, column) is None
+    assert msgspec.structs.astuple(second).count(None) == 1
+    found = records(chart, "1d", EVER, remember(chart.meta, {}))
+    assert bad_values(chart, "1d", found) == (1, (at("2026-06-17T13:30") * 1000,))
+
+
+def test_null_is_no_bad_value() -> None:
+    """A row that upstream has yet to fill is told as no other is."""
+    body = answer([row("2026-06-16T13:30"), row("2026-06-17T13:30", None, None)])
+    chart = read(json.dumps(body).encode(), "ABC", "1d")
+    assert isinstance(chart, Chart)
+    assert bad_values(chart, "1d", records(chart, "1d", EVER, {})) is None
+
+
+def test_bad_values_are_told_by_the_records_they_are_in() -> None:
+    """A live row's by its session's stamp, a month's by its first midnight, a snapshot's not."""
+
+    def told(body: dict[str, Any], interval: str) -> BadValues | None:
+        chart = read(json.dumps(body).encode(), "ABC", interval)
+        assert isinstance(chart, Chart)
+        found = records(chart, interval, EVER, remember(chart.meta, {}))
+        return bad_values(chart, interval, found)
+
+    live = at("2026-06-17T20:00:01")
+    current = {"regular": period("2026-06-17T13:30", "2026-06-17T20:00")}
+    rows = [row("2026-06-16T13:30"), ("2026-06-17T20:00:01", 1.0, 1.0, 1.0, 1.0, 1 << 63)]
+    rows[1] = (live, *rows[1][1:])
+    body = answer(rows, regularMarketTime=live, currentTradingPeriod=current)
+    assert told(body, "1d") == (1, (at("2026-06-17T13:30") * 1000,))
+    months = [row(f"2026-{month:02}-01T05:00", 1.0, 1 << 70) for month in range(1, 10)]
+    total, times = told(answer(months, interval="1mo"), "1mo") or (0, ())
+    assert (total, len(times)) == (9, 5)
+    assert times[:2] == (at("2026-01-01T05:00") * 1000, at("2026-02-01T05:00") * 1000)
+    minutes = [row("2026-06-17T19:30", 12.0, 5), (live, 12.0, "x", 12.0, 12.0, 0)]
+    assert told(answer(minutes, interval="30m", regularMarketTime=live), "30m") is None
+
+
+def test_times_that_cannot_be_are_not_known() -> None:
+    """A session that ends before it begins, trades in no time, zones that are none: all null."""
+    good = [row("2026-06-16T13:30"), row("2026-06-17T13:30")]
+    backwards = {"regular": period("2026-06-17T20:00", "2026-06-17T13:30")}
+    endless = {"regular": {"start": 1 << 60, "end": 1 << 61}}
+    for facts in (
+        {"regularMarketTime": "now"},
+        {"regularMarketTime": 1 << 60},
+        {"currentTradingPeriod": backwards},
+        {"currentTradingPeriod": endless},
+        {"currentTradingPeriod": [[]], "instrumentType": 7, "currency": {}},
+        {"exchangeTimezoneName": "Mars/Olympus"},
+        {"exchangeTimezoneName": 5},
+        {"tradingPeriods": [[[[[[[[backwards]]]]]]], backwards, {"regular": [endless]}]},
+    ):
+        assert placed(answer(good, **facts)) == placed(answer(good))
+        body = answer(good, **facts)
+        chart = read(json.dumps(body).encode(), "ABC", "1d")
+        assert isinstance(chart, Chart)
+        assert "open_s" not in remember(chart.meta, {})
+
+
+def test_an_answer_is_of_the_time_that_was_asked_for() -> None:
+    """Rows that lie all outside are no answer; a live row, or one beside it, may lie anywhere."""
+    asked = (at("2026-06-01T00:00"), at("2026-06-10T00:00"))
+    june = [row(f"2026-06-{day:02}T13:30") for day in (2, 3, 4)]
+    march = [row(f"2026-03-{day:02}T13:30") for day in (2, 3, 4)]
+    live = row("2026-06-17T20:00:01")
+
+    def check(rows: list[tuple[Any, ...]], interval: str = "1d") -> None:
+        body = answer(rows, interval=interval, regularMarketTime=live[0])
+        chart = read(json.dumps(body).encode(), "ABC", interval)
+        assert isinstance(chart, Chart)
+        check_answers(chart, interval, asked)
+
+    for rows in ([], june, [*march, *june], [live], [march[0], live], [march[0]], [*june, live]):
+        check(rows)
+    # A bar around what was asked counts as asked.
+    check([row("2026-05-31T00:00"), row("2026-03-04T13:30"), row("2026-03-05T13:30")])
+    for rows in (march, [*march, live], march[:2], [row("2026-06-12T13:30"), *march]):
+        with pytest.raises(NoChart, match="none of its"):
+            check(rows)
+    check([row("2026-05-04T04:00"), row("2026-05-25T04:00")], "1wk")
+    with pytest.raises(NoChart):
+        check([row("2026-05-04T04:00"), row("2026-05-18T04:00")], "1wk")
+
+
+def test_an_answer_that_is_cut_anywhere_is_none() -> None:
+    """Whatever byte is the last, it is no JSON; and nothing but `NoChart` is raised."""
+    body = json.dumps(answer([row("2026-06-16T13:30"), row("2026-06-17T13:30")])).encode()
+    for length in range(len(body)):
+        with pytest.raises(NoJson):
+            read(body[:length], "ABC", "1d")
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(1 << 70), 1 << 70),
+    st.floats(),
+    st.text(max_size=5),
+    st.just([]),
+    st.just({}),
+    st.lists(st.integers(), max_size=3),
+    st.just("America"),
+    st.just({"start": 1, "end": 0}),
+)
+
+
+@given(st.data(), st.sampled_from(["1d", "30m", "1wk"]))
+def test_no_nonsense_becomes_a_bar(data: st.DataObject, interval: str) -> None:
+    """Types swapped anywhere, rows repeated and shuffled: what gets through was in the answer."""
+    days = [row(f"2026-06-{day}T13:30", float(day), day) for day in (12, 15, 16, 17)]
+    periods = [[period("2026-06-17T13:30", "2026-06-17T20:00")]]
+    body = answer(
+        data.draw(st.one_of(st.just(days), st.lists(st.sampled_from(days), max_size=9))),
+        interval=interval,
+        regularMarketTime=at("2026-06-17T13:50"),
+        tradingPeriods=periods,
+        currentTradingPeriod={"regular": periods[0][0]},
+    )
+    for _ in range(data.draw(st.integers(0, 3))):
+        put_somewhere(data, body)
+    text = json.dumps(body).encode()
+    try:
+        chart = read(text, "ABC", interval)
+    except NoChart:
+        return
+    if isinstance(chart, Refusal):
+        return
+    found = records(chart, interval, EVER, remember(chart.meta, {}))
+    assert [record.time for record in found] == sorted({record.time for record in found})
+    values = {msgspec.structs.astuple(one)[1:] for one in chart.rows}
+    assert {msgspec.structs.astuple(record.row)[1:] for record in found} <= values
+    told = bad_values(chart, interval, found)
+    assert told is None or set(told.times) <= {record.time for record in found}
+
+
+def put_somewhere(data: st.DataObject, value: Any) -> None:
+    """Replace something in an answer, however deep, by something else."""
+    while True:
+        keys = sorted(value) if isinstance(value, dict) else range(len(value))
+        if not keys:
+            return
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(value[key], dict | list) or data.draw(st.booleans()):
+            value[key] = deepcopy(data.draw(JUNK))
+            return
+        value = value[key]
 
 
 def test_no_bars_in_every_form() -> None:
@@ -188,13 +344,11 @@ def test_no_bars_in_every_form() -> None:
 
 
 def test_volumes_are_whole_and_may_pass_32_bits() -> None:
-    """A volume written as a float is made whole; a missing column is null."""
+    """A volume written as a float is made whole."""
     first, second = row("2026-06-16T13:30"), row("2026-06-17T13:30")
     body = answer([first, second], columns={"volume": [80000000000, 5e9]})
     assert [record.row.volume for record in placed(body)] == [80_000_000_000, 5_000_000_000]
     assert isinstance(placed(body)[1].row.volume, int)
-    body = answer([first, second], columns={"volume": None})
-    assert [record.row.volume for record in placed(body)] == [None, None]
 
 
 def test_records_are_sorted_one_a_stamp_and_inside_the_range() -> None:
@@ -332,6 +486,37 @@ def test_a_half_day_does_not_cut_the_days_before_it() -> None:
     assert len(placed(body, "30m")) == 2
 
 
+RIYADH_DAYS = [period(f"2026-06-{day}T07:00", f"2026-06-{day}T12:00") for day in (16, 17)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "last_trade", "kept"),
+    [
+        # 15:00 in Riyadh is when the session ends, and the auction's bar is stamped.
+        (["16T11:00", "16T12:00", "17T11:00", "17T12:00"], "17T12:19:40", 4),
+        (["16T11:00", "16T12:00", "17T11:00", "17T12:00", "17T12:19:40"], "17T12:19:40", 4),
+        # While it is not over, and where the live row stands there, there is none yet.
+        (["16T11:00", "16T12:00", "17T11:00", "17T12:00"], "17T12:00:01", 3),
+        (["16T11:00", "16T12:00", "17T11:00"], None, 2),
+        # The first row of the post-market is followed by others.
+        (["16T11:00", "16T12:00", "16T13:00", "17T11:00"], "17T12:19:40", 2),
+        (["16T11:00", "16T12:30", "17T11:00"], "17T12:19:40", 2),
+    ],
+)
+def test_a_closing_auction_at_the_sessions_end_is_kept(
+    rows: list[str], last_trade: str | None, kept: int
+) -> None:
+    """Its bar is stamped exactly at the end, has no volume, and comes once the session is over."""
+    body = answer(
+        [row(f"2026-06-{time}", 10.0, 0 if "12:" in time else 5) for time in rows],
+        interval="1h",
+        exchangeTimezoneName="Asia/Riyadh",
+        regularMarketTime=None if last_trade is None else at(f"2026-06-{last_trade}"),
+        tradingPeriods=[[one] for one in RIYADH_DAYS],
+    )
+    assert len(placed(body, "1h")) == kept
+
+
 def test_a_session_beyond_midnight_is_kept_whole() -> None:
     """Rows after midnight belong to the session that began the evening before."""
     body = answer(
@@ -387,13 +572,19 @@ def test_what_is_remembered_widens_and_survives_gaps() -> None:
         "tz": "America/New_York",
         "open_s": 34_200,
         "close_s": 46_800,
+        "last_open_s": 34_200,
+        "last_close_s": 46_800,
     }
     whole = {"regular": period("2026-06-17T13:30", "2026-06-17T20:00")}
     assert meta_of(currentTradingPeriod=whole)["close_s"] == 57_600
+    late = meta_of(currentTradingPeriod={"regular": period("2026-06-17T14:30", "2026-06-17T15:00")})
+    assert (late["open_s"], late["close_s"]) == (34_200, 46_800)
+    assert (late["last_open_s"], late["last_close_s"]) == (37_800, 39_600)
     assert meta_of(currentTradingPeriod=None)["close_s"] == 46_800
     assert meta_of(exchangeTimezoneName=None, instrumentType=None) == known
     assert meta_of(exchangeTimezoneName="No/Where") == known
-    assert "open_s" not in meta_of(exchangeTimezoneName="Asia/Tokyo")
+    elsewhere = meta_of(exchangeTimezoneName="Asia/Tokyo")
+    assert not {"open_s", "last_open_s"} & elsewhere.keys()
 
 
 def test_bars_are_encoded_as_records_with_every_column() -> None:

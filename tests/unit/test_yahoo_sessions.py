@@ -17,14 +17,16 @@ from gapless.providers.yahoo_sessions import (
     BAR_MS,
     HOUR_MS,
     PERIODS,
+    Awaited,
     Hours,
     aligned,
+    awaited_session,
+    due_moments,
     final_until,
     period_first,
     period_next,
     provisional,
     request_range,
-    session_closed,
 )
 
 NEW_YORK = {"tz": "America/New_York", "kind": "EQUITY", "open_s": 34_200, "close_s": 57_600}
@@ -128,6 +130,111 @@ def test_what_was_asked_long_ago_is_all_final() -> None:
     """A range that ends before the bound has nothing provisional."""
     asked = Interval(at("2026-05-01T00:00"), at("2026-06-01T00:00"))
     assert provisional("1d", asked, [], NEW_YORK, at("2026-06-17T15:00"), DAILY) == ()
+
+
+def test_what_lies_past_upstreams_now_is_provisional() -> None:
+    """A range up to the own clock, which is five days ahead: nothing of these days is final."""
+    now_ms = at("2026-06-12T21:00")
+    asked = Interval(at("2026-06-01T00:00"), at("2026-06-17T21:00"))
+    (tail,) = provisional("1d", asked, [], NEW_YORK, now_ms, DAILY)
+    assert tail == Provisional(at("2026-06-12T04:00"), asked.end, at("2026-06-15T13:30"))
+    ahead = Interval(at("2026-06-15T00:00"), at("2026-06-16T00:00"))
+    assert [span[:2] for span in provisional("1d", ahead, [], NEW_YORK, now_ms, DAILY)] == [ahead]
+    # Due moments are reckoned from the own clock where the two are close enough.
+    open_ms = at("2026-06-15T15:00")
+    (tail,) = provisional("1d", asked, [], NEW_YORK, open_ms, DAILY, due_from=open_ms + 90_000)
+    assert tail.refresh_after == open_ms + 90_000 + DAILY
+
+
+NAV = {**NEW_YORK, "kind": "MUTUALFUND"}
+# Friday 19 June is a holiday where the last trade was on Thursday.
+AWAITED = [
+    # Wednesday's close was at 20:00Z: due after as long as it is past, 15 min to 6 h.
+    ("1d", NEW_YORK, "2026-06-17T20:05", "2026-06-17T20:00:01", ["16"], "2026-06-17T20:20"),
+    ("1d", NEW_YORK, "2026-06-17T21:00", "2026-06-17T20:00:01", ["16"], "2026-06-17T22:00"),
+    ("1d", NEW_YORK, "2026-06-18T01:00", "2026-06-17T20:00:01", ["16"], "2026-06-18T06:00"),
+    ("1d", NEW_YORK, "2026-06-18T04:00", "2026-06-17T20:00:01", ["16"], "2026-06-18T10:00"),
+    # A null row is none, and who does not tell of a last trade may have had one.
+    ("1d", NEW_YORK, "2026-06-17T21:00", None, ["16", "17?"], "2026-06-17T22:00"),
+    # Friday's bar is waited for all weekend, though it would be final on Saturday.
+    ("1d", NEW_YORK, "2026-06-21T12:00", "2026-06-19T20:00:01", ["17", "18"], "2026-06-21T18:00"),
+    # While the next session is open all is due soon, the awaited bar included.
+    ("1d", NEW_YORK, "2026-06-18T15:00", "2026-06-18T15:00", ["16", "18"], "2026-06-18T15:15"),
+    # A fund's last trade is that of its last price.
+    ("1d", NAV, "2026-06-17T21:00", "2026-06-16T20:00:01", ["15", "16"], "2026-06-17T22:00"),
+    ("1h", NEW_YORK, "2026-06-17T23:00", "2026-06-17T20:00:01", ["15", "16"], "2026-06-18T02:00"),
+]
+
+
+def awaited_at(
+    name: str, meta: dict[str, Any], now: str, last_trade: str | None, days: list[str]
+) -> tuple[Awaited | None, tuple[Provisional, ...]]:
+    """Return what is awaited, and what is provisional for it, where these days have a bar."""
+    now_ms = at(now)
+    asked = Interval(at("2026-06-01T00:00"), now_ms)
+    records = [bar(at(f"2026-06-{day[:2]}T13:30"), None if "?" in day else 1.0) for day in days]
+    trade = None if last_trade is None else at(last_trade)
+    found = awaited_session(name, asked, records, meta, now_ms, trade)
+    refresh = INTRADAY if name == "1h" else DAILY
+    return found, provisional(name, asked, records, meta, now_ms, refresh, awaited=found)
+
+
+@pytest.mark.parametrize(("name", "meta", "now", "last_trade", "days", "due"), AWAITED)
+def test_a_bar_that_is_late_is_looked_for_again(
+    name: str, meta: dict[str, Any], now: str, last_trade: str | None, days: list[str], due: str
+) -> None:
+    """The last session's bar is provisional while it is awaited, and its tail due again."""
+    found, spans = awaited_at(name, meta, now, last_trade, days)
+    assert found is not None
+    assert spans[-1].start <= found.start
+    assert spans[-1][1:] == (at(now), at(due))
+
+
+NOT_AWAITED = [
+    # It is there.
+    ("1d", NEW_YORK, "2026-06-17T21:00", "2026-06-17T20:00:01", ["16", "17"]),
+    # A holiday: nothing was traded since the day before.
+    ("1d", NEW_YORK, "2026-06-19T21:00", "2026-06-18T20:00:01", ["17", "18"]),
+    ("1d", NEW_YORK, "2026-06-21T12:00", "2026-06-18T20:00:01", ["17", "18"]),
+    # A currency's weekend.
+    ("1d", {**POUND, "kind": "CURRENCY"}, "2026-06-21T12:00", None, ["17", "18", "19"]),
+    # Five sessions without a bar: it is looked for by ageing alone.
+    ("1d", NAV, "2026-06-17T21:00", "2026-06-10T20:00:01", ["09", "10"]),
+    ("1d", NEW_YORK, "2026-06-17T21:00", None, ["09", "10"]),
+    ("1d", NEW_YORK, "2026-06-17T21:00", None, []),
+    # Nothing is known of its sessions.
+    ("1d", {}, "2026-06-17T21:00", None, ["15"]),
+    # The month has a bar.
+    ("1mo", NEW_YORK, "2026-06-17T21:00", "2026-06-17T20:00:01", ["01"]),
+]
+
+
+@pytest.mark.parametrize(("name", "meta", "now", "last_trade", "days"), NOT_AWAITED)
+def test_a_bar_that_will_not_come_is_not_looked_for(
+    name: str, meta: dict[str, Any], now: str, last_trade: str | None, days: list[str]
+) -> None:
+    """Where there was no session, or no bar for long, all is as if none were awaited."""
+    found, spans = awaited_at(name, meta, now, last_trade, days)
+    assert found is None
+    assert spans[-1].start == final_until(name, Hours.of(meta), at(now))
+
+
+def test_four_sessions_without_a_bar_are_not_five() -> None:
+    """The fifth is the last that a fund's price is waited for in vain."""
+    for last, awaited in (("2026-06-11T20:00:01", True), ("2026-06-10T20:00:01", False)):
+        found, _ = awaited_at("1d", NAV, "2026-06-17T21:00", last, ["09"])
+        assert (found is not None) is awaited
+
+
+def test_only_a_bar_that_was_asked_for_is_awaited() -> None:
+    """A range that ends before the last session's stamp tells nothing of it."""
+    asked = Interval(at("2026-06-01T00:00"), at("2026-06-17T13:30"))
+    now_ms = at("2026-06-17T21:00")
+    last = at("2026-06-17T20:00:01")
+    assert awaited_session("1d", asked, [], NEW_YORK, now_ms, last) is None
+    wider = Interval(asked.start, asked.end + 1)
+    assert awaited_session("1d", wider, [], NEW_YORK, now_ms, last) is not None
+    assert awaited_session("1h", wider, [], NEW_YORK, now_ms, last) is None
 
 
 def test_recent_null_rows_are_provisional_by_themselves() -> None:
@@ -302,23 +409,58 @@ def test_spans_are_in_order_apart_and_inside(
         assert spans[-1].end == asked.end
 
 
-@given(metas(), INSTANTS, st.integers(0, 12 * DAY_MS))
-def test_session_closed_counts_closes(meta: dict[str, Any], since: int, length: int) -> None:
-    """It says yes exactly if a close lies in the range (a long one always has one)."""
-    hours = Hours.of(meta)
-    day, closes = hours.day(since) - timedelta(days=2), False
-    while day <= hours.day(since + length) + timedelta(days=1):
-        if hours.trades(day):
-            closes = closes or since < hours.closing(day) <= since + length
-        day += timedelta(days=1)
-    assert session_closed(meta, since, since + length) is closes
+DUE_MOMENTS = [
+    # A quarter of an hour after the opening, and not before.
+    (NEW_YORK, "2026-06-17T13:44:59", "2026-06-16T13:45", "2026-06-17T13:45"),
+    (NEW_YORK, "2026-06-17T13:45", "2026-06-17T13:45", "2026-06-18T13:45"),
+    # Over the weekend, and over the change of clocks on Sunday 8 March.
+    (NEW_YORK, "2026-03-08T12:00", "2026-03-06T14:45", "2026-03-09T13:45"),
+    (RIYADH, "2026-06-19T12:00", "2026-06-18T07:15", "2026-06-21T07:15"),
+    # By the opening told last, and not by the earliest ever told.
+    (
+        {**NEW_YORK, "last_open_s": 36_000},
+        "2026-06-17T14:00",
+        "2026-06-16T14:15",
+        "2026-06-17T14:15",
+    ),
+    ({**NEW_YORK, "last_open_s": "?"}, "2026-06-17T14:00", "2026-06-17T13:45", "2026-06-18T13:45"),
+    ({**NEW_YORK, "last_open_s": -1}, "2026-06-17T14:00", "2026-06-17T13:45", "2026-06-18T13:45"),
+    # Around the clock: local midnight, whatever hours were told; currencies not on weekends.
+    (COIN, "2026-06-20T12:00", "2026-06-20T00:15", "2026-06-21T00:15"),
+    (
+        {**COIN, "kind": "FUTURE", "tz": "America/New_York", "last_open_s": 64_800},
+        "2026-06-20T12:00",
+        "2026-06-20T04:15",
+        "2026-06-21T04:15",
+    ),
+    (POUND, "2026-06-20T12:00", "2026-06-18T23:15", "2026-06-21T23:15"),
+    # Nothing known of the zone: 24 hours, whatever else is known.
+    ({}, "2026-06-17T15:00", "2026-06-16T15:00", "2026-06-18T15:00"),
+    ({**NEW_YORK, "tz": "No/Where"}, "2026-06-17T15:00", "2026-06-16T15:00", "2026-06-18T15:00"),
+    # A zone without hours: local midnight, on every day where the kind is not known.
+    ({"tz": "Asia/Tokyo"}, "2026-06-20T15:14", "2026-06-19T15:15", "2026-06-20T15:15"),
+]
 
 
-def test_session_closed_over_years_is_quick() -> None:
-    """A span of decades is answered without walking it, one that runs backwards is none."""
-    assert session_closed(NEW_YORK, 0, at("2026-06-17T15:00"))
-    assert not session_closed(NEW_YORK, at("2026-06-17T15:00"), at("2026-06-10T15:00"))
-    assert not session_closed(NEW_YORK, at("2026-06-19T20:00"), at("2026-06-22T19:59"))
+@pytest.mark.parametrize(("meta", "now", "last", "coming"), DUE_MOMENTS)
+def test_what_revises_is_due_after_each_opening(
+    meta: dict[str, Any], now: str, last: str, coming: str
+) -> None:
+    """It is due a quarter of an hour after the latest opening, and then after the next one."""
+    assert due_moments(meta, at(now))[:2] == (at(last), at(coming))
+
+
+@given(metas(), INSTANTS, st.integers(0, 10 * DAY_MS))
+def test_due_moments_enclose_now_and_leave_none_out(
+    meta: dict[str, Any], now_ms: int, later: int
+) -> None:
+    """Each moment is the next one of those before it, and a series is due within a few days."""
+    last, coming, _ = due_moments(meta, now_ms)
+    assert last <= now_ms < coming <= now_ms + 4 * DAY_MS
+    if "tz" in meta:
+        assert due_moments(meta, coming - 1)[:2] == (last, coming)
+        assert due_moments(meta, coming).last == coming
+        assert due_moments(meta, now_ms + later).last >= last
 
 
 def test_hours_of_nonsense_are_whole_days() -> None:

@@ -41,7 +41,7 @@ _LEGEND = (
     bars.PROVISIONAL,
     bars.EMPTY,
     bars.OUT_OF_WINDOW,
-    bars.OLDER,
+    bars.DUE,
     bars.MISSING,
     bars.PARTLY,
 )
@@ -52,9 +52,8 @@ class View:
     """A series over a stretch of time: what is known of it there, what is lacking.
 
     `known` are the rows of coverage, each with the part of it that lies in `whole`. `missing` is
-    neither covered nor known to be beyond upstream's reach; what is held on an older basis counts
-    as missing too. `records` are those in the stretch's blocks of today's basis, `older` those of
-    older ones: a block at an edge counts whole.
+    neither covered nor known to be beyond upstream's reach. `records` are those in the stretch's
+    blocks: a block at an edge counts whole.
     """
 
     state: SeriesState
@@ -62,12 +61,11 @@ class View:
     known: tuple[tuple[Coverage, Interval], ...]
     missing: tuple[Interval, ...]
     records: int
-    older: int
 
     @property
     def parts(self) -> list[tuple[Shade, Interval]]:
         """What is known, as it is painted."""
-        return [(_shade(row, self.state.generation), part) for row, part in self.known]
+        return [(_shade(row, self.state), part) for row, part in self.known]
 
 
 def register(app: App) -> None:
@@ -90,8 +88,9 @@ def coverage(
     One bar a series, from the first to the last instant that anything is known of: held,
     provisional (upstream may still change it), empty (known to have no records), out of
     window (upstream no longer serves it), missing (the next request that needs it fetches
-    it). What is held on an older basis, from before a split or dividend, is fetched anew
-    when it is next asked for. The database is only read, so a hub may be running on it.
+    it). What is due, because upstream was seen to have changed the past since it was
+    fetched, is fetched again when it is next asked for. The database is only read, so a hub
+    may be running on it.
 
     Parameters
     ----------
@@ -174,7 +173,7 @@ def view(state: SeriesState, now: int, first: int | None = None, last: int | Non
     provisional tail that is not due counts as covered (stitching rule 3).
     """
     rows = list(state.coverage)
-    after = tail(rows, state.generation, now)
+    after = tail(rows, now)
     if after is not None and last is not None:
         latest = max(rows, key=lambda row: row.end)
         rows.append(replace(latest, start=after.start, end=after.end))
@@ -183,19 +182,13 @@ def view(state: SeriesState, now: int, first: int | None = None, last: int | Non
     whole = Interval(start, max(start, end))
     known = [(row, row.interval.intersection(whole)) for row in rows]
     known = [(row, part) for row, part in known if not part.empty]
-    told = [part for row, part in known if _shade(row, state.generation) is not bars.OLDER]
-    counts = {True: 0, False: 0}
-    for block in state.blocks:
-        if block.interval.overlaps(whole):
-            counts[block.generation == state.generation] += block.count
-    missing = tuple(subtract([whole], told))
-    return View(state, whole, tuple(known), missing, counts[True], counts[False])
+    missing = tuple(subtract([whole], [part for _, part in known]))
+    return View(state, whole, tuple(known), missing, state.count(whole))
 
 
 def record(shown: View) -> dict[str, Any]:
     """Return a series as `-o json` tells it."""
     state = shown.state
-    checked = state.basis_checked_at
     return {
         "series": state.key.text,
         "provider": state.key.provider,
@@ -204,10 +197,7 @@ def record(shown: View) -> dict[str, Any]:
         "from": format_instant(shown.whole.start),
         "to": format_instant(shown.whole.end),
         "records": shown.records,
-        "older_records": shown.older,
-        "generation": state.generation,
-        "basis_checked_at": None if checked is None else format_instant(checked),
-        "coverage": [_told(row, part, state.generation) for row, part in shown.known],
+        "coverage": [_told(row, part, state) for row, part in shown.known],
         "missing": [
             {"from": format_instant(gap.start), "to": format_instant(gap.end)}
             for gap in shown.missing
@@ -262,14 +252,10 @@ def _remarks(shown: View, now: int, between: str) -> str:
         said.append(f"{gaps}: {where}" if len(shown.missing) == 1 else f"{gaps}, longest {where}")
     elif not shown.whole.empty:
         said.append("no gaps")
-    if shown.older:
-        said.append(f"{count_text(shown.older, 'record')} on an older basis")
     due = [
         row.refresh_after
         for row in state.coverage
-        if row.refresh_after is not None
-        and row.generation == state.generation
-        and row.interval.overlaps(shown.whole)
+        if row.refresh_after is not None and row.interval.overlaps(shown.whole)
     ]
     if due:
         soonest = min(due)
@@ -280,18 +266,17 @@ def _remarks(shown: View, now: int, between: str) -> str:
         )
     marks = {row.mark for row in state.coverage if row.mark is not None}
     said.extend(f"partly {mark.value}" for mark in sorted(marks))
-    if state.basis_checked_at is not None:
-        said.append(f"basis checked {age_text(now - state.basis_checked_at)} ago")
-    if state.generation:
-        said.append(f"generation {state.generation}")
+    if state.coverage:
+        oldest = min(row.fetched_at for row in state.coverage)
+        said.append(f"fetched {age_text(now - oldest)} ago")
     return between.join(said)
 
 
-def _shade(row: Coverage, generation: int) -> Shade:
+def _shade(row: Coverage, state: SeriesState) -> Shade:
     if row.outcome is Outcome.OUT_OF_WINDOW:
         return bars.OUT_OF_WINDOW
-    if row.generation != generation:
-        return bars.OLDER
+    if row.commit < state.due_before:
+        return bars.DUE
     if not row.final:
         return bars.PROVISIONAL
     return bars.EMPTY if row.outcome is Outcome.EMPTY else bars.HELD
@@ -302,18 +287,17 @@ _STATES: Mapping[Shade, str] = {
     bars.EMPTY: "empty",
     bars.PROVISIONAL: "provisional",
     bars.OUT_OF_WINDOW: "out_of_window",
-    bars.OLDER: "older_basis",
+    bars.DUE: "due",
 }
 
 
-def _told(row: Coverage, part: Interval, generation: int) -> dict[str, Any]:
+def _told(row: Coverage, part: Interval, state: SeriesState) -> dict[str, Any]:
     refresh = row.refresh_after
     return {
         "from": format_instant(part.start),
         "to": format_instant(part.end),
-        "state": _STATES[_shade(row, generation)],
+        "state": _STATES[_shade(row, state)],
         "outcome": row.outcome.value,
-        "generation": row.generation,
         "fetched_at": format_instant(row.fetched_at),
         "refresh_after": None if refresh is None else format_instant(refresh),
         "mark": None if row.mark is None else row.mark.value,

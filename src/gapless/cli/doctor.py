@@ -11,9 +11,10 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,15 +25,19 @@ from rich.text import Text
 
 from gapless import __version__
 from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags
+from gapless.cli.exits import Exit, UsageError
 from gapless.cli.findings import Finding, Level
 from gapless.cli.hub_findings import certificate, hub
 from gapless.clock import SystemClock
 from gapless.config import Settings, database_path
 from gapless.domain.intervals import Interval
-from gapless.errors import GaplessError
+from gapless.errors import GaplessError, RateLimited
 from gapless.shell.wording import console_on, size_text
 from gapless.store.database import EngineInfo, database_at
 from gapless.texts import masked, printable
+
+if TYPE_CHECKING:
+    from gapless.providers.yahoo import YahooProvider
 
 _LIBRARIES = ("msgspec", "sqlalchemy", "alembic", "uvloop", "xxhash", "polars", "curl_cffi")
 _STYLES: Mapping[Level, str] = {"ok": "green", "note": "yellow", "problem": "bold red"}
@@ -52,6 +57,8 @@ def doctor(
     *,
     flags: DatabaseFlags = DEFAULT_DATABASE,
     online: Annotated[bool, Parameter(negative=())] = False,
+    upstream: Annotated[bool, Parameter(negative=())] = False,
+    record: Path | None = None,
     output: Annotated[Literal["text", "json"], Parameter(name=["--output", "-o"])] = "text",
 ) -> int:
     """Look for what could keep a hub from working, and say what to do; exit 1 on problems.
@@ -59,21 +66,38 @@ def doctor(
     Looks at the versions of what gapless stands on, the settings, the database and its disk,
     the files for TLS, the hub that runs on it or that `GAPLESS_URL` names, whether that asks for
     tokens and takes `GAPLESS_TOKEN`, whether there are users, the limit on open files, and whether
-    the upstream host's name can be resolved. Nothing is changed, and nothing is asked upstream.
+    the upstream host's name can be resolved. Nothing is changed, and nothing is asked upstream
+    unless you say so; where Yahoo then answers that it is asked too much, the exit code is 75.
 
     Parameters
     ----------
     online
         Ask Yahoo for a week of one ticker too, past the cache, to see whether it answers.
+    upstream
+        Ask Yahoo by at most 10 requests, past the cache and within its pace, whether what gapless
+        takes for granted of its answers is still so.
+    record
+        With --upstream: write each answer to a file in this folder, without what tells who asked.
     output
         `text` for people, `json` for programs.
     """
+    if record is not None and not upstream:
+        raise UsageError("--record goes with --upstream: it is those answers that are recorded")
     findings: list[Finding] = []
     console = console_on(sys.stdout)
-    for finding in examine(flags, online):
+    limited = False
+
+    def report(finding: Finding) -> None:
         findings.append(finding)
         if output == "text":
             _print(finding, console)
+
+    try:
+        for finding in examine(flags, Asking(online, upstream, record)):
+            report(finding)
+    except RateLimited as error:
+        limited = True
+        report(Finding("problem", "upstream", error.message))
     problems = sum(finding.level == "problem" for finding in findings)
     if output == "json":
         print(msgspec.json.encode({"ok": not problems, "findings": findings}).decode())
@@ -81,11 +105,22 @@ def doctor(
         console.print(f"\n{problems} problem{'' if problems == 1 else 's'}", style="bold red")
     else:
         console.print("\nall is well", style="bold green")
-    return 1 if problems else 0
+    if limited:
+        return Exit.RATE_LIMITED
+    return Exit.FAILURE if problems else Exit.OK
 
 
-def examine(flags: DatabaseFlags, online: bool) -> Iterator[Finding]:
-    """Yield the findings as they come."""
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What is asked upstream: whether it answers, whether it is as it was; `record`: kept where."""
+
+    online: bool = False
+    upstream: bool = False
+    record: Path | None = None
+
+
+def examine(flags: DatabaseFlags, asking: Asking) -> Iterator[Finding]:
+    """Yield the findings as they come; raise `RateLimited` where upstream is asked too much."""
     yield Finding(
         "ok", "gapless", f"{__version__} on Python {sys.version.split()[0]}, {sys.platform}"
     )
@@ -107,8 +142,10 @@ def examine(flags: DatabaseFlags, online: bool) -> Iterator[Finding]:
         yield Finding("note", "upstream", "the Yahoo provider is turned off (yahoo.enabled)")
         return
     yield name_resolves(settings.yahoo.base_url)
-    if online:
+    if asking.online:
         yield asyncio.run(answers(settings))
+    if asking.upstream:
+        yield from assumptions(settings, asking.record)
 
 
 def libraries(names: Iterable[str]) -> Finding:
@@ -288,15 +325,40 @@ def name_resolves(url: str) -> Finding:
     )
 
 
+def _yahoo(settings: Settings) -> YahooProvider:
+    """Return the provider as a hub with these settings would ask it."""
+    from gapless.app import providers
+    from gapless.providers.yahoo import YahooProvider
+
+    return next(one for one in providers(settings) if isinstance(one, YahooProvider))
+
+
+def assumptions(settings: Settings, record: Path | None) -> Iterator[Finding]:
+    """Yield whether Yahoo still is what gapless takes it for; keep its answers in `record`."""
+    from gapless.cli.recordings import Recordings
+    from gapless.cli.upstream_findings import Canary
+
+    recordings = None if record is None else Recordings(record)
+    with asyncio.Runner() as runner:
+        yahoo = _yahoo(settings)
+        found = Canary(yahoo, SystemClock(), recordings).findings()
+
+        async def following() -> Finding | None:
+            return await anext(found, None)
+
+        try:
+            while (finding := runner.run(following())) is not None:
+                yield finding
+        finally:
+            runner.run(yahoo.aclose())
+
+
 async def answers(settings: Settings) -> Finding:
     """Ask Yahoo once for a week of a ticker that has long existed."""
-    from gapless.app import providers
-
     now = SystemClock().now_ms()
     asked = Interval(now - 7 * _DAY_MS, now)
-    made = providers(settings)
+    yahoo = _yahoo(settings)
     try:
-        yahoo = next(one for one in made if one.info.name == "yahoo_finance")
         fetched = await yahoo.fetch(yahoo.key("SPY", {}), asked, now, {})
     except GaplessError as error:
         return Finding(
@@ -306,8 +368,7 @@ async def answers(settings: Settings) -> Finding:
             "try again later; what is held is answered meanwhile",
         )
     finally:
-        for one in made:
-            await one.aclose()
+        await yahoo.aclose()
     took = (SystemClock().now_ms() - now) / 1000
     records = len(fetched.records)
     return Finding("ok", "upstream", f"it answers: {records} bars of SPY in {took:.1f} s")

@@ -15,6 +15,7 @@ from gapless.cli.exits import UsageError
 from gapless.cli.hub_address import hub_endpoint
 from gapless.client.connection import connect, telling_of_tls
 from gapless.errors import GaplessError
+from gapless.protocol.messages import Fresh
 from gapless.shell import output as outputs
 from gapless.texts import printable
 
@@ -33,6 +34,7 @@ def query(
     output: Annotated[outputs.Format | None, Parameter(name=["--output", "-o"])] = None,
     output_file: Annotated[Path | None, Parameter(name=["--output-file", "-O"])] = None,
     strict: Annotated[bool, Parameter(negative=())] = False,
+    fresh: Fresh | None = None,
     timeout: float = 60.0,
 ) -> None:
     """Ask a running hub and print its answer.
@@ -60,6 +62,9 @@ def query(
         Write there instead of to stdout; the file is replaced when the answer is complete.
     strict
         All or nothing: an answer that would be partial is an error, and nothing is written.
+    fresh
+        How fresh a range is wanted: `held` fetches nothing for its age alone, `check` what is due,
+        `now` everything anew. Default: what `fresh=` in the line says, else `check`.
     timeout
         Seconds to wait for a hub that is silent.
     """
@@ -73,6 +78,7 @@ def query(
             token=hub.token,
             data_as="array",
             strict=strict,
+            **({} if fresh is None else {"fresh": fresh}),
         )
     if format == "table":
         for text in outputs.summaries(answer):

@@ -21,7 +21,7 @@ from gapless.cli.database import of_database, prepare_folder
 from gapless.cli.hangup import heeding_hangups
 from gapless.cli.settings import NO_FLAGS, SettingFlags
 from gapless.clock import SystemClock
-from gapless.config import Settings, refuse_exposure
+from gapless.config import RETIRED, Settings, refuse_exposure
 from gapless.errors import GaplessError
 from gapless.instants import format_instant
 from gapless.observability import configure_logging
@@ -89,6 +89,8 @@ def serve(flags: SettingFlags = NO_FLAGS) -> None:
     refuse_exposure(settings)
     prepare_folder(settings, origins)
     configure_logging(settings.log.level, settings.log.format)
+    for key in sorted(RETIRED & origins.keys()):
+        _log.warning("this setting is ignored: nothing heeds it any more", setting=key)
 
     import uvloop
 

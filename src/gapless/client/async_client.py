@@ -13,6 +13,7 @@ from gapless.client.hub_client import HubClient
 from gapless.client.requests import Instant, ParamValue, Stored, provider_line
 from gapless.client.results import Result, shortfalls
 from gapless.client.talk import HubInfo, Patience
+from gapless.protocol.messages import Fresh
 
 if TYPE_CHECKING:
     import polars as pl
@@ -63,6 +64,7 @@ class AsyncClient(HubClient):
         end: Instant | None = None,
         *,
         strict: bool = False,
+        fresh: Fresh | None = None,
         timeout: float | None = None,
         **params: ParamValue | None,
     ) -> Result:
@@ -71,10 +73,11 @@ class AsyncClient(HubClient):
         Bounds are texts (`2025-09-05`, RFC 3339, `-30d`, `now`), dates, or datetimes with a time
         zone; without `end` up to now, without both the last 30 days. Other keywords are
         parameters of the provider, such as `interval="1h"`. `strict`: an answer that would be
-        partial is an error.
+        partial is an error. `fresh`: `"held"` fetches nothing for its age alone, `"check"` (the
+        default) what is due, `"now"` everything anew.
         """
         talk = self._conversations.search(
-            provider, ticker, start, end, params, strict=strict, timeout=timeout
+            provider, ticker, start, end, params, strict=strict, fresh=fresh, timeout=timeout
         )
         result = await self._transport.run(talk)
         self._warn(shortfalls(result))
@@ -88,6 +91,7 @@ class AsyncClient(HubClient):
         end: Instant | None = None,
         *,
         strict: bool = False,
+        fresh: Fresh | None = None,
         concurrency: int = 16,
         on_error: OnError = "raise",
         progress: bool | None = None,
@@ -98,7 +102,7 @@ class AsyncClient(HubClient):
         gathered = await gather(
             self._conversations,
             self._transport.run,
-            Many(provider, tickers, start, end, params, strict, timeout),
+            Many(provider, tickers, start, end, params, strict, timeout, fresh),
             concurrency=concurrency,
             on_error=on_error,
             progress=progress,

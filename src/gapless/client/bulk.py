@@ -16,7 +16,7 @@ from gapless.client.failures import (
 )
 from gapless.client.pages import Pages
 from gapless.client.progress import progress_bar
-from gapless.client.requests import Instant, ParamValue
+from gapless.client.requests import Instant, ParamValue, fresh_of
 from gapless.client.results import Found, shortfall, stitch_of
 from gapless.client.stack import Stack
 from gapless.client.steps import Conversation, T
@@ -28,6 +28,7 @@ from gapless.errors import (
     ProviderNotFound,
     Unauthorized,
 )
+from gapless.protocol.messages import Fresh
 
 if TYPE_CHECKING:
     import polars as pl
@@ -64,6 +65,7 @@ class Many:
     params: Mapping[str, ParamValue | None]
     strict: bool = False
     timeout: float | None = None
+    fresh: Fresh | None = None
 
 
 class Gathered(NamedTuple):
@@ -84,6 +86,7 @@ async def gather(
 ) -> Gathered:
     """Ask for all tickers, `concurrency` at a time; see `Client.search_many`."""
     tickers = _checked(many.tickers, concurrency, on_error)
+    fresh_of(many.fresh)
     if conversations.info is None and tickers:
         # Once, before all others would do so together.
         await run(conversations.greeting())
@@ -101,6 +104,7 @@ async def gather(
                 many.end,
                 many.params,
                 strict=many.strict,
+                fresh=many.fresh,
                 timeout=many.timeout,
             )
         )

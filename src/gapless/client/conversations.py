@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -33,7 +33,7 @@ from gapless.client.web import WebReply
 from gapless.client.web_use import REFUSALS, refusal
 from gapless.errors import InvalidQuery, MissingToken, TooLarge
 from gapless.protocol.language import LineQuery
-from gapless.protocol.messages import GetEntity, GetReport, ProviderRequest
+from gapless.protocol.messages import Fresh, GetEntity, GetReport, ProviderRequest, one_fresh
 
 ARROW = "application/vnd.apache.arrow.stream"
 JSON = "application/json"
@@ -70,12 +70,14 @@ class Conversations(Talk):
         params: Mapping[str, ParamValue | None] | None = None,
         *,
         strict: bool = False,
+        fresh: Fresh | None = None,
         timeout: float | None = None,
         inline_records: int = INLINE_RECORDS,
     ) -> Conversation[Result]:
         """Ask for a range of a ticker; very many records are fetched as columns over HTTP."""
         query = requests.range_search(provider, ticker, start, end, params or {})
-        return self.ranged(query, strict=strict, timeout=timeout, inline_records=inline_records)
+        question = _Question(query, strict, timeout, fresh=requests.fresh_of(fresh))
+        return self._single(question, inline_records)
 
     def columns(
         self,
@@ -86,13 +88,17 @@ class Conversations(Talk):
         params: Mapping[str, ParamValue | None],
         *,
         strict: bool = False,
+        fresh: Fresh | None = None,
         timeout: float | None = None,
     ) -> Conversation[Found | Pages]:
         """Ask for a range that is wanted as columns: over HTTP alone, where that goes."""
+        fresh = requests.fresh_of(fresh)
+        query = requests.range_search(provider, ticker, start, end, params)
         if self.info is None:
             yield from self.greeting()
-        query = requests.range_search(provider, ticker, start, end, params)
-        target = requests.arrow_target(provider, ticker, start, end, params, strict=strict)
+        target = requests.arrow_target(
+            provider, ticker, start, end, params, strict=strict, fresh=fresh
+        )
         refused: str | None = None
         unfit = False
         if target is not None and self.web.usable:
@@ -105,7 +111,7 @@ class Conversations(Talk):
                 unfit = True
             except REFUSALS as error:
                 refused, unfit = refusal(error), True
-        question = _Question(query, strict, timeout)
+        question = _Question(query, strict, timeout, fresh=fresh)
         found = yield from self._found(question, _COLUMNS_RECORDS, web=not unfit)
         if refused:
             # What TCP answers, HTTP refuses to this client, whatever the reason.
@@ -121,8 +127,7 @@ class Conversations(Talk):
         inline_records: int = INLINE_RECORDS,
     ) -> Conversation[Result]:
         """Ask a query that is answered with one entity."""
-        found = yield from self._found(_Question(query, strict, timeout), inline_records)
-        return Result(_one(found))
+        return self._single(_Question(query, strict, timeout), inline_records)
 
     def several(
         self, query: Mapping[str, Any], *, timeout: float | None = None, repeatable: bool = True
@@ -187,7 +192,8 @@ class Conversations(Talk):
             raise InvalidQuery("`providers` asks for names, not for records: use hub.providers()")
         # HTTP has no views, only what would be searched for.
         inline_records = PIECE_RECORDS if _asks_by_id(parsed) else INLINE_RECORDS
-        return self._results(_Question(query, strict, timeout, _repeatable(parsed)), inline_records)
+        question = _Question(query, strict, timeout, _repeatable(parsed), parsed.fresh)
+        return self._results(question, inline_records)
 
     def line(
         self,
@@ -201,8 +207,13 @@ class Conversations(Talk):
         query, parsed = requests.line_query(line)
         if taken := _OURS.intersection(envelope or {}):
             raise InvalidQuery(f"{', '.join(sorted(taken))}: the client sets that itself")
+        envelope = dict(envelope or {})
+        if isinstance(parsed, ProviderRequest):
+            beside = requests.fresh_of(envelope.pop("fresh", None))
+            fresh = one_fresh(parsed.fresh, beside)
+            envelope |= {} if fresh is None else {"fresh": fresh}
         reply = yield from self._asking(
-            query, envelope or {}, timeout, token, repeatable=_repeatable(parsed)
+            query, envelope, timeout, token, repeatable=_repeatable(parsed)
         )
         answer: dict[str, Any] = msgspec.json.decode(reply.line)
         return answer
@@ -234,6 +245,10 @@ class Conversations(Talk):
             attempts += 1
 
     # The parts of conversations
+
+    def _single(self, question: _Question, inline_records: int) -> Conversation[Result]:
+        found = yield from self._found(question, inline_records)
+        return Result(_one(found))
 
     def _results(self, question: _Question, inline_records: int) -> Conversation[list[Result]]:
         found = yield from self._found(question, inline_records)
@@ -290,6 +305,8 @@ class Conversations(Talk):
         envelope: dict[str, Any] = {"data_as": "array"}
         if question.strict:
             envelope["strict"] = True
+        if question.fresh is not None:
+            envelope["fresh"] = question.fresh
         # Older hubs leave out nothing that HTTP has not.
         if web or (self.info is not None and self.info.instance is not None):
             envelope["inline_records"] = min(inline_records, self._most_records)
@@ -303,7 +320,7 @@ class Conversations(Talk):
 
     def _in_pieces(self, whole: Whole, question: _Question) -> Conversation[Found | None]:
         """Read the records that were left out; `None`: the series was changed meanwhile."""
-        envelope = self._envelope(question, PIECE_RECORDS, web=False)
+        envelope = self._envelope(question.followed, PIECE_RECORDS, web=False)
         most = self._most_records
         left = deque(whole.cut(most))
         parts: list[Part] = []
@@ -326,6 +343,8 @@ class Conversations(Talk):
     def _left_out(self, records_at: str, question: _Question) -> Conversation[Pages | None]:
         """Read the records that an answer has left out over HTTP; `None`: that is given up."""
         target = f"{records_at}&strict=true" if question.strict else records_at
+        if question.followed.fresh is not None:
+            target += f"&fresh={question.followed.fresh}"
         try:
             return (yield from self._web_pages(target, question.timeout))
         except REFUSALS as error:
@@ -397,6 +416,12 @@ class _Question:
     strict: bool = False
     timeout: float | None = None
     repeatable: bool = True
+    fresh: Fresh | None = None
+
+    @property
+    def followed(self) -> _Question:
+        """What is asked for records that were left out: these have been fetched anew already."""
+        return replace(self, fresh=None) if self.fresh == "now" else self
 
 
 def _restless(parts: str) -> InvalidQuery:

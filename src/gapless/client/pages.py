@@ -93,6 +93,7 @@ class Pages:
             if " more" not in listed:
                 told[name] = [text.split("..") for text in listed.split(", ") if ".." in text]
         told["state"] = self.state
+        told["changed_at"] = headers.get("gapless-changed-at")
         earlier = told.get("upstream_requests", 0)
         told["upstream_requests"] = self.upstream_requests + (
             earlier if isinstance(earlier, int) else 0

@@ -10,7 +10,13 @@ from typing import Any, TypeAlias
 
 from gapless.errors import InvalidQuery
 from gapless.protocol.language import LineQuery, parse_line
-from gapless.protocol.messages import ProviderList, ProviderRequest, request_to_wire
+from gapless.protocol.messages import (
+    Fresh,
+    ProviderList,
+    ProviderRequest,
+    fresh_word,
+    request_to_wire,
+)
 from gapless.protocol.paths import DATA_KEYS, arrow_path
 
 Instant: TypeAlias = str | date | datetime
@@ -50,6 +56,7 @@ def arrow_target(
     params: Mapping[str, ParamValue | None],
     *,
     strict: bool,
+    fresh: Fresh | None = None,
 ) -> str | None:
     """Return the same search as a path of the HTTP door; `None`: the path cannot say it."""
     given = {name: _param(name, value) for name, value in params.items() if value is not None}
@@ -59,11 +66,18 @@ def arrow_target(
     bounds = {name: bound(value, name) for name, value in own.items() if value is not None}
     if strict:
         bounds["strict"] = "true"
+    if fresh is not None:
+        bounds["fresh"] = fresh
     try:
         return arrow_path(provider, ticker, bounds, given)
     except UnicodeEncodeError:
         # Half a character; what is wrong with that is said where it is sent otherwise.
         return None
+
+
+def fresh_of(value: object) -> Fresh | None:
+    """Return how fresh an answer is wanted; raise `InvalidQuery` for what is none of the words."""
+    return None if value is None else fresh_word(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +145,7 @@ def query_of(parsed: LineQuery) -> dict[str, Any]:
         case ProviderList():
             return dict(PROVIDERS)
         case ProviderRequest(provider, request):
+            # How fresh it is wanted is said beside it.
             return to_provider(provider, request_to_wire(request))
 
 

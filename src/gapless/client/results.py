@@ -38,7 +38,10 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """Why a range is missing, or older than it should be; `reason` is a word of the protocol."""
+    """Why a range is missing, doubtful, or older than it should be.
+
+    `reason` is a word of the protocol: that of a failure, or one of its `DOUBTS`.
+    """
 
     span: Span
     reason: str
@@ -50,7 +53,9 @@ class Stitch:
     """How an answer was put together: `cached`, `fetched` and `missing` make up what was asked.
 
     `upstream_requests` is how many requests upstream this answer took. `state` is `ready`,
-    `partial` or `stale`.
+    `partial` or `stale`. `changed_at` is when upstream last changed, withdrew or added a record
+    of the range that was final then, in UTC; `None`: never, as far as is known. A copy that is
+    older than that is not what the hub has.
     """
 
     cached: tuple[Span, ...]
@@ -59,6 +64,7 @@ class Stitch:
     upstream_requests: int
     state: str
     why: tuple[Why, ...] = ()
+    changed_at: datetime | None = None
 
     @property
     def asked(self) -> Span | None:
@@ -98,6 +104,7 @@ class _WireStitch(msgspec.Struct):
     why: list[_WireWhy] = []
     upstream_requests: int = 0
     state: str = "ready"
+    changed_at: str | None = None
 
 
 _ENTITIES = msgspec.json.Decoder(list[EntityBox])
@@ -355,6 +362,7 @@ def stitch_of(text: bytes) -> Stitch:
             tuple(
                 Why(_spans([(one.from_, one.to)])[0], one.reason, one.message) for one in wire.why
             ),
+            _instant(wire.changed_at),
         )
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise UnexpectedAnswer(f"the hub's stitch is none: {error}") from error

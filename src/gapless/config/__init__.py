@@ -4,7 +4,9 @@ Only `app` and `cli` read them; everything below is handed the values it needs.
 """
 
 from gapless.config.addresses import Address, database_path, parse_address
+from gapless.config.checks import parse_check
 from gapless.config.loading import (
+    RETIRED,
     Origin,
     Origins,
     load_settings,
@@ -28,6 +30,7 @@ from gapless.config.settings import (
 )
 
 __all__ = [
+    "RETIRED",
     "AccessSettings",
     "Address",
     "ApiSettings",
@@ -47,6 +50,7 @@ __all__ = [
     "load_settings",
     "options",
     "parse_address",
+    "parse_check",
     "refuse_exposure",
     "shown_values",
 ]

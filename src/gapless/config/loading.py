@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args, get_origin, get_type_hints
 
 from gapless.config.addresses import check_fallback_url, check_http_url, parse_address
-from gapless.config.settings import KIB, MIB, PREFIX, Option, Settings, options
+from gapless.config.settings import KIB, MIB, PREFIX, Option, Settings, options, variable_of
 from gapless.errors import ConfigError
 from gapless.texts import masked, printable
 
+# Settings of earlier versions that nothing heeds any more: files with them go on working.
+RETIRED = frozenset({"cache.basis_ttl_s", "fetch.max_bumps"})
 CLIENT_VARIABLES = ("GAPLESS_CONFIG", "GAPLESS_TOKEN", "GAPLESS_URL")
 
 
@@ -43,7 +45,8 @@ def load_settings(
 ) -> tuple[Settings, Origins]:
     """Return the settings and, for each dotted key, where its value came from.
 
-    `flags` are keyed like the settings (`db`, `tcp`); a value of `None` was not given.
+    `flags` are keyed like the settings (`db`, `tcp`); a value of `None` was not given. Settings
+    that are retired have an origin and no value, so that a hub can say that it ignores them.
     Without `config_file` the one that `GAPLESS_CONFIG` names is read, if any. Paths in the file
     are relative to its folder, others to the working directory. Raises `ConfigError` for what
     is unknown, has no usable value, or contradicts another setting.
@@ -57,9 +60,13 @@ def load_settings(
         path = Path(file).expanduser().absolute()
         origin = Origin("file", str(path))
         for key, raw in _from_tables(_read_toml(path), known, origin):
-            values[key] = _convert(known[key], raw, origin, path.parent)
             origins[key] = origin
+            if key not in RETIRED:
+                values[key] = _convert(known[key], raw, origin, path.parent)
     for key, text in _from_environ(environ, known):
+        if key in RETIRED:
+            origins[key] = Origin("environment", variable_of(key))
+            continue
         origin = Origin("environment", known[key].variable)
         values[key] = _convert(known[key], text, origin, Path.cwd())
         origins[key] = origin
@@ -119,7 +126,7 @@ def _from_tables(
     sections = {key.rpartition(".")[0] for key in known} - {""}
     for name, value in table.items():
         key = prefix + name
-        if key in known:
+        if key in known or key in RETIRED:
             yield key, value
         elif key not in sections:
             raise ConfigError(
@@ -136,9 +143,10 @@ def _from_environ(
     environ: Mapping[str, str], known: Mapping[str, Option]
 ) -> Iterator[tuple[str, str]]:
     by_variable = {option.variable: key for key, option in known.items()}
+    retired = {variable_of(key): key for key in RETIRED}
     for name, text in environ.items():
-        if name in by_variable:
-            yield by_variable[name], text
+        if name in by_variable or name in retired:
+            yield by_variable.get(name) or retired[name], text
         elif name.startswith(PREFIX) and name not in CLIENT_VARIABLES:
             near = _nearest(name, [*by_variable, *CLIENT_VARIABLES])
             raise ConfigError(f"{printable(name)} in the environment is no setting{near}")

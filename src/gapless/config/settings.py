@@ -19,6 +19,7 @@ from gapless.config.addresses import (
     check_not_empty,
     parse_address,
 )
+from gapless.config.checks import parse_check
 
 KIB, MIB = 1 << 10, 1 << 20
 PREFIX = "GAPLESS_"
@@ -106,14 +107,28 @@ class CacheSettings:
         unit="seconds",
         least=0,
     )
-    basis_ttl_s: float = _setting(
-        86_400.0,
-        "how long a held bar counts as compared with upstream's",
+    check: str = _setting(
+        "session",
+        "when what a provider may revise is fetched again: once a `session` of its exchange, after "
+        "a duration such as 6h, or `never`",
+        check=parse_check,
+    )
+    check_bars: int = _setting(
+        30_000, "bars that one request brings at the most, with what is taken along", least=1
+    )
+    check_wait_s: float = _setting(
+        5.0,
+        "how long an answer that is held waits for what is fetched again",
         unit="seconds",
         least=0,
     )
     join_distance_s: float = _setting(
         0.0, "gaps this near to each other are fetched as one", unit="seconds", least=0
+    )
+    max_gaps: int = _setting(
+        64,
+        "gaps of one answer that are fetched apart; of more, the nearest to each other are joined",
+        least=1,
     )
 
 
@@ -135,11 +150,6 @@ class FetchSettings:
     )
     breaker_cooldown_max_s: float = _setting(
         900.0, "how long it is left alone at most", unit="seconds", least=0
-    )
-    max_bumps: int = _setting(
-        2,
-        "how often one request starts over because upstream revised its past meanwhile",
-        least=0,
     )
 
 
@@ -346,7 +356,12 @@ class Option(NamedTuple):
     @property
     def variable(self) -> str:
         """The environment variable that sets it."""
-        return PREFIX + self.key.replace(".", "__").upper()
+        return variable_of(self.key)
+
+
+def variable_of(key: str) -> str:
+    """Return the environment variable that sets a dotted key."""
+    return PREFIX + key.replace(".", "__").upper()
 
 
 def options() -> Iterator[Option]:

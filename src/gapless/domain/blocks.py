@@ -19,8 +19,8 @@ from typing import Any
 import msgspec
 import xxhash
 
-from gapless.domain.coverage import Coverage, Outcome
-from gapless.domain.intervals import Interval
+from gapless.domain.coverage import Coverage
+from gapless.domain.intervals import Interval, covers, subtract
 
 _MASK = (1 << 64) - 1
 # Magic, number of records, checksum of the text and of what follows.
@@ -204,7 +204,7 @@ def etag(total: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A stored run: the covered interval it belongs to, its generation, whether it is final.
+    """A stored run: the covered interval it belongs to, and whether it is final.
 
     `number` is the store's name for it, `None` for one that is not stored yet. `sum` is the sum of
     its records' hashes (stitching rule 18).
@@ -212,7 +212,6 @@ class Block:
 
     start: int
     end: int
-    generation: int
     final: bool
     count: int
     first: int
@@ -231,7 +230,6 @@ class Piece:
     """A run on its way into the store, with the interval that will be its block's."""
 
     interval: Interval
-    generation: int
     final: bool
     run: Run
 
@@ -239,7 +237,6 @@ class Piece:
         """Return the block it becomes."""
         return Block(
             *self.interval,
-            generation=self.generation,
             final=self.final,
             count=len(self.run),
             first=self.run.times[0],
@@ -267,89 +264,103 @@ def relayout(
     """Lay `fresh` into `interval` (stitching rules 6 and 17).
 
     `blocks` are the series' blocks by start, `coverage` what will be known afterwards, `limit`
-    the most records of a block. What the blocks held in `interval` goes; their rests stay. Final
-    neighbours of one generation with nothing unknown between them become one block while they
-    are small. `load` reads a block's run and is called only for blocks that change.
+    the most records of a block. What the blocks held in `interval` goes; their rests stay. A block
+    whose records are the very same afterwards is left as it is. Final neighbours with nothing
+    unknown between them become one block while they are small. `load` reads a block's run and is
+    called only for blocks that change, and for those that reach beyond `interval`.
     """
-    hit = [block for block in blocks if block.interval.overlaps(interval)]
-    pieces = _fresh_pieces(coverage, interval, fresh)
-    for block in hit:
+    changed: list[Block] = []
+    others: list[Block] = []
+    for block in blocks:
+        keeps = not block.interval.overlaps(interval) or _unchanged(
+            block, coverage, interval, fresh, load
+        )
+        (others if keeps else changed).append(block)
+    # What is not in the interval is not asked about: it is nobody's but its block's.
+    kept = [block.interval for block in others if block.interval.overlaps(interval)]
+    pieces = _fresh_pieces(coverage, interval, kept, fresh)
+    for block in changed:
         run = load(block)
         left = Interval(block.start, min(block.end, interval.start))
         right = Interval(max(block.start, interval.end), block.end)
         for rest in (left, right):
-            kept = run.cut(rest) if not rest.empty else EMPTY
-            if len(kept):
-                pieces.append(Piece(rest, block.generation, block.final, kept))
-    pieces.sort(key=lambda piece: piece.interval)
-    removed = list(hit)
-    small = limit // 4
-    for neighbour in _neighbours(blocks, hit, interval):
-        beside = _touching(pieces, neighbour)
-        if (
-            beside is not None
-            and min(neighbour.count, len(beside.run)) <= small
-            and neighbour.count + len(beside.run) <= limit
-            and _mergeable(neighbour, beside, coverage)
-        ):
-            run = load(neighbour)
-            piece = Piece(neighbour.interval, neighbour.generation, True, run)
-            pieces = sorted([*pieces, piece], key=lambda one: one.interval)
-            removed.append(neighbour)
-    merged: list[Piece] = []
-    for piece in pieces:
+            stays = run.cut(rest) if not rest.empty else EMPTY
+            if len(stays):
+                pieces.append(Piece(rest, block.final, stays))
+    merged: list[Block | Piece] = []
+    joined: list[Block] = []
+    layout: list[Block | Piece] = [*others, *pieces]
+    for one in sorted(layout, key=lambda each: each.interval):
         last = merged[-1] if merged else None
-        if (
-            last is not None
-            and len(last.run) + len(piece.run) <= limit
-            and min(len(last.run), len(piece.run)) <= small
-            and _mergeable(last, piece, coverage)
-        ):
-            merged[-1] = replace(
-                last,
-                interval=Interval(last.interval.start, piece.interval.end),
-                run=Run.concat([last.run, piece.run]),
-            )
-        else:
-            merged.append(piece)
-    added = [part for piece in merged for part in _split(piece, limit)]
-    return Relayout(tuple(removed), tuple(added))
+        if last is None or not _small_enough(last, one, limit, coverage):
+            merged.append(one)
+            continue
+        joined += [each for each in (last, one) if isinstance(each, Block)]
+        runs = [each.run if isinstance(each, Piece) else load(each) for each in (last, one)]
+        whole = Interval(last.interval.start, one.interval.end)
+        merged[-1] = Piece(whole, last.final, Run.concat(runs))
+    added = [part for piece in merged if isinstance(piece, Piece) for part in _split(piece, limit)]
+    return Relayout((*changed, *joined), tuple(added))
 
 
-def _fresh_pieces(coverage: Sequence[Coverage], interval: Interval, fresh: Run) -> list[Piece]:
-    """Cut the fetched records along the coverage rows they lie in, final ones together."""
+def _unchanged(
+    block: Block,
+    coverage: Sequence[Coverage],
+    interval: Interval,
+    fresh: Run,
+    load: Callable[[Block], Run],
+) -> bool:
+    """Whether a block holds of `interval` what came, and is as final as it was."""
+    rows = [row for row in coverage if row.interval.overlaps(block.interval)]
+    if any(row.final is not block.final for row in rows):
+        return False
+    if not covers([row.interval for row in rows], block.interval):
+        return False
+    if not block.final and len(rows) > 1:
+        return False
+    part = block.interval.intersection(interval)
+    i, j = fresh.bounds(part)
+    if part == block.interval:
+        alike = (j - i, fresh.sum(i, j)) == (block.count, block.sum)
+        return alike and (fresh.times[i], fresh.times[j - 1]) == (block.first, block.last)
+    run = load(block)
+    k, m = run.bounds(part)
+    return (j - i, fresh.sum(i, j)) == (m - k, run.sum(k, m))
+
+
+def _fresh_pieces(
+    coverage: Sequence[Coverage], interval: Interval, kept: Sequence[Interval], fresh: Run
+) -> list[Piece]:
+    """Cut the fetched records along the coverage rows they lie in, without what is kept."""
     pieces: list[Piece] = []
     for row in coverage:
         part = row.interval.intersection(interval)
-        if part.empty or row.outcome is Outcome.OUT_OF_WINDOW:
+        if part.empty:
             continue
-        run = fresh.cut(part)
-        if len(run):
-            pieces.append(Piece(part, row.generation, row.final, run))
+        for rest in subtract([part], kept):
+            run = fresh.cut(rest)
+            if len(run):
+                pieces.append(Piece(rest, row.final, run))
     return pieces
 
 
-def _neighbours(blocks: Sequence[Block], hit: Sequence[Block], interval: Interval) -> list[Block]:
-    """Return the nearest untouched block on either side."""
-    before = [block for block in blocks if block.end <= interval.start]
-    after = [block for block in blocks if block.start >= interval.end]
-    if any(block.start < interval.start for block in hit):
-        before = []
-    if any(block.end > interval.end for block in hit):
-        after = []
-    return before[-1:] + after[:1]
+def _small_enough(
+    one: Block | Piece, other: Block | Piece, limit: int, coverage: Sequence[Coverage]
+) -> bool:
+    """Whether two neighbours, at least one of which is to be written, become one block."""
+    if isinstance(one, Block) and isinstance(other, Block):
+        return False
+    counts = (_count(one), _count(other))
+    return min(counts) <= limit // 4 and sum(counts) <= limit and _mergeable(one, other, coverage)
 
 
-def _touching(pieces: Sequence[Piece], block: Block) -> Piece | None:
-    """Return the piece that comes right after or right before the block."""
-    if not pieces:
-        return None
-    return pieces[0] if block.end <= pieces[0].interval.start else pieces[-1]
+def _count(one: Block | Piece) -> int:
+    return one.count if isinstance(one, Block) else len(one.run)
 
 
 def _mergeable(one: Block | Piece, other: Block | Piece, coverage: Sequence[Coverage]) -> bool:
-    """Whether both are final, of one generation, and all between them is known and final."""
-    if not (one.final and other.final and one.generation == other.generation):
+    """Whether both are final, and all between them is known and final."""
+    if not (one.final and other.final):
         return False
     start = min(one.interval.end, other.interval.end)
     end = max(one.interval.start, other.interval.start)
@@ -358,12 +369,7 @@ def _mergeable(one: Block | Piece, other: Block | Piece, coverage: Sequence[Cove
             continue
         if start >= end:
             break
-        if (
-            row.start > start
-            or not row.final
-            or row.generation != one.generation
-            or row.outcome is Outcome.OUT_OF_WINDOW
-        ):
+        if row.start > start or not row.final:
             return False
         start = row.end
     return start >= end

@@ -1,128 +1,67 @@
-"""Comparing a held bar with a fresh copy: is it the same, on another basis, or restated?
+"""Comparing a held record with a fresh copy: does upstream serve another price by now?
 
-Stitching rules 9 to 12. A *basis* is what prices are adjusted to: after a split or a dividend
-upstream serves the whole past on another one.
+Stitching rules 11 and 14. A split or a dividend changes the price of the whole past, a correction
+that of some bars; either way what was stored before may be as old.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """Relative differences that still count as equal (stitching rule 11)."""
-
-    price: float = 1e-4
-    volume: float = 5e-3
-
-
-@dataclass(frozen=True, slots=True)
-class Basis:
-    """Which columns of a record tell its basis."""
-
-    prices: tuple[str, ...] = ("open", "high", "low", "close")
-    adjusted: str | None = "adjclose"
-    volume: str | None = "volume"
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """What older records are multiplied by to stand on the newer basis."""
-
-    price: float = 1.0
-    adjusted: float = 1.0
-    volume: float = 1.0
-
-    def then(self, later: Ratio) -> Ratio:
-        """Return the ratio of this change followed by a later one."""
-        return Ratio(
-            self.price * later.price,
-            self.adjusted * later.adjusted,
-            self.volume * later.volume,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Same:
-    """The bars agree within the tolerance."""
-
-
-@dataclass(frozen=True, slots=True)
-class BasisChange:
-    """Everything before now is on another basis; `ratio` leads from the old one to the new."""
-
-    ratio: Ratio
-
-
-@dataclass(frozen=True, slots=True)
-class Restatement:
-    """This bar was corrected; how far back that reaches is not known."""
-
-
-Comparison = Same | BasisChange | Restatement
+from gapless.domain.blocks import Run
+from gapless.domain.intervals import Interval
 
 Row = Mapping[str, Any]
 
 
-def comparable(row: Row, basis: Basis) -> bool:
-    """Whether a bar says enough to be compared: every price is there and not zero."""
-    return all(_number(row.get(column)) for column in basis.prices)
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """Which columns of a record tell its basis, and how far apart prices still count as equal.
 
-
-def compare(held: Row, fresh: Row | None, basis: Basis, tolerance: Tolerance) -> Comparison:
-    """Tell what the difference between a held bar and its fresh copy means (stitching rule 11).
-
-    `fresh` is `None` where upstream withdrew the bar.
+    A record whose `prices` all have a value can be compared. `tolerance` is relative. That volumes
+    differ says nothing: upstream corrects them for days.
     """
-    if fresh is None or not comparable(fresh, basis):
-        return Restatement()
-    ratios = [fresh[column] / held[column] for column in basis.prices]
-    price = sum(ratios) / len(ratios)
-    one_ratio = all(_close(ratio, price, tolerance.price) for ratio in ratios)
-    adjusted = _ratio(held, fresh, basis.adjusted)
-    volume = _ratio(held, fresh, basis.volume)
-    if not one_ratio or adjusted is _ONE_SIDED or volume is _ONE_SIDED:
-        return Restatement()
-    adjusted = 1.0 if adjusted is None else adjusted
-    if _close(price, 1.0, tolerance.price):
-        if volume is not None and not _close(volume, 1.0, tolerance.volume):
-            return Restatement()
-        if _close(adjusted, 1.0, tolerance.price):
-            return Same()
-        return BasisChange(Ratio(adjusted=adjusted))
-    if volume is not None and not _close(volume * price, 1.0, tolerance.volume):
-        return Restatement()
-    return BasisChange(Ratio(price=price, adjusted=adjusted, volume=1.0 / price))
+
+    prices: tuple[str, ...] = ("open", "high", "low", "close")
+    adjusted: str | None = "adjclose"
+    volume: str | None = "volume"
+    tolerance: float = 1e-4
+
+    def whole(self, row: Row) -> bool:
+        """Whether a record says enough to be compared: every price is there and not zero."""
+        return all(_number(row.get(column)) for column in self.prices)
+
+    def differ(self, held: Row, fresh: Row) -> bool:
+        """Whether the price of a record is another one by now; both are whole."""
+        return any(
+            abs(before - after) > self.tolerance * max(abs(before), abs(after))
+            for column in (*self.prices, self.adjusted or "")
+            if (before := _number(held.get(column))) and (after := _number(fresh.get(column)))
+        )
 
 
-def rescale(row: Row, basis: Basis, ratio: Ratio) -> dict[str, Any]:
-    """Return the record on the newer basis (stitching rule 12); volume stays a whole number."""
-    result = dict(row)
-    for column in basis.prices:
-        if _number(result.get(column)):
-            result[column] *= ratio.price
-    if basis.adjusted is not None and _number(result.get(basis.adjusted)):
-        result[basis.adjusted] *= ratio.adjusted
-    if basis.volume is not None and _number(result.get(basis.volume)):
-        result[basis.volume] = round(result[basis.volume] * ratio.volume)
-    return result
+def pairs(
+    held: Run, fresh: Run, within: Sequence[Interval]
+) -> Iterator[tuple[int, Row, Row | None]]:
+    """Yield (index, held record, its fresh copy) in the intervals; `None`: there is no copy.
 
-
-_ONE_SIDED = math.nan
-
-
-def _ratio(held: Row, fresh: Row, column: str | None) -> float | None:
-    """Return fresh / held; `None` where neither says anything, `_ONE_SIDED` where only one does."""
-    if column is None:
-        return None
-    before, after = _number(held.get(column)), _number(fresh.get(column))
-    if before and after:
-        return after / before
-    return None if not before and not after else _ONE_SIDED
+    Those whose text is the same are left out.
+    """
+    for interval in within:
+        i, j = held.bounds(interval)
+        k, m = fresh.bounds(interval)
+        if (j - i, held.sum(i, j)) == (m - k, fresh.sum(k, m)):
+            continue
+        copies = {fresh.times[at]: at for at in range(k, m)}
+        for at in range(i, j):
+            copy = copies.get(held.times[at])
+            if copy is None:
+                yield at, held.row(at), None
+            elif held.record(at) != fresh.record(copy):
+                yield at, held.row(at), fresh.row(copy)
 
 
 def _number(value: object) -> float:
@@ -130,7 +69,3 @@ def _number(value: object) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         return value
     return 0.0
-
-
-def _close(left: float, right: float, tolerance: float) -> bool:
-    return abs(left - right) <= tolerance * max(abs(left), abs(right))

@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from gapless.domain.intervals import Interval
+from gapless.domain.intervals import Interval, intersect, subtract, union
 
 # A range that ends within this of the instant it was asked at reached the present: bounds
 # relative to now are floored to the second (stitching rule 1).
 _PRESENT_MS = 1_000
-# Rows no further apart in age are told as one, with the older age: a series that grows day by
-# day has a row a week, and what is forgotten by age goes by no more than that.
+# Rows of what does not age that are no further apart are told as one, with the older age: a series
+# that grows day by day has a row a week, and what is forgotten by age goes by no more than that.
 _ONE_AGE_MS = 7 * 86_400_000
+# What was fetched by a clock further ahead than this was not fetched then (stitching rule 1).
+CLOCKS_DIFFER_MS = 300_000
 
 
 class Outcome(StrEnum):
@@ -39,9 +41,10 @@ class Mark(StrEnum):
 class Coverage:
     """One known interval. Instants are milliseconds UTC.
 
-    `fetched_at` is when the fetch was planned: data is at least that fresh. `refresh_after`
-    `None`: final. `generation` counts the changes of basis the series had seen. `commit` is the
-    number of the commit that wrote it last (stitching rule 2).
+    `fetched_at` is when the request that brought it was sent: data is at least that fresh.
+    `refresh_after` `None`: final. `commit` is the number of the commit that wrote it last
+    (stitching rule 2). `changed_at`: when upstream was last seen to have changed a final record of
+    it; `None`: never (stitching rule 14).
     """
 
     start: int
@@ -49,9 +52,9 @@ class Coverage:
     outcome: Outcome
     fetched_at: int
     refresh_after: int | None = None
-    generation: int = 0
     mark: Mark | None = None
     commit: int = 0
+    changed_at: int | None = None
 
     @property
     def interval(self) -> Interval:
@@ -72,16 +75,46 @@ class Coverage:
         """Whether it must be fetched again before it is answered as fresh."""
         return self.refresh_after is not None and self.refresh_after <= now
 
-    def joins(self, later: Coverage) -> bool:
-        """Whether the two can be told as one row: touching, final, and alike but for some days."""
+    def joins(self, later: Coverage, revises: bool) -> bool:
+        """Whether the two can be told as one row: touching, final, and alike but for some days.
+
+        Of a series that `revises` only what one commit wrote: by its age it is told what is fresh.
+        """
+        alike = (
+            self.commit == later.commit and self.fetched_at == later.fetched_at
+            if revises
+            else abs(self.fetched_at - later.fetched_at) <= _ONE_AGE_MS
+        )
         return (
             self.end == later.start
-            and abs(self.fetched_at - later.fetched_at) <= _ONE_AGE_MS
+            and alike
             and self.final
             and later.final
             and self.outcome == later.outcome
-            and self.generation == later.generation
             and self.mark == later.mark
+            and self.changed_at == later.changed_at
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ageing:
+    """What of a series counts as fresh (stitching rule 9).
+
+    What was fetched at `since` or later, milliseconds UTC, and by no commit earlier than `commit`.
+    What says that it was fetched after `until`, or reaches beyond it, was fetched by a clock that
+    was wrong (stitching rule 1). Of a provider that does not revise its past nothing ages.
+    """
+
+    since: int
+    until: int
+    commit: int = 0
+
+    def fresh(self, row: Coverage) -> bool:
+        """Whether what a row says need not be fetched again."""
+        return (
+            self.since <= row.fetched_at <= self.until
+            and row.end <= self.until
+            and self.commit <= row.commit
         )
 
 
@@ -99,7 +132,9 @@ def cut(rows: Iterable[Coverage], interval: Interval) -> list[Coverage]:
     return result
 
 
-def insert(rows: Iterable[Coverage], fresh: Sequence[Coverage]) -> list[Coverage]:
+def insert(
+    rows: Iterable[Coverage], fresh: Sequence[Coverage], revises: bool = False
+) -> list[Coverage]:
     """Return the rows with `fresh` in place of whatever they said before, joined where alike.
 
     A joined row carries the older `fetched_at` of the two: no instant is claimed to be fresher
@@ -110,7 +145,7 @@ def insert(rows: Iterable[Coverage], fresh: Sequence[Coverage]) -> list[Coverage
         kept = cut(kept, row.interval)
     result: list[Coverage] = []
     for row in sorted([*kept, *fresh], key=lambda one: one.start):
-        if result and result[-1].joins(row):
+        if result and result[-1].joins(row, revises):
             last = result[-1]
             result[-1] = replace(
                 last,
@@ -123,29 +158,56 @@ def insert(rows: Iterable[Coverage], fresh: Sequence[Coverage]) -> list[Coverage
     return result
 
 
-def unverified(
-    rows: Sequence[Coverage], generation: int, until: int, commit: int
+def changed(
+    rows: Iterable[Coverage], before: Sequence[Coverage], where: Iterable[Interval], at: int
 ) -> list[Coverage]:
-    """Return the rows with what is held and ends by `until` marked (stitching rule 12).
+    """Return new rows, cut where what was final was changed at different times.
 
-    `commit` is the number of the commit that does so.
+    `where` it was changed now, at `at`; elsewhere it was when the rows before them say.
     """
-    new = set(unvouched(rows, generation, until))
-    return [
-        replace(row, mark=Mark.UNVERIFIED, commit=commit) if row in new else row for row in rows
-    ]
+    times = dict.fromkeys(where, at)
+    told = [row for row in before if row.changed_at is not None]
+    result: list[Coverage] = []
+    for row in rows:
+        left = [row.interval]
+        parts: list[tuple[Interval, int | None]] = []
+        for part, changed_at in (
+            *times.items(),
+            *((one.interval, one.changed_at) for one in reversed(told)),
+        ):
+            parts += [(hit, changed_at) for hit in intersect(left, [part])]
+            left = subtract(left, [part])
+        parts += [(part, None) for part in left]
+        result += [
+            replace(row, start=part.start, end=part.end, changed_at=changed_at)
+            for part, changed_at in sorted(parts)
+        ]
+    return result
 
 
-def unvouched(rows: Iterable[Coverage], generation: int, until: int) -> list[Coverage]:
-    """Return the rows of what is held and ends by `until`, and is not marked yet."""
-    return [
-        row
+def gone(
+    rows: Sequence[Coverage], intervals: Iterable[Interval], at: int, commit: int
+) -> list[Coverage]:
+    """Return the rows with what they know of the intervals as out of reach, asked for at `at`.
+
+    `commit` is the number of the commit that does so (stitching rule 6).
+    """
+    over = union(intervals)
+    lost = [
+        replace(
+            row,
+            start=part.start,
+            end=part.end,
+            outcome=Outcome.OUT_OF_WINDOW,
+            fetched_at=at,
+            refresh_after=None,
+            commit=commit,
+        )
         for row in rows
-        if row.end <= until
-        and row.generation == generation
-        and row.outcome is Outcome.HELD
-        and row.mark is None
+        if row.outcome is not Outcome.EMPTY
+        for part in intersect([row.interval], over)
     ]
+    return insert(rows, lost, revises=True)
 
 
 def within(rows: Iterable[Coverage], asked: Interval) -> list[Coverage]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
-from gapless.domain.coverage import Coverage, Outcome
+from gapless.domain.believing import Doubt, unasked
+from gapless.domain.coverage import Ageing, Coverage, Outcome
 from gapless.domain.intervals import Interval, intersect, join, subtract, union
 
 
@@ -21,122 +23,198 @@ class Reach:
     data_end: int
     served_from: int
 
+    @property
+    def served(self) -> Interval:
+        """What upstream answers for."""
+        return Interval(max(self.served_from, self.data_start), self.data_end)
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """Which gaps are fetched as one: those within `distance` milliseconds of each other.
+
+    Beyond `most` gaps the nearest to each other are joined as well (stitching rule 5).
+    """
+
+    distance: int = 0
+    most: int = 64
+
+    def joined(self, gaps: Sequence[Interval]) -> list[Interval]:
+        """Return the gaps, which ascend, joined where they are."""
+        distance = self.distance
+        if len(gaps) > self.most:
+            apart = sorted(after.start - before.end for before, after in pairwise(gaps))
+            distance = max(distance, apart[len(gaps) - self.most - 1])
+        return join(gaps, distance)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How an asked range is answered. `cached`, `gaps`, `unserved` and `rescale` partition it.
+    """How an asked range is answered. `cached`, `gaps`, `unserved` and `doubted` partition it.
 
-    `beyond` is the part of `cached` where the provider has nothing, whatever the ticker.
-
-    `cached`: known and fresh. `gaps`: to be fetched. `unserved`: neither held nor served any
-    more. `rescale`: held on an older basis and not served any more (stitching rule 12).
+    `cached`: known. `gaps`: to be fetched. `unserved`: neither held nor served any more. `doubted`:
+    not held, and in doubt; it is asked for again, but not yet (rule 6). Parts of
+    `cached` are `aged`: not fresh, to be fetched again (stitching rule 9); `unverified`: not fresh,
+    and not served any more (rule 12); `beyond`: where the provider has nothing of any ticker.
     """
 
     asked: Interval
     cached: tuple[Interval, ...]
     gaps: tuple[Interval, ...]
     unserved: tuple[Interval, ...] = ()
-    rescale: tuple[Interval, ...] = ()
+    doubted: tuple[Interval, ...] = ()
+    aged: tuple[Interval, ...] = ()
+    unverified: tuple[Interval, ...] = ()
     beyond: tuple[Interval, ...] = ()
 
     @property
     def complete(self) -> bool:
-        """Whether all of it is answered from the store as it is."""
-        return not (self.gaps or self.unserved or self.rescale)
+        """Whether all of it is answered from the store."""
+        return not (self.gaps or self.unserved or self.doubted)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing of it is to be fetched, or fetched again."""
+        return not (self.gaps or self.aged)
 
 
-def tail(coverage: Sequence[Coverage], generation: int, now: int) -> Interval | None:
+def tail(coverage: Sequence[Coverage], now: int) -> Interval | None:
     """Return what counts as covered after a provisional tail that is not due (stitching rule 3)."""
-    latest = max((row for row in coverage if row.generation == generation), key=_end, default=None)
+    latest = coverage[-1] if coverage else None
     if latest is None or not latest.reaches_present or latest.due(now) or latest.end >= now:
         return None
     return Interval(latest.end, now)
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a series: its coverage, ascending, what of it is fresh, what is in doubt.
+
+    `ageing` `None`: it does not age.
+    """
+
+    coverage: Sequence[Coverage]
+    ageing: Ageing | None = None
+    doubts: Sequence[Doubt] = ()
+
+
 def plan(
-    asked: Interval,
-    coverage: Sequence[Coverage],
-    generation: int,
-    reach: Reach,
-    now: int,
-    join_distance: int = 0,
+    asked: Interval, known: Known, reach: Reach, now: int, joining: Joining | None = None
 ) -> Plan:
     """Decide what of `asked` is answered from the store and what is fetched (stitching rule 5).
 
-    `asked` must not end after `now`. What is joined across a short held stretch is fetched again,
-    so it is no longer counted as cached.
+    `asked` must not end after `now`. What is joined across a held stretch is fetched again, so it
+    is no longer counted as cached. What is in doubt is not asked for before its next try.
     """
-    if reach.data_start <= asked.start < asked.end <= reach.data_end:
+    coverage, ageing = known.coverage, known.ageing
+    if not known.doubts and reach.data_start <= asked.start < asked.end <= reach.data_end:
         for row in coverage:
             if row.start <= asked.start and asked.end <= row.end:
-                if _holds(row, generation):
+                if _holds(row) and (ageing is None or ageing.fresh(row)):
                     # The common case by far, told without any arithmetic.
                     return Plan(asked, (asked,), ())
                 break
     exists = [Interval(reach.data_start, reach.data_end)]
-    served = [Interval(max(reach.served_from, reach.data_start), reach.data_end)]
-    fresh: list[Interval] = []
-    older: list[Interval] = []
+    served = [reach.served]
+    covered: list[Interval] = []
+    gone: list[Interval] = []
     due: list[Interval] = []
+    aged: list[Interval] = []
+    after = tail(coverage, now)
     for row in coverage:
-        if row.outcome is Outcome.OUT_OF_WINDOW or not row.interval.overlaps(asked):
+        part = row.interval
+        if after is not None and row.end == after.start:
+            part = Interval(row.start, after.end)
+        if not part.overlaps(asked):
             continue
-        if row.generation != generation:
-            older.append(row.interval)
-        elif row.due(now):
-            due.append(row.interval)
-        else:
-            fresh.append(row.interval)
-    after = tail(coverage, generation, now)
-    if after is not None:
-        fresh.append(after)
+        if row.outcome is Outcome.OUT_OF_WINDOW:
+            gone.append(part)
+        if ageing is not None and not ageing.fresh(row):
+            aged.append(part)
+        (due if row.due(now) else covered).append(part)
     # What is due but not served any more is as good as it will ever get.
-    fresh.extend(subtract(due, served))
+    covered.extend(subtract(due, served))
     beyond = subtract([asked], exists)
-    known = union(fresh, beyond)
-    lacking = subtract([asked], known)
-    gaps = intersect(join(intersect(lacking, served), join_distance), [asked])
-    lost = subtract(lacking, served)
-    rescale = intersect(lost, older)
+    held = union(covered, beyond)
+    waiting = unasked(known.doubts, now)
+    lacking = subtract([asked], held)
+    doubted = intersect(intersect(lacking, served), waiting)
+    lacking = subtract(lacking, doubted)
+    gaps = intersect(lacking, served)
+    if joining is not None:
+        gaps = intersect(joining.joined(gaps), [asked])
+    cached = subtract(intersect([asked], held), gaps)
     return Plan(
         asked=asked,
-        cached=tuple(subtract(intersect([asked], known), gaps)),
+        cached=tuple(cached),
         gaps=tuple(gaps),
-        unserved=tuple(subtract(subtract(lost, rescale), gaps)),
-        rescale=tuple(rescale),
+        unserved=tuple(subtract(subtract(lacking, served), gaps)),
+        doubted=tuple(subtract(doubted, gaps)),
+        aged=tuple(subtract(intersect(intersect(aged, served), cached), waiting)),
+        unverified=tuple(intersect(union(subtract(aged, served), gone), cached)),
         beyond=tuple(beyond),
     )
 
 
-def everything(plan: Plan, reach: Reach, but: Iterable[Interval] = ()) -> Plan:
-    """Return the plan with all that upstream serves of its range to be fetched, held or not.
+def renewed(plan: Plan, reach: Reach, but: Iterable[Interval] = ()) -> Plan:
+    """Return the plan with all that upstream serves of what is known to be fetched again.
 
-    What is held of `but` is not: it has been fetched anew already.
+    What lies in `but` is not: it has been fetched anew already. No doubt waits for its next try.
     """
-    served = Interval(max(reach.served_from, reach.data_start), reach.data_end)
-    gaps = union(subtract(intersect([plan.asked], [served]), but), plan.gaps)
-    cached = tuple(subtract(plan.cached, gaps))
-    rescale = tuple(subtract(plan.rescale, gaps))
-    return replace(plan, cached=cached, gaps=tuple(gaps), rescale=rescale)
+    again = [*but]
+    gaps = union(plan.gaps, subtract(plan.doubted, again))
+    return replace(
+        plan,
+        gaps=tuple(gaps),
+        doubted=tuple(subtract(plan.doubted, gaps)),
+        aged=tuple(subtract(intersect(plan.cached, [reach.served]), again)),
+    )
 
 
-def fresh_until(asked: Interval, coverage: Sequence[Coverage], generation: int) -> int | None:
-    """Return until when a full hit on `asked` stays one; `None`: for good."""
+def aged(known: Known, reach: Reach, now: int) -> list[Interval]:
+    """Return what is known of a series, served, and not fresh or due: worth being taken along."""
+    ageing = known.ageing
+    if ageing is None:
+        return []
+    old = (row.interval for row in known.coverage if row.due(now) or not ageing.fresh(row))
+    return subtract(intersect(old, [reach.served]), unasked(known.doubts, now))
+
+
+def as_wide(core: Interval, others: Iterable[Interval], span: int | None) -> Interval:
+    """Return `core` widened over the others, nearest first, as far as one request may span.
+
+    Milliseconds; `None`: as far as they reach (stitching rule 9).
+    """
+    start, end = core
+    if span is not None and core.length >= span:
+        return core
+    for other in sorted(others, key=lambda one: _distance(one, core)):
+        if span is None or max(end, other.end) - min(start, other.start) <= span:
+            start, end = min(start, other.start), max(end, other.end)
+            continue
+        # As much of it as is next to what is asked anyway; what lies farther is not reached.
+        if other.start < start < other.end + span - (end - start):
+            start = max(other.start, end - span)
+        if other.end > end > other.start - span + (end - start):
+            end = min(other.end, start + span)
+    return Interval(start, end)
+
+
+def fresh_until(asked: Interval, coverage: Sequence[Coverage]) -> int | None:
+    """Return until when a full hit on `asked` stays one; `None`: for good, unless it ages."""
     due = [
         row.refresh_after
         for row in coverage
         if row.refresh_after is not None
-        and row.generation == generation
         and row.start < asked.end
         and (asked.start < row.end or row.reaches_present)
     ]
     return min(due, default=None)
 
 
-def _holds(row: Coverage, generation: int) -> bool:
-    """Whether what the row says is final and of today's basis."""
-    return row.final and row.generation == generation and row.outcome is not Outcome.OUT_OF_WINDOW
+def _holds(row: Coverage) -> bool:
+    return row.final and row.outcome is not Outcome.OUT_OF_WINDOW
 
 
-def _end(row: Coverage) -> int:
-    return row.end
+def _distance(one: Interval, core: Interval) -> int:
+    return max(one.start - core.end, core.start - one.end, 0)

@@ -6,12 +6,13 @@ Apart from answering, which it uses and never changes the rules of.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import structlog
 
-from gapless.domain.coverage import Outcome, within
+from gapless.domain.coverage import Ageing, Outcome, within
+from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval, intersect, subtract
 from gapless.domain.planning import Plan
 from gapless.domain.series import SeriesKey, parse_view_id, span_text
@@ -19,6 +20,7 @@ from gapless.errors import GaplessError, NotFound, TooLarge
 from gapless.hub.answers import Answer
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.entities import Listing, check_id
+from gapless.hub.failures import SeriesFailure
 from gapless.hub.hot import HotSeries
 from gapless.hub.hub import Hub
 from gapless.hub.ranges import RangeSearch, shortened
@@ -27,13 +29,30 @@ from gapless.store.base import EntityFilter, SeriesState, SeriesSummary, StoredE
 
 _log = structlog.get_logger("gapless.administration")
 
+_FAILURES_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FailingSeries:
+    """A series that fails by itself: its last error, and until when it is left alone.
+
+    `until` is in milliseconds UTC; `None`: the next request for it goes upstream.
+    """
+
+    key: SeriesKey
+    error: GaplessError
+    until: int | None
+
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
     """How a provider fares. Instants are milliseconds UTC, `None`: never yet.
 
-    `blocked_s`: for how long its breaker keeps everybody from asking it; `turns`: how many
-    requests its pace lets go at once now.
+    `alone`: its last error was of one series, and says nothing of it as a whole. `blocked_s`: for
+    how long its breaker keeps everybody from asking it; `turns`: how many requests its pace lets
+    go at once now. `failing`: how many series fail by themselves (stitching rule 8); `failures`
+    are the latest few of them. `clock_skew_s`: by how many seconds upstream's clock is ahead of
+    the hub's own (stitching rule 1).
     """
 
     info: ProviderInfo
@@ -42,16 +61,24 @@ class ProviderStatus:
     answered_at: int | None
     failed_at: int | None
     error: GaplessError | None
+    alone: bool
     blocked_s: float
     turns: int
+    failing: int
+    failures: tuple[FailingSeries, ...]
+    clock_skew_s: float | None
 
 
-Why = Literal["not_held", "due", "old_basis"]
+Why = Literal["not_held", "due", "not_fresh"]
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A part of a range that would be fetched, and why: `not_held`, `due` or `old_basis`."""
+    """A part of a range that would be fetched, and why.
+
+    `not_held`: nothing is known of it. `due`: it was provisional. `not_fresh`: it is held, and may
+    have changed upstream since (stitching rule 9).
+    """
 
     interval: Interval
     why: Why
@@ -59,17 +86,28 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a range search would do now.
+    """What a range search would do now; `requests`: how many requests go upstream at least.
 
-    `probe`: whether a held bar would be compared first (stitching rule 10). `requests`: how many
-    requests go upstream at least.
+    `next_due`: when what is fresh now is to be fetched again; `None`: it does not age.
     """
 
     search: RangeSearch
     plan: Plan
     gaps: tuple[Gap, ...]
-    probe: bool
     requests: int
+    next_due: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What is known of a series; a `state` whose `number` is `None`: nothing.
+
+    `ageing` `None`: it does not age. `next_due`: when what is fresh now is to be fetched again.
+    """
+
+    state: SeriesState
+    ageing: Ageing | None
+    next_due: int | None
 
 
 class Administration:
@@ -88,25 +126,32 @@ class Administration:
         """Return a page of what is stored, in figures."""
         return await self._hub.holdings.summaries(provider, after, limit)
 
-    async def state(self, key: SeriesKey) -> SeriesState:
-        """Return what is known of a series; `number` `None`: nothing."""
-        return (await self._hub.holdings.load(key)).state
+    async def known(self, key: SeriesKey) -> Knowledge:
+        """Return what is known of a series, and what of it is fresh."""
+        entry = await self._hub.holdings.load(key)
+        if key.provider not in self._hub.registry.names():
+            # Data outlives its provider, and nothing of it will be fetched again.
+            return Knowledge(entry.state, None, None)
+        provider, now = self._hub.registry.get(key.provider), self._hub.clock.now_ms()
+        ageings = self._hub.searcher.ageings
+        next_due = ageings.next_due(provider, entry, now)
+        return Knowledge(entry.state, ageings.of(provider, entry, now), next_due)
 
     async def explain(self, search: RangeSearch) -> Explanation:
         """Plan a search without going upstream."""
         provider = self._hub.registry.get(search.key.provider)
         now = self._hub.clock.now_ms()
         entry = await self._hub.holdings.load(search.key)
-        plan = self._hub.searcher.plan(provider, entry, search, now)
-        probe = plan.complete and self._hub.searcher.basis_due(provider, entry, search.asked, now)
-        span = provider.traits(search.key).max_span
-        requests = sum(1 if span is None else -(-gap.length // span) for gap in plan.gaps)
-        gaps = tuple(_reasons(entry, plan, now))
-        return Explanation(search, plan, gaps, probe, requests + probe)
+        searcher = self._hub.searcher
+        plan = searcher.plan(provider, entry, search, now)
+        requests = searcher.requests(provider, entry, plan, now)
+        next_due = searcher.ageings.next_due(provider, entry, now)
+        return Explanation(search, plan, tuple(_reasons(entry, plan, now)), requests, next_due)
 
     async def refresh(self, search: RangeSearch, caller: Caller = ANYBODY) -> Answer:
         """Fetch all that upstream serves of a range anew; return the answer without its records."""
-        return await self._hub.searcher.search(search, caller=caller, anew=True, most_loaded=0)
+        anew = replace(search, fresh=Freshness.NOW)
+        return await self._hub.searcher.search(anew, caller=caller, most_loaded=0)
 
     def fetching(self, key: SeriesKey) -> bool:
         """Whether anything of a series is being fetched."""
@@ -161,9 +206,20 @@ class Administration:
             answered_at=upstream.answered_at,
             failed_at=upstream.failed_at,
             error=upstream.last_error,
+            alone=upstream.alone,
             blocked_s=upstream.breaker.blocked_for(now),
             turns=upstream.bucket.turns(now),
+            failing=len(upstream.failures),
+            failures=tuple(
+                self._failing(one, now) for one in upstream.failures.first(_FAILURES_SHOWN)
+            ),
+            clock_skew_s=upstream.skew.seconds,
         )
+
+    def _failing(self, failure: SeriesFailure, now: float) -> FailingSeries:
+        left = failure.until - now
+        until = self._hub.clock.now_ms() + round(left * 1000) if left > 0 else None
+        return FailingSeries(failure.key, failure.error, until)
 
 
 def _reasons(entry: HotSeries, plan: Plan, now: int) -> Iterable[Gap]:
@@ -174,13 +230,11 @@ def _reasons(entry: HotSeries, plan: Plan, now: int) -> Iterable[Gap]:
         for row in within(state.coverage, plan.asked)
         if row.outcome is not Outcome.OUT_OF_WINDOW
     ]
-    older = [row.interval for row in rows if row.generation != state.generation]
-    due = [row.interval for row in rows if row.generation == state.generation and row.due(now)]
+    due = [row.interval for row in rows if row.due(now)]
     reasons: dict[Why, list[Interval]] = {
-        "old_basis": intersect(plan.gaps, older),
         "due": intersect(plan.gaps, due),
+        "not_held": subtract(plan.gaps, due),
+        "not_fresh": list(plan.aged),
     }
-    known = [*reasons["old_basis"], *reasons["due"]]
-    reasons["not_held"] = subtract(plan.gaps, known)
     found = [Gap(part, why) for why, parts in reasons.items() for part in parts]
     yield from sorted(found, key=lambda gap: gap.interval)

@@ -7,21 +7,24 @@ are its arguments.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
+from gapless.domain.believing import Suspicion
 from gapless.domain.blocks import etag
-from gapless.domain.coverage import Coverage, Mark, Outcome, within
+from gapless.domain.coverage import Coverage, Mark, within
 from gapless.domain.intervals import Interval, intersect, subtract, union
 from gapless.domain.planning import Plan, fresh_until
 from gapless.domain.series import SeriesKey
-from gapless.errors import GaplessError, OutOfWindow
+from gapless.errors import GaplessError, OutOfWindow, UpstreamUnavailable
 from gapless.hub.hot import HotRun, HotSeries
+from gapless.providers.base import BadValues
 
-_ON_AN_OLD_BASIS = "held on a basis from before a split or dividend; it could not be fetched anew"
-_ON_ANOTHER_BASIS = (
-    "held on another basis than the rest, which could not be fetched anew; the two are not mixed"
-)
+_IN_DOUBT = {
+    Suspicion.LOSS: "upstream answered without records that are held, which is not believed yet",
+    Suspicion.EMPTY: "upstream answered that there is nothing, which is not believed yet",
+}
+_NOT_ANEW = "due to be fetched again; it could not be"
 
 
 class State(StrEnum):
@@ -63,9 +66,10 @@ class Answer:
     """One stitched entity. Instants are milliseconds UTC.
 
     `cached`, `fetched` and `missing` partition `asked`. One that is not `loaded` has no slices: its
-    `total` of records is to be read from the blocks of its `generation`. `refresh_after` `None`:
-    all of it is final. `fresh_until`: until when the very same would be answered; `None`: until
-    the series changes.
+    `total` of records is to be read from the blocks. `refresh_after` `None`: all of it is final.
+    `fresh_until`: until when the very same would be answered; `None`: until the series changes.
+    `changed_at`: when a record of it that was final then was last changed, withdrawn or added by
+    upstream; `None`: never yet.
     """
 
     key: SeriesKey
@@ -83,17 +87,18 @@ class Answer:
     last_error: str
     fresh_until: int | None
     entry: HotSeries
-    generation: int
     loaded: bool = True
     total: int = 0
+    changed_at: int | None = None
 
     @property
     def version(self) -> str:
         """A text that is another one where records of the two do not fit each other.
 
-        That is where the series stands on another basis, or was forgotten and fetched again.
+        That is where upstream has changed the past of the series, or it was forgotten and fetched
+        again.
         """
-        return f"{self.entry.state.created:x}-{self.generation:x}"
+        return f"{self.entry.state.created:x}-{self.entry.state.changed:x}"
 
     @property
     def count(self) -> int:
@@ -135,50 +140,61 @@ def compose(
     *,
     fetched: Sequence[Interval] = (),
     failures: Sequence[Failure] = (),
-    unverified: GaplessError | None = None,
+    unchecked: GaplessError | None = None,
+    bad_values: Sequence[BadValues] = (),
     requests: int = 0,
     loaded: bool = True,
 ) -> Answer:
     """Put an answer together from what is held; raise the failure where nothing of it is.
 
     Unless it is `loaded` it has no slices. `plan` is the last one: what gaps it has left could
-    not be filled. `fetched` was brought by tasks meanwhile. `unverified` is why the basis could
-    not be checked.
+    not be filled. `fetched` was brought to gaps meanwhile, `bad_values` with it. `unchecked` is why
+    what is not fresh was not fetched again.
     """
     asked = plan.asked
     state = entry.state
-    generation = state.generation
     rows = within(state.coverage, asked)
-    known = list(plan.cached)
     why: list[Reason] = []
-    stale: list[Interval] = []
-    if not plan.complete:
-        generation, known, stale = _best_generation(rows, plan, state.generation)
+    # What is due and could not be fetched again is answered as it is held.
+    due = intersect([*plan.gaps, *plan.doubted], (row.interval for row in rows))
+    known = union(plan.cached, due) if due else plan.cached
     missing = [] if plan.cached == (asked,) else subtract([asked], known)
     # What no ticker has is no answer about this one.
     if missing and missing == subtract([asked], plan.beyond):
         raise _sole_failure(plan, failures)
-    why.extend(_explained(missing, failures, plan, _ON_ANOTHER_BASIS))
-    why.extend(_explained(stale, failures, plan, _ON_AN_OLD_BASIS))
-    rows = [row for row in rows if row.generation == generation]
-    why.extend(_marks(rows, asked))
-    if unverified is not None:
-        why.append(Reason(asked, unverified.reason or unverified.code, _unverified(unverified)))
+    why.extend(_explained(missing, failures, plan))
+    why.extend(_explained(due, failures, plan))
+    if unchecked is not None:
+        reason = unchecked.reason or unchecked.code
+        why.extend(Reason(part, reason, _not_checked(unchecked)) for part in plan.aged)
+    why.extend(_marks(rows, plan))
+    doubts = [
+        Reason(part, doubt.suspicion.value, _IN_DOUBT[doubt.suspicion])
+        for doubt in state.doubts
+        for part in intersect([asked], [doubt.interval])
+    ]
+    why.extend(doubts)
+    why.extend(
+        Reason(Interval(time, time + 1), "bad_value", _not_numbers(bad.total))
+        for bad in bad_values
+        for time in bad.times
+        if asked.start <= time < asked.end
+    )
     if fetched:
-        brought = intersect(subtract(intersect(fetched, [asked]), missing), known)
+        brought = subtract(intersect(fetched, [asked]), missing)
         cached = tuple(subtract(subtract([asked], brought), missing))
     else:
         brought = []
         cached = (asked,) if plan.cached == (asked,) else tuple(subtract([asked], missing))
     last_error = failures[0].error.message if failures else ""
-    if unverified is not None:
-        last_error = unverified.message
-    until = fresh_until(asked, state.coverage, generation)
+    if unchecked is not None and plan.aged:
+        last_error = unchecked.message
+    until = fresh_until(asked, state.coverage)
     return Answer(
         key=state.key,
         asked=asked,
-        slices=_slices(entry, asked, generation) if loaded else (),
-        state=_state(missing, bool(stale) or unverified is not None),
+        slices=_slices(entry, asked) if loaded else (),
+        state=_state(missing, bool(due or plan.aged or doubts)),
         cached=cached,
         fetched=tuple(brought),
         missing=tuple(missing),
@@ -190,72 +206,31 @@ def compose(
         last_error=last_error,
         fresh_until=until,
         entry=entry,
-        generation=generation,
         loaded=loaded,
+        changed_at=max(
+            (row.changed_at for row in rows if row.changed_at is not None), default=None
+        ),
     )
-
-
-def not_renewed(answer: Answer, failures: Sequence[Failure]) -> Answer:
-    """Say of an answer, all of which was to be fetched anew, what could not be."""
-    why = [
-        Reason(part, failure.error.reason or failure.error.code, failure.error.message)
-        for failure in failures
-        for part in subtract(intersect([answer.asked], [failure.interval]), answer.missing)
-    ]
-    if not why:
-        return answer
-    state = State.PARTIAL if answer.missing else State.STALE
-    return replace(answer, state=state, why=(*answer.why, *why))
-
-
-def _best_generation(
-    rows: Sequence[Coverage], plan: Plan, current: int
-) -> tuple[int, list[Interval], list[Interval]]:
-    """Choose the one generation that answers most (rule 13), the current one where it can.
-
-    Returns it, what it knows of the asked range, and which of that is stale.
-    """
-    ours = [row.interval for row in rows if row.generation == current and _has_data(row)]
-    best = current
-    stale = intersect(plan.gaps, ours)
-    known = union(plan.cached, stale)
-    for generation in sorted({row.generation for row in rows}, reverse=True):
-        if generation == current:
-            continue
-        held = intersect(
-            [row.interval for row in rows if row.generation == generation and _has_data(row)],
-            [plan.asked],
-        )
-        if _length(held) > _length(known):
-            best, known, stale = generation, held, held
-    return best, known, stale
-
-
-def _has_data(row: Coverage) -> bool:
-    return row.outcome is not Outcome.OUT_OF_WINDOW
-
-
-def _length(intervals: Iterable[Interval]) -> int:
-    return sum(interval.length for interval in intervals)
 
 
 def _sole_failure(plan: Plan, failures: Sequence[Failure]) -> GaplessError:
     """Return the error of an answer of which nothing is there."""
     if failures:
         return failures[0].error.again()
+    if plan.doubted:
+        return UpstreamUnavailable(
+            "upstream answered that it has nothing of that range, which is not believed yet; it is "
+            "asked again later",
+            reason=Suspicion.EMPTY.value,
+        )
     return OutOfWindow(
         "upstream no longer serves any of the asked range, and none of it is held; "
         "ask for a later one, or for a longer interval"
     )
 
 
-def _explained(
-    parts: Iterable[Interval], failures: Sequence[Failure], plan: Plan, otherwise: str
-) -> list[Reason]:
-    """Return the reasons of what is missing or stale, range by range.
-
-    `otherwise` is said of what has not failed by itself.
-    """
+def _explained(parts: Iterable[Interval], failures: Sequence[Failure], plan: Plan) -> list[Reason]:
+    """Return the reasons of what is missing or stale, range by range."""
     result: list[Reason] = []
     for part in parts:
         left = [part]
@@ -266,27 +241,36 @@ def _explained(
             left = subtract(left, [failure.interval])
         for hit in intersect(left, plan.unserved):
             result.append(Reason(hit, "out_of_window", "upstream no longer serves that far back"))
-        for hit in subtract(left, plan.unserved):
-            result.append(Reason(hit, "upstream_unavailable", otherwise))
+        # What is in doubt has a reason of its own.
+        for hit in subtract(left, [*plan.unserved, *plan.doubted]):
+            result.append(Reason(hit, "upstream_unavailable", _NOT_ANEW))
     return result
 
 
-def _marks(rows: Iterable[Coverage], asked: Interval) -> list[Reason]:
+def _marks(rows: Iterable[Coverage], plan: Plan) -> list[Reason]:
     """Return what is to be said of records that upstream no longer serves (rule 12)."""
-    result: list[Reason] = []
-    for row in rows:
+    message = "no longer served upstream; whether it has changed since it was fetched is not known"
+    marks = [row for row in rows if row.mark is not None]
+    found = [Reason(part, Mark.UNVERIFIED.value, message) for part in plan.unverified]
+    for row in marks:
         if row.mark is Mark.RESCALED:
-            message = "no longer served upstream; put on today's basis by the ratio of its change"
-        elif row.mark is Mark.UNVERIFIED:
-            message = "no longer served upstream; nothing was held that tells its basis"
-        else:
+            what = "no longer served upstream; put on today's basis by the ratio of its change"
+            found.append(Reason(row.interval.intersection(plan.asked), row.mark.value, what))
             continue
-        result.append(Reason(row.interval.intersection(asked), row.mark.value, message))
-    return result
+        told = subtract([row.interval.intersection(plan.asked)], plan.unverified)
+        found += [Reason(part, Mark.UNVERIFIED.value, message) for part in told]
+    return found
 
 
-def _unverified(error: GaplessError) -> str:
-    return f"whether a split or dividend changed the past could not be checked: {error.message}"
+def _not_numbers(total: int) -> str:
+    return (
+        "upstream sent a value here that is no number it can be, and that is null; "
+        f"{total:,} records of what was fetched have such values"
+    )
+
+
+def _not_checked(error: GaplessError) -> str:
+    return f"due to be fetched again, which was not done: {error.message}"
 
 
 def _state(missing: Sequence[Interval], stale: bool) -> State:
@@ -295,10 +279,10 @@ def _state(missing: Sequence[Interval], stale: bool) -> State:
     return State.STALE if stale else State.READY
 
 
-def _slices(entry: HotSeries, asked: Interval, generation: int) -> tuple[Slice, ...]:
+def _slices(entry: HotSeries, asked: Interval) -> tuple[Slice, ...]:
     result: list[Slice] = []
     for block in entry.state.blocks:
-        if block.generation == generation and block.interval.overlaps(asked):
+        if block.interval.overlaps(asked):
             assert block.number is not None
             run = entry.runs[block.number]
             i, j = run.run.bounds(asked)

@@ -17,6 +17,7 @@ from gapless.errors import (
     Forbidden,
     GaplessError,
     InternalError,
+    ProviderError,
     QuotaExceeded,
     StoreError,
     UpstreamUnavailable,
@@ -25,6 +26,7 @@ from gapless.hub.answers import Failure
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.leases import Filled, Lease
 from gapless.hub.upstream import Tally
+from gapless.providers.base import BadValues
 
 _log = structlog.get_logger("gapless.hub")
 
@@ -40,25 +42,42 @@ def not_allowed(key: SeriesKey) -> Forbidden:
     )
 
 
-def not_verified(key: SeriesKey) -> Forbidden:
-    """Return the error of a caller for whom upstream is not asked about the basis of a series."""
+def not_checked(key: SeriesKey) -> Forbidden:
+    """Return the error of a caller for whom what is held is not fetched again."""
     return Forbidden(
-        f"whether the past of {key.text} has changed upstream is due to be looked at, which takes "
-        "the scope fetch; ask with a token that has it"
+        f"what is held of {key.text} is due to be fetched again, which takes the scope fetch; ask "
+        "with a token that has it"
+    )
+
+
+def as_held(key: SeriesKey) -> ProviderError:
+    """Return the error that stands for a check which was not wanted."""
+    return ProviderError(
+        f"{key.text} was asked for as it is held (fresh=held)", reason="check_pending"
     )
 
 
 @dataclass(slots=True)
 class Course:
-    """On whose behalf; what was fetched and what failed, what that cost, how the basis changed."""
+    """On whose behalf; what was fetched and what failed, what that cost, how often all became due.
+
+    `patience`: how many seconds it waits for what is held to be fetched again; `None`: to its end.
+    `gaps` are all that were seen not to be held, `answered` what upstream has answered for, unless
+    all has become due since. `unchecked`: why what is not fresh is not fetched
+    again any more.
+    """
 
     caller: Caller = ANYBODY
+    patience: float | None = None
 
+    gaps: list[Interval] = field(default_factory=list)
+    answered: list[Interval] = field(default_factory=list)
     fetched: list[Interval] = field(default_factory=list)
+    bad_values: list[BadValues] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
-    bumps: int = 0
-    unverified: GaplessError | None = None
+    restated: int = 0
+    unchecked: GaplessError | None = None
     begun: bool = False
     excused: int = 0
 
@@ -68,17 +87,40 @@ class Course:
         return sum(tally.requests for tally in self.tallies)
 
     def brought(self, filled: Filled) -> None:
-        """Note what a task achieved."""
-        self.fetched.extend(filled.intervals)
-        self.bumps += filled.basis_changed
+        """Note how a task ended."""
+        self.restated += filled.restated
 
-    def failed(self, lease: Lease, gaps: Sequence[Interval], error: GaplessError) -> None:
+    def due_again(self) -> None:
+        """Note that all that was stored before is due: what is asked of it is fetched, as wanted.
+
+        Also where it was wanted as it is held, for now it may be of two pasts.
+        """
+        self.answered.clear()
+        self.unchecked = None
+
+    def failed(
+        self,
+        lease: Lease,
+        gaps: Sequence[Interval],
+        old: Sequence[Interval],
+        error: GaplessError,
+    ) -> None:
         """Note that a task failed; raise what no answer can be true after."""
         if isinstance(error, StoreError | InternalError):
             # What upstream said is not stored.
             _log.error("nothing could be stored", error=error.message)
             raise error
         self.failures.extend(Failure(part, error) for part in intersect(gaps, lease.intervals))
+        if intersect(old, lease.intervals):
+            self.unchecked = error
+
+    def pending(self, key: SeriesKey) -> None:
+        """Note that what is held is being fetched again, and was waited for long enough."""
+        self.unchecked = ProviderError(
+            f"{key.text} is being fetched again, which takes longer than an answer waits for it "
+            "(cache.check_wait_s)",
+            reason="check_pending",
+        )
 
     def excuses(self, lease: Lease, error: GaplessError) -> bool:
         """Whether a task failed for what others had asked too much of, so that it is tried anew."""
@@ -92,10 +134,10 @@ class Course:
         self.failures.extend(Failure(gap, not_allowed(key)) for gap in gaps)
 
     def give_up(self, wanted: Plan, key: SeriesKey) -> None:
-        """Answer with what is held of one basis: upstream will not settle on one (rule 13)."""
+        """Answer with what is held: upstream will not settle on one past (stitching rule 13)."""
         error = UpstreamUnavailable(
-            f"{key.provider} served {key.ticker} on changing bases "
-            f"{self.bumps} times while this was answered; try again later"
+            f"{key.provider} changed the past of {key.ticker} {self.restated} times while this was "
+            "answered; try again later"
         )
         self.failures.extend(Failure(gap, error) for gap in wanted.gaps)
-        self.unverified = error
+        self.unchecked = error

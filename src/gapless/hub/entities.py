@@ -9,9 +9,8 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 
 from gapless.clock import Clock
-from gapless.domain.coverage import within
-from gapless.domain.intervals import Interval
-from gapless.domain.planning import plan
+from gapless.domain.intervals import Interval, union
+from gapless.domain.planning import Known, Plan, plan
 from gapless.domain.series import parse_view_id
 from gapless.errors import InvalidQuery, NotFound, TooLarge
 from gapless.hub.answers import Answer, Reason, State, compose
@@ -60,12 +59,12 @@ class Entities:
         holdings: Holdings,
         clock: Clock,
         limits: ListingLimits,
-        basis_due: Callable[[Provider, HotSeries, Interval, int], bool],
+        plan: Callable[[Provider, HotSeries, RangeSearch, int], Plan],
     ) -> None:
         self._holdings = holdings
         self._clock = clock
         self._limits = limits
-        self._basis_due = basis_due
+        self._plan = plan
 
     async def stored(
         self, provider: Provider, id: str, most_loaded: int | None = None
@@ -156,17 +155,11 @@ class Entities:
         asked = Interval(bounds.start_ms, bounds.end_ms)
         entry = await self._holdings.load(key, asked if most_loaded is None else Interval(0, 0))
         # At the beginning of time nothing is due: what is held is held, if only as stale.
-        wanted = plan(
-            asked,
-            entry.state.coverage,
-            entry.state.generation,
-            reach(provider, key, now),
-            -1,
-        )
+        wanted = plan(asked, Known(entry.state.coverage), reach(provider, key, now), -1)
         if not wanted.complete:
             return None
         if most_loaded is not None:
-            total = await self._holdings.count(entry, asked, entry.state.generation)
+            total = await self._holdings.count(entry, asked)
             if total is None or total <= most_loaded:
                 return await self.view(provider, id, None if total is not None else most_loaded)
             answer = replace(compose(entry, wanted, now, loaded=False), total=total)
@@ -182,15 +175,12 @@ class Entities:
 
     def _aged(self, provider: Provider, answer: Answer, now: int) -> Answer:
         """Say of a view what a search would have fetched anew: it is told as it is held."""
-        state = answer.entry.state
-        old = [
-            row.interval.intersection(answer.asked)
-            for row in within(state.coverage, answer.asked)
-            if row.generation == state.generation and row.due(now)
+        search = RangeSearch(answer.key, answer.asked, absolute=True)
+        wanted = self._plan(provider, answer.entry, search, now)
+        why = [
+            Reason(one, "stale", "due to be fetched again; search for it anew")
+            for one in union(wanted.gaps, wanted.aged)
         ]
-        if self._basis_due(provider, answer.entry, answer.asked, now):
-            old = [answer.asked]
-        why = [Reason(one, "stale", "due to be fetched again; search for it anew") for one in old]
         if not why:
             return answer
         return replace(answer, state=State.STALE, why=(*answer.why, *why))

@@ -1,385 +1,352 @@
-"""Filling a gap: fetch it, compare a held bar where the provider revises, replace it.
+"""Filling: fetch a gap, or what is not fresh, look what it says of the rest, replace it.
 
-The rules of stitching 6 and 9 to 13. Everything here works on one series under one lease.
+The rules of stitching 6, 7, 9 and 11. Everything here works on one series under one lease.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 
 from gapless.clock import Clock
-from gapless.domain.blocks import Run, encode
-from gapless.domain.comparing import (
-    Basis,
-    BasisChange,
-    Comparison,
-    Restatement,
-    Same,
-    comparable,
-    rescale,
-)
-from gapless.domain.coverage import Coverage, Mark, Outcome, unvouched, written
+from gapless.domain.believing import judge_unknown
+from gapless.domain.blocks import EMPTY, Run
+from gapless.domain.coverage import Coverage, Outcome, changed, written
 from gapless.domain.intervals import Interval, hull, intersect, subtract, union
-from gapless.domain.series import SeriesKey
-from gapless.hub.bars import Bar, HeldBars, held_rows
-from gapless.hub.collecting import Collected, Collector
+from gapless.domain.planning import Reach
+from gapless.errors import (
+    BadUpstreamReply,
+    ProviderError,
+    UnknownTicker,
+    UpstreamRejected,
+    UpstreamUnavailable,
+    UpstreamUnreachable,
+)
+from gapless.hub.ageing import Ageings
+from gapless.hub.beside import Beside, Sight, beside, edges, finals, to_bar
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
+from gapless.hub.judging import Came, Said, gone_quiet, said
 from gapless.hub.leases import Filled, Lease, Leases
-from gapless.hub.ranges import present
+from gapless.hub.pacing import Deadline
+from gapless.hub.ranges import present, reach
 from gapless.hub.upstream import Upstream
-from gapless.store.base import Change, Replacement, Superseded
+from gapless.providers.base import Traits
+from gapless.store.base import Change, Gone, Replacement
 
 _log = structlog.get_logger("gapless.filling")
 
-# Stretches apart from one another that are fetched anew for one gap; more would keep its caller
-# waiting for what nobody asked for.
-_MOST_STRETCHES = 8
+# A request for years in steps of seconds is a slip of the hand, and would take days.
+_MOST_CHUNKS = 10_000
+
+
+@dataclass(slots=True)
+class _Filling:
+    """One filling: its lease, the series as it is held by now, and what was achieved so far.
+
+    `core` is what must be had; the lease may hold more, which is taken along: then there is one
+    `deadline` for both, and at last `core` goes `alone`.
+    """
+
+    lease: Lease
+    core: Interval
+    entry: HotSeries
+    traits: Traits
+    reach: Reach
+    deadline: Deadline | None = None
+    alone: bool = False
+    restated: bool = False
+
+    @property
+    def purpose(self) -> str:
+        """Whether it is for a gap, or a check of what is held: for logs, metrics and tests."""
+        held = (row.interval for row in self.entry.state.coverage)
+        return "check" if intersect([self.core], held) == [self.core] else "gap"
 
 
 class Filler:
-    """Fills gaps of one provider's series."""
+    """Fills gaps of one provider's series, and fetches again what is not fresh."""
 
     def __init__(
-        self, holdings: Holdings, leases: Leases, upstream: Upstream, clock: Clock
+        self,
+        holdings: Holdings,
+        leases: Leases,
+        upstream: Upstream,
+        clock: Clock,
+        ageings: Ageings,
     ) -> None:
         self._holdings = holdings
         self._leases = leases
+        self._upstream = upstream
         self._provider = upstream.provider
-        self._collector = Collector(upstream)
-        self._bars = HeldBars(holdings, upstream.provider)
         self._clock = clock
+        self._ageings = ageings
 
-    async def fill(self, lease: Lease) -> Filled:
-        """Fetch a gap and store it; raise what upstream or the store raised, storing nothing.
+    async def fill(self, lease: Lease, core: Interval) -> Filled:
+        """Fetch all that a lease holds and store it; raise what upstream or the store raised.
 
         A lease that reaches the present ends where the request saw it. That may have waited
         since, and what is fetched now is known up to now: a tail stays one (stitching rule 3).
-        Raises `Superseded` where the series moved on meanwhile: then plan again.
+        Each request is stored as it comes, so that what came before a failure stays. Where one
+        of them shows that upstream has changed the past, it ends: the request plans again.
         """
-        key, gap = lease.key, lease.interval
-        now = self._clock.now_ms()
+        key, now = lease.key, self._clock.now_ms()
         if lease.reaches_present and self._provider.info.data_end is None:
-            gap = Interval(gap.start, max(gap.end, present(now)))
-            await self._leases.widen(lease, gap)
-        entry = await self._holdings.load(key)
+            end = max(lease.interval.end, present(now))
+            await self._leases.widen(lease, Interval(lease.interval.start, end))
+            core = Interval(core.start, end) if core.end >= lease.interval.start else core
         traits = self._provider.traits(key)
-        basis = self._provider.info.basis
-        if not self._provider.info.revises or basis is None:
-            collected = await self._collector.collect(lease, gap, entry, traits)
-            return await self._commit(lease, entry, collected, [gap], now)
-        seam = await self._bars.seam(entry, gap, traits, basis, now)
-        if seam is not None:
-            return await self._fill_with_seam(lease, entry, gap, seam, basis, now)
-        oldest = await self._bars.oldest(entry, traits, basis, now, outside=[gap])
-        if oldest is not None:
-            return await self._fill_with_probe(lease, entry, gap, oldest, basis, now)
-        # Nothing is held that could be compared. What is held of the present is fetched along,
-        # so that all of it is of one basis.
-        wide = self._bars.along(entry, gap, traits, now)
-        await self._leases.widen(lease, wide)
-        collected = await self._collector.collect(lease, wide, entry, traits)
-        held = any(
-            block.generation == entry.state.generation and not wide.contains(block.interval)
-            for block in entry.state.blocks
-        )
-        return await self._commit(
-            lease,
-            entry,
-            collected,
-            [wide],
-            now,
-            compared=True,
-            unheld=not held and wide == gap,
-            unverified_until=self._bars.served_from(traits, now) if held else None,
-        )
+        entry = await self._holdings.load(key)
+        filling = _Filling(lease, core, entry, traits, reach(self._provider, key, now))
+        if self._upstream.refusal(key) is None:
+            try:
+                return await self._fill(filling)
+            except UnknownTicker as error:
+                return await self._refused(filling, error)
+        return await self._fill(filling)
 
-    async def verify(self, lease: Lease, oldest: Bar) -> Filled:
-        """Probe the oldest held bar and act on what it says (stitching rules 10 and 11)."""
-        now = self._clock.now_ms()
-        entry = await self._holdings.load(lease.key)
-        basis = self._provider.info.basis
-        assert basis is not None
-        collected = Collected()
-        verdict = await self._probe(lease, entry, oldest, basis, collected)
-        return await self._conclude(lease, entry, [], collected, oldest, verdict, basis, now)
+    async def _fill(self, filling: _Filling) -> Filled:
+        """Fetch all of a lease; where upstream fails at that, what must be had alone."""
+        lease, core = filling.lease, filling.core
+        wide = lease.interval
+        if core == wide:
+            await self._all(filling, wide)
+            return Filled(filling.restated)
+        filling.deadline = self._upstream.deadline()
+        try:
+            await self._all(filling, wide)
+        except (UpstreamUnavailable, BadUpstreamReply) as error:
+            if lease.fetched or isinstance(error, UpstreamUnreachable):
+                raise
+            # Too much at once for upstream: what is needed goes alone, and less along from now on.
+            self._ageings.narrower(lease.key, wide.length)
+            _log.info("failed at a wide request", series=lease.key.text, error=error.message)
+            filling.alone = True
+            await self._all(filling, core)
+        return Filled(filling.restated)
 
-    async def rescale(self, lease: Lease, intervals: Sequence[Interval]) -> Filled:
-        """Put records that upstream no longer serves on today's basis (stitching rule 12)."""
-        key = lease.key
-        basis = self._provider.info.basis
-        assert basis is not None
-        for interval in intervals:
-            await self._leases.widen(lease, interval)
-        entry = await self._holdings.load(key, hull(intervals))
-        state = entry.state
-        replacements: list[Replacement] = []
-        for row in state.coverage:
-            if row.generation == state.generation or row.outcome is Outcome.OUT_OF_WINDOW:
+    async def _all(self, filling: _Filling, wide: Interval) -> None:
+        # What came without any rows waits for those beside it: how long nothing was traded is
+        # counted over all that is asked (stitching rule 6).
+        quiet: list[Came] = []
+        for piece in self._pieces(filling, wide):
+            came = [*quiet, *await self._piece(filling, piece)]
+            if self._provider.info.revises and piece.end < wide.end and gone_quiet(came):
+                quiet = came
                 continue
-            ratio = state.ratio_since(row.generation)
-            for part in intersect([row.interval], intervals):
-                run = Run.of(
-                    (time, encode(rescale(parsed, basis, ratio)))
-                    for time, parsed in held_rows(entry, part, row.generation)
-                )
-                # What nothing could vouch for may lack an earlier ratio: it stays so.
-                mark = row.mark if row.mark is Mark.UNVERIFIED else Mark.RESCALED
-                coverage = Coverage(
-                    *part, row.outcome, row.fetched_at, None, state.generation, mark
-                )
-                planned = written(state.coverage, part)
-                replacements.append(Replacement(part, run, (coverage,), planned))
-        _log.info("records that upstream no longer serves are rescaled", series=key.text)
-        await self._holdings.apply(
-            Change(key, state.generation, tuple(replacements), at=self._clock.now_ms()), lease
+            quiet = []
+            await self._store(filling, came)
+            if filling.restated:
+                return
+        if quiet:
+            await self._store(filling, quiet)
+
+    def _pieces(self, filling: _Filling, wide: Interval) -> Iterator[Interval]:
+        """Cut an interval into what one request spans, beginning where something is held.
+
+        Each piece but the first has the one before it to be compared with (stitching rule 13).
+        """
+        span = filling.traits.max_span
+        if span is None or wide.length <= span:
+            yield wide
+            return
+        count = -(-wide.length // span)
+        if count > _MOST_CHUNKS:
+            raise UpstreamRejected(
+                f"{self._provider.info.name} gives {span / 1000:g} s of "
+                f"{filling.lease.key.text} at once, so that this range would take {count:,} "
+                f"requests; {_MOST_CHUNKS:,} are the most; ask for less"
+            )
+        rows = filling.entry.state.coverage
+        backwards = not any(row.end == wide.start for row in rows) and any(
+            row.start == wide.end for row in rows
         )
+        left, bar, revises = wide, filling.traits.bar, self._provider.info.revises
+        while not left.empty:
+            room = span - to_bar(filling.entry, left, bar, backwards) if revises else span
+            # Where there is none beside it, the bar is asked for by itself.
+            room = room if room > span // 2 else span
+            if backwards:
+                piece = Interval(max(left.start, left.end - room), left.end)
+                left = Interval(left.start, piece.start)
+            else:
+                piece = Interval(left.start, min(left.end, left.start + room))
+                left = Interval(piece.end, left.end)
+            yield piece
+
+    async def _piece(self, filling: _Filling, piece: Interval) -> list[Came]:
+        """Fetch a piece once, with held bars beside it (stitching rule 11)."""
+        filling.entry = await self._holdings.load(filling.lease.key)
+        if not self._provider.info.revises:
+            return [await self._ask(filling, piece, filling.purpose)]
+        around = await self._beside(filling, piece, self._clock.now_ms())
+        await self._leases.widen(filling.lease, around.wide)
+        came = [await self._ask(filling, around.wide, filling.purpose)]
+        if around.bar is not None:
+            await self._leases.widen(filling.lease, around.bar)
+            came.append(await self._ask(filling, around.bar, "seam"))
+        return came
+
+    async def _beside(self, filling: _Filling, piece: Interval, now: int) -> Beside:
+        basis = self._provider.info.basis
+        if basis is None:
+            return Beside(piece)
+        key = filling.lease.key
+        for instant in edges(filling.entry, piece):
+            filling.entry = await self._holdings.load(key, instant)
+        ageing = self._ageings.of(self._provider, filling.entry, now)
+        span = self._ageings.span(key, filling.traits)
+        assert ageing is not None
+        taken = [
+            interval
+            for lease in self._leases.of(key)
+            if lease is not filling.lease
+            for interval in lease.intervals
+        ]
+        sight = Sight(filling.reach, filling.traits.bar, span, basis, ageing, now, taken)
+        return beside(filling.entry, piece, sight)
+
+    async def _ask(self, filling: _Filling, interval: Interval, purpose: str) -> Came:
+        """Fetch once."""
+        meta, lease = filling.entry.state.meta, filling.lease
+        wide = filling.deadline is not None and not filling.alone
+        brought = await self._upstream.ask(
+            lease.key, interval, meta, purpose, lease.tally, filling.deadline, wide=wide
+        )
+        if brought.bad_values is not None:
+            lease.bad_values.append(brought.bad_values)
+        # What is known, and when it was asked for, is told by the earlier of the two clocks.
+        sent, until = brought.sent, brought.known_until
+        return Came(interval, brought, sent if until is None else min(sent, until))
+
+    async def _store(self, filling: _Filling, came: Sequence[Came]) -> None:
+        """Store what came in one transaction, as far as it is believed (stitching rule 6)."""
+        key, state, sent = filling.lease.key, filling.entry.state, came[-1].sent
+        say = await self._said(filling, came)
+        verdict = say.verdict(filling.entry, sent)
+        # Where records are lost and others differ, nothing of it is believed yet.
+        doubtful = bool(verdict.doubts) and say.differs
+        parts = [
+            (part, one)
+            for one in came
+            for part in subtract([one.interval], [*verdict.withheld, *verdict.lost_for_good])
+            if not doubtful
+        ]
+        if say.restated and not doubtful:
+            filling.restated = True
+            _log.info("upstream serves another past", series=key.text)
+        change = Change(
+            key=key,
+            replacements=tuple(
+                Replacement(
+                    part,
+                    one.brought.run.cut(part),
+                    tuple(changed(_known(part, one), state.coverage, say.changes, sent)),
+                    written(state.coverage, part),
+                )
+                for part, one in parts
+            ),
+            revises=self._provider.info.revises,
+            # All that was stored before this was planned may stand on another basis.
+            due_before=state.version + 1 if filling.restated else 0,
+            restates=(bool(say.changes) or filling.restated) and not doubtful,
+            gone=Gone(verdict.lost_for_good, sent),
+            answered=tuple(one.interval for one in came),
+            doubts=verdict.doubts,
+            meta=next((one.brought.meta for one in came if one.brought.meta is not None), None),
+            at=self._clock.now_ms(),
+        )
+        filling.entry = await self._holdings.apply(change, filling.lease)
+        filling.lease.answered += change.answered
+        filling.lease.fetched += [part for part, _ in parts]
+        if verdict.doubts:
+            _log.warning("an answer is in doubt", series=key.text, doubts=verdict.doubts)
+        if doubtful:
+            raise ProviderError(
+                f"{self._provider.info.name} answered for {key.text} without records that are "
+                "held, and with other prices beside them; that is not believed yet",
+                reason=verdict.doubts[0].suspicion.value,
+            )
+
+    async def _said(self, filling: _Filling, came: Sequence[Came]) -> Said:
+        """Hold what came against what is held of it.
+
+        Where no bar is served that could tell, what is fresh and no longer served is taken to be
+        of another basis.
+        """
+        basis = self._provider.info.basis
+        ageing = self._ageings.of(self._provider, filling.entry, self._clock.now_ms())
+        if basis is None or ageing is None:
+            return Said()
+        found = Said()
+        for one in came:
+            entry = await self._holdings.load(filling.lease.key, one.interval)
+            found = found.also(said(entry, one, basis, ageing, filling.traits.bar))
+        beyond = Interval(filling.reach.data_start, filling.reach.served_from)
+        if not found.compared and finals(filling.entry, [beyond], ageing):
+            return replace(found, restated=True)
+        return found
+
+    async def _refused(self, filling: _Filling, error: UnknownTicker) -> Filled:
+        """Act on upstream's word that it does not know a ticker, of which something is held.
+
+        Like a loss it is believed when it is said again hours later: then what is held is kept,
+        and there is nothing else (stitching rule 6).
+        """
+        lease, now = filling.lease, self._clock.now_ms()
+        entry = await self._holdings.load(lease.key)
+        state = entry.state
+        held = union(row.interval for row in state.coverage if row.outcome is Outcome.HELD)
+        believed = any(row.outcome is Outcome.OUT_OF_WINDOW for row in state.coverage)
+        if not held and not believed:
+            raise error
+        doubt = None if believed else judge_unknown(hull(held), state.doubts, now)
+        if doubt is not None:
+            change = Change(lease.key, (), answered=(doubt.interval,), doubts=(doubt,), at=now)
+            await self._holdings.apply(change, lease)
+            raise error
+        if not believed:
+            _log.warning("upstream knows a held ticker no more", series=lease.key.text)
+        kept = union(row.interval for row in state.coverage if row.outcome is not Outcome.EMPTY)
+        due = self._ageings.next_due(self._provider, entry, now)
+        nothing = [
+            Replacement(
+                gap, EMPTY, (Coverage(*gap, Outcome.EMPTY, now, due),), written(state.coverage, gap)
+            )
+            for gap in subtract([lease.interval], kept)
+        ]
+        change = Change(
+            lease.key,
+            tuple(nothing),
+            revises=True,
+            gone=Gone(tuple(kept), now),
+            answered=(hull([lease.interval, *kept]),),
+            at=now,
+        )
+        await self._holdings.apply(change, lease)
+        lease.answered.append(lease.interval)
+        lease.fetched += [one.interval for one in nothing]
         return Filled()
 
-    async def disown(self, key: SeriesKey) -> bool:
-        """Mark what is held and not served any more as vouched for by nothing (rule 12).
 
-        Returns whether there was anything that is not marked yet.
-        """
-        now = self._clock.now_ms()
-        state = (await self._holdings.load(key)).state
-        until = self._bars.served_from(self._provider.traits(key), now)
-        if not unvouched(state.coverage, state.generation, until):
-            return False
-        with suppress(Superseded):
-            change = Change(key, state.generation, (), at=now, unverified_until=until)
-            await self._holdings.apply(change)
-        return True
+def _known(part: Interval, came: Came) -> Iterator[Coverage]:
+    """Yield what is known of a part by what came: final, but for what may still change."""
+    run, sent, at = came.brought.run, came.sent, part.start
+    for span in came.brought.provisional:
+        start, end = max(span.start, part.start), min(span.end, part.end)
+        if start >= end:
+            continue
+        if at < start:
+            yield _row(at, start, run, sent, None)
+        yield _row(start, end, run, sent, span.refresh_after)
+        at = end
+    if at < part.end:
+        yield _row(at, part.end, run, sent, None)
 
-    async def oldest(self, key: SeriesKey, now: int) -> Bar | None:
-        """Return the bar on which every later change of basis shows; `None`: there is none."""
-        basis = self._provider.info.basis
-        if not self._provider.info.revises or basis is None:
-            return None
-        entry = await self._holdings.load(key)
-        return await self._bars.oldest(entry, self._provider.traits(key), basis, now)
 
-    # Fetching and comparing
-
-    async def _fill_with_seam(
-        self,
-        lease: Lease,
-        entry: HotSeries,
-        gap: Interval,
-        seam: Bar,
-        basis: Basis,
-        now: int,
-    ) -> Filled:
-        """Fetch the gap widened by a held bar beside it; one request where one would do."""
-        traits = self._provider.traits(entry.state.key)
-        after = min(now, seam.time + traits.bar)
-        wide = Interval(min(gap.start, seam.time), max(gap.end, after))
-        collected = await self._collector.collect(lease, wide, entry, traits)
-        verdict = self._collector.verdict(seam, collected.at(seam.time), basis)
-        if isinstance(verdict, BasisChange):
-            return await self._commit(lease, entry, collected, [gap], now, verdict)
-        return await self._conclude(
-            lease,
-            entry,
-            [gap],
-            collected,
-            seam,
-            verdict,
-            basis,
-            now,
-            backwards=seam.time < gap.start,
-        )
-
-    async def _fill_with_probe(
-        self,
-        lease: Lease,
-        entry: HotSeries,
-        gap: Interval,
-        oldest: Bar,
-        basis: Basis,
-        now: int,
-    ) -> Filled:
-        """Fetch the gap, then probe: a change between the two requests shows on the later one."""
-        traits = self._provider.traits(lease.key)
-        collected = await self._collector.collect(lease, gap, entry, traits)
-        verdict = await self._probe(lease, entry, oldest, basis, collected)
-        return await self._conclude(lease, entry, [gap], collected, oldest, verdict, basis, now)
-
-    async def _conclude(
-        self,
-        lease: Lease,
-        entry: HotSeries,
-        gaps: Sequence[Interval],
-        collected: Collected,
-        bar: Bar,
-        verdict: Comparison,
-        basis: Basis,
-        now: int,
-        backwards: bool = False,
-    ) -> Filled:
-        """Store what was fetched as the comparison allows."""
-        match verdict:
-            case Same():
-                return await self._commit(lease, entry, collected, gaps, now, compared=True)
-            case BasisChange():
-                # The gap may have been fetched just before the change: it is not kept.
-                return await self._commit(lease, entry, Collected(), [], now, verdict)
-            case Restatement():
-                return await self._restate(
-                    lease, entry, gaps, collected, bar, basis, now, backwards
-                )
-
-    async def _restate(
-        self,
-        lease: Lease,
-        entry: HotSeries,
-        gaps: Sequence[Interval],
-        collected: Collected,
-        bar: Bar,
-        basis: Basis,
-        now: int,
-        backwards: bool,
-    ) -> Filled:
-        """Fetch held bars anew away from the gap, doubling, until they agree (rule 11).
-
-        Backwards from a bar before the gap; forwards from one behind it, or from the oldest. Where
-        all that is held in one stretch was restated, another held bar must vouch for the basis;
-        one that was restated as well has a stretch of its own.
-        """
-        key = entry.state.key
-        traits = self._provider.traits(key)
-        restated: list[Interval] = []
-        for _ in range(_MOST_STRETCHES):
-            _log.info("a held bar was restated", series=key.text, time_ms=bar.time)
-            stretch = self._bars.stretch(entry, bar, gaps, traits, now)
-            seam = Interval(bar.time, min(bar.time + traits.bar, stretch.end))
-            await self._leases.widen(lease, seam)
-            entry, pieces, verdict = await self._until_same(
-                lease, entry, stretch, seam, collected, basis, backwards
-            )
-            restated += [seam, *pieces]
-            if isinstance(verdict, Restatement):
-                other = await self._bars.oldest(
-                    entry, traits, basis, now, outside=union([*gaps, *restated])
-                )
-                if other is None:
-                    break
-                bar, backwards = other, False
-                verdict = await self._probe(lease, entry, bar, basis, collected)
-            if isinstance(verdict, BasisChange):
-                return await self._commit(lease, entry, Collected(), [], now, verdict)
-            if isinstance(verdict, Same):
-                break
-        else:
-            # What was fetched of it is kept; the rest is found out when it is next compared.
-            last = Interval(bar.time, min(bar.time + traits.bar, now))
-            await self._leases.widen(lease, last)
-            restated.append(last)
-        return await self._commit(
-            lease, entry, collected, union(gaps, restated), now, compared=True
-        )
-
-    async def _until_same(
-        self,
-        lease: Lease,
-        entry: HotSeries,
-        stretch: Interval,
-        seam: Interval,
-        collected: Collected,
-        basis: Basis,
-        backwards: bool,
-    ) -> tuple[HotSeries, list[Interval], Comparison]:
-        """Fetch a stretch anew from a restated bar on, into `collected`, until bars agree.
-
-        Returns the series as it is held by then, what was fetched, and how the bar farthest from
-        the first compares: a `Restatement` where all of it was restated.
-        """
-        traits = self._provider.traits(lease.key)
-        pieces: list[Interval] = []
-        edge = seam.start if backwards else seam.end
-        step = 2 * traits.bar
-        verdict: Comparison = Restatement()
-        while isinstance(verdict, Restatement):
-            piece = (
-                Interval(max(stretch.start, edge - step), edge)
-                if backwards
-                else Interval(edge, min(stretch.end, edge + step))
-            )
-            if piece.empty:
-                break
-            await self._leases.widen(lease, piece)
-            entry = await self._bars.same(entry, piece)
-            fetched = await self._collector.collect(lease, piece, entry, traits, "restatement")
-            bars = [
-                Bar(time, row)
-                for time, row in held_rows(entry, piece, entry.state.generation)
-                if comparable(row, basis)
-            ]
-            if bars:
-                # The bar farthest from the gap tells whether the restatement ends within.
-                held = bars[0] if backwards else bars[-1]
-                verdict = self._collector.verdict(held, fetched.at(held.time), basis)
-            collected.take(fetched)
-            pieces.append(piece)
-            edge = piece.start if backwards else piece.end
-            step *= 2
-        return entry, pieces, verdict
-
-    async def _probe(
-        self, lease: Lease, entry: HotSeries, bar: Bar, basis: Basis, collected: Collected
-    ) -> Comparison:
-        """Fetch one held bar anew into `collected` and compare it."""
-        traits = self._provider.traits(lease.key)
-        there = Interval(bar.time, min(self._clock.now_ms(), bar.time + traits.bar))
-        brought = await self._collector.ask(lease, there, entry, "probe")
-        for part in subtract([there], collected.intervals):
-            collected.add(part, brought, entry.state.coverage)
-        return self._collector.verdict(bar, brought.run.at(bar.time), basis)
-
-    # Storing
-
-    async def _commit(
-        self,
-        lease: Lease,
-        entry: HotSeries,
-        collected: Collected,
-        intervals: Sequence[Interval],
-        now: int,
-        change: BasisChange | None = None,
-        *,
-        compared: bool = False,
-        unheld: bool = False,
-        unverified_until: int | None = None,
-    ) -> Filled:
-        """Store the fetched intervals in one transaction (stitching rule 6)."""
-        state = entry.state
-        replacements = tuple(collected.replacement(interval, now) for interval in intervals)
-        fills = any(len(replacement.run) for replacement in replacements)
-        anew = compared or change is not None
-        held = any(block.generation == state.generation for block in state.blocks)
-        if change is not None:
-            _log.info(
-                "upstream serves another basis",
-                series=state.key.text,
-                generation=state.generation + 1,
-                price=change.ratio.price,
-                adjusted=change.ratio.adjusted,
-            )
-        await self._holdings.apply(
-            Change(
-                key=state.key,
-                generation=state.generation,
-                replacements=replacements,
-                unheld=unheld,
-                basis_change=None if change is None else change.ratio,
-                compared_at=now if anew and (held or fills) else None,
-                meta=collected.meta,
-                at=now,
-                unverified_until=unverified_until,
-            ),
-            lease,
-        )
-        return Filled(tuple(intervals), change is not None)
+def _row(start: int, end: int, run: Run, sent: int, refresh_after: int | None) -> Coverage:
+    i, j = run.bounds(Interval(start, end))
+    outcome = Outcome.HELD if j > i else Outcome.EMPTY
+    return Coverage(start, end, outcome, sent, refresh_after)

@@ -95,15 +95,15 @@ class Holdings:
         self.hot.drop(key)
         return await self.load(key)
 
-    async def count(self, entry: HotSeries, interval: Interval, generation: int) -> int | None:
-        """Count the records of a generation in an interval; `None`: the series has changed since.
+    async def count(self, entry: HotSeries, interval: Interval) -> int | None:
+        """Count the records in an interval; `None`: the series has changed since.
 
         Blocks that lie within it are not read for that; those at its edges are, if they must be.
         """
         count = 0
         edges: list[int] = []
         for block in entry.state.blocks:
-            if block.generation != generation or not block.interval.overlaps(interval):
+            if not block.interval.overlaps(interval):
                 continue
             if interval.start <= block.first and block.last < interval.end:
                 count += block.count

@@ -16,6 +16,7 @@ from gapless.domain.blocks import Run
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.protocol.messages import escape_text
+from gapless.providers.base import DueMoments
 from gapless.store.base import SeriesState, Snapshot
 
 # What the objects around a series and around a run take, measured with tracemalloc.
@@ -85,13 +86,15 @@ class Validity:
 class HotSeries:
     """A series in memory; `current` turns false when the store has moved on or it was let go."""
 
-    __slots__ = ("runs", "size", "state", "validity")
+    __slots__ = ("moments", "runs", "size", "state", "validity")
 
     def __init__(self, state: SeriesState) -> None:
         self.state = state
         self.runs: dict[int, HotRun] = {}
         self.validity = Validity()
         self.size = 0
+        # When it was due last and is due next, as of some instant.
+        self.moments: tuple[int, DueMoments | None] = (0, None)
 
     @property
     def current(self) -> bool:

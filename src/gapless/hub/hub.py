@@ -7,15 +7,17 @@ from collections.abc import Callable
 from typing import cast
 
 from gapless.clock import Clock
-from gapless.domain.planning import Reach, plan
+from gapless.domain.freshness import Freshness
+from gapless.domain.planning import Known, Reach, plan
 from gapless.errors import (
     Forbidden,
     NotFound,
     ProviderError,
     Unsupported,
 )
-from gapless.hub.answers import Answer, compose
+from gapless.hub.answers import Answer, State, compose
 from gapless.hub.callers import ANYBODY, Caller
+from gapless.hub.course import as_held
 from gapless.hub.entities import Entities, Listing, ListingLimits, matches, may_match
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotTier
@@ -24,6 +26,7 @@ from gapless.hub.options import Options
 from gapless.hub.ranges import (
     RangeSearch,
     default_range,
+    no_range,
     range_search,
     series_key,
     shortened,
@@ -75,7 +78,7 @@ class Hub:
                 self.options.max_listing_bytes,
                 self.options.max_records,
             ),
-            self.searcher.basis_due,
+            self.searcher.plan,
         )
         self._observe = observe
         self._seed = seed
@@ -92,19 +95,21 @@ class Hub:
             self._upstreams[name] = found
         return found
 
-    def held(self, request: ProviderRequest, most_loaded: int | None = None) -> Answer | None:
+    def held(
+        self, request: ProviderRequest, strict: bool = False, most_loaded: int | None = None
+    ) -> Answer | None:
         """Answer a range search at once if all of it is fresh and in memory; else `None`.
 
         Raises what is wrong with the request, and `TooLarge` for more records than one answer may
-        have, unless more than `most_loaded` are not sent with it. Never waits, so it is called
-        where requests are read.
+        have, unless more than `most_loaded` are not sent with it; `strict` as for `answer`. Never
+        waits, so it is called where requests are read.
         """
         if type(request.request) is not SearchEntities:
             return None
         provider = self.registry.get(request.provider)
         now = self.clock.now_ms()
-        search = range_search(provider, request.request.query, now)
-        if search is None or search.others:
+        search = range_search(provider, request.request.query, now, request.fresh)
+        if search is None or search.others or search.fresh is Freshness.NOW:
             return None
         entry = self.hot.get(search.key)
         if entry is None:
@@ -112,13 +117,14 @@ class Hub:
         wanted = self.searcher.plan(provider, entry, search, now)
         if not wanted.complete or entry.lacking(search.asked):
             return None
-        if self.searcher.basis_due(provider, entry, search.asked, now):
+        if not wanted.fresh and search.fresh is not Freshness.HELD:
             return None
+        pending = None if wanted.fresh else as_held(search.key)
         self.hot.hits += 1
-        answer = compose(entry, wanted, now)
+        answer = compose(entry, wanted, now, unchecked=pending)
         if most_loaded is None or answer.count <= most_loaded:
             self.searcher.check_size(answer)
-        return self.searcher.dated(provider, answer, search, now)
+        return self.searcher.dated(provider, _complete(answer, strict, search.fresh), search, now)
 
     async def answer(
         self,
@@ -127,15 +133,18 @@ class Hub:
         caller: Caller = ANYBODY,
         most_loaded: int | None = None,
     ) -> Answer | Listing:
-        """Answer any request to a provider; `strict`: a partial answer is an error.
+        """Answer any request to a provider; `strict`: a partial or stale answer is an error.
 
         Whatever goes upstream for it does so on behalf of `caller`. `most_loaded`: a range of
         more records, or the view of one, is answered without them.
         """
         provider = self.registry.get(request.provider)
+        if request.fresh is not None and type(request.request) is not SearchEntities:
+            raise no_range(request.fresh)
         match request.request:
             case SearchEntities(query, limit):
-                search = range_search(provider, query, self.clock.now_ms())
+                now = self.clock.now_ms()
+                search = range_search(provider, query, now, request.fresh)
                 if search is None and provider.info.entities:
                     return await self._asked(provider, request.request, limit, caller)
                 if search is None:
@@ -168,10 +177,13 @@ class Hub:
         """Answer a search by ticker and range alone; see `search`."""
         provider = self.registry.get(request.provider)
         assert isinstance(request.request, SearchEntities)
-        search = range_search(provider, request.request.query, self.clock.now_ms())
+        now = self.clock.now_ms()
+        search = range_search(provider, request.request.query, now, request.fresh)
         assert search is not None and not search.others
-        answer = await self.searcher.search(search, caller=caller, most_loaded=most_loaded)
-        return _complete(answer, strict)
+        answer = await self.searcher.search(
+            search, caller=caller, strict=strict, most_loaded=most_loaded
+        )
+        return _complete(answer, strict, search.fresh)
 
     async def warm(self) -> Answer | None:
         """Prepare what the first request would otherwise pay for: statements, connections, code.
@@ -190,7 +202,7 @@ class Hub:
         entry = await self.holdings.load(key, asked)
         whole = Reach(asked.start, asked.end, asked.start)
         # At the beginning of time nothing is due.
-        wanted = plan(asked, entry.state.coverage, blocks[0].generation, whole, -1)
+        wanted = plan(asked, Known(entry.state.coverage), whole, -1)
         self.hot.drop(key)
         return compose(entry, wanted, self.clock.now_ms())
 
@@ -229,8 +241,10 @@ class Hub:
         caller: Caller,
         most_loaded: int | None = None,
     ) -> Answer | Listing:
-        answer = await self.searcher.search(search, caller=caller, most_loaded=most_loaded)
-        answer = _complete(answer, strict)
+        answer = await self.searcher.search(
+            search, caller=caller, strict=strict, most_loaded=most_loaded
+        )
+        answer = _complete(answer, strict, search.fresh)
         now = self.clock.now_ms()
         if not all(matches(answer, item, now) for item in search.others):
             return Listing(())
@@ -273,8 +287,8 @@ class Hub:
         return await self.entities.kept(found, limit, self.registry.names())
 
 
-def _complete(answer: Answer, strict: bool) -> Answer:
-    """Return the answer; where it must be complete and is not, raise why."""
+def _complete(answer: Answer, strict: bool, fresh: Freshness) -> Answer:
+    """Return the answer; where it must be complete, or as fresh as was wanted, raise why not."""
     if strict and answer.missing:
         # Not all reasons are of what is missing: what is held may be marked, too.
         first = min(
@@ -282,6 +296,9 @@ def _complete(answer: Answer, strict: bool) -> Answer:
             key=lambda one: not any(one.interval.overlaps(span) for span in answer.missing),
         )
         raise ProviderError(f"the answer would be partial: {first.message}", reason=first.reason)
+    if strict and answer.state is State.STALE and fresh is not Freshness.HELD:
+        stale = answer.why[0]
+        raise ProviderError(f"the answer would be stale: {stale.message}", reason=stale.reason)
     return answer
 
 

@@ -16,6 +16,7 @@ from gapless.domain.series import SeriesKey
 from gapless.errors import GaplessError
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.upstream import Tally
+from gapless.providers.base import BadValues
 from gapless.store.base import Superseded
 
 
@@ -29,13 +30,12 @@ class LeaseTaken(Superseded):
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What a task achieved: the intervals it fetched anew, and whether the basis had changed.
+    """How a task ended: whether what it brought made due what was stored before (rule 11).
 
-    `behind`: it achieved nothing, for these held what it needed.
+    `behind`: it gave way, for these held what it needed.
     """
 
-    intervals: tuple[Interval, ...] = ()
-    basis_changed: bool = False
+    restated: bool = False
     behind: tuple[Lease, ...] = ()
 
 
@@ -44,7 +44,9 @@ class Lease:
     """The right of one task to fetch and write parts of a series, until it ends.
 
     `intervals` are disjoint, in order. `reaches_present`: what it brings ends with a tail.
-    `revoked`: what it was to write was forgotten meanwhile, so that it writes no more.
+    `answered`: what upstream has answered for so far; `fetched`: what of that is stored.
+    `bad_values`: where there were values that were no numbers. `revoked`: what it was to write was
+    forgotten meanwhile, so that it writes no more.
     """
 
     key: SeriesKey
@@ -52,6 +54,9 @@ class Lease:
     tally: Tally
     reaches_present: bool
     task: asyncio.Task[Filled] = field(init=False)
+    answered: list[Interval] = field(default_factory=list)
+    fetched: list[Interval] = field(default_factory=list)
+    bad_values: list[BadValues] = field(default_factory=list)
     revoked: bool = False
 
     @property
@@ -113,8 +118,13 @@ class Leases(Protocol):
         """Let nothing be written any more under leases over `interval` (`None`: any)."""
         ...
 
-    async def wait(self, leases: Sequence[Lease]) -> list[Filled | GaplessError]:
-        """Wait for tasks without owning them; return each one's outcome in order."""
+    async def wait(
+        self, leases: Sequence[Lease], timeout: float | None = None
+    ) -> list[Filled | GaplessError | None]:
+        """Wait for tasks without owning them; return each one's outcome in order.
+
+        `None` is the outcome of one that has not ended within `timeout` seconds, and goes on.
+        """
         ...
 
     async def drain(self, timeout: float) -> None:
@@ -183,9 +193,11 @@ class LocalLeases:
             if interval is None or lease.overlaps([interval]):
                 lease.revoked = True
 
-    async def wait(self, leases: Sequence[Lease]) -> list[Filled | GaplessError]:
-        """Wait for tasks without owning them; return each one's outcome in order."""
-        await asyncio.wait([lease.task for lease in leases])
+    async def wait(
+        self, leases: Sequence[Lease], timeout: float | None = None
+    ) -> list[Filled | GaplessError | None]:
+        """Wait for tasks without owning them; see `Leases.wait`."""
+        await asyncio.wait([lease.task for lease in leases], timeout=timeout)
         return [_outcome(lease.task) for lease in leases]
 
     async def drain(self, timeout: float) -> None:
@@ -200,7 +212,9 @@ class LocalLeases:
             await asyncio.wait(pending)
 
 
-def _outcome(task: asyncio.Task[Filled]) -> Filled | GaplessError:
+def _outcome(task: asyncio.Task[Filled]) -> Filled | GaplessError | None:
+    if not task.done():
+        return None
     if task.cancelled():
         return GaplessError("the hub is stopping; ask again")
     error = task.exception()

@@ -5,8 +5,9 @@ Apart, because the hub and its parts take it alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from gapless.hub.ageing import Checks
 from gapless.hub.upstream import Limits
 
 
@@ -16,11 +17,10 @@ class Options:
 
     upstream: Limits = Limits()
     hot_bytes: int = 256 << 20
-    basis_ttl_s: float = 86_400
+    checks: Checks = field(default_factory=Checks)
     join_distance_s: float = 0
-    max_bumps: int = 2
+    max_gaps: int = 64
     max_records: int = 1_000_000
     max_entities: int = 1_000
     default_entities: int = 100
     max_listing_bytes: int = 4 << 20
-    retry_probe_s: float = 60

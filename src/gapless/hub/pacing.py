@@ -62,6 +62,10 @@ class Deadline:
         """Return the deadline of a request that begins now; `longest` is its very end."""
         return cls(now, now + seconds, now + longest)
 
+    def half(self, now: float) -> Deadline:
+        """Return one that leaves as much time after it as it has itself."""
+        return Deadline(self.start, (now + self.begin_by) / 2, (now + self.end_by) / 2)
+
     def to_begin(self, now: float) -> float:
         """Return the seconds within which the next try has to begin."""
         return max(0.0, self.begin_by - now)

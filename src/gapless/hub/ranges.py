@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval
 from gapless.domain.planning import Reach
 from gapless.domain.series import SeriesKey
@@ -33,20 +34,24 @@ class RangeSearch:
     """A series and the asked range, which never ends after the second it was asked in.
 
     `absolute`: the same words mean the same range at any later time. `others` are filters that
-    the stitched entity must match besides.
+    the stitched entity must match besides. `fresh`: how fresh it is wanted (stitching rule 10).
     """
 
     key: SeriesKey
     asked: Interval
     absolute: bool
     others: tuple[Filter, ...] = ()
+    fresh: Freshness = Freshness.CHECK
 
 
-def range_search(provider: Provider, filters: Sequence[Filter], now: int) -> RangeSearch | None:
+def range_search(
+    provider: Provider, filters: Sequence[Filter], now: int, fresh: str | None = None
+) -> RangeSearch | None:
     """Read the filters of a search; `None` where they name no ticker.
 
-    Raises `InvalidQuery` for a bad range, ticker or parameter, one that is given twice, and for a
-    range without a ticker, unless the provider reads such requests itself.
+    `fresh` is a word of the protocol, `None` where none was said. Raises `InvalidQuery` for a bad
+    range, ticker or parameter, one that is given twice, and for a range without a ticker, unless
+    the provider reads such requests itself; for how fresh what is no range is wanted.
     """
     if len(filters) > _MOST_FILTERS:
         raise InvalidQuery(f"{len(filters):,} filters are too many; {_MOST_FILTERS} are the most")
@@ -74,10 +79,20 @@ def range_search(provider: Provider, filters: Sequence[Filter], now: int) -> Ran
         if (dates is not None or params) and not provider.info.entities:
             named = "a date range" if dates is not None else f"parameter {next(iter(params))!r}"
             raise InvalidQuery(f"{named} needs a ticker; add ticker=… to the search")
+        if fresh is not None:
+            raise no_range(fresh)
         return None
     key = series_key(provider, ticker.value, params)
     asked, absolute = _asked(provider.info, dates, now)
-    return RangeSearch(key, asked, absolute, tuple(others))
+    wanted = Freshness.CHECK if fresh is None else Freshness(fresh)
+    return RangeSearch(key, asked, absolute, tuple(others), wanted)
+
+
+def no_range(fresh: str) -> InvalidQuery:
+    """Return the error of a request that says how fresh it wants what never ages."""
+    return InvalidQuery(
+        f"fresh={fresh} goes with a search by ticker alone: only a range is fetched anew"
+    )
 
 
 def series_key(provider: Provider, ticker: str, params: Mapping[str, str]) -> SeriesKey:

@@ -1,24 +1,26 @@
-"""A range search to its end: look up, plan, fetch the gaps, look again.
+"""A range search to its end: look up, plan, fetch the gaps and what is not fresh, look again.
 
 Apart from the hub, which knows what else can be asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
 from gapless.clock import Clock
-from gapless.domain.intervals import Interval, subtract
-from gapless.domain.planning import Plan, everything, plan
-from gapless.domain.series import SeriesKey
-from gapless.errors import GaplessError, InternalError, QuotaExceeded, StoreError, TooLarge
-from gapless.hub.answers import Answer, compose, not_renewed
-from gapless.hub.bars import has_final
+from gapless.domain.freshness import Freshness
+from gapless.domain.intervals import Interval, intersect, subtract, union
+from gapless.domain.planning import Joining, Known, Plan, aged, as_wide, plan, renewed
+from gapless.errors import GaplessError, InternalError, QuotaExceeded, TooLarge
+from gapless.hub.ageing import Ageings
+from gapless.hub.answers import Answer, compose
+from gapless.hub.beside import finals
 from gapless.hub.callers import ANYBODY, Caller
-from gapless.hub.course import Course, not_verified
+from gapless.hub.course import Course, as_held, not_checked
 from gapless.hub.filling import Filler
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
@@ -33,11 +35,21 @@ from gapless.store.base import Superseded
 _log = structlog.get_logger("gapless.hub")
 
 # Each round ends with something fetched, failed or overtaken; more is a fault of ours.
-_MOST_ROUNDS = 60
+_MOST_ROUNDS = 1_000
+# After the second time that stored data has become due, an answer is given (stitching rule 13).
+_MOST_RESTATED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Requests:
+    """What is asked for: ranges, each with the part of it that must be had; one after the other?"""
+
+    ranges: tuple[tuple[Interval, Interval], ...]
+    serial: bool
 
 
 class Searcher:
-    """Answers range searches from what is held, going upstream only for the gaps."""
+    """Answers range searches from what is held, going upstream for gaps and what is not fresh."""
 
     def __init__(
         self,
@@ -54,33 +66,41 @@ class Searcher:
         self._options = options
         self._leases = leases
         self._upstream = upstream
-        self._probe_after: dict[SeriesKey, tuple[float, GaplessError]] = {}
+        self.ageings = Ageings(options.checks, clock)
 
     async def search(
         self,
         search: RangeSearch,
         *,
         caller: Caller = ANYBODY,
-        anew: bool = False,
+        strict: bool = False,
         most_loaded: int | None = None,
     ) -> Answer:
-        """Answer a range search, going upstream for its gaps (stitching rules 5 to 16).
+        """Answer a range search, going upstream for what it lacks (stitching rules 5 to 16).
 
-        `anew`: all that upstream serves of the range is fetched, held or not. `most_loaded`: an
-        answer of more records comes without its slices, to be read block by block; `None` has
-        it whole, or raises `TooLarge`. A `caller` who may not have anything fetched is told so
-        of the gaps.
+        `strict`: what is not fresh is waited for to its end, and not for `cache.check_wait_s`
+        alone; so it is where everything was to be fetched again. `most_loaded`: an answer of more
+        records comes without its slices, to be read block by block; `None` has it whole, or raises
+        `TooLarge`. A `caller` who may not have anything fetched is told so of the gaps.
         """
         provider = self._registry.get(search.key.provider)
         now = self._clock.now_ms()
-        course = Course(caller)
+        anew = search.fresh is Freshness.NOW
+        course = Course(caller, None if anew or strict else self._options.checks.wait_s)
+        if search.fresh is Freshness.HELD:
+            course.unchecked = as_held(search.key)
         at_hand = search.asked if most_loaded is None else Interval(0, 0)
         for _ in range(_MOST_ROUNDS):
             entry = await self._holdings.load(search.key, at_hand)
-            wanted = lacking = self.plan(provider, entry, search, now)
+            wanted = self.plan(provider, entry, search, now)
+            course.gaps = union(course.gaps, wanted.gaps)
             if anew:
-                lacking = everything(wanted, reach(provider, search.key, now), course.fetched)
-                busy = self._leases.overlapping(search.key, lacking.gaps)
+                served = reach(provider, search.key, now)
+                wanted = renewed(wanted, served, course.answered)
+            # What upstream has answered for in this request is as fresh as it gets.
+            wanted = replace(wanted, aged=tuple(subtract(wanted.aged, course.answered)))
+            if anew:
+                busy = self._leases.overlapping(search.key, [*wanted.gaps, *wanted.aged])
                 if busy and not course.begun:
                     # What is under way may have been fetched before this was asked for; what
                     # begins from now on is not.
@@ -88,22 +108,23 @@ class Searcher:
                     await self._leases.wait(busy)
                     continue
             course.begun = True
-            if course.bumps > self._options.max_bumps:
+            if course.restated >= _MOST_RESTATED and not wanted.fresh:
                 course.give_up(wanted, search.key)
-            elif await self._advance(provider, entry, lacking, search, now, course):
+            elif await self._advance(provider, entry, wanted, search, now, course):
                 continue
             answer = compose(
                 entry,
                 wanted,
                 now,
-                fetched=course.fetched,
+                fetched=intersect(course.fetched, course.gaps),
                 failures=course.failures,
-                unverified=course.unverified,
+                unchecked=course.unchecked,
+                bad_values=course.bad_values,
                 requests=course.requests,
                 loaded=most_loaded is None,
             )
             if most_loaded is not None:
-                total = await self._total(entry, search.asked, answer.generation, most_loaded)
+                total = await self._total(entry, search.asked, most_loaded)
                 if total is None:
                     continue
                 if total <= most_loaded:
@@ -111,21 +132,17 @@ class Searcher:
                     continue
                 answer = replace(answer, total=total)
             self.check_size(answer)
-            if anew:
-                answer = not_renewed(answer, course.failures)
             return self.dated(provider, answer, search, now)
         _log.error("no end of planning", series=search.key.text, asked=search.asked, course=course)
         raise InternalError(f"{search.key.text} could not be planned to an end; the log has more")
 
-    async def _total(
-        self, entry: HotSeries, asked: Interval, generation: int, enough: int
-    ) -> int | None:
+    async def _total(self, entry: HotSeries, asked: Interval, enough: int) -> int | None:
         """Count the records of an answer, unless they are surely no more than `enough`.
 
         `None`: the series has changed meanwhile.
         """
-        most = entry.state.count(asked, generation)
-        return most if most <= enough else await self._holdings.count(entry, asked, generation)
+        most = entry.state.count(asked)
+        return most if most <= enough else await self._holdings.count(entry, asked)
 
     # One round of a range search
 
@@ -140,64 +157,58 @@ class Searcher:
     ) -> bool:
         """Bring the answer one step nearer; return whether to look and plan again."""
         key = search.key
-        filler = Filler(self._holdings, self._leases, self._upstream(provider), self._clock)
         gaps = subtract(wanted.gaps, (failure.interval for failure in course.failures))
-        if gaps and not course.caller.may_fetch:
+        old = list(wanted.aged) if course.unchecked is None else []
+        if not gaps and not old:
+            return False
+        if not course.caller.may_fetch:
             # What others have fetched just now is as good as held.
-            under_way = self._leases.overlapping(key, gaps)
+            under_way = self._leases.overlapping(key, [*gaps, *old])
             if under_way:
-                await self._ended(under_way, gaps, course)
-            else:
-                course.denied(key, gaps)
-            return True
-        if gaps:
-            if provider.info.whole:
-                gaps = list(everything(wanted, reach(provider, key, now)).gaps)
-            leases = self._begun(provider, entry, filler, gaps, now, course)
-            await self._ended(leases, gaps, course)
-            return True
-        if wanted.rescale and not course.failures:
-            under_way = self._leases.overlapping(key, wanted.rescale)
-            if not under_way:
-                lease = self._leases.launch(
-                    key,
-                    wanted.rescale[0],
-                    lambda lease: _settled(filler.rescale(lease, wanted.rescale)),
-                )
-                under_way = [lease]
-            await self._ended(under_way, list(wanted.rescale), course)
-            return True
-        if course.unverified is None and self.basis_due(provider, entry, search.asked, now):
-            if not course.caller.may_fetch:
-                course.unverified = not_verified(key)
+                await self._ended(under_way, gaps, old, course)
                 return True
-            return await self._verify(provider, filler, key, now, course)
-        return False
+            course.denied(key, gaps)
+            course.unchecked = not_checked(key) if old else course.unchecked
+            return True
+        failure = self.ageings.failure(key)
+        if old and failure is not None and search.fresh is not Freshness.NOW:
+            course.unchecked = failure
+            return True
+        if provider.info.whole and gaps:
+            served = reach(provider, key, now)
+            gaps = union(gaps, renewed(wanted, served).aged)
+        leases = self._begun(provider, entry, gaps, old, now, course)
+        await self._ended(leases, gaps, old, course, None if gaps else course.patience)
+        return True
 
     def _begun(
         self,
         provider: Provider,
         entry: HotSeries,
-        filler: Filler,
         gaps: Sequence[Interval],
+        old: Sequence[Interval],
         now: int,
         course: Course,
     ) -> list[Lease]:
-        """Find or start the tasks that fill the gaps (stitching rule 7)."""
+        """Find or start the tasks that fill the gaps (stitching rules 7 and 9)."""
         key = entry.state.key
-        if provider.info.whole or (provider.info.revises and not has_final(entry)):
+        wanted = self._requests(provider, entry, gaps, old, now)
+        if wanted.serial:
             # Tasks beside one another would have nothing to compare with, or fetch the same:
             # one after the other costs fewer requests.
             under_way = list(self._leases.of(key))
             if under_way:
                 return under_way
-            gaps = gaps[:1]
-        leases = self._leases.overlapping(key, gaps)
-        for gap in self._leases.unleased(key, gaps):
+        cores = dict(wanted.ranges[:1] if wanted.serial else wanted.ranges)
+        filler = Filler(
+            self._holdings, self._leases, self._upstream(provider), self._clock, self.ageings
+        )
+        leases = self._leases.overlapping(key, cores)
+        for gap in self._leases.unleased(key, cores):
             lease = self._leases.launch(
                 key,
                 gap,
-                lambda lease: _settled(filler.fill(lease)),
+                partial(_filled, filler, cores.get(gap, gap)),
                 reaches_present=gap.end >= present(now),
                 caller=course.caller,
             )
@@ -206,120 +217,95 @@ class Searcher:
         return leases or list(self._leases.of(key))
 
     async def _ended(
-        self, leases: Sequence[Lease], gaps: Sequence[Interval], course: Course
+        self,
+        leases: Sequence[Lease],
+        gaps: Sequence[Interval],
+        old: Sequence[Interval],
+        course: Course,
+        patience: float | None = None,
     ) -> None:
-        """Wait for tasks and note what they brought to these gaps."""
-        for lease, outcome in await self._outcomes(leases, course):
-            if isinstance(outcome, Filled):
-                course.brought(outcome)
-            elif not course.excuses(lease, outcome):
-                course.failed(lease, gaps, outcome)
+        """Wait for tasks, on the caller's behalf too, and note what they brought.
 
-    async def _outcomes(
-        self, leases: Sequence[Lease], course: Course
-    ) -> list[tuple[Lease, Filled | GaplessError]]:
-        """Wait for tasks, on the caller's behalf too, and for those that they had to give way to.
-
-        What those come to is the business of others: this request plans again after them.
+        What those come to that they had to give way to is the business of others: this request
+        plans again after them.
         """
         if course.caller.may_fetch:
             for lease in leases:
                 lease.tally.join(course.caller)
-        outcomes = await self._leases.wait(leases)
+        outcomes = await self._leases.wait(leases, patience)
         ahead = {one for done in outcomes if isinstance(done, Filled) for one in done.behind}
         if ahead:
-            await self._leases.wait(list(ahead))
-        return list(zip(leases, outcomes, strict=True))
-
-    async def _verify(
-        self, provider: Provider, filler: Filler, key: SeriesKey, now: int, course: Course
-    ) -> bool:
-        """Check the basis by the oldest held bar before a full hit (stitching rule 10)."""
-        later = self._probe_after.get(key)
-        if later is not None:
-            if self._clock.monotonic() < later[0]:
-                course.unverified = later[1]
-                return True
-            del self._probe_after[key]
-        oldest = await filler.oldest(key, now)
-        if oldest is None:
-            return await filler.disown(key)
-        there = Interval(oldest.time, oldest.time + 1)
-        leases = self._leases.overlapping(key, [there])
-        if not leases:
-            lease = self._leases.launch(
-                key,
-                there,
-                lambda lease: _settled(filler.verify(lease, oldest)),
-                caller=course.caller,
-            )
-            course.tallies.append(lease.tally)
-            leases = [lease]
-        for lease, outcome in await self._outcomes(leases, course):
-            if isinstance(outcome, Filled):
+            await self._leases.wait(list(ahead), patience)
+        for lease, outcome in zip(leases, outcomes, strict=True):
+            course.answered += lease.answered
+            course.fetched += lease.fetched
+            course.bad_values += lease.bad_values
+            if outcome is None:
+                course.pending(lease.key)
+            elif isinstance(outcome, Filled):
                 course.brought(outcome)
-            elif isinstance(outcome, StoreError | InternalError):
-                raise outcome
-            elif isinstance(outcome, QuotaExceeded):
-                # That one user asks too much says nothing of the series to others.
-                if not course.excuses(lease, outcome):
-                    course.unverified = outcome
-            else:
-                pause = max(self._options.retry_probe_s, outcome.retry_after_s or 0.0)
-                self._put_off(key, pause, outcome.again())
-                course.unverified = outcome
-        return True
-
-    def _put_off(self, key: SeriesKey, pause: float, error: GaplessError) -> None:
-        """Remember that a probe failed and when it is worth another; forget what is over."""
-        now = self._clock.monotonic()
-        over = [one for one, (until, _) in self._probe_after.items() if until <= now]
-        for one in over:
-            del self._probe_after[one]
-        self._probe_after[key] = (now + pause, error)
+            elif not course.excuses(lease, outcome):
+                course.failed(lease, gaps, old, outcome)
+            if old and isinstance(outcome, GaplessError) and not isinstance(outcome, QuotaExceeded):
+                self.ageings.failed(lease.key, outcome)
+        if any(isinstance(done, Filled) and done.restated for done in outcomes):
+            course.due_again()
 
     # What is known without asking
 
+    def _requests(
+        self,
+        provider: Provider,
+        entry: HotSeries,
+        gaps: Sequence[Interval],
+        old: Sequence[Interval],
+        now: int,
+    ) -> _Requests:
+        """Decide what is asked for: each gap by itself, and with it what is not fresh (rule 9)."""
+        key, info = entry.state.key, provider.info
+        known = self._known(provider, entry, now)
+        served = reach(provider, key, now)
+        failing = self.ageings.failure(key) is not None
+        along = [] if failing else aged(known, served, now)
+        if known.ageing is None:
+            # Nothing is to be compared, so that nothing need wait for anything.
+            return _Requests(tuple((one, one) for one in union(gaps, old)), serial=info.whole)
+        if not old and not along:
+            compares = bool(finals(entry, [served.served], known.ageing))
+            serial = info.whole or not compares
+            return _Requests(tuple((gap, gap) for gap in gaps), serial)
+        span = self.ageings.span(key, provider.traits(key))
+        left = [*gaps, *old]
+        ranges: list[tuple[Interval, Interval]] = []
+        while left:
+            wide = as_wide(as_wide(left[0], left, span), along, span)
+            ranges.append((wide, left[0]))
+            left = subtract(left, [wide])
+        return _Requests(tuple(ranges), serial=True)
+
+    def requests(self, provider: Provider, entry: HotSeries, plan: Plan, now: int) -> int:
+        """Count the requests that a plan takes at least."""
+        span = provider.traits(entry.state.key).max_span
+        wanted = self._requests(provider, entry, plan.gaps, plan.aged, now)
+        return sum(1 if span is None else -(-wide.length // span) for wide, _ in wanted.ranges)
+
     def plan(self, provider: Provider, entry: HotSeries, search: RangeSearch, now: int) -> Plan:
         """Decide what of a search is answered from what is held, and what would be fetched."""
-        return plan(
-            search.asked,
-            entry.state.coverage,
-            entry.state.generation,
-            reach(provider, search.key, now),
-            now,
-            int(self._options.join_distance_s * 1000),
-        )
+        joining = Joining(int(self._options.join_distance_s * 1000), self._options.max_gaps)
+        known = self._known(provider, entry, now)
+        return plan(search.asked, known, reach(provider, search.key, now), now, joining)
 
-    def basis_due(self, provider: Provider, entry: HotSeries, asked: Interval, now: int) -> bool:
-        """Whether a full hit must check the basis first: records, a day, a session (rule 10)."""
-        info, state = provider.info, entry.state
-        if not info.revises or state.basis_checked_at is None:
-            return False
-        if now - state.basis_checked_at <= self._options.basis_ttl_s * 1000:
-            return False
-        if not any(
-            block.generation == state.generation
-            and block.first < asked.end
-            and asked.start <= block.last
-            for block in state.blocks
-        ):
-            return False
-        return provider.session_closed(state.meta, state.basis_checked_at, now)
+    def _known(self, provider: Provider, entry: HotSeries, now: int) -> Known:
+        state = entry.state
+        return Known(state.coverage, self.ageings.of(provider, entry, now), state.doubts)
 
     def dated(self, provider: Provider, answer: Answer, search: RangeSearch, now: int) -> Answer:
         """Say until when the same words have the same answer; relative ones not at all."""
-        if not search.absolute or answer.state != "ready":
+        if not search.absolute or answer.state != "ready" or search.fresh is Freshness.NOW:
             return replace(answer, fresh_until=now)
-        checked = answer.entry.state.basis_checked_at
-        if not provider.info.revises or checked is None:
-            return answer
-        due = checked + int(self._options.basis_ttl_s * 1000)
-        if due <= now:
-            # The check is past its time, but no session has closed since: ask again each time.
-            return replace(answer, fresh_until=now)
-        until = due if answer.fresh_until is None else min(due, answer.fresh_until)
-        return replace(answer, fresh_until=until)
+        until = self.ageings.until(provider, answer.entry, answer.fetched_at, now)
+        known = [one for one in (until, answer.fresh_until) if one is not None]
+        return replace(answer, fresh_until=min(known, default=None))
 
     def check_size(self, answer: Answer) -> None:
         """Raise `TooLarge` for an answer of more records than one may have."""
@@ -331,10 +317,10 @@ class Searcher:
             )
 
 
-async def _settled(filling: Awaitable[Filled]) -> Filled:
-    """Await a piece of filling; one that was overtaken brings nothing, and is planned again."""
+async def _filled(filler: Filler, core: Interval, lease: Lease) -> Filled:
+    """Fill what a lease holds; where that was overtaken, what it lacks is planned again."""
     try:
-        return await filling
+        return await filler.fill(lease, core)
     except LeaseTaken as taken:
         return Filled(behind=taken.by)
     except Superseded as overtaken:

@@ -26,16 +26,19 @@ from gapless.errors import (
     BadPluginReply,
     GaplessError,
     InternalError,
+    OutOfWindow,
     ProviderError,
     RateLimited,
     UnknownTicker,
     UpstreamUnavailable,
 )
 from gapless.hub.callers import ANYBODY, Caller
+from gapless.hub.failures import Concern, SeriesFailures, concern_of
 from gapless.hub.pacing import Breaker, Bucket, Deadline, back_off
+from gapless.hub.skew import Skew
 from gapless.hub.turns import Turns
 from gapless.protocol.messages import Entity, Request
-from gapless.providers.base import EntityProvider, Provider, Provisional
+from gapless.providers.base import BadValues, EntityProvider, Fetched, Provider, Provisional
 
 T = TypeVar("T")
 _log = structlog.get_logger("gapless.upstream")
@@ -75,12 +78,19 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What is asked of the provider, however often it is tried, and on whose behalf."""
+    """What is asked of the provider, however often it is tried, and on whose behalf.
+
+    `counts`: where it fails, that is held against the series. `held`: the series was answered
+    before. `of_series`: it is asked for one.
+    """
 
     key: SeriesKey
     interval: Interval
     purpose: str
     tally: Tally
+    counts: bool = True
+    held: bool = False
+    of_series: bool = True
 
     def asked(self, error: GaplessError | None) -> Asked:
         """Return one try of it, as it is told."""
@@ -89,11 +99,35 @@ class _Call:
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """What one request brought: records as they are stored, and what may still change of them."""
+    """What one request brought: records as they are stored, and what may still change of them.
+
+    `sent`: when it was asked for. What the other fields mean is said of `Fetched`.
+    """
 
     run: Run
+    sent: int
     provisional: tuple[Provisional, ...] = ()
     meta: Mapping[str, Any] | None = None
+    bad_values: BadValues | None = None
+    upstream_now: int | None = None
+    known_until: int | None = None
+    facts: Mapping[str, Any] | None = None
+    actions: tuple[Mapping[str, Any], ...] | None = None
+
+    @classmethod
+    def of(cls, fetched: Fetched, sent: int) -> Brought:
+        """Return what a provider returned in the form in which it is stored."""
+        return cls(
+            fetched.run(),
+            sent,
+            fetched.provisional,
+            fetched.meta,
+            bad_values=fetched.bad_values,
+            upstream_now=fetched.upstream_now,
+            known_until=fetched.known_until,
+            facts=fetched.facts,
+            actions=fetched.actions,
+        )
 
 
 @dataclass(slots=True)
@@ -117,7 +151,10 @@ class Tally:
 
 
 class Upstream:
-    """A provider with its budget, its breaker and its memory of unknown tickers."""
+    """A provider with its budget, its breaker, and its memory of tickers that fail.
+
+    `alone`: its last error was of one series, and says nothing of upstream.
+    """
 
     def __init__(
         self,
@@ -138,6 +175,9 @@ class Upstream:
         )
         self.requests = 0
         self.last_error: GaplessError | None = None
+        self.alone = False
+        self.failures = SeriesFailures()
+        self.skew = Skew()
         # When it last answered, and when it last failed; milliseconds UTC.
         self.answered_at: int | None = None
         self.failed_at: int | None = None
@@ -168,42 +208,53 @@ class Upstream:
         meta: Mapping[str, Any],
         purpose: str,
         tally: Tally,
+        deadline: Deadline | None = None,
+        *,
+        wide: bool = False,
     ) -> Brought:
         """Fetch once, with retries within the deadline; raise the `ProviderError` that is left.
 
         The deadline is one for all (stitching rule 8): waiting for turns, tries and the pauses
-        between them. Each try has what is left of it.
+        between them. Each try has what is left of it. `None`: it begins now, and ends after
+        `Limits.deadline`. `wide`: where it fails less is asked for after it, so that it has half
+        of what is left (stitching rule 9), and is not held against the series yet.
         """
-        refused = self.refusal(key)
+        now = self._clock.monotonic()
+        refused = self.refusal(key) or self.failures.refusal(key, now)
         if refused is not None:
             raise refused.again()
-        call = _Call(key, interval, purpose, tally)
+        whole = deadline or self.deadline()
+        call = _Call(key, interval, purpose, tally, counts=not wide, held=bool(meta))
 
         async def once(deadline: Deadline) -> Brought:
             return await self._attempt(call, meta, deadline)
 
-        return await self._tried(once, call)
+        return await self._tried(once, call, whole.half(now) if wide else whole)
+
+    def deadline(self) -> Deadline:
+        """Return the deadline of a request that begins now."""
+        return Deadline.of(self._clock.monotonic(), self._limits.deadline, self._longest)
 
     async def entities(
         self, provider: EntityProvider, request: Request, caller: Caller
     ) -> Sequence[Entity]:
         """Hand the provider a request as it is, within its pace; raise the `ProviderError` left."""
         key = SeriesKey(provider.info.name, "")
-        call = _Call(key, _NO_RANGE, "entities", Tally([caller]))
+        call = _Call(key, _NO_RANGE, "entities", Tally([caller]), counts=False, of_series=False)
 
         async def once(deadline: Deadline) -> Sequence[Entity]:
             now = self._clock.now_ms()
             with self._accounted(call):
                 found = await self._in_time(provider.entities(request, now), deadline)
             self._count(call, 1, None)
-            self.breaker.succeeded()
+            self._answered()
             return found
 
-        return await self._tried(once, call)
+        return await self._tried(once, call, self.deadline())
 
-    async def _tried(self, once: Callable[[Deadline], Awaitable[T]], call: _Call) -> T:
-        now = self._clock.monotonic()
-        deadline = Deadline.of(now, self._limits.deadline, self._longest)
+    async def _tried(
+        self, once: Callable[[Deadline], Awaitable[T]], call: _Call, deadline: Deadline
+    ) -> T:
         attempt = 0
         while True:
             trial = await self._turn(deadline, call.tally)
@@ -215,7 +266,7 @@ class Upstream:
                 self.last_error = error.again()
                 pause = self._pause(error, attempt, deadline)
                 if pause is None:
-                    raise
+                    raise self._given_up(call, error) from error.__cause__
                 _log.info(
                     "upstream failed, trying again",
                     series=call.key.text,
@@ -305,20 +356,23 @@ class Upstream:
         with self._accounted(call):
             work = self.provider.fetch(call.key, call.interval, now, meta)
             fetched = await self._in_time(work, deadline)
-            brought = Brought(fetched.run(), fetched.provisional, fetched.meta)
+            brought = Brought.of(fetched, now)
             _verify(brought, call.interval, self.provider.info.name)
         self._count(call, fetched.requests, None)
-        self.breaker.succeeded()
+        self._hear_clock(brought.upstream_now, now)
+        self.failures.answered(call.key)
+        self._answered()
         return brought
 
     @contextmanager
     def _accounted(self, call: _Call) -> Iterator[None]:
         """Count what fails, tell the breaker, and put what no provider may raise into our words."""
+        self.alone = False
         try:
             yield
         except ProviderError as error:
             self._count(call, error.requests, error)
-            self._failed(call.key, error)
+            self._failed(call, error)
             raise
         except GaplessError as error:
             self._count(call, 1, error)
@@ -365,24 +419,61 @@ class Upstream:
             self.failed_at = self._clock.now_ms()
         self._observe(call.asked(error))
 
-    def _failed(self, key: SeriesKey, error: ProviderError) -> None:
+    def _answered(self) -> None:
+        """Note that upstream is there, be it only to refuse."""
+        self.failures.upstream_answered()
+        self.breaker.succeeded()
+
+    def _hear_clock(self, upstream_now: int | None, sent: int) -> None:
+        received = self._clock.now_ms()
+        if self.skew.heard(upstream_now, sent, received, self._clock.monotonic()):
+            _log.warning(
+                "the clocks differ: the hub's own, or upstream's, is wrong",
+                provider=self.provider.info.name,
+                upstream_ahead_s=self.skew.seconds,
+            )
+
+    def _failed(self, call: _Call, error: ProviderError) -> None:
         """Tell the breaker, which only the failures of upstream as a whole concern."""
-        now = self._clock.monotonic()
+        now, key = self._clock.monotonic(), call.key
         if isinstance(error, UnknownTicker):
             self._unknown[key] = (now + self._limits.unknown_ticker, error.again())
             if len(self._unknown) > _MOST_UNKNOWN:
                 self._unknown.popitem(last=False)
-        if error.retryable:
-            self._outage = error.again()
+        concern = concern_of(error)
+        if concern is Concern.NOBODY:
+            self.alone = isinstance(error, UnknownTicker | OutOfWindow)
+            self._answered()
+            return
+        if call.of_series:
+            of_all = self.failures.is_of_all(key, error, call.held)
+        else:
+            of_all = concern is not Concern.SERIES
+        self.alone = not of_all
+        if not of_all:
+            # It may have been the trial, which has told nothing then.
+            self.breaker.abandoned()
+            return
+        self._outage = error.again()
+        open_for = None
         if isinstance(error, RateLimited):
             silence = max(_RATE_LIMITED_S, self._limits.breaker_cooldown)
-            said = error.retry_after_s
-            self.breaker.failed(now, open_for=silence if said is None else said)
-        elif error.retryable:
-            self.breaker.failed(now)
-        else:
-            # It answered, if only with a refusal.
-            self.breaker.succeeded()
+            open_for = silence if error.retry_after_s is None else error.retry_after_s
+        self.breaker.failed(now, open_for)
+
+    def _given_up(self, call: _Call, error: ProviderError) -> ProviderError:
+        """Leave a series alone that fails by itself; return what is told to who asked for it."""
+        pause = None
+        if call.counts:
+            pause = self.failures.gave_up(call.key, error, self._clock.monotonic())
+        if pause is None:
+            return error
+        _log.warning(
+            "a series fails by itself", series=call.key.text, error=error.message, pause_s=pause
+        )
+        told = error.again()
+        told.retry_after_s = pause
+        return told
 
     def _pause(self, error: ProviderError, attempt: int, deadline: Deadline) -> float | None:
         """Return the seconds before the next attempt; `None`: there is none."""

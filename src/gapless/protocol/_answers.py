@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Struct
@@ -65,6 +65,7 @@ class Stitch(Struct, frozen=True, omit_defaults=True):
     """How a range search was put together; each range is a pair of RFC 3339 instants.
 
     `cached`, `fetched` and `missing` partition the asked range up to now (stitching rule 14).
+    `changed_at` is when upstream last changed what was final in it, an RFC 3339 instant.
     """
 
     cached: tuple[tuple[str, str], ...]
@@ -73,6 +74,7 @@ class Stitch(Struct, frozen=True, omit_defaults=True):
     upstream_requests: int
     state: Literal["ready", "partial", "stale"]
     why: tuple[Why, ...] = ()
+    changed_at: str | None = None
 
 
 class ErrorBody(Struct, frozen=True, omit_defaults=True):
@@ -131,6 +133,7 @@ PROVIDER_REASONS: Final[Mapping[str, type[ProviderError]]] = MappingProxyType(
         for cls in (
             errors.RateLimited,
             errors.UpstreamUnavailable,
+            errors.BadUpstreamReply,
             errors.UpstreamRejected,
             errors.UnknownTicker,
             errors.OutOfWindow,
@@ -143,6 +146,19 @@ PROVIDER_REASONS: Final[Mapping[str, type[ProviderError]]] = MappingProxyType(
     }
 )
 """Every `reason` that comes with `provider_request_failed`, and its class."""
+
+Doubt: TypeAlias = Literal[
+    "rescaled",
+    "unverified",
+    "check_pending",
+    "unconfirmed_loss",
+    "unconfirmed_empty",
+    "bad_value",
+    "margin",
+]
+"""What `why` may say of a range beside the reasons of failures: of what is held and doubtful."""
+
+DOUBTS: Final[tuple[Doubt, ...]] = get_args(Doubt)
 
 _JSON: Final = msgspec.json.Encoder()
 
@@ -167,6 +183,8 @@ def encode_stitch(stitch: Stitch) -> bytes:
         body["why"] = stitch.why
     body["upstream_requests"] = stitch.upstream_requests
     body["state"] = stitch.state
+    if stitch.changed_at is not None:
+        body["changed_at"] = stitch.changed_at
     return _JSON.encode(body)
 
 

@@ -26,6 +26,7 @@ from gapless.protocol._answers import (
 )
 from gapless.protocol._queries import (
     FILTER_KINDS,
+    FRESH_WORDS,
     MAX_COUNT,
     QUERY_TYPES,
     REQUEST_KINDS,
@@ -38,6 +39,7 @@ from gapless.protocol._queries import (
     ByUrl,
     DateRange,
     Filter,
+    Fresh,
     GetAllEntities,
     GetEntities,
     GetEntity,
@@ -91,6 +93,7 @@ class _Outer(Struct):
     strict: bool | None = None
     ordered: bool | None = None
     inline_records: Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)] | None = None
+    fresh: Fresh | None = None
 
 
 class _IdOnly(Struct):
@@ -147,8 +150,12 @@ class _Auth(Struct, tag_field="type", tag="Auth"):
     pass
 
 
+class _LinePayload(Struct):
+    line: str
+
+
 class _Line(Struct, tag_field="type", tag="Line"):
-    payload: Line
+    payload: _LinePayload
 
 
 _OUTER: Final = msgspec.json.Decoder(_Outer)
@@ -189,7 +196,7 @@ def decode_envelope(line: bytes) -> Envelope | Rejected:
                 request_id,
                 InvalidEnvelope(f"{_cut(key)}: this key is there more than once"),
             )
-        query = _query(_QUERY.decode(raw_query))
+        query = _query(_QUERY.decode(raw_query), outer.fresh)
     except GaplessError as error:
         return Rejected(request_id, error)
     except _InvalidCount as error:
@@ -225,7 +232,9 @@ class _InvalidCount(Exception):
         )
 
 
-def _query(tagged: _ProviderRequest | _ProviderList | _Ping | _Auth | _Line) -> Query:
+def _query(
+    tagged: _ProviderRequest | _ProviderList | _Ping | _Auth | _Line, fresh: Fresh | None
+) -> Query:
     if isinstance(tagged, _ProviderRequest):
         payload = tagged.payload
         box = payload.request
@@ -238,9 +247,11 @@ def _query(tagged: _ProviderRequest | _ProviderList | _Ping | _Auth | _Line) -> 
         elif kind == "GetAllEntities":
             _check_count(request.limit, "limit", payload.provider, kind)
             _check_count(request.offset, "offset", payload.provider, kind)
-        return ProviderRequest(payload.provider, request)
+        return ProviderRequest(payload.provider, request, fresh)
     if isinstance(tagged, _Line):
-        return tagged.payload
+        return Line(tagged.payload.line, fresh)
+    if fresh is not None:
+        raise InvalidEnvelope("fresh: it goes with a search by ticker, or a line, and nothing else")
     if isinstance(tagged, _ProviderList):
         return ProviderList()
     return Ping() if isinstance(tagged, _Ping) else Auth()
@@ -393,6 +404,8 @@ def _explain(what: str, path: str) -> str:
         return f"{path}: unknown `{_cut(name)}`; expected exactly one of {', '.join(expected)}"
     if path == "query.type":
         return f"{path}: expected one of {', '.join(QUERY_TYPES)}"
+    if path == "fresh":
+        return f"{path}: expected {', '.join(FRESH_WORDS)} or null"
     if path == "data_as":
         return f'{path}: expected "array", "string" or null'
     if path == "inline_records":
@@ -427,6 +440,8 @@ def encode_envelope(envelope: Envelope) -> bytes:
         fields["strict"] = True
     if not envelope.ordered:
         fields["ordered"] = False
+    if isinstance(envelope.query, ProviderRequest | Line) and envelope.query.fresh is not None:
+        fields["fresh"] = envelope.query.fresh
     if envelope.inline_records is not None:
         fields["inline_records"] = envelope.inline_records
     return msgspec.json.encode(fields) + b"\n"

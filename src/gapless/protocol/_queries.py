@@ -5,10 +5,17 @@ Apart from the decoding so that the hub, plugins and the query language need no 
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Struct
+
+from gapless.errors import InvalidQuery
+
+Fresh: TypeAlias = Literal["held", "check", "now"]
+"""How fresh a range search wants its answer (stitching rule 10)."""
+
+FRESH_WORDS: Final[tuple[Fresh, ...]] = get_args(Fresh)
 
 
 class ById(Struct, frozen=True):
@@ -113,10 +120,11 @@ class ProviderList(Struct, frozen=True):
 
 
 class ProviderRequest(Struct, frozen=True):
-    """A request to one provider."""
+    """A request to one provider; `fresh`: how fresh a range search wants it, if it says so."""
 
     provider: str
     request: Request
+    fresh: Fresh | None = None
 
     @property
     def request_kind(self) -> str:
@@ -133,9 +141,10 @@ class Auth(Struct, frozen=True):
 
 
 class Line(Struct, frozen=True):
-    """A line of the query language, for `language.parse_line`."""
+    """A line of the query language, for `language.parse_line`; `fresh` was said beside it."""
 
     line: str
+    fresh: Fresh | None = None
 
 
 Query: TypeAlias = ProviderList | ProviderRequest | Ping | Auth | Line
@@ -162,6 +171,21 @@ FILTER_KINDS: Final = (
     "ByUrl",
     "Param",
 )
+
+
+def fresh_word(text: object) -> Fresh:
+    """Return the word that says how fresh an answer is wanted; raise `InvalidQuery` for others."""
+    for word in FRESH_WORDS:
+        if text == word:
+            return word
+    raise InvalidQuery(f"fresh={str(text)[:60]}: expected {', '.join(FRESH_WORDS)}")
+
+
+def one_fresh(line: Fresh | None, beside: Fresh | None) -> Fresh | None:
+    """Return the word that a line or what came beside it says; raise `InvalidQuery` for two."""
+    if line is not None and beside is not None and line != beside:
+        raise InvalidQuery(f"the line says fresh={line}, and the request fresh={beside}: say one")
+    return line or beside
 
 
 def filter_to_wire(item: Filter) -> dict[str, Any]:

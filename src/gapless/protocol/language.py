@@ -14,6 +14,7 @@ from typing import Final, NoReturn, TypeAlias
 
 from gapless.errors import InvalidQuery
 from gapless.protocol.messages import (
+    FRESH_WORDS,
     MAX_COUNT,
     ById,
     BySource,
@@ -23,6 +24,7 @@ from gapless.protocol.messages import (
     ByUrl,
     DateRange,
     Filter,
+    Fresh,
     GetAllEntities,
     GetEntities,
     GetEntity,
@@ -41,7 +43,18 @@ _TextFilter: TypeAlias = ById | BySource | ByState | Ticker | ByUrl
 _RangeFilter: TypeAlias = DateRange | ByUpdatedAtRange
 
 VERBS: Final = ("get", "get-many", "all", "search", "report")
-SEARCH_KEYS: Final = ("id", "source", "state", "tags", "ticker", "date", "updated", "url", "limit")
+SEARCH_KEYS: Final = (
+    "id",
+    "source",
+    "state",
+    "tags",
+    "ticker",
+    "date",
+    "updated",
+    "url",
+    "limit",
+    "fresh",
+)
 
 # What each verb takes, as help and completion show it.
 VERB_SYNTAX: Final[Mapping[str, str]] = MappingProxyType(
@@ -49,7 +62,7 @@ VERB_SYNTAX: Final[Mapping[str, str]] = MappingProxyType(
         "get": "ID",
         "get-many": "ID1,ID2,…",
         "all": "[limit=N] [offset=N]",
-        "search": "ticker=… [date=A..B] [PARAM=VALUE …] | KEY=VALUE … [limit=N]",
+        "search": "ticker=… [date=A..B] [fresh=…] [PARAM=VALUE …] | KEY=VALUE … [limit=N]",
         "report": "url=URL",
     }
 )
@@ -132,6 +145,7 @@ class _Parser:
         self._now_ms = now_ms
         self._tokens = self._tokenize()
         self._next = 0
+        self._fresh: Fresh | None = None
 
     def query(self) -> LineQuery:
         first = self._take("`providers` or `provider NAME VERB …`")
@@ -157,7 +171,9 @@ class _Parser:
         request = requests.get(VERB_ALIASES.get(verb_name, verb_name))
         if request is None:
             self._fail(verb, f"expected one of {verbs}, found `{_cut(verb.text)}`")
-        return ProviderRequest(name.text, request())
+        # What is read of it has the word that says how fresh it is wanted.
+        asked = request()
+        return ProviderRequest(name.text, asked, self._fresh)
 
     def _get(self) -> GetEntity:
         token = self._take("an entity's id")
@@ -187,13 +203,27 @@ class _Parser:
             key, value = self._key_value(token, "a filter, as KEY=VALUE")
             if key == "limit":
                 self._count(token, key, value, counts)
+            elif key == "fresh":
+                self._say_fresh(token, value)
             else:
                 filters.append(self._filter(key, value))
+        if self._fresh is not None and not any(isinstance(one, Ticker) for one in filters):
+            self._fail(None, "`fresh` goes with a range; expected ticker=… as well")
         if not filters:
             self._fail(
                 None, "`search` needs at least one filter, such as ticker=AAPL, source= or tags="
             )
         return SearchEntities(tuple(filters), counts.get("limit"))
+
+    def _say_fresh(self, token: _Token, value: _Token) -> None:
+        if self._fresh is not None:
+            self._fail(token, "`fresh` is there more than once")
+        for word in FRESH_WORDS:
+            if value.text == word:
+                self._fresh = word
+                return
+        words = ", ".join(f"fresh={word}" for word in FRESH_WORDS)
+        self._fail(token, f"expected one of {words}, found `{_cut(token.text)}`")
 
     def _report(self) -> GetReport:
         token = self._take("url=URL, or the bare URL")
@@ -337,6 +367,8 @@ def format_line(query: LineQuery) -> str:
     if isinstance(query, ProviderList):
         return "providers"
     line = f"provider {_word(query.provider)} {_request_words(query.request)}"
+    if query.fresh is not None:
+        line += f" fresh={query.fresh}"
     try:
         same = parse_line(line) == query
     except InvalidQuery as error:

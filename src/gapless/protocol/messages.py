@@ -6,6 +6,7 @@ The definitions live in private modules by direction; this is the list of what i
 from __future__ import annotations
 
 from gapless.protocol._answers import (
+    DOUBTS,
     KIND_AUTH,
     KIND_INVALID_JSON,
     KIND_PING,
@@ -15,6 +16,7 @@ from gapless.protocol._answers import (
     PROTOCOL_VERSION,
     PROVIDER_REASONS,
     WIRE_ERRORS,
+    Doubt,
     Entity,
     ErrorBody,
     Stitch,
@@ -38,6 +40,7 @@ from gapless.protocol._envelope import (
 )
 from gapless.protocol._queries import (
     FILTER_KINDS,
+    FRESH_WORDS,
     MAX_COUNT,
     QUERY_TYPES,
     REQUEST_KINDS,
@@ -50,6 +53,7 @@ from gapless.protocol._queries import (
     ByUrl,
     DateRange,
     Filter,
+    Fresh,
     GetAllEntities,
     GetEntities,
     GetEntity,
@@ -64,6 +68,8 @@ from gapless.protocol._queries import (
     SearchEntities,
     Ticker,
     filter_to_wire,
+    fresh_word,
+    one_fresh,
     request_to_wire,
 )
 
@@ -88,6 +94,11 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by alphabet
     "Request",
     "SearchEntities",
     "request_to_wire",
+    # how fresh
+    "FRESH_WORDS",
+    "Fresh",
+    "fresh_word",
+    "one_fresh",
     # queries
     "Auth",
     "Line",
@@ -102,6 +113,8 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by alphabet
     "encode_envelope",
     "encode_rejected",
     # entities and what comes with them
+    "DOUBTS",
+    "Doubt",
     "Entity",
     "Stitch",
     "Why",

@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 DATA_PATH: Final = "/v1/data/"
-DATA_KEYS: Final = ("start", "end", "columns", "strict", "format", "limit", "cursor")
+DATA_KEYS: Final = ("start", "end", "columns", "strict", "fresh", "format", "limit", "cursor")
 """What the route takes itself; any other key of its query is a parameter of the provider."""
 
 

@@ -8,13 +8,15 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple, Protocol
 
 from gapless.domain.blocks import Run, encode
-from gapless.domain.comparing import Basis, Tolerance
+from gapless.domain.comparing import Basis
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery
 from gapless.protocol.messages import Entity, Request
 
 DAY_MS = 86_400_000
+# Clocks that differ by more are not those of one world; up to it they differ by the way between.
+CLOCKS_APART_MS = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,6 @@ class ProviderInfo:
     time_column: str = "timestamp"
     revises: bool = False
     basis: Basis | None = None
-    tolerance: Tolerance = Tolerance()
     entities: bool = False
     whole: bool = False
     deadline_s: float | None = None
@@ -79,11 +80,13 @@ class Traits:
 
     `look_back`: how far before now upstream serves (`None`: all of it), already with the margin
     that keeps a request inside the limit. `max_span`: the longest range of one request.
+    `check_bars`: so many bars are fetched again at once, where that is fewer than the hub would.
     """
 
     bar: int
     look_back: int | None = None
     max_span: int | None = None
+    check_bars: int | None = None
 
 
 class Record(NamedTuple):
@@ -101,6 +104,34 @@ class Provisional(NamedTuple):
     refresh_after: int
 
 
+class BadValues(NamedTuple):
+    """Records with a value that was no number and is null (stitching rule 6).
+
+    `total` is how many there are, `times` the first few, milliseconds UTC, ascending.
+    """
+
+    total: int
+    times: tuple[int, ...]
+
+
+class Clocks(NamedTuple):
+    """The hub's clock and upstream's as one (stitching rule 1), milliseconds UTC.
+
+    What is final, and up to when an answer can tell anything, goes by the `earlier` of them.
+    `due_from` is what moments to fetch again are reckoned from: the own clock, where the two
+    belong to one world.
+    """
+
+    earlier: int
+    due_from: int
+
+    @classmethod
+    def of(cls, own: int, upstream: int | None) -> Clocks:
+        """Return both of them; `upstream` `None`: it does not tell its own."""
+        earlier = own if upstream is None else min(own, upstream)
+        return cls(earlier, own if own - earlier <= CLOCKS_APART_MS else earlier)
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """What one upstream request returned for the asked interval.
@@ -109,6 +140,14 @@ class Fetched:
     their text already gives it as `ready` instead. What no entry of `provisional` covers is final.
     `meta` is what the provider wants to remember of the series (such as its exchange's hours); it
     is handed back with the next call. `requests` is how many requests it took upstream.
+    `bad_values`: in which of the records a value was no number; `None`: in none. `upstream_now` is
+    what upstream's clock shows, `known_until` up to when the answer can tell anything: the earlier
+    of the two clocks (stitching rule 1). Both in milliseconds UTC, `None`: not told.
+
+    `facts` is what the answer tells of the ticker beside its bars, null where it does not.
+    `actions` are the dividends, splits and capital gains that it names, one record an ex-date,
+    sorted, in the form of records; some may lie outside of the asked interval. `None`: a provider
+    that tells of none (stitching rule 21).
     """
 
     records: Sequence[Record] = ()
@@ -116,12 +155,36 @@ class Fetched:
     meta: Mapping[str, Any] | None = None
     requests: int = 1
     ready: Run | None = None
+    bad_values: BadValues | None = None
+    upstream_now: int | None = None
+    known_until: int | None = None
+    facts: Mapping[str, Any] | None = None
+    actions: tuple[Mapping[str, Any], ...] | None = None
 
     def run(self) -> Run:
         """Return the records as they are stored."""
         if self.ready is not None:
             return self.ready
-        return Run.of((record.time, encode(record.row)) for record in self.records)
+        texts = [encode(record.row) for record in self.records]
+        return Run.of_texts([record.time for record in self.records], texts)
+
+
+class DueMoments(NamedTuple):
+    """When a series that revises is to be fetched again, milliseconds UTC (stitching rule 9).
+
+    `last` is the latest such moment that is not after now, `next` the first one after it. What
+    was fetched at or after `last` is fresh. `every`, milliseconds: there are no sessions, and what
+    was fetched is due so long after it; the other two move along with now.
+    """
+
+    last: int
+    next: int
+    every: int | None = None
+
+    @classmethod
+    def daily(cls, now_ms: int) -> DueMoments:
+        """Return those of a series without known sessions: every 24 hours."""
+        return cls(now_ms - DAY_MS, now_ms + DAY_MS, DAY_MS)
 
 
 class Provider(Protocol):
@@ -150,8 +213,8 @@ class Provider(Protocol):
         """
         ...
 
-    def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
-        """Whether a trading session may have closed in `(since, until]` (stitching rule 10)."""
+    def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
+        """Return when what revises was due last, and when it is next (stitching rule 9)."""
         ...
 
     async def aclose(self) -> None:

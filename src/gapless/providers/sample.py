@@ -19,6 +19,7 @@ from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery, UnknownTicker, UpstreamUnavailable
 from gapless.providers.base import (
     DAY_MS,
+    DueMoments,
     Fetched,
     Pace,
     Param,
@@ -112,9 +113,9 @@ class SampleProvider:
         behind = bisect_left(history.times, interval.end, lo=first)
         return Fetched(history.records[first:behind])
 
-    def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
-        """Return `False`: what never revises has nothing to check after a session."""
-        return False
+    def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
+        """Return every 24 hours: it has no sessions, and never revises."""
+        return DueMoments.daily(now_ms)
 
     async def aclose(self) -> None:
         """Do nothing: there is no connection."""

@@ -1,17 +1,16 @@
 """Yahoo Finance as a provider: what it declares, one request to the chart endpoint, its errors.
 
-What an answer means is in yahoo_chart.py, what may still change in yahoo_sessions.py; here is
-all that touches the network.
+What an answer means is in yahoo_replies.py, its form in yahoo_chart.py, where its rows belong in
+yahoo_rows.py, what it tells of its instrument in yahoo_facts.py, and what may still change in
+yahoo_sessions.py; here is all that touches the network.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -24,25 +23,27 @@ from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import (
     InvalidQuery,
-    OutOfWindow,
     ProviderError,
-    RateLimited,
-    UnknownTicker,
-    UpstreamRejected,
     UpstreamUnavailable,
+    UpstreamUnreachable,
 )
-from gapless.providers import yahoo_chart, yahoo_sessions
+from gapless.providers import yahoo_actions, yahoo_facts, yahoo_replies, yahoo_rows, yahoo_sessions
 from gapless.providers.base import (
     DAY_MS,
+    Clocks,
+    DueMoments,
     Fetched,
     Pace,
     Param,
     ProviderInfo,
+    Provisional,
+    Record,
     Traits,
     canonical_params,
 )
-from gapless.providers.yahoo_chart import Chart, NoChart, Refusal
-from gapless.providers.yahoo_sessions import BAR_MS, HOUR_MS, zone_named
+from gapless.providers.yahoo_chart import Chart
+from gapless.providers.yahoo_replies import Reply
+from gapless.providers.yahoo_sessions import BAR_MS, HOUR_MS, Awaited, zone_named
 
 _DATA_START_MS = -2_208_988_800_000
 _DEFAULT_INTERVAL = "1d"
@@ -63,6 +64,7 @@ _STICK_S = 60.0
 
 # libcurl's codes: https://curl.se/libcurl/c/libcurl-errors.html
 _UNREACHED = frozenset({5, 6, 7})
+_NO_TLS = frozenset({35, 60})
 _TIMED_OUT = 28
 _FAILURES: Mapping[int, str] = {
     5: "the name of the proxy cannot be resolved",
@@ -131,28 +133,18 @@ class Hosts:
         return self._fallback
 
 
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    """A whole HTTP answer; `host` is who gave it."""
-
-    host: str
-    status: int
-    body: bytes
-    retry_after: str | None = None
-    location: str | None = None
-
-
 class _Unreached(Exception):
     """The host was not reached at all, so that another one may be asked instead."""
 
 
 @dataclass(slots=True)
 class _Call:
-    """One `fetch`: which host it keeps to, and how many requests it has taken."""
+    """One `fetch`: which host it keeps to, how many requests it has taken, and upstream's now."""
 
     host: str
     may_move: bool
     requests: int = 0
+    upstream_now: int | None = None
 
 
 class YahooProvider:
@@ -233,6 +225,16 @@ class YahooProvider:
             error.requests = max(1, call.requests)
             raise
 
+    async def reply(self, target: str) -> Reply:
+        """Return the host's answer to one request as it came, for whoever looks at upstream itself.
+
+        There is no second try. Raises `UpstreamUnavailable` where there is no whole answer.
+        """
+        try:
+            return await self._get(_Call(self._hosts.current(), may_move=False), target)
+        except _Unreached as unreached:
+            raise UpstreamUnavailable(str(unreached)) from unreached
+
     async def _fetch(
         self,
         call: _Call,
@@ -249,28 +251,74 @@ class YahooProvider:
             if zone is not None and not yahoo_sessions.aligned(name, asked[0], zone):
                 asked = yahoo_sessions.request_range(name, interval, zone)
                 chart = await self._chart(call, key.ticker, name, asked, now_ms)
-        known = dict(meta) if chart is None else yahoo_chart.remember(chart.meta, meta)
-        records = () if chart is None else yahoo_chart.records(chart, name, interval, known)
-        intraday = name in _LOOK_BACK_DAYS
-        refresh_s = self.settings.refresh_intraday_s if intraday else self.settings.refresh_daily_s
-        return Fetched(
-            records=records,
-            provisional=yahoo_sessions.provisional(
-                name,
-                interval,
-                records,
-                known,
-                now_ms,
-                round(refresh_s * 1000),
-                round(self.settings.refresh_null_s * 1000),
-            ),
-            meta=known or None,
+        clocks = Clocks.of(now_ms, call.upstream_now)
+        found = self._empty(name, interval, meta, clocks)
+        if chart is not None:
+            found = self._read(chart, name, interval, meta, clocks)
+        return replace(
+            found,
             requests=call.requests,
+            upstream_now=call.upstream_now,
+            known_until=clocks.earlier,
         )
 
-    def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
-        """Whether a trading session may have closed in `(since, until]` (stitching rule 10)."""
-        return yahoo_sessions.session_closed(meta, since_ms, until_ms)
+    def _empty(
+        self, name: str, interval: Interval, meta: Mapping[str, Any], clocks: Clocks
+    ) -> Fetched:
+        """Return what is known where upstream says that there is nothing."""
+        provisional = self._provisional(name, interval, (), meta, clocks, None)
+        return Fetched(provisional=provisional, meta=dict(meta) or None)
+
+    def _read(
+        self,
+        chart: Chart,
+        name: str,
+        interval: Interval,
+        meta: Mapping[str, Any],
+        clocks: Clocks,
+    ) -> Fetched:
+        """Return what a chart says about `interval`."""
+        known = yahoo_facts.remember(chart.meta, meta)
+        records = yahoo_rows.records(chart, name, interval, known)
+        awaited = yahoo_sessions.awaited_session(
+            name, interval, records, known, clocks.earlier, chart.meta.last_trade_ms
+        )
+        zone = zone_named(known.get("tz"))
+        return Fetched(
+            records=records,
+            provisional=self._provisional(name, interval, records, known, clocks, awaited),
+            meta=known,
+            bad_values=yahoo_rows.bad_values(chart, name, records),
+            facts=yahoo_facts.facts(chart.meta, clocks.due_from),
+            actions=yahoo_actions.actions(chart.events, zone, clocks.due_from),
+        )
+
+    def _provisional(
+        self,
+        name: str,
+        interval: Interval,
+        records: Sequence[Record],
+        known: Mapping[str, Any],
+        clocks: Clocks,
+        awaited: Awaited | None,
+    ) -> tuple[Provisional, ...]:
+        intraday = name in _LOOK_BACK_DAYS
+        refresh_s = self.settings.refresh_intraday_s if intraday else self.settings.refresh_daily_s
+        return yahoo_sessions.provisional(
+            name,
+            interval,
+            records,
+            known,
+            clocks.earlier,
+            round(refresh_s * 1000),
+            round(self.settings.refresh_null_s * 1000),
+            due_from=clocks.due_from,
+            awaited=awaited,
+        )
+
+    def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
+        """Return when what is held was due last and is next, by the exchange's sessions."""
+        return yahoo_sessions.due_moments(meta, now_ms)
 
     async def aclose(self) -> None:
         """Let go of connections."""
@@ -282,23 +330,15 @@ class YahooProvider:
         self, call: _Call, ticker: str, name: str, asked: tuple[int, int], now_ms: int
     ) -> Chart | None:
         """Return the chart, `None` where upstream knows that there is none; raise otherwise."""
-        query = urlencode(
-            {
-                "period1": asked[0],
-                "period2": asked[1],
-                "interval": name,
-                "events": "div,splits,capitalGains",
-                "includePrePost": "false",
-            },
-            safe=",",
-        )
-        target = f"/v8/finance/chart/{quote(ticker, safe='=')}?{query}"
+        target = target_of(ticker, name, asked)
         reply = await self._send(call, target)
         if reply.status == 401:
             reply = await self._send(call, target)
-        return judge(reply, ticker, name, now_ms)
+        chart = yahoo_replies.judge(reply, ticker, name, asked, now_ms)
+        call.upstream_now = yahoo_replies.upstream_now(reply, chart, now_ms)
+        return chart
 
-    async def _send(self, call: _Call, target: str) -> _Reply:
+    async def _send(self, call: _Call, target: str) -> Reply:
         """Send one request, and once more to the other host if this one cannot be reached."""
         movable, call.may_move = call.may_move, False
         try:
@@ -307,15 +347,15 @@ class YahooProvider:
             # A host that has answered is not left any more: hosts disagree at times.
             other = self._hosts.failed(call.host)
             if other is None or not movable:
-                raise UpstreamUnavailable(str(unreached)) from unreached
+                raise UpstreamUnreachable(str(unreached)) from unreached
             call.host = other
         try:
             return await self._get(call, target)
         except _Unreached as unreached:
             self._hosts.failed(call.host)
-            raise UpstreamUnavailable(str(unreached)) from unreached
+            raise UpstreamUnreachable(str(unreached)) from unreached
 
-    async def _get(self, call: _Call, target: str) -> _Reply:
+    async def _get(self, call: _Call, target: str) -> Reply:
         call.requests += 1
         if self._session is None:
             self._session = self._open()
@@ -332,12 +372,13 @@ class YahooProvider:
             )
         except RequestException as error:
             raise self._translated(error, call.host) from error
-        return _Reply(
+        return Reply(
             host=call.host,
             status=reply.status_code,
             body=reply.content,
-            retry_after=reply.headers.get("retry-after"),
-            location=reply.headers.get("location"),
+            headers={
+                name.lower(): value for name, value in reply.headers.items() if value is not None
+            },
         )
 
     def _open(self) -> AsyncSession[Response]:
@@ -372,95 +413,21 @@ class YahooProvider:
         what = _FAILURES.get(code, f"the transfer failed (curl error {code})")
         if code in _UNREACHED:
             return _Unreached(f"Yahoo ({host}) was not reached: {what}")
+        if code in _NO_TLS:
+            return UpstreamUnreachable(f"Yahoo ({host}) was not reached: {what}")
         return UpstreamUnavailable(f"Yahoo ({host}) did not answer: {what}")
 
 
-def judge(reply: _Reply, ticker: str, interval: str, now_ms: int) -> Chart | None:
-    """Return the chart in a reply, or `None` for "there is nothing"; raise what else it means.
-
-    The body counts for more than the status: upstream sends charts' errors with any status, and
-    pages that are no chart with 200.
-    """
-    who = f"Yahoo ({reply.host})"
-    if reply.status == 429 or _says_too_many(reply.body):
-        raise RateLimited(
-            f"{who} refuses for now: too many requests from this address",
-            retry_after_s=retry_after(reply.retry_after, now_ms),
-        )
-    if 300 <= reply.status < 400:
-        raise UpstreamUnavailable(
-            f"{who} redirects to {_excerpt(reply.location or 'nowhere')}, which is not followed"
-        )
-    try:
-        found = yahoo_chart.read(reply.body, ticker, interval)
-    except NoChart as error:
-        if reply.status >= 400:
-            raise UpstreamUnavailable(
-                f"{who} answered HTTP {reply.status}: {_excerpt(reply.body)}",
-                retry_after_s=retry_after(reply.retry_after, now_ms),
-            ) from error
-        raise UpstreamUnavailable(
-            f"{who} answered something that is no chart: {error}: {_excerpt(reply.body)}"
-        ) from error
-    if isinstance(found, Refusal):
-        if _is_empty(reply.status, found):
-            return None
-        raise _refused(who, reply, found, ticker, now_ms)
-    if reply.status != 200:
-        raise UpstreamUnavailable(f"{who} answered a chart, but with HTTP {reply.status}")
-    return found
-
-
-def retry_after(header: str | None, now_ms: int) -> float | None:
-    """Return the seconds that a `Retry-After` header names, by number or date; else `None`."""
-    if header is None:
-        return None
-    text = header.strip()
-    if re.fullmatch(r"\d{1,9}", text):
-        return float(text)
-    try:
-        when = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(0.0, (when - datetime.fromtimestamp(now_ms / 1000, UTC)).total_seconds())
-
-
-def _is_empty(status: int, refusal: Refusal) -> bool:
-    """Whether upstream says that the range lies wholly before the first trade."""
-    said = (refusal.description or "").lower()
-    return status < 500 and said.startswith("data doesn't exist for startdate")
-
-
-def _refused(who: str, reply: _Reply, refusal: Refusal, ticker: str, now_ms: int) -> ProviderError:
-    """Return the error for what upstream states in its own form."""
-    said = _excerpt(refusal.description or refusal.code or "no reason given")
-    code = (refusal.code or "").lower()
-    if reply.status >= 500:
-        return UpstreamUnavailable(
-            f"{who} answered HTTP {reply.status}: {said}",
-            retry_after_s=retry_after(reply.retry_after, now_ms),
-        )
-    if reply.status == 404 or code == "not found":
-        return UnknownTicker(f"Yahoo knows no ticker {ticker}: {said}")
-    if reply.status == 422 or code == "unprocessable entity":
-        return OutOfWindow(f"Yahoo no longer serves that range of {ticker}: {said}")
-    return UpstreamRejected(f"{who} rejected the request for {ticker}: {said}")
-
-
-def _says_too_many(body: bytes) -> bool:
-    return (
-        len(body) < 1000
-        and not body.lstrip().startswith(b"{")
-        and (b"too many requests" in body.lower())
+def target_of(ticker: str, interval: str, asked: tuple[int, int]) -> str:
+    """Return path and query of a request for a chart; `asked` is `period1` and `period2`."""
+    query = urlencode(
+        {
+            "period1": asked[0],
+            "period2": asked[1],
+            "interval": interval,
+            "events": "div,splits,capitalGains",
+            "includePrePost": "false",
+        },
+        safe=",",
     )
-
-
-def _excerpt(text: str | bytes, limit: int = 160) -> str:
-    """Return the beginning of what upstream sent, on one line and without markup."""
-    if isinstance(text, bytes):
-        text = text[: 8 * limit].decode("utf-8", "replace")
-    plain = " ".join(re.sub(r"<[^>]*>", " ", text).split())
-    printable = "".join(char if char.isprintable() else "\ufffd" for char in plain)
-    return printable[:limit] or "nothing"
+    return f"/v8/finance/chart/{quote(ticker, safe='=')}?{query}"

@@ -1,6 +1,8 @@
-"""Yahoo's chart format: from the body of an answer to records, or to what the answer is instead.
+"""Yahoo's chart format: from the body of an answer to its rows, or to what the answer is instead.
 
-Pure, and apart from the provider, so that recorded answers can be read without a network. The
+Pure, and apart from the provider, so that recorded answers can be read without a network. An
+answer can be anything: what gets past this room is of the asked ticker and interval, has its
+columns, and no value in it that is no number. Where its rows belong is in yahoo_rows.py. The
 quirks of the format, each seen in recorded answers:
 
 1. Stamps: a day is stamped at its session's local open, currencies and coins at local midnight,
@@ -18,30 +20,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from typing import Any, TypeVar
+from itertools import islice
+from typing import Any, TypeGuard, TypeVar
 
 import msgspec
 
-from gapless.domain.intervals import Interval
-from gapless.providers.base import Record
-from gapless.providers.yahoo_sessions import (
-    BAR_MS,
-    DAY_S,
-    PERIODS,
-    Hours,
-    period_first,
-    zone_named,
-)
+from gapless.providers.yahoo_sessions import DAY_S, PERIODS
 
-# A live row is stamped at the last trade or at the last poll, some minutes apart at most.
-_NEAR_S = 3600
 # 1900 to 2200: what is stamped outside is no time.
 _SANE_STAMPS = (-2_208_988_800 - 400 * DAY_S, 7_258_118_400)
 _INT64 = 1 << 63
-_NO_NUMBERS = frozenset({"NaN", "Infinity", "-Infinity", "+Infinity"})
+# What a float holds whole numbers up to.
+_LARGEST = 1 << 1023
+# What stands for a number that is none until it is made null.
+_NO_NUMBER = "NaN"
 
 
 class Bar(msgspec.Struct, frozen=True, gc=False):
@@ -78,7 +73,10 @@ class Current(msgspec.Struct, frozen=True):
 
 
 class ChartMeta(msgspec.Struct, frozen=True, rename="camel"):
-    """What an answer says of its instrument; all but two fields may be absent."""
+    """What an answer says of its instrument; all but two fields may be absent.
+
+    What is nonsense in it is absent, too.
+    """
 
     symbol: str
     data_granularity: str
@@ -88,6 +86,15 @@ class ChartMeta(msgspec.Struct, frozen=True, rename="camel"):
     regular_market_time: int | None = None
     current_trading_period: Current | None = None
     trading_periods: Any = None
+    exchange_name: str | None = None
+    long_name: str | None = None
+    short_name: str | None = None
+    first_trade_date: int | None = None
+
+    @property
+    def last_trade_ms(self) -> int | None:
+        """When it was last traded, milliseconds UTC; `None`: not told."""
+        return None if self.regular_market_time is None else self.regular_market_time * 1000
 
 
 class _Quote(msgspec.Struct):
@@ -111,6 +118,7 @@ class _Result(msgspec.Struct):
     meta: ChartMeta
     indicators: _Indicators
     timestamp: list[int] | None = None
+    events: Any = None
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -135,15 +143,26 @@ class _Envelope(msgspec.Struct):
 
 
 class NoChart(ValueError):
-    """The body is no chart answer; the message says why, to end a sentence with."""
+    """The body is no chart that can be used; the message says why, to end a sentence with."""
+
+
+class NoJson(NoChart):
+    """The body is no JSON at all, such as a page, or an answer that was cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A checked answer: its meta and its rows in upstream's order, quirks and all."""
+    """A checked answer: its meta and its rows in upstream's order, quirks and all.
+
+    `newest` is the latest stamp of a row; `bad` are those of rows in which a value was no number,
+    and is null. `events` are as they came.
+    """
 
     meta: ChartMeta
     rows: Sequence[Bar]
+    newest: int | None = None
+    bad: frozenset[int] = frozenset()
+    events: Any = None
 
 
 _Item = TypeVar("_Item")
@@ -154,9 +173,10 @@ _DECODER = msgspec.json.Decoder(_Envelope)
 def read(body: bytes, ticker: str, interval: str) -> Chart | Refusal:
     """Return the chart of that ticker and interval, or the error upstream states instead.
 
-    Raises `NoChart` for everything else, so that nothing malformed gets any further.
+    Raises `NoChart` for everything else, so that nothing malformed gets any further. A single
+    value that is no number is null, and its row in `bad` (stitching rule 6).
     """
-    envelope = _decode(body)
+    envelope, bad = _decode(body)
     if envelope.chart is None:
         if envelope.finance is not None and envelope.finance.error is not None:
             return envelope.finance.error
@@ -172,212 +192,151 @@ def read(body: bytes, ticker: str, interval: str) -> Chart | Refusal:
     granularity = "1h" if result.meta.data_granularity == "60m" else result.meta.data_granularity
     if granularity != interval:
         raise NoChart(f"its bars are of {granularity[:32]!r} instead of {interval!r}")
-    return Chart(result.meta, _rows(result, daily=not _intraday(interval)))
+    rows, huge = _rows(result, adjusted=interval == "1d" or interval in PERIODS)
+    stamps = frozenset(rows[at].timestamp for at in bad | huge if at < len(rows))
+    newest = max(result.timestamp) if result.timestamp else None
+    return Chart(_sane(result.meta), rows, newest, stamps, result.events)
 
 
-def remember(meta: ChartMeta, earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is worth knowing at the next fetch: zone, hours of the local day, kind.
-
-    A half-day must not shorten the hours for good, so that known hours only ever widen; they are
-    left out where they are not known.
-    """
-    zone = zone_named(meta.exchange_timezone_name)
-    found: dict[str, Any] = {"symbol": meta.symbol}
-    if meta.currency is not None:
-        found["currency"] = meta.currency
-    if meta.instrument_type is not None:
-        found["kind"] = meta.instrument_type
-    if zone is None:
-        return {**earlier, **found}
-    found["tz"] = zone.key
-    regular = meta.current_trading_period and meta.current_trading_period.regular
-    known = _local_hours(regular, Hours(zone)) if regular else None
-    opens, closes = earlier.get("open_s"), earlier.get("close_s")
-    if earlier.get("tz") == zone.key and isinstance(opens, int) and isinstance(closes, int):
-        known = (min(known[0], opens), max(known[1], closes)) if known else (opens, closes)
-    if known:
-        found["open_s"], found["close_s"] = known
-    return found
+def sane_time(value: object) -> TypeGuard[int]:
+    """Whether it is an instant, in Unix seconds, that there may have been."""
+    low, high = _SANE_STAMPS
+    return type(value) is int and low <= value <= high
 
 
-def records(chart: Chart, interval: str, asked: Interval, known: Mapping[str, Any]) -> list[Record]:
-    """Return the chart's records in `asked`: sorted, one a stamp, live rows put in their place.
-
-    `known` is what `remember` returned for this chart.
-    """
-    hours = Hours.of(known)
-    if interval in PERIODS:
-        bars: Iterable[Bar] = _by_period(chart, interval, hours)
-    elif interval == "1d":
-        bars = _by_session(chart, hours)
-    else:
-        bars = _within_sessions(chart, interval, hours)
-    unique = {bar.timestamp * 1000: bar for bar in bars}
-    return [
-        Record(time, unique[time]) for time in sorted(unique) if asked.start <= time < asked.end
-    ]
+def sane(period: Period | None) -> bool:
+    """Whether it is a stretch of time that there may have been."""
+    return (
+        period is not None
+        and sane_time(period.start)
+        and sane_time(period.end)
+        and period.start < period.end
+    )
 
 
-def _by_session(chart: Chart, hours: Hours) -> list[Bar]:
-    """Return daily rows with the live one on its session's stamp (quirks 1 and 2)."""
-    bars = list(chart.rows)
-    at = _live_index(chart)
-    if at is None:
-        return bars
-    live = bars.pop(at)
-    day = hours.day(live.timestamp * 1000)
-    for i, twin in enumerate(bars):
-        if abs(twin.timestamp - live.timestamp) < DAY_S and hours.day(twin.timestamp * 1000) == day:
-            # The earlier stamp is the session's; the later row knows more, unless it is null.
-            first, later = (twin, live) if twin.timestamp <= live.timestamp else (live, twin)
-            values = first if later.null else later
-            bars[i] = msgspec.structs.replace(values, timestamp=first.timestamp)
-            return bars
-    stamp = _session_stamp(chart.meta, bars, day, hours)
-    bars.append(msgspec.structs.replace(live, timestamp=min(stamp, live.timestamp)))
-    return bars
-
-
-def _live_index(chart: Chart) -> int | None:
-    """Return where the row is that is stamped at the last trade: as a rule the last one."""
-    rows, last_trade = chart.rows, chart.meta.regular_market_time
-    if last_trade is None:
-        return len(rows) - 1 if rows else None
-    for i in range(len(rows) - 1, -1, -1):
-        if abs(rows[i].timestamp - last_trade) < _NEAR_S:
-            return i
-    return None
-
-
-def _session_stamp(meta: ChartMeta, others: Sequence[Bar], day: date, hours: Hours) -> int:
-    """Return the stamp that the bar of `day` has once its session is over."""
+def _sane(meta: ChartMeta) -> ChartMeta:
+    """Return what an answer says of its instrument without the times that cannot be."""
+    last_trade, first_trade = meta.regular_market_time, meta.first_trade_date
     current = meta.current_trading_period
-    regular = current.regular if current else None
-    if regular and hours.day(regular.start * 1000) == day:
-        return regular.start
-    if others:
-        return hours.at(day, hours.second(others[-1].timestamp * 1000)) // 1000
-    return hours.opening(day) // 1000
+    return msgspec.structs.replace(
+        meta,
+        regular_market_time=last_trade if sane_time(last_trade) else None,
+        first_trade_date=first_trade if sane_time(first_trade) else None,
+        current_trading_period=current if current and sane(current.regular) else None,
+    )
 
 
-def _within_sessions(chart: Chart, interval: str, hours: Hours) -> list[Bar]:
-    """Return intraday rows without the snapshot and without pre- and post-market (quirks 2, 6)."""
-    step = BAR_MS[interval] // 1000
-    sessions: dict[date, list[Period]] = {}
-    for period in _regular_periods(chart.meta.trading_periods):
-        sessions.setdefault(hours.day(period.start * 1000), []).append(_whole(period, hours))
-    bars: list[Bar] = []
-    for bar in chart.rows:
-        local = datetime.fromtimestamp(bar.timestamp, hours.zone)
-        second = local.hour * 3600 + local.minute * 60 + local.second
-        day = local.date()
-        if day in sessions:
-            # A session that began the day before may last beyond midnight.
-            periods = sessions[day] + sessions.get(day - timedelta(days=1), [])
-            inside = any(period.start <= bar.timestamp < period.end for period in periods)
-            begin = periods[0].start
-        else:
-            # Rows outside the hours have no volume; one that has some is of a longer day.
-            inside = hours.open_s <= second < hours.close_s or bool(bar.volume)
-            begin = bar.timestamp - second + hours.open_s
-        off_grid = bar.timestamp % 60 != 0 or (bar.timestamp - begin) % step != 0
-        if inside and not (off_grid and _snapshot(bar, chart.meta.regular_market_time)):
-            bars.append(bar)
-    return bars
+def _decode(body: bytes) -> tuple[_Envelope, frozenset[int]]:
+    """Return what was answered, and the numbers of the rows in which a value is no number.
 
-
-def _snapshot(bar: Bar, last_trade: int | None) -> bool:
-    """Whether a row is nothing but the last price, or no price, at the time of the last trade."""
-    if bar.volume or not bar.open == bar.high == bar.low == bar.close:
-        return False
-    return last_trade is None or abs(bar.timestamp - last_trade) < _NEAR_S
-
-
-def _by_period(chart: Chart, interval: str, hours: Hours) -> list[Bar]:
-    """Return one row a week, month or quarter, on its first local midnight (quirks 1 and 3).
-
-    Of several rows of a period the first is the period's own; the live row beside it may be in
-    it already, so that nothing is ever added up.
+    Decoded strictly, and on failure once more with what is no number, and what is nonsense in the
+    meta, as null.
     """
-    found: dict[int, Bar] = {}
-    for bar in chart.rows:
-        # Where clocks changed, upstream's midnight may be 22:00 or 23:00 of the day before.
-        day = hours.day((bar.timestamp + 7200) * 1000)
-        stamp = hours.at(period_first(interval, day)) // 1000
-        held = found.get(stamp)
-        if held is None or bar.timestamp <= held.timestamp:
-            found[stamp] = bar
-    return [msgspec.structs.replace(bar, timestamp=stamp) for stamp, bar in found.items()]
-
-
-def _intraday(interval: str) -> bool:
-    return interval != "1d" and interval not in PERIODS
-
-
-def _decode(body: bytes) -> _Envelope:
-    """Decode strictly, and on failure once more with `NaN`, `Infinity` and `1e999` as null."""
     try:
-        return _DECODER.decode(body)
+        return _DECODER.decode(body), frozenset()
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         pass
     try:
-        lenient = json.loads(body, parse_constant=lambda _: None, parse_float=_finite)
-        return msgspec.convert(_without_no_numbers(lenient), _Envelope)
-    except msgspec.ValidationError as error:
-        raise NoChart(f"{error}"[:200]) from error
+        lenient = json.loads(body, parse_constant=lambda _: _NO_NUMBER, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise NoChart("it is no JSON") from error
+        raise NoJson("it is no JSON") from error
+    bad = _without_no_numbers(lenient)
+    _without_nonsense(lenient)
+    try:
+        return msgspec.convert(lenient, _Envelope), bad
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise NoChart(f"{error}"[:200]) from error
 
 
-def _finite(text: str) -> float | None:
+def _finite(text: str) -> float | str:
     value = float(text)
-    return value if math.isfinite(value) else None
+    return value if math.isfinite(value) else _NO_NUMBER
 
 
-def _without_no_numbers(value: Any) -> Any:
-    """Return the answer with `"NaN"` and the like in its columns as null (quirk 7)."""
+def _without_no_numbers(value: Any) -> frozenset[int]:
+    """Make what is no number in the columns null; return the rows that it stood in (quirk 7)."""
+    bad: set[int] = set()
     try:
         indicators = value["chart"]["result"][0]["indicators"]
         for columns in (*indicators["quote"], *indicators.get("adjclose", ())):
             for name, column in columns.items():
                 if isinstance(column, list):
+                    wrong = {at for at, item in enumerate(column) if not _is_number(item)}
                     columns[name] = [
-                        None if isinstance(item, str) and item in _NO_NUMBERS else item
-                        for item in column
+                        None if at in wrong else item for at, item in enumerate(column)
                     ]
+                    bad |= wrong
     except (AttributeError, IndexError, KeyError, TypeError):
         # Not the shape of a chart; the conversion that follows says so.
         pass
-    return value
+    return frozenset(bad)
 
 
-def _rows(result: _Result, *, daily: bool) -> list[Bar]:
+def _is_number(item: Any) -> bool:
+    """Whether it is null or a number, of which `True` is none, nor what no float can hold."""
+    if item is None or item.__class__ is float:
+        return True
+    return item.__class__ is int and abs(item) < _LARGEST
+
+
+def _without_nonsense(value: Any) -> None:
+    """Take fields of a wrong type out of the meta, those excepted that an answer must have."""
+    try:
+        meta = value["chart"]["result"][0]["meta"]
+        for known in msgspec.structs.fields(ChartMeta):
+            if known.required or known.encode_name not in meta:
+                continue
+            try:
+                msgspec.convert(meta[known.encode_name], known.type)
+            except msgspec.ValidationError:
+                del meta[known.encode_name]
+    except (AttributeError, IndexError, KeyError, TypeError):
+        # As above.
+        pass
+
+
+def _rows(result: _Result, *, adjusted: bool) -> tuple[list[Bar], set[int]]:
+    """Return the rows, and the numbers of those with a volume that is too large to keep."""
     stamps = result.timestamp or []
     quote = _only(result.indicators.quote)
     if quote is None:
         quote = _Quote()
-    prices = [quote.open, quote.high, quote.low, quote.close]
+    prices = {"open": quote.open, "high": quote.high, "low": quote.low, "close": quote.close}
     if not stamps:
-        if any(prices) or quote.volume:
+        if any(prices.values()) or quote.volume:
             raise NoChart("it has prices without times")
-        return []
-    low, high = _SANE_STAMPS
-    if min(stamps) < low or max(stamps) > high:
+        return [], set()
+    _check_times(stamps)
+    count = len(stamps)
+    adjclose: Sequence[float | None] | None = [None] * count
+    if adjusted:
+        of_days = _only(result.indicators.adjclose)
+        adjclose = of_days.adjclose if of_days else None
+    volume, huge = _whole_numbers(quote.volume)
+    columns = {**prices, "adjclose": adjclose, "volume": volume}
+    absent = [name for name, column in columns.items() if column is None]
+    if absent:
+        raise NoChart(f"it has times without {', '.join(absent)}")
+    whole: list[Sequence[Any]] = [column or () for column in columns.values()]
+    if any(len(column) != count for column in whole):
+        raise NoChart(f"its columns are not all of {count} rows")
+    return list(map(Bar, stamps, *whole)), huge
+
+
+def _check_times(stamps: Sequence[int]) -> None:
+    """Raise `NoChart` for times that are those of no history."""
+    if not (sane_time(min(stamps)) and sane_time(max(stamps))):
         raise NoChart("its times are out of all bounds")
+    if all(map(int.__lt__, stamps, islice(stamps, 1, None))):
+        return
     # One step back is the live row of a day before (quirk 2); more than two are no history.
     if sum(map(int.__gt__, stamps, stamps[1:])) > 2:
         raise NoChart("its times are out of order")
-    count = len(stamps)
-    nothing: list[None] = [None] * count
-    if any(column is None for column in prices):
-        raise NoChart("it has times without prices")
-    adjusted = _only(result.indicators.adjclose) if daily else None
-    adjclose = (adjusted.adjclose if adjusted else None) or nothing
-    volume = _whole_numbers(quote.volume) or nothing
-    columns = [column or [] for column in prices] + [adjclose, volume]
-    if any(len(column) != count for column in columns):
-        raise NoChart(f"its columns are not all of {count} rows")
-    return list(map(Bar, stamps, *columns))
+    # The live row may come on its session's stamp, too.
+    if len(set(stamps)) < len(stamps):
+        stamp, times = Counter(stamps).most_common(1)[0]
+        if times > 2:
+            raise NoChart(f"it has the time {stamp} {times} times")
 
 
 def _only(items: list[_Item | None] | None) -> _Item | None:
@@ -387,43 +346,17 @@ def _only(items: list[_Item | None] | None) -> _Item | None:
     return items[0] if items else None
 
 
-def _whole_numbers(column: list[int | float | None] | None) -> list[int | None] | None:
-    """Return volumes as whole numbers; raise `NoChart` where one is too large to keep."""
+def _whole_numbers(
+    column: list[int | float | None] | None,
+) -> tuple[list[int | None] | None, set[int]]:
+    """Return volumes as whole numbers, null where one is too large to keep, and where that is."""
     if column is None:
-        return None
+        return None, set()
     whole = [item if item is None or item.__class__ is int else round(item) for item in column]
-    if any(item is not None and not -_INT64 <= item < _INT64 for item in whole):
-        raise NoChart("it has a volume beyond 64 bits")
-    return whole
-
-
-def _regular_periods(value: Any) -> Iterable[Period]:
-    """Return the regular sessions from any form of `tradingPeriods`; none where it is absent."""
-    if isinstance(value, dict):
-        if "start" in value and "end" in value:
-            try:
-                yield msgspec.convert(value, Period)
-            except msgspec.ValidationError:
-                return
-        else:
-            yield from _regular_periods(value.get("regular"))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _regular_periods(item)
-
-
-def _whole(period: Period, hours: Hours) -> Period:
-    """Return the period up to midnight where upstream ends the day at 23:59."""
-    if hours.second(period.end * 1000) == DAY_S - 60:
-        return Period(period.start, period.end + 60)
-    return period
-
-
-def _local_hours(regular: Period, hours: Hours) -> tuple[int, int] | None:
-    """Return open and close as seconds of the local day, if they lie in one."""
-    whole = _whole(regular, hours)
-    opens, closes = hours.second(whole.start * 1000), hours.second(whole.end * 1000)
-    same_day = hours.day(whole.start * 1000) == hours.day(whole.end * 1000 - 1)
-    if closes == 0:
-        closes = DAY_S
-    return (opens, closes) if same_day and opens < closes else None
+    known = [item for item in whole if item is not None]
+    if not known or -_INT64 <= min(known) <= max(known) < _INT64:
+        return whole, set()
+    huge = {
+        at for at, item in enumerate(whole) if item is not None and not -_INT64 <= item < _INT64
+    }
+    return [None if at in huge else item for at, item in enumerate(whole)], huge

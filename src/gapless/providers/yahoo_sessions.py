@@ -7,13 +7,13 @@ from the chart's format, because finality is the one thing that must never be wr
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 from zoneinfo import ZoneInfo
 
 from gapless.domain.intervals import Interval
-from gapless.providers.base import DAY_MS, Provisional, Record
+from gapless.providers.base import DAY_MS, DueMoments, Provisional, Record
 
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
@@ -41,8 +41,15 @@ INTRADAY_SETTLING_MS = 30 * MINUTE_MS
 LATE_PRINTS_MS = 30 * MINUTE_MS
 NULL_SETTLING_MS = 7 * DAY_MS
 _MAX_NULL_SPANS = 4
+_AWAITED_LEAST_MS = 15 * MINUTE_MS
+_AWAITED_MOST_MS = 6 * HOUR_MS
+_AWAITED_SESSIONS = 5
+# Upstream registers what changes the past before a session, and is done with it soon after.
+DUE_AFTER_OPENING_MS = 15 * MINUTE_MS
 
-_ROUND_THE_CLOCK = frozenset({"CRYPTOCURRENCY", "CURRENCY", "FUTURE"})
+_CURRENCY = "CURRENCY"
+_FUND = "MUTUALFUND"
+_ROUND_THE_CLOCK = frozenset({"CRYPTOCURRENCY", _CURRENCY, "FUTURE"})
 _SATURDAY_SUNDAY = frozenset({5, 6})
 _FRIDAY_SATURDAY = frozenset({4, 5})
 # Tel Aviv moved from Sunday-Thursday to Monday-Friday in 2026: only Saturday is sure.
@@ -230,6 +237,9 @@ def provisional(
     now_ms: int,
     refresh_ms: int,
     refresh_null_ms: int = HOUR_MS,
+    *,
+    due_from: int | None = None,
+    awaited: Awaited | None = None,
 ) -> tuple[Provisional, ...]:
     """Return the parts of `asked` that may still change, in order (stitching rule 3).
 
@@ -237,35 +247,130 @@ def provisional(
     Otherwise it is due when the next one may open, or before that when its first bar becomes
     final. A null row of the last seven days is provisional by itself, due after
     `refresh_null_ms`. `records` are those of `asked`, sorted, with `open` to `close` in `row`.
+    What lies past `now_ms` in `asked` is provisional, too: upstream cannot know it yet. `due_from`
+    is the instant that due moments are reckoned from, if that is not `now_ms`. `awaited`: the
+    session whose bar has yet to come; the tail begins no later than there, and is due again after
+    as long as its close is past, at least 15 min, at most 6 h.
     """
     hours = Hours.of(meta)
+    due_from = now_ms if due_from is None else due_from
     bound = final_until(name, hours, now_ms)
+    if awaited is not None:
+        bound = min(bound, awaited.start)
     tail = Interval(max(asked.start, bound), asked.end)
     settled = Interval(asked.start, min(asked.end, bound))
     spans = [
-        Provisional(span.start, span.end, now_ms + refresh_null_ms)
+        Provisional(span.start, span.end, due_from + refresh_null_ms)
         for span in _null_spans(name, hours, records, settled, now_ms)
     ]
     if not tail.empty:
         first = next((record.time for record in records if record.time >= tail.start), None)
-        due = _tail_due(name, hours, first, now_ms, refresh_ms)
+        due = _tail_due(name, hours, first, due_from, refresh_ms)
+        if awaited is not None:
+            past = due_from - awaited.close
+            due = min(due, due_from + min(max(past, _AWAITED_LEAST_MS), _AWAITED_MOST_MS))
         spans.append(Provisional(tail.start, tail.end, due))
     return tuple(spans)
 
 
-def session_closed(meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
-    """Whether the close of a day that may have a session lies in `(since, until]`."""
+class Awaited(NamedTuple):
+    """The last closed session, whose bar upstream has yet to bring; milliseconds UTC.
+
+    `start`: where the bar's stamp can be from on; `close`: when the session closed.
+    """
+
+    start: int
+    close: int
+
+
+def awaited_session(
+    name: str,
+    asked: Interval,
+    records: Sequence[Record],
+    meta: Mapping[str, Any],
+    now_ms: int,
+    last_trade: int | None,
+) -> Awaited | None:
+    """Return the last closed session if its bar is asked for and has not come (stitching rule 3).
+
+    `last_trade` is when upstream last saw a trade, milliseconds UTC. If that was before the
+    session, there was none, funds excepted, whose price comes in the evening. Who had no bar for
+    five sessions is waited for no longer.
+    """
     hours = Hours.of(meta)
-    if until_ms - since_ms > 9 * DAY_MS:
-        return True
-    if until_ms <= since_ms:
-        return False
-    day, last = _shifted(hours.day(since_ms), -1), hours.day(until_ms)
-    while day <= last:
-        if hours.trades(day) and since_ms < hours.closing(day) <= until_ms:
-            return True
-        day = _shifted(day, 1)
-    return False
+    if zone_named(meta.get("tz")) is None:
+        return None
+    if meta.get("kind") == _CURRENCY:
+        hours = replace(hours, weekend=_SATURDAY_SUNDAY)
+    day = hours.day(now_ms)
+    while not hours.trades(day) or hours.closing(day) > now_ms:
+        day = _shifted(day, -1)
+    opening, closing = hours.opening(day), hours.closing(day)
+    if name in PERIODS:
+        first = period_first(name, day)
+        bar = Interval(hours.at(first), hours.at(period_next(name, first)))
+        reach = Interval(bar.start, bar.start + 1)
+    elif name == "1d":
+        bar = Interval(hours.at(day), hours.at(_shifted(day, 1)))
+        reach = Interval(opening, opening + 1)
+    else:
+        bar = reach = Interval(opening, closing)
+    if asked.start > reach.start or asked.end < reach.end:
+        return None
+    with_values = (one.time for one in reversed(records) if not _is_null(one.row))
+    newest = next((time for time in with_values if time < bar.end), None)
+    if newest is not None and newest >= bar.start:
+        return None
+    if last_trade is not None and last_trade < opening and meta.get("kind") != _FUND:
+        return None
+    known = [at for at in (newest, last_trade) if at is not None]
+    since = max(known) if known else asked.start - 1
+    missed = day
+    for _ in range(_AWAITED_SESSIONS - 1):
+        missed = _shifted(missed, -1)
+        while not hours.trades(missed):
+            missed = _shifted(missed, -1)
+    return Awaited(bar.start, closing) if hours.opening(missed) <= since else None
+
+
+def due_moments(meta: Mapping[str, Any], now_ms: int) -> DueMoments:
+    """Return the latest opening and 15 min that is not after now, and the next (stitching rule 9).
+
+    The openings are those of the series' exchange, at the hour that upstream told last; around
+    the clock local midnight, for currencies not on Saturday and Sunday. A holiday counts as a
+    session. Without a known time zone: 24 hours from now.
+    """
+    hours = _due_hours(meta)
+    if hours is None:
+        return DueMoments.daily(now_ms)
+
+    def due(day: date) -> int:
+        return hours.opening(day) + DUE_AFTER_OPENING_MS
+
+    today = hours.day(now_ms)
+    last = _shifted(today, 1)
+    while not hours.trades(last) or due(last) > now_ms:
+        last = _shifted(last, -1)
+    coming = _shifted(last, 1)
+    while not hours.trades(coming):
+        coming = _shifted(coming, 1)
+    return DueMoments(due(last), due(coming))
+
+
+def _due_hours(meta: Mapping[str, Any]) -> Hours | None:
+    """Return the hours by which a series is due; `None`: its time zone is not known."""
+    hours = Hours.of(meta)
+    if zone_named(meta.get("tz")) is None:
+        return None
+    kind, told = meta.get("kind"), meta.get("last_open_s")
+    if kind in _ROUND_THE_CLOCK:
+        weekend = _SATURDAY_SUNDAY if kind == _CURRENCY else frozenset[int]()
+        return replace(hours, open_s=0, weekend=weekend)
+    return replace(hours, open_s=told) if _is_second(told) else hours
+
+
+def _is_second(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value < DAY_S
 
 
 def _tail_due(name: str, hours: Hours, first: int | None, now_ms: int, refresh_ms: int) -> int:

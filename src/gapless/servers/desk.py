@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
 
+import msgspec
 import structlog
 
 from gapless import __version__
@@ -46,6 +47,7 @@ from gapless.protocol.messages import (
     encode_ping,
     encode_provider_list,
     encode_rejected,
+    one_fresh,
 )
 from gapless.servers.admission import Admission, Session, caller_of
 from gapless.servers.memo import Memos
@@ -188,7 +190,7 @@ class Desk:
                 grant = self.admission.admit(_operation(query), session, token)
             if not isinstance(query, ProviderRequest):
                 return [self._simple(envelope, query, session, grant, now)]
-            answer = self.hub.held(query, envelope.inline_records)
+            answer = self.hub.held(query, envelope.strict, envelope.inline_records)
             if answer is None:
                 # What it comes to is counted when it is there.
                 door = None
@@ -306,7 +308,13 @@ class Desk:
                 f"a query line has {_LONGEST_QUERY:,} characters at the most, not "
                 f"{len(query.line):,}; send the request as JSON"
             )
-        return parse_line(query.line, now_ms=now)
+        parsed = parse_line(query.line, now_ms=now)
+        if isinstance(parsed, ProviderRequest):
+            fresh = one_fresh(parsed.fresh, query.fresh)
+            return msgspec.structs.replace(parsed, fresh=fresh)
+        if query.fresh is not None:
+            raise InvalidQuery(f"fresh={query.fresh} goes with a search by ticker alone")
+        return parsed
 
     def _simple(
         self, envelope: Envelope, query: Query, session: Session, grant: Grant | None, now: int

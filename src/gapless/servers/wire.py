@@ -176,6 +176,7 @@ def stitch_of(answer: Answer) -> Stitch:
             )
             for one in answer.why
         ),
+        changed_at=None if answer.changed_at is None else format_instant(answer.changed_at),
     )
 
 

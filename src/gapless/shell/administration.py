@@ -159,6 +159,8 @@ def _plan_body(call: Call) -> dict[str, Any]:
     parsed = parse_line(call.text, now_ms=time.time_ns() // 1_000_000)
     if not isinstance(parsed, ProviderRequest) or not isinstance(parsed.request, SearchEntities):
         raise call.misuse("a search by ticker is planned")
+    if parsed.fresh not in (None, "check"):
+        raise call.misuse("what is due is planned: leave fresh= out")
     body: dict[str, Any] = {"provider": parsed.provider, "params": {}}
     for item in parsed.request.query:
         match item:

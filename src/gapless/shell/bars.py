@@ -37,7 +37,7 @@ class Shade:
 HELD = Shade("held", "█", "#", "green", 2)
 PROVISIONAL = Shade("provisional", "▓", "~", "yellow", 3)
 EMPTY = Shade("empty", "▁", "_", "blue", 1)
-OLDER = Shade("older basis", "▒", "o", "magenta", 5, lacking=True)
+DUE = Shade("due", "▒", "o", "magenta", 5)
 OUT_OF_WINDOW = Shade("out of window", "×", "x", "bright_black", 4, lacking=True)
 MISSING = Shade("missing", "·", ".", "red", 6, lacking=True)
 PARTLY = Shade("partly", "▄", "%", "yellow", 7)

@@ -23,6 +23,12 @@ _KEYS_ABOUT: Mapping[str, str] = {
     "updated": "stored entities that changed then",
     "url": "stored entities from there",
     "limit": "the most entities",
+    "fresh": "of a range: held, check (what is due) or now (anew)",
+}
+_FRESH_ABOUT: Mapping[str, str] = {
+    "held": "nothing is fetched for its age alone",
+    "check": "what is due is fetched",
+    "now": "all of it is fetched anew",
 }
 
 
@@ -151,7 +157,11 @@ def _arguments(
             }
             # Of a range its own keys come first, and there the others make little sense.
             own = {name: keys.pop(name) for name in ("ticker=", "date=")}
-            yield from _keys({**own, **params} if ranged else {**own, **keys}, done, current)
+            # It goes with a range as well, and is seldom wanted.
+            rest = {"fresh=": keys.pop("fresh=")} if ranged else keys
+            yield from _keys(
+                {**own, **params, **rest} if ranged else {**own, **rest}, done, current
+            )
             return
         key = key.lower()
         match KEY_ALIASES.get(key, key):
@@ -159,6 +169,8 @@ def _arguments(
                 values: Mapping[str, str] = dict.fromkeys(known.tickers.get(provider, ()), "held")
             case "date" | "updated":
                 values = _dates(value, now_ms)
+            case "fresh":
+                values = _FRESH_ABOUT
             case "state":
                 values = dict.fromkeys(("ready", "partial", "stale"), "")
             case "source":

@@ -40,6 +40,7 @@ _WIDEST_USAGE = 40
 _QUERIES = (
     ("providers", "the names of the providers"),
     ("provider NAME search ticker=T date=A..B", "a history; date=30d: the last 30 days"),
+    ("… fresh=held|check|now", "of a history: as it is held, what is due (the default), anew"),
     ("provider NAME search KEY=VALUE …", "what is stored: id, source, state, tags, updated, url"),
     ("provider NAME get ID", "one entity"),
     ("provider NAME get-many ID1,ID2,…", "those that are stored"),
@@ -244,16 +245,14 @@ def coverage_view(
     coverage: Mapping[str, Any], width: int, blocks: bool
 ) -> Iterator[RenderableType]:
     """Yield what the hub knows of a series, as `/v1/coverage` tells it."""
-    intervals, generation = coverage.get("coverage") or [], coverage.get("generation")
+    intervals = coverage.get("coverage") or []
     name = printable(str(coverage.get("id")))
     held = count_text(int(coverage.get("records") or 0), "record")
     yield Text.assemble((name, "bold"), f"  {held}")
     if not intervals:
         yield Text("nothing is known of it", style="dim")
         return
-    parts = [
-        (_shade(one, generation), (_ms_of(one["start"]), _ms_of(one["end"]))) for one in intervals
-    ]
+    parts = [(_shade(one), (_ms_of(one["start"]), _ms_of(one["end"]))) for one in intervals]
     whole = (min(span[0] for _, span in parts), max(span[1] for _, span in parts))
     text, shades = ranged_bar(parts, whole, min(width, _WIDEST_BAR), blocks)
     yield text
@@ -263,8 +262,12 @@ def coverage_view(
 def plan_view(plan: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Yield what a request would fetch, as `/v1/plan` tells it."""
     gaps = plan.get("gaps") or []
+    if not gaps and (plan.get("unserved") or plan.get("doubted")):
+        what = "what is not held is in doubt, or not served any more"
+        yield Text(f"nothing would be fetched: {what}", style="yellow")
+        return
     if not gaps:
-        yield Text("nothing would be fetched: all of it is held", style="green")
+        yield Text("nothing would be fetched: all of it is held and fresh", style="green")
         return
     yield listing(
         [
@@ -336,6 +339,9 @@ def _head(result: Result) -> Text:
         start, end = bounds_text((_at(result.start), _at(result.end)))
         text.append(f" from {start} to {end}")
     text.append(f" {printable(state)}", style=_STATES.get(state, ""))
+    changed = None if result.stitch is None else result.stitch.changed_at
+    if changed is not None:
+        text.append(f", changed upstream {instant_text(_at(changed))}", style="dim")
     return text
 
 
@@ -401,13 +407,13 @@ def _ms_of(text: str) -> int:
     return parse_instant(text, now_ms=0)
 
 
-def _shade(interval: Mapping[str, Any], generation: object) -> Shade:
+def _shade(interval: Mapping[str, Any]) -> Shade:
     if interval.get("outcome") == "empty":
         return bars.EMPTY
     if interval.get("outcome") == "out_of_window":
         return bars.OUT_OF_WINDOW
-    if interval.get("generation") != generation:
-        return bars.OLDER
+    if interval.get("fresh") is False:
+        return bars.DUE
     return bars.PROVISIONAL if interval.get("refresh_after") else bars.HELD
 
 

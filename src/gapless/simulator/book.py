@@ -6,12 +6,24 @@ Apart from market.py, which is about ranges, periods and edges; here a day becom
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from math import inf
 
 import msgspec
 
-from gapless.simulator.happenings import Dividend, Happening, Hole, MissingRow, Restatement, Split
+from gapless.simulator.happenings import (
+    Action,
+    Change,
+    Happening,
+    Hole,
+    MissingRow,
+    Payout,
+    Restatement,
+    Serving,
+    Split,
+    span,
+)
 from gapless.simulator.instruments import Session
 from gapless.simulator.prices import Minutes, Row
 from gapless.simulator.tape import Tape
@@ -51,63 +63,96 @@ class Book:
         self.calendar = tape.calendar
         self.first_day = tape.first_day
         self.single = single
-        self._happenings: list[Happening] = []
-        self._shown: dict[tuple[Happening, ...], Shown] = {}
+        self._changes: list[tuple[Change, Mapping[int, float]]] = []
+        self._servings: list[tuple[Serving, Mapping[int, float]]] = []
+        self._shown: dict[tuple[Change, ...], Shown] = {}
 
-    def add(self, happening: Happening) -> None:
-        """Make something happen, and forget what was worked out without it."""
-        self._happenings.append(happening)
+    def add(self, happening: Happening, delays_s: Mapping[int, float]) -> None:
+        """Make something happen, and forget what was worked out without it.
+
+        `delays_s`: how much later than the others an edge shows it, and its end.
+        """
+        if isinstance(happening, Serving):
+            self._servings.append((happening, delays_s))
+            return
+        self._changes.append((happening, delays_s))
         self._shown.clear()
 
-    def shown(self, at_s: float) -> Shown:
-        """Return what upstream shows at `at_s`."""
-        key = tuple(what for what in self._happenings if self._in_force(what, at_s))
+    def shown(self, at_s: float, edge: int = 0) -> Shown:
+        """Return what the host `edge` shows at `at_s`."""
+        key = tuple(
+            what
+            for what, delays_s in self._changes
+            if self._in_force(what, at_s - delays_s.get(edge, 0.0))
+        )
         known = self._shown.get(key)
         if known is None:
             known = self._shown[key] = Shown(self, key)
         return known
 
+    def servings(self, at_s: float, edge: int = 0) -> tuple[Serving, ...]:
+        """Return what decides at `at_s` which rows the host `edge` serves, and how."""
+        return tuple(
+            what
+            for what, delays_s in self._servings
+            if self._in_force(what, at_s - delays_s.get(edge, 0.0))
+        )
+
+    def happenings(self) -> list[Happening]:
+        """Return all that was added."""
+        return [what for what, _ in (*self._changes, *self._servings)]
+
+    def edges_of_spans(self, edge: int) -> Iterator[float]:
+        """Yield when the host `edge` begins and ceases to show anything that happens."""
+        for what, delays_s in (*self._changes, *self._servings):
+            for at_s in self._span(what):
+                yield at_s + delays_s.get(edge, 0.0)
+
     def traded_divisor(self, day: int) -> Fraction:
         """Return by what the source's prices of `day` are divided to be as traded."""
         divisor = Fraction(1)
         if self.tape.source.continuous:
-            for what in self._happenings:
-                if isinstance(what, Split) and what.ex_date.toordinal() <= day:
-                    divisor *= what.ratio
+            for split in self._traded_splits():
+                if split.ex_date.toordinal() <= day:
+                    divisor *= split.ratio
         return divisor
 
-    def dividend_factor(self, dividend: Dividend) -> float:
+    def payout_factor(self, payout: Payout) -> float:
         """Return 1 - amount / close of the day before, both in the ex-date's shares."""
-        ex_day = dividend.ex_date.toordinal()
+        ex_day = payout.ex_date.toordinal()
         before = ex_day - 1
         while before >= self.first_day and self.tape.session(before) is None:
             before -= 1
         if before < self.first_day:
             return 1.0
         divisor = self.traded_divisor(before)
-        for what in self._happenings:
-            if isinstance(what, Split) and before < what.ex_date.toordinal() <= ex_day:
-                divisor *= what.ratio
+        for split in self._traded_splits():
+            if before < split.ex_date.toordinal() <= ex_day:
+                divisor *= split.ratio
         close = self.tape.row(before).close / float(divisor)
-        return 1.0 - dividend.amount / close
+        return 1.0 - payout.amount / close
+
+    def _traded_splits(self) -> Iterator[Split]:
+        for what, _ in self._changes:
+            if isinstance(what, Split) and not what.mistaken:
+                yield what
 
     def _in_force(self, what: Happening, at_s: float) -> bool:
-        if isinstance(what, Split | Dividend):
-            seen_s = what.seen_s
-            if seen_s is None:
-                seen_s = self.calendar.hours(what.ex_date.toordinal()).open_s
-            return seen_s <= at_s
-        if isinstance(what, Restatement):
-            return what.seen_s <= at_s
-        return what.from_s <= at_s and (what.heals_s is None or at_s < what.heals_s)
+        begin_s, end_s = self._span(what)
+        return begin_s <= at_s < end_s
+
+    def _span(self, what: Happening) -> tuple[float, float]:
+        if isinstance(what, Action) and what.seen_s is None:
+            return span(what, self.calendar.hours(what.ex_date.toordinal()).open_s)
+        return span(what, inf)
 
 
 class Shown:
     """What upstream shows of one symbol under one state of knowledge."""
 
-    def __init__(self, book: Book, happenings: tuple[Happening, ...]) -> None:
+    def __init__(self, book: Book, happenings: tuple[Change, ...]) -> None:
         self.splits = [what for what in happenings if isinstance(what, Split)]
-        self.dividends = [what for what in happenings if isinstance(what, Dividend)]
+        self.payouts = [what for what in happenings if isinstance(what, Payout)]
         self._restatements = [what for what in happenings if isinstance(what, Restatement)]
         self._holes = [what for what in happenings if isinstance(what, Hole)]
         self._book = book
@@ -126,6 +171,14 @@ class Shown:
         if session is None:
             self._days[day] = (-inf, None)
             return None
+        published_s = self._book.calendar.published_s(day)
+        if published_s is not None:
+            if at_s < published_s:
+                return None
+            close = self._row(day).close
+            bar = self._day_bar(session, Row(close, close, close, close, 0))
+            self._days[day] = (published_s, bar)
+            return bar
         if session.close_s <= at_s:
             bar = self._day_bar(session, self._row(day))
             self._days[day] = (session.close_s, bar)
@@ -143,8 +196,12 @@ class Shown:
         session = self._tape.session(day)
         if session is None or session.open_s >= at_s:
             return []
+        if self._book.calendar.published_s(day) is not None:
+            return []
         bars = self._cut(session, step_s, min(at_s, session.close_s))
         if session.close_s <= at_s:
+            if self._tape.instrument.closing_auction:
+                bars += self._auction(session)
             self._parts[day, step_s] = (session.close_s, bars)
         return bars
 
@@ -158,9 +215,9 @@ class Shown:
             if split.ex_date.toordinal() > day:
                 divisor *= split.ratio
         factor = 1.0
-        for dividend in self.dividends:
-            if dividend.ex_date.toordinal() > day:
-                factor *= self._book.dividend_factor(dividend)
+        for payout in self.payouts:
+            if payout.ex_date.toordinal() > day:
+                factor *= self._book.payout_factor(payout)
         found = self._adjustments[day] = (divisor, factor)
         return found
 
@@ -198,6 +255,13 @@ class Shown:
             opened, high, low, close = _SINGLE.unpack(_SINGLE.pack(opened, high, low, close))
             adjclose = None if adjclose is None else float32(adjclose)
         return Bar(stamp, opened, high, low, close, volume, adjclose)
+
+    def _auction(self, session: Session) -> list[Bar]:
+        """Return the bar at the session's end: at the day's close, without volume."""
+        close = self._row(session.day).close
+        divisor, _ = self.adjustment(session.day)
+        row = Row(close, close, close, close, 0)
+        return [self._bar(session.close_s, row, float(divisor), 0, None)]
 
     def _cut(self, session: Session, step_s: int, until_s: float) -> list[Bar]:
         minutes = self._minutes_of(session)

@@ -14,12 +14,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 
 from gapless.simulator.book import Bar
-from gapless.simulator.happenings import Dividend
+from gapless.simulator.happenings import CapitalGain, Odd, Split
 from gapless.simulator.instruments import DAY, period_start
-from gapless.simulator.market import INTRADAY, PERIODS, Market
+from gapless.simulator.market import Market
 from gapless.simulator.meta import VALID_RANGES, Meta
 from gapless.simulator.quirks import Quirks
 from gapless.simulator.rows import Window, chart_rows
+from gapless.simulator.serving import Servings
+from gapless.simulator.view import INTRADAY, PERIODS
 
 PATH = "/v8/finance/chart/"
 VALID_INTERVALS = "1m, 2m, 5m, 15m, 30m, 60m, 90m, 1h, 4h, 1d, 5d, 1wk, 1mo, 3mo"
@@ -32,7 +34,6 @@ JSON_HEADERS: Mapping[str, str] = {
     "referrer-policy": "no-referrer-when-downgrade",
     "x-content-type-options": "nosniff",
 }
-_INFINITY = "\x00infinity"
 _MONTHS = {"1mo": 1, "3mo": 3, "6mo": 6, "1y": 12, "2y": 24, "5y": 60, "10y": 120}
 
 
@@ -95,27 +96,30 @@ def parse(target: str) -> Query | Answer:
 
 def answer(market: Market, quirks: Quirks, query: Query, now_s: float, edge: int = 0) -> Answer:
     """Return what upstream's host `edge` answers at `now_s`."""
-    window = _window(market, query, market.seen_by(edge, now_s))
+    window = _window(market, query, market.seen_by(edge, now_s), edge)
     if isinstance(window, Answer):
         return window
     refused = _refused(market, quirks, window)
     if refused is not None:
         return refused
-    rows = chart_rows(market, quirks, window)
+    servings = window.view(market).servings(window.interval)
+    true = chart_rows(market, quirks, window)
+    rows = true
+    for odd in servings.odd:
+        rows = _restamped(odd, rows, window)
     result: dict[str, object] = {"meta": Meta(market, quirks, window).fields(rows, query.range)}
     if rows:
         result["timestamp"] = [bar.t for bar in rows]
-    events = _events(market, query, window)
+    asked = _Asked(quirks, window, servings, query.events)
+    events = asked.events(market, true)
     if events:
         result["events"] = events
-    result["indicators"] = _indicators(quirks, rows, daily=window.interval not in INTRADAY)
+    result["indicators"] = asked.indicators(rows)
     body = msgspec.json.encode({"chart": {"result": [result], "error": None}})
-    if quirks.infinite_adjclose_on:
-        body = body.replace(msgspec.json.encode(_INFINITY), quirks.infinity_token)
     return Answer(200, body, served=True)
 
 
-def _window(market: Market, query: Query, at_s: float) -> Window | Answer:
+def _window(market: Market, query: Query, at_s: float, edge: int) -> Window | Answer:
     """Return what is asked for, or the error answer to what makes no sense."""
     interval = query.interval
     wrong = None
@@ -125,15 +129,18 @@ def _window(market: Market, query: Query, at_s: float) -> Window | Answer:
         wrong = f"range={query.range} is not supported. Valid ranges: [{', '.join(VALID_RANGES)}]"
     if wrong is not None:
         return problem(400, "Bad Request", f"Invalid input - {wrong}")
+    unknown = problem(404, "Not Found", "No data found, symbol may be delisted")
     if market.instrument(query.symbol) is None:
-        return problem(404, "Not Found", "No data found, symbol may be delisted")
+        return unknown
+    if market.view(query.symbol, at_s, edge).servings(interval).delisted:
+        return unknown
     start_s, end_s = _bounds(market, query, at_s)
     if start_s > end_s:
         wrong = f"startDate = {start_s}, endDate = {end_s}"
         return problem(
             400, "Bad Request", f"Invalid input - start date cannot be after end date. {wrong}"
         )
-    return Window(query.symbol, interval, start_s, end_s, at_s, query.pre_post)
+    return Window(query.symbol, interval, start_s, end_s, at_s, query.pre_post, edge)
 
 
 def _bounds(market: Market, query: Query, at_s: float) -> tuple[int, int]:
@@ -155,7 +162,7 @@ def _bounds(market: Market, query: Query, at_s: float) -> tuple[int, int]:
         return calendar.midnight(day), end_s
     start_s = end_s
     for _ in range(int(wanted[:-1])):
-        session = market.last_session(query.symbol, start_s)
+        session = market.view(query.symbol, at_s).session_before(start_s)
         if session is None:
             break
         start_s = session.open_s
@@ -175,55 +182,97 @@ def _refused(market: Market, quirks: Quirks, window: Window) -> Answer | None:
     if span is not None and min(end_s, at_s) - start_s > span * DAY:
         text += f"Only {span} days worth of {shown} granularity data are allowed to be fetched "
         return problem(422, "Unprocessable Entity", text + "per request.")
+    years = quirks.day_span_years
+    if years is not None and window.interval == "1d" and end_s - start_s > years * 365.25 * DAY:
+        text += f"Only {years} years worth of day granularity data are allowed to be fetched "
+        return problem(422, "Unprocessable Entity", text + "per request.")
     if end_s < market.first_session(window.symbol).open_s or start_s > at_s:
         text = f"Data doesn't exist for startDate = {start_s}, endDate = {end_s}"
         return problem(400, "Bad Request", text, served=True)
     return None
 
 
-def _indicators(quirks: Quirks, rows: list[Bar], *, daily: bool) -> dict[str, object]:
-    if not rows:
-        empty: dict[str, object] = {"quote": [{}]}
-        if daily and quirks.no_bars == "adjclose_empty":
-            empty["adjclose"] = [{}]
-        return empty
-    quote = {
-        "open": [bar.open for bar in rows],
-        "high": [bar.high for bar in rows],
-        "low": [bar.low for bar in rows],
-        "close": [bar.close for bar in rows],
-        "volume": [bar.volume for bar in rows],
-    }
-    found: dict[str, object] = {"quote": [quote]}
-    if daily:
-        adjusted: list[object] = [bar.adjclose for bar in rows]
-        for i, bar in enumerate(rows):
-            if bar.adjclose is not None and isinf(bar.adjclose):
-                adjusted[i] = _INFINITY
-        found["adjclose"] = [{"adjclose": adjusted}]
-    return found
+def _restamped(odd: Odd, rows: list[Bar], window: Window) -> list[Bar]:
+    """Return the rows on the stamps that an odd answer puts them on."""
+    rows = [bar for bar in rows for _ in range(odd.repeats)]
+    if not rows or odd.stamps == "true":
+        return rows
+    if odd.stamps == "reversed":
+        return rows[::-1]
+    if odd.stamps == "one":
+        return [msgspec.structs.replace(bar, t=rows[0].t) for bar in rows]
+    # The last row lies ten days before period1.
+    back_s = max(rows[-1].t, window.end_s) - window.start_s + 10 * DAY
+    return [msgspec.structs.replace(bar, t=bar.t - back_s) for bar in rows]
 
 
-def _events(market: Market, query: Query, window: Window) -> dict[str, dict[str, object]]:
-    """Return dividends and splits of the range, keyed by the stamp of the bar they fall in."""
-    wants_dividends = bool(query.events & {"div", "dividends"})
-    wants_splits = bool(query.events & {"split", "splits"})
-    calendar = market.calendar(window.symbol)
-    found: dict[str, dict[str, object]] = {}
-    for ex_s, event, amount in market.events(window.symbol, window.at_s):
-        if not window.start_s <= ex_s <= min(window.end_s, window.at_s):
-            continue
-        key = str(ex_s)
-        if window.interval in PERIODS:
-            key = str(calendar.midnight(period_start(window.interval, event.ex_date.toordinal())))
-        if isinstance(event, Dividend):
-            if wants_dividends:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the parts of one answer go by."""
+
+    quirks: Quirks
+    window: Window
+    servings: Servings
+    kinds: frozenset[str]
+
+    def indicators(self, rows: list[Bar]) -> dict[str, object]:
+        daily = self.window.interval not in INTRADAY
+        if not rows:
+            empty: dict[str, object] = {"quote": [{}]}
+            if daily and self.quirks.no_bars == "adjclose_empty":
+                empty["adjclose"] = [{}]
+            return empty
+        columns: dict[str, list[object]] = {
+            "open": [bar.open for bar in rows],
+            "high": [bar.high for bar in rows],
+            "low": [bar.low for bar in rows],
+            "close": [bar.close for bar in rows],
+            "volume": [bar.volume for bar in rows],
+        }
+        if daily:
+            infinity = msgspec.Raw(self.quirks.infinity_token)
+            columns["adjclose"] = [
+                infinity if bar.adjclose is not None and isinf(bar.adjclose) else bar.adjclose
+                for bar in rows
+            ]
+        for odd in self.servings.odd:
+            for name, token in odd.values:
+                columns[name][0] = msgspec.Raw(token)
+            for name in odd.lacks:
+                columns.pop(name, None)
+        adjusted = columns.pop("adjclose", None)
+        found: dict[str, object] = {"quote": [columns]}
+        if adjusted is not None:
+            found["adjclose"] = [{"adjclose": adjusted}]
+        return found
+
+    def events(self, market: Market, rows: list[Bar]) -> dict[str, dict[str, object]]:
+        """Return the actions of the range, keyed by the stamp of the bar they fall in."""
+        window = self.window
+        view = window.view(market)
+        begin_s, end_s = self.servings.reach(rows)
+        begin_s, end_s = max(begin_s, window.start_s), min(end_s, window.end_s)
+        if not self.quirks.events_ahead:
+            end_s = min(end_s, window.at_s)
+        found: dict[str, dict[str, object]] = {}
+        for ex_s, action, amount in view.events():
+            if not begin_s <= ex_s <= end_s or self.servings.hides(ex_s):
+                continue
+            key = str(ex_s)
+            if window.interval in PERIODS:
+                first = period_start(window.interval, action.ex_date.toordinal())
+                key = str(view.calendar.midnight(first))
+            if isinstance(action, Split):
+                if self.kinds & {"split", "splits"}:
+                    found.setdefault("splits", {})[key] = {
+                        "date": ex_s,
+                        "numerator": float(action.numerator),
+                        "denominator": float(action.denominator),
+                        "splitRatio": f"{action.numerator}:{action.denominator}",
+                    }
+            elif isinstance(action, CapitalGain):
+                if "capitalGains" in self.kinds:
+                    found.setdefault("capitalGains", {})[key] = {"amount": amount, "date": ex_s}
+            elif self.kinds & {"div", "dividends"}:
                 found.setdefault("dividends", {})[key] = {"amount": amount, "date": ex_s}
-        elif wants_splits:
-            found.setdefault("splits", {})[key] = {
-                "date": ex_s,
-                "numerator": float(event.numerator),
-                "denominator": float(event.denominator),
-                "splitRatio": f"{event.numerator}:{event.denominator}",
-            }
-    return found
+        return found

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from math import inf
 
 from gapless.simulator.chart import Query
 
@@ -80,8 +81,17 @@ def server_error(status: int = 502, text: str = "upstream error") -> Fault:
 
 
 def html_page(status: int = 200) -> Fault:
-    """Return the page `Will be right back`, with 200 or 503."""
+    """Return the page `Will be right back`, with 200, 500 or 503."""
     return Fault("html", status=status, body=HTML_PAGE, content_type="text/html; charset=utf-8")
+
+
+def not_found() -> Fault:
+    """Return the 404 of a ticker that is not known, as JSON."""
+    body = (
+        b'{"chart":{"result":null,"error":{"code":"Not Found",'
+        b'"description":"No data found, symbol may be delisted"}}}'
+    )
+    return Fault("404", status=404, body=body, content_type="application/json;charset=utf-8")
 
 
 def wrong_json(body: bytes = b'{"chart":{"result":[{"meta":') -> Fault:
@@ -127,11 +137,25 @@ def connection_reset() -> Fault:
 When = Callable[[Query], bool]
 
 
+def of(*symbols: str) -> When:
+    """Return what picks the requests for these symbols."""
+    return lambda query: query.symbol in symbols
+
+
 @dataclass(slots=True)
 class _Rule:
     fault: Fault
     when: When | None
     left: int | None
+    from_s: float = -inf
+    until_s: float = inf
+
+    def picks(self, query: Query, now_s: float) -> bool:
+        return (
+            self.left != 0
+            and self.from_s <= now_s < self.until_s
+            and (self.when is None or self.when(query))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +185,12 @@ class Faults:
         """Make every request (that `when` picks) fail until `clear`."""
         self._rules.append(_Rule(fault, when, None))
 
+    def fail_while(
+        self, fault: Fault, from_s: float, until_s: float, *, when: When | None = None
+    ) -> None:
+        """Make every request (that `when` picks) fail in `[from_s, until_s)`, in UTC seconds."""
+        self._rules.append(_Rule(fault, when, None, from_s, until_s))
+
     def clear(self) -> None:
         """Let everything succeed again, blocks and gate included."""
         self._rules.clear()
@@ -176,7 +206,7 @@ class Faults:
         if self.user_agent_gate and not looks_like_browser(user_agent):
             return too_many_requests("Too Many Requests")
         for rule in self._rules:
-            if rule.left != 0 and (rule.when is None or rule.when(query)):
+            if rule.picks(query, now_s):
                 if rule.left is not None:
                     rule.left -= 1
                 return rule.fault

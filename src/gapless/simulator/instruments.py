@@ -23,6 +23,7 @@ class Kind(StrEnum):
     EQUITY = "EQUITY"
     CURRENCY = "CURRENCY"
     CRYPTOCURRENCY = "CRYPTOCURRENCY"
+    MUTUALFUND = "MUTUALFUND"
 
 
 class Session(NamedTuple):
@@ -39,6 +40,9 @@ class Instrument:
 
     `open_local_s` and `close_local_s` are seconds after local midnight (`86400`: the next
     midnight), `weekdays` count from Monday = 0, `early_closes` maps a half-day to its close.
+    `publishes_local_s`: when a day's only price comes out, seconds after its local midnight, as
+    with a fund: no row before, no intraday bars ever. `closing_auction`: once a session is over
+    there is an intraday bar stamped exactly at its end, at the close and without volume.
     """
 
     symbol: str
@@ -52,6 +56,8 @@ class Instrument:
     currency: str = "USD"
     exchange: str = "NMS"
     first_trade: date = date(1990, 1, 2)
+    publishes_local_s: int | None = None
+    closing_auction: bool = False
 
     @property
     def round_the_clock(self) -> bool:
@@ -67,8 +73,12 @@ def equity(
     currency: str = "USD",
     first_trade: date = date(1990, 1, 2),
     holidays: frozenset[date] = frozenset(),
+    early_closes: Mapping[date, int] | None = None,
 ) -> Instrument:
-    """Return a share that trades Monday to Friday, from 9:30 to 16:00 unless told otherwise."""
+    """Return a share that trades Monday to Friday, from 9:30 to 16:00 unless told otherwise.
+
+    `early_closes` maps half-days to their close, in seconds after local midnight.
+    """
     return Instrument(
         symbol,
         tz=tz,
@@ -77,6 +87,25 @@ def equity(
         currency=currency,
         first_trade=first_trade,
         holidays=holidays,
+        early_closes=early_closes or {},
+    )
+
+
+def fund(
+    symbol: str,
+    *,
+    publishes_local_s: int = 72_300,
+    first_trade: date = date(1990, 1, 2),
+    holidays: frozenset[date] = frozenset(),
+) -> Instrument:
+    """Return a New York fund, whose value of the day comes out at 20:05 unless told otherwise."""
+    return Instrument(
+        symbol,
+        kind=Kind.MUTUALFUND,
+        exchange="NAS",
+        first_trade=first_trade,
+        holidays=holidays,
+        publishes_local_s=publishes_local_s,
     )
 
 
@@ -118,6 +147,7 @@ class Calendar:
         self.instrument = instrument
         self.zone = ZoneInfo(instrument.tz)
         self._midnights: dict[int, int] = {}
+        self._hours: dict[int, Session] = {}
         self._sessions: dict[int, Session | None] = {}
 
     @cached_property
@@ -138,9 +168,18 @@ class Calendar:
 
     def hours(self, day: int) -> Session:
         """Return the hours of `day` as if it were a trading day."""
-        what = self.instrument
-        close = what.early_closes.get(date.fromordinal(day), what.close_local_s)
-        return Session(day, self._instant(day, what.open_local_s), self._instant(day, close))
+        known = self._hours.get(day)
+        if known is None:
+            what = self.instrument
+            close = what.early_closes.get(date.fromordinal(day), what.close_local_s)
+            opens_s, closes_s = self._instant(day, what.open_local_s), self._instant(day, close)
+            known = self._hours[day] = Session(day, opens_s, closes_s)
+        return known
+
+    def published_s(self, day: int) -> int | None:
+        """Return when the only price of `day` comes out, or `None` where there is trade."""
+        local_s = self.instrument.publishes_local_s
+        return None if local_s is None else self._instant(day, local_s)
 
     def session(self, day: int) -> Session | None:
         """Return the session of `day`, or `None` where the calendar has none."""

@@ -1,4 +1,4 @@
-"""The simulated market: which bars upstream truly holds at an instant.
+"""The simulated market: which bars upstream truly holds at an instant, and which of them it serves.
 
 Pure but for what it remembers, and independent of the hub, so that tests can take its answers
 as the truth. How upstream garbles them on the way out is chart.py's matter.
@@ -8,32 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from gapless.errors import NotFound, Unsupported
+from gapless.errors import NotFound
 from gapless.simulator.book import Bar, Book
-from gapless.simulator.happenings import Dividend, Happening, Split
-from gapless.simulator.instruments import (
-    HOUR,
-    Calendar,
-    Instrument,
-    Session,
-    period_end,
-    period_start,
-)
+from gapless.simulator.happenings import Action, Happening
+from gapless.simulator.instruments import Calendar, Instrument, Session
 from gapless.simulator.prices import PriceSource, RandomWalk
 from gapless.simulator.tape import Tape
-
-INTRADAY = {
-    "1m": 60,
-    "2m": 120,
-    "5m": 300,
-    "15m": 900,
-    "30m": 1800,
-    "60m": HOUR,
-    "1h": HOUR,
-    "90m": 5400,
-    "4h": 4 * HOUR,
-}
-PERIODS = ("1wk", "1mo", "3mo")
+from gapless.simulator.view import View
 
 
 class Market:
@@ -79,10 +60,18 @@ class Market:
         """Remove a symbol: upstream knows it no longer."""
         self._books.pop(symbol, None)
 
-    def add(self, *happenings: Happening) -> None:
-        """Make something happen. Raises `NotFound` for a symbol that is not listed."""
+    def add(self, *happenings: Happening, delays_s: Mapping[int, float] | None = None) -> None:
+        """Make something happen. Raises `NotFound` for a symbol that is not listed.
+
+        `delays_s`: by how many seconds an edge shows it, and its end, later than the others,
+        beside the edge's own lag: so hosts may be on different sides of one change alone.
+        """
         for what in happenings:
-            self._book(what.symbol).add(what)
+            self._book(what.symbol).add(what, delays_s or {})
+
+    def happenings(self, symbol: str) -> list[Happening]:
+        """Return all that ever happens to a symbol, whenever it shows. Raises `NotFound`."""
+        return self._book(symbol).happenings()
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -107,14 +96,9 @@ class Market:
         book = self._book(symbol)
         return book.calendar.hours(book.first_day)
 
-    def last_session(self, symbol: str, at_s: float) -> Session | None:
-        """Return the latest session that had opened before `at_s`, or `None`."""
-        book = self._book(symbol)
-        for day in range(book.calendar.day_of(at_s), book.first_day - 1, -1):
-            found = book.tape.session(day)
-            if found is not None and found.open_s < at_s:
-                return found
-        return None
+    def view(self, symbol: str, at_s: float, edge: int = 0) -> View:
+        """Return a symbol as `edge` shows it; `at_s`: its lag taken off. Raises `NotFound`."""
+        return View(self._book(symbol), at_s, edge)
 
     def seen_by(self, edge: int, at_s: float) -> float:
         """Return the instant whose world `edge` shows at `at_s`."""
@@ -129,96 +113,41 @@ class Market:
         stamp; longer bars hold the whole period so far, whatever the range. Raises `NotFound`
         for an unknown symbol and `Unsupported` for an unknown interval.
         """
-        if interval not in INTRADAY and interval not in ("1d", *PERIODS):
-            raise Unsupported(f"The simulated market has no bars of interval {interval!r}.")
-        book = self._book(symbol)
-        at_s = self.seen_by(edge, at_s)
-        end_s = min(end_s, at_s)
-        if start_s >= end_s:
-            return []
-        first, last = book.calendar.day_of(start_s), book.calendar.day_of(end_s)
-        if interval in PERIODS:
-            first = period_start(interval, first)
-            last = period_end(interval, period_start(interval, last)) - 1
-            days = self.daily(symbol, first, last, at_s)
-            found = in_periods(interval, days, book.calendar)
-        elif interval == "1d":
-            found = [bar for _, bar in self.daily(symbol, first, last, at_s)]
-        else:
-            found = self.intraday(symbol, INTRADAY[interval], first, last, at_s)
-        return [bar for bar in found if start_s <= bar.t < end_s]
+        return self.view(symbol, self.seen_by(edge, at_s), edge).bars(interval, start_s, end_s)
 
-    def daily(self, symbol: str, first: int, last: int, at_s: float) -> list[tuple[int, Bar]]:
-        """Return `(day, bar)` of the days from `first` to `last`, both included."""
-        book = self._book(symbol)
-        shown = book.shown(at_s)
-        last = min(last, book.calendar.day_of(at_s))
-        found = []
-        for day in range(max(first, book.first_day), last + 1):
-            bar = shown.day(day, at_s)
-            if bar is not None:
-                found.append((day, bar))
-        return found
+    def served(
+        self, symbol: str, interval: str, start_s: float, end_s: float, at_s: float, edge: int = 0
+    ) -> list[Bar]:
+        """Return the rows that `edge` serves at `at_s` of one request for `[start_s, end_s)`.
 
-    def intraday(self, symbol: str, step_s: int, first: int, last: int, at_s: float) -> list[Bar]:
-        """Return the bars of `step_s` seconds of the days from `first` to `last`."""
-        book = self._book(symbol)
-        shown = book.shown(at_s)
-        last = min(last, book.calendar.day_of(at_s))
-        found: list[Bar] = []
-        for day in range(max(first, book.first_day), last + 1):
-            found += shown.parts(day, step_s, at_s)
-        return found
+        These are the true bars, corrected, without what is absent, and cut short: what an answer
+        holds before it is garbled. Raises as `bars` does; of a delisted symbol there is nothing.
+        """
+        view = self.view(symbol, self.seen_by(edge, at_s), edge)
+        servings = view.servings(interval)
+        bars = view.bars(interval, start_s, end_s)
+        return [] if servings.delisted else servings.rows(bars)
 
-    def events(self, symbol: str, at_s: float) -> list[tuple[int, Split | Dividend, float]]:
-        """Return what is shown at `at_s` as `(ex-date's open, event, amount)`.
+    def turns(self, symbol: str, start_s: float, end_s: float) -> list[float]:
+        """Return when in `[start_s, end_s]` anything that happens shows or ceases at any edge.
 
-        A dividend's amount is in today's shares: divided by the splits after it.
+        Between two turns a bar that is over stays as it is. What time alone brings, such as new
+        bars, forming bars and their end, is no turn. Ascending, each once. Raises `NotFound`.
         """
         book = self._book(symbol)
-        shown = book.shown(at_s)
-        found: list[tuple[int, Split | Dividend, float]] = []
-        for split in shown.splits:
-            found.append((book.calendar.hours(split.ex_date.toordinal()).open_s, split, 0.0))
-        for dividend in shown.dividends:
-            amount = dividend.amount
-            for split in shown.splits:
-                if split.ex_date > dividend.ex_date:
-                    amount /= float(split.ratio)
-            opened = book.calendar.hours(dividend.ex_date.toordinal()).open_s
-            found.append((opened, dividend, amount))
-        return sorted(found, key=lambda item: item[0])
+        found = {
+            turn_s + lag_s
+            for edge, lag_s in enumerate(self.edge_lags_s)
+            for turn_s in book.edges_of_spans(edge)
+        }
+        return sorted(turn_s for turn_s in found if start_s <= turn_s <= end_s)
+
+    def events(self, symbol: str, at_s: float) -> list[tuple[int, Action, float]]:
+        """Return what is shown at `at_s` as `(ex-date's open, action, amount)`, as a view does."""
+        return self.view(symbol, at_s).events()
 
     def _book(self, symbol: str) -> Book:
         book = self._books.get(symbol)
         if book is None:
             raise NotFound(f"The simulated market does not list {symbol!r}.")
         return book
-
-
-def in_periods(
-    interval: str, days: Iterable[tuple[int, Bar]], calendar: Calendar, anchor_weekday: int = 0
-) -> list[Bar]:
-    """Return the weekly, monthly or quarterly bars of these days, stamped at local midnight."""
-    grouped: dict[int, list[Bar]] = {}
-    for day, bar in days:
-        grouped.setdefault(period_start(interval, day, anchor_weekday), []).append(bar)
-    return [aggregate(calendar.midnight(first), bars) for first, bars in grouped.items()]
-
-
-def aggregate(t: int, bars: Sequence[Bar]) -> Bar:
-    """Return one bar, stamped `t`, of one or more bars in order; null rows are left out.
-
-    Of null rows alone comes a null row. The adjclose is the last one.
-    """
-    whole = [bar for bar in bars if bar.close is not None]
-    volumes = [bar.volume for bar in bars if bar.volume is not None]
-    return Bar(
-        t,
-        whole[0].open if whole else None,
-        max((bar.high for bar in whole if bar.high is not None), default=None),
-        min((bar.low for bar in whole if bar.low is not None), default=None),
-        whole[-1].close if whole else None,
-        sum(volumes) if volumes else None,
-        whole[-1].adjclose if whole else None,
-    )

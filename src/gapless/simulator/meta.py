@@ -5,11 +5,14 @@ Apart from chart.py, as it follows from the market alone and not from the rows' 
 
 from __future__ import annotations
 
+import msgspec
+
 from gapless.simulator.book import Bar
 from gapless.simulator.instruments import Kind, Session
-from gapless.simulator.market import INTRADAY, Market
+from gapless.simulator.market import Market
 from gapless.simulator.quirks import Quirks
 from gapless.simulator.rows import POST_S, PRE_S, Window, regular_market_time
+from gapless.simulator.view import INTRADAY
 
 VALID_RANGES = ("1d", "5d", "1mo", "3mo", "6mo", "1y", "2y", "5y", "10y", "ytd", "max")
 
@@ -19,19 +22,21 @@ class Meta:
 
     def __init__(self, market: Market, quirks: Quirks, window: Window) -> None:
         self.market, self.quirks, self.window = market, quirks, window
-        self.calendar = market.calendar(window.symbol)
+        self.view = window.view(market)
+        self.calendar = self.view.calendar
         self.instrument = self.calendar.instrument
 
     def fields(self, rows: list[Bar], range_name: str) -> dict[str, object]:
         """Return the block for an answer with these rows, asked by range or (`""`) by bounds."""
         symbol, at_s, calendar = self.window.symbol, self.window.at_s, self.calendar
+        servings = self.view.servings("1d")
         offset, zone = calendar.offset(at_s)
-        session = self.market.last_session(symbol, at_s)
+        session = self.view.session_before(at_s)
         today = calendar.day_of(at_s)
         latest = None
         if session is not None:
-            bars = self.market.daily(symbol, session.day, session.day, at_s)
-            latest = bars[0][1] if bars else None
+            bars = self.view.daily(session.day, session.day)
+            latest = servings.one(bars[0][1]) if bars else None
         meta: dict[str, object] = {
             "currency": self.instrument.currency,
             "symbol": symbol,
@@ -45,7 +50,7 @@ class Meta:
             "exchangeTimezoneName": self.instrument.tz,
         }
         if session is not None:
-            meta["regularMarketTime"] = regular_market_time(self.market, symbol, session, at_s)
+            meta["regularMarketTime"] = regular_market_time(self.view, session)
         if latest is not None:
             meta["regularMarketPrice"] = _shown(latest.close)
             meta["regularMarketDayHigh"] = _shown(latest.high)
@@ -74,10 +79,16 @@ class Meta:
             meta[name] = None
         for name in self.quirks.absent_meta:
             meta.pop(name, None)
+        for odd in servings.odd:
+            for name, token in odd.meta:
+                if token:
+                    meta[name] = msgspec.Raw(token)
+                else:
+                    meta.pop(name, None)
         return meta
 
     def _close_before(self, day: int) -> float | None:
-        bars = self.market.daily(self.window.symbol, day - 10, day - 1, self.window.at_s)
+        bars = self.view.daily(day - 10, day - 1)
         return _shown(bars[-1][1].close) if bars else None
 
     def _trading_periods(self, rows: list[Bar]) -> object:

@@ -70,6 +70,16 @@ class Quirks:
     """How far back an interval reaches; beyond it: 422."""
     span_days: Mapping[str, int] = field(default_factory=span_days)
     """The longest span of one request; beyond it: 422."""
+    day_span_years: int | None = None
+    """1d: the longest span of one request in years (upstream's is 100); beyond it: 422."""
+    events_ahead: bool = False
+    """An action that is shown before its ex-date is named before it too."""
+    date_header: bool = True
+    """Every answer has a `Date`, from the simulator's clock."""
+    date_skew_s: float = 0.0
+    """How far the `Date` is ahead of the simulator's clock; all else goes by the clock."""
+    age_s: int = 0
+    """How old a cache in between says the answer is: `Age`, and a `Date` that much earlier."""
 
     @classmethod
     def none(cls) -> Quirks:
@@ -90,4 +100,5 @@ class Quirks:
             first_bar_volume_zero=True,
             null_meta=shaky,
             absent_meta=frozenset({"tradingPeriods", "firstTradeDate"}),
+            day_span_years=100,
         )

@@ -5,6 +5,7 @@ Apart from chart.py, which wraps rows into HTTP answers; pure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from math import inf
@@ -12,28 +13,31 @@ from math import inf
 import msgspec
 
 from gapless.simulator.book import Bar
-from gapless.simulator.instruments import HOUR, Session
-from gapless.simulator.market import INTRADAY, PERIODS, Market, in_periods
+from gapless.simulator.instruments import HOUR, Session, period_start
+from gapless.simulator.market import Market
 from gapless.simulator.prices import symbol_seed, unit
 from gapless.simulator.quirks import Quirks
+from gapless.simulator.view import INTRADAY, PERIODS, View, in_periods
 
 PRE_S = 11 * HOUR // 2
 POST_S = 4 * HOUR
 _PAST_PERIOD2_S = 20 * HOUR
 
 
-def regular_market_time(market: Market, symbol: str, session: Session, at_s: float) -> int:
-    """Return when the last trade was: now, or a second past the close."""
-    instrument = market.instrument(symbol)
-    whole_day = instrument is not None and instrument.round_the_clock
-    return min(int(at_s), session.close_s + (-1 if whole_day else 1))
+def regular_market_time(view: View, session: Session) -> int:
+    """Return when the last trade was: now, or a second past the close; a fund's publication."""
+    published_s = view.calendar.published_s(session.day)
+    if published_s is not None:
+        return published_s
+    whole_day = view.calendar.instrument.round_the_clock
+    return min(int(view.at_s), session.close_s + (-1 if whole_day else 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """What a request asks for: `start_s` is period1, `end_s` period2, `at_s` the instant of it.
 
-    `at_s` is the instant that the answering host shows, its lag taken off.
+    `at_s` is the instant that the answering host, `edge`, shows, its lag taken off.
     """
 
     symbol: str
@@ -42,13 +46,18 @@ class Window:
     end_s: int
     at_s: float
     pre_post: bool = False
+    edge: int = 0
+
+    def view(self, market: Market) -> View:
+        """Return the symbol as this request gets to see it."""
+        return market.view(self.symbol, self.at_s, self.edge)
 
 
 def chart_rows(market: Market, quirks: Quirks, window: Window) -> list[Bar]:
     """Return the rows of the window, in upstream's order."""
     cut = _Cut(market, quirks, window)
     if window.interval in PERIODS:
-        return cut.periods(window.interval)
+        return cut.periods()
     if window.interval == "1d":
         return [cut.spoiled(bar) for bar in cut.daily()]
     pre_post = window.pre_post or quirks.pre_post_unasked
@@ -59,51 +68,67 @@ class _Cut:
     """One request's view of one symbol."""
 
     def __init__(self, market: Market, quirks: Quirks, window: Window) -> None:
-        self.market, self.quirks = market, quirks
-        self.symbol, self.at_s = window.symbol, window.at_s
+        self.quirks = quirks
+        self.view = window.view(market)
+        self.servings = self.view.servings(window.interval)
+        self.symbol, self.interval, self.at_s = window.symbol, window.interval, window.at_s
         self.start_s, self.end_s = window.start_s, window.end_s
-        self.calendar = market.calendar(window.symbol)
+        self.calendar = self.view.calendar
         self.first = self.calendar.day_of(self.start_s)
         self.last = self.calendar.day_of(min(self.end_s, self.at_s))
         self.session = self._live_session()
 
     def daily(self) -> list[Bar]:
-        true = self._days()
-        rows = [bar for _, bar in true]
+        days = self._days()
+        true = [bar for _, bar in days]
+        rows = self.servings.rows(true)
         live = self._live()
-        if live is None or self.session is None:
+        if live is None or self.session is None or self._cut_off(true, rows):
             return rows
-        if true and true[-1][0] == self.session.day:
+        if days and days[-1][0] == self.session.day:
             held = rows.pop()
             if self.quirks.live_duplicate:
                 less = None if held.volume is None else held.volume * 99 // 100
                 rows.append(msgspec.structs.replace(held, volume=less))
         return [*rows, live]
 
-    def periods(self, interval: str) -> list[Bar]:
+    def periods(self) -> list[Bar]:
         days = self._days()
         live = self._live()
-        if live is not None and self.session is not None:
-            today = self.session.day
-            if self.quirks.live_in_period == "left_out":
-                days = [(day, bar) for day, bar in days if day != today]
         anchor = 0
         if self.quirks.weeks_from_period1:
             anchor = date.fromordinal(self.first).weekday()
-        rows = in_periods(interval, days, self.calendar, anchor)
-        return rows if live is None else [*rows, live]
+        true = in_periods(self.interval, days, self.calendar, anchor)
+        rows = self.servings.rows(true)
+        if live is None or self.session is None or self._cut_off(true, rows):
+            return rows
+        today = self.session.day
+        if self.servings.hides(self.calendar.midnight(period_start(self.interval, today, anchor))):
+            return rows
+        if self.quirks.live_in_period == "left_out":
+            left = {bar.t for bar in rows}
+            days = [(day, bar) for day, bar in days if day != today]
+            true = in_periods(self.interval, days, self.calendar, anchor)
+            rows = [bar for one in true if one.t in left and (bar := self.servings.one(one))]
+        return [*rows, live]
 
     def intraday(self, step_s: int, *, pre_post: bool) -> list[Bar]:
-        rows = self.market.intraday(self.symbol, step_s, self.first, self.last, self.at_s)
+        rows = self.view.intraday(step_s, self.first, self.last)
         if self.quirks.first_bar_volume_zero:
             rows = [self._without_first_volume(bar) for bar in rows]
         if pre_post:
             rows = self._with_pre_post(rows, step_s)
         rows = [bar for bar in rows if self.start_s <= bar.t and self._before_end(bar.t)]
+        true, rows = rows, self.servings.rows(rows)
         live = self._snapshot()
-        if live is not None and all(bar.t != live.t for bar in rows[-1:]):
-            rows.append(live)
-        return rows
+        if live is None or self._cut_off(true, rows) or any(bar.t == live.t for bar in rows[-1:]):
+            return rows
+        return [*rows, live]
+
+    def _cut_off(self, true: Sequence[Bar], rows: Sequence[Bar]) -> bool:
+        """Return whether the answer ends before the last bar there is, and so has no live row."""
+        whole = [bar for one in true if (bar := self.servings.one(one)) is not None]
+        return bool(whole) and (not rows or rows[-1].t != whole[-1].t)
 
     def spoiled(self, bar: Bar) -> Bar:
         quirks = self.quirks
@@ -117,7 +142,7 @@ class _Cut:
         return bar
 
     def _days(self) -> list[tuple[int, Bar]]:
-        days = self.market.daily(self.symbol, self.first, self.last, self.at_s)
+        days = self.view.daily(self.first, self.last)
         if self.quirks.period2_inclusive_daily:
             return [item for item in days if self.start_s <= item[1].t <= self.end_s]
         return [item for item in days if self.start_s <= item[1].t < self.end_s]
@@ -128,7 +153,7 @@ class _Cut:
     def _live_session(self) -> Session | None:
         if not self.quirks.live_row:
             return None
-        session = self.market.last_session(self.symbol, self.at_s)
+        session = self.view.session_before(self.at_s)
         if session is None or self.at_s - session.close_s >= self.quirks.live_settles_s:
             return None
         return session
@@ -138,24 +163,30 @@ class _Cut:
         session = self.session
         if session is None:
             return None
-        found = self.market.daily(self.symbol, session.day, session.day, self.at_s)
-        stamp = regular_market_time(self.market, self.symbol, session, self.at_s)
-        if not found or not self._sees(session.open_s, stamp):
+        stamp = regular_market_time(self.view, session)
+        bar = self._today(session)
+        if bar is None or not self._sees(session.open_s, stamp):
             return None
-        return msgspec.structs.replace(found[0][1], t=stamp)
+        return msgspec.structs.replace(bar, t=stamp)
 
     def _snapshot(self) -> Bar | None:
         """Return the intraday live row: the last price, no volume, on a stamp of its own."""
         session = self.session
-        if session is None:
+        if session is None or self.calendar.published_s(session.day) is not None:
             return None
-        stamp = regular_market_time(self.market, self.symbol, session, self.at_s)
-        stamp = min(stamp, session.close_s)
-        found = self.market.daily(self.symbol, session.day, session.day, self.at_s)
-        if not found or not self._sees(stamp, stamp):
+        stamp = min(regular_market_time(self.view, session), session.close_s)
+        bar = self._today(session)
+        if bar is None or self.servings.hides(stamp) or not self._sees(stamp, stamp):
             return None
-        price = found[0][1].close
-        return Bar(stamp, price, price, price, price, 0, None)
+        return Bar(stamp, bar.close, bar.close, bar.close, bar.close, 0, None)
+
+    def _today(self, session: Session) -> Bar | None:
+        """Return the bar of the live day, unless it is missing or absent from this interval."""
+        found = self.view.daily(session.day, session.day)
+        if not found or self.servings.hides(found[0][1].t):
+            return None
+        bar = found[0][1]
+        return self.servings.one(bar) if self.interval == "1d" else bar
 
     def _sees(self, begins_s: int, stamp: int) -> bool:
         if begins_s > self.end_s:
@@ -166,7 +197,7 @@ class _Cut:
         return True
 
     def _without_first_volume(self, bar: Bar) -> Bar:
-        session = self.market.session(self.symbol, self.calendar.day_of(bar.t))
+        session = self.view.book.tape.session(self.calendar.day_of(bar.t))
         if session is None or bar.t != session.open_s or bar.volume is None:
             return bar
         return msgspec.structs.replace(bar, volume=0)

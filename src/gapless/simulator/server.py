@@ -11,13 +11,14 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.utils import formatdate
 from http import HTTPStatus
 from itertools import count
 from types import TracebackType
 from typing import Self
 
-from gapless.simulator.chart import JSON_HEADERS, Answer, Query, answer, parse
+from gapless.simulator.chart import Answer, Query, answer, parse
 from gapless.simulator.clock import Now
 from gapless.simulator.faults import Damage, Fault, Faults
 from gapless.simulator.market import Market
@@ -26,6 +27,7 @@ from gapless.simulator.quirks import Quirks
 _HOST = "127.0.0.1"
 _HEAD_LIMIT = 65_536
 _MEGABYTE = 1 << 20
+_BARE = Answer(200, b"")
 _LINGER_NONE = struct.pack("ii", 1, 0)
 
 
@@ -33,9 +35,10 @@ _LINGER_NONE = struct.pack("ii", 1, 0)
 class Request:
     """One logged request, written when it arrives and completed when it was answered.
 
-    `t` is the simulator's time in UTC seconds; `period1`, `period2` as asked; `status` and
-    `fault` are `None` until known; `served`: an answer that says what is held (200, or 400 for
-    no data) was sent completely; `done`: the simulator has finished with it, well or badly.
+    `t` is the simulator's time in UTC seconds; `period1`, `period2` as asked; `status`, `fault`
+    and `shown_t` are `None` until known; `shown_t`: of which instant the true answer is, `t` or,
+    where the request was held up, later; `served`: an answer that says what is held (200, or 400
+    for no data) was sent completely; `done`: the simulator has finished with it, well or badly.
     """
 
     t: float
@@ -50,6 +53,7 @@ class Request:
     fault: str | None = None
     served: bool = False
     done: bool = False
+    shown_t: float | None = None
 
 
 class YahooSimulator:
@@ -187,7 +191,7 @@ class YahooSimulator:
         method, target, *_ = [*line.split(" "), ""]
         if method != "GET":
             text = Answer(405, b"Method Not Allowed", {"content-type": "text/plain"})
-            await _send(writer, text, keep=keep)
+            await self._send(writer, text, keep=keep)
             return keep
         query = parse(target)
         if self.alternate_edges:
@@ -233,7 +237,7 @@ class YahooSimulator:
     ) -> bool:
         if isinstance(query, Answer):
             request.status = query.status
-            await _send(writer, query, keep=keep)
+            await self._send(writer, query, keep=keep)
             return keep
         fault = self.faults.take(query, request.user_agent, request.t)
         if fault is not None:
@@ -244,17 +248,33 @@ class YahooSimulator:
                     raise ConnectionAbortedError
             if fault.damage not in (Damage.HANG, Damage.DRIP):
                 return await self._spoil(request, fault, query, writer, keep=keep)
-        found = self._answer(query, request.edge)
-        request.status = found.status
+        found = self._answer(request, query)
         if fault is not None and fault.damage is Damage.DRIP:
             await _drip(writer, found, fault, keep=keep)
         else:
-            await _send(writer, found, keep=keep)
+            await self._send(writer, found, keep=keep)
         request.served = found.served
         return keep
 
-    def _answer(self, query: Query, edge: int) -> Answer:
-        return answer(self.market, self.quirks, query, self.clock(), edge)
+    def _answer(self, request: Request, query: Query) -> Answer:
+        """Return the true answer as of now, and log of when it is."""
+        request.shown_t = self.clock()
+        found = answer(self.market, self.quirks, query, request.shown_t, request.edge)
+        request.status = found.status
+        return self._dated(found)
+
+    async def _send(self, writer: asyncio.StreamWriter, found: Answer, *, keep: bool) -> None:
+        found = self._dated(found)
+        writer.write(_head(found.status, found.headers, len(found.body), keep=keep) + found.body)
+        await writer.drain()
+
+    def _dated(self, found: Answer) -> Answer:
+        """Return an answer with the headers that say when it was made."""
+        if not self.quirks.date_header:
+            return found
+        made_s = self.clock() + self.quirks.date_skew_s - self.quirks.age_s
+        dates = {"date": formatdate(made_s, usegmt=True), "age": str(self.quirks.age_s)}
+        return replace(found, headers={**found.headers, **dates})
 
     async def _spoil(
         self,
@@ -270,7 +290,7 @@ class YahooSimulator:
             if fault.retry_after is not None:
                 headers["retry-after"] = fault.retry_after
             request.status = fault.status
-            await _send(writer, Answer(fault.status, fault.body, headers), keep=keep)
+            await self._send(writer, Answer(fault.status, fault.body, headers), keep=keep)
             return keep
         if fault.damage is Damage.RESET:
             sock = writer.get_extra_info("socket")
@@ -279,17 +299,16 @@ class YahooSimulator:
             return False
         request.status = 200
         if fault.damage is Damage.TRUNCATE:
-            found = self._answer(query, request.edge)
-            request.status = found.status
+            found = self._answer(request, query)
             writer.write(_head(found.status, found.headers, len(found.body), keep=keep))
             writer.write(found.body[: int(len(found.body) * fault.share)])
             await writer.drain()
         elif fault.damage is Damage.HUGE:
             size = fault.megabytes * _MEGABYTE
-            writer.write(_head(200, JSON_HEADERS, size, keep=False))
+            writer.write(_head(200, self._dated(_BARE).headers, size, keep=False))
             await _pour(writer, b'{"chart":', size)
         else:
-            await _bomb(writer, fault.megabytes)
+            await _bomb(writer, self._dated(_BARE).headers, fault.megabytes)
         return False
 
 
@@ -300,11 +319,6 @@ def _head(status: int, headers: Mapping[str, str], length: int | None, *, keep: 
         lines.append(f"content-length: {length}")
     lines.append(f"connection: {'keep-alive' if keep else 'close'}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-
-async def _send(writer: asyncio.StreamWriter, found: Answer, *, keep: bool) -> None:
-    writer.write(_head(found.status, found.headers, len(found.body), keep=keep) + found.body)
-    await writer.drain()
 
 
 async def _drip(writer: asyncio.StreamWriter, found: Answer, fault: Fault, *, keep: bool) -> None:
@@ -329,10 +343,9 @@ async def _pour(writer: asyncio.StreamWriter, begin: bytes, size: int) -> None:
         await asyncio.sleep(0)
 
 
-async def _bomb(writer: asyncio.StreamWriter, megabytes: int) -> None:
+async def _bomb(writer: asyncio.StreamWriter, headers: Mapping[str, str], megabytes: int) -> None:
     """Send blanks, gzipped as they are made; the end of the connection ends the body."""
-    headers = {**JSON_HEADERS, "content-encoding": "gzip"}
-    writer.write(_head(200, headers, None, keep=False))
+    writer.write(_head(200, {**headers, "content-encoding": "gzip"}, None, keep=False))
     packer = zlib.compressobj(level=1, wbits=31)
     writer.write(packer.compress(b'{"chart":'))
     blanks = b" " * _MEGABYTE

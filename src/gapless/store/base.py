@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from gapless.domain.believing import Doubt
 from gapless.domain.blocks import Block, Run
-from gapless.domain.comparing import Ratio
 from gapless.domain.coverage import Coverage, Written
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
@@ -15,50 +15,34 @@ from gapless.instants import format_instant
 
 
 class Superseded(Exception):
-    """The series is not any more what a change was planned on; plan again (stitching rule 13)."""
+    """The series is not any more what a change was planned on; plan again (stitching rule 7)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesState:
     """A series as one snapshot of the store shows it; `number` `None`: nothing is stored.
 
-    `version` is the number of the commit that changed it last. `bases` are (generation, ratio that
-    led to it), in order.
-    `created` is when it was made, milliseconds UTC: one that was forgotten and fetched again is
-    another series.
-    `coverage` and `blocks` ascend; those of an older generation stay until they are replaced.
+    `version` is the number of the commit that changed it last. What was written by a commit before
+    `due_before` may stand on another basis (stitching rule 11). `changed` is the number of the last
+    commit by which a final price was another one than before. `created` is when it was made,
+    milliseconds UTC: one that was forgotten and fetched again is another series. `coverage`,
+    `blocks` and `doubts` ascend.
     """
 
     key: SeriesKey
     number: int | None = None
-    generation: int = 0
     version: int = 0
-    basis_checked_at: int | None = None
-    bases: tuple[tuple[int, Ratio], ...] = ()
+    due_before: int = 0
+    changed: int = 0
     meta: Mapping[str, Any] = field(default_factory=dict)
     coverage: tuple[Coverage, ...] = ()
     blocks: tuple[Block, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     created: int = 0
 
-    def count(self, interval: Interval, generation: int | None = None) -> int:
-        """Count the records of the blocks over `interval`, those beyond its edges included.
-
-        Of today's generation, unless another one is named.
-        """
-        generation = self.generation if generation is None else generation
-        return sum(
-            block.count
-            for block in self.blocks
-            if block.generation == generation and block.interval.overlaps(interval)
-        )
-
-    def ratio_since(self, generation: int) -> Ratio:
-        """Return what records of `generation` are multiplied by to stand on today's basis."""
-        ratio = Ratio()
-        for reached, step in self.bases:
-            if reached > generation:
-                ratio = ratio.then(step)
-        return ratio
+    def count(self, interval: Interval) -> int:
+        """Count the records of the blocks over `interval`, those beyond its edges included."""
+        return sum(block.count for block in self.blocks if block.interval.overlaps(interval))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +57,7 @@ class Snapshot:
 class Replacement:
     """An interval whose records and coverage are replaced (stitching rule 6).
 
-    `coverage` lies within `interval`; its generation and commit are set when the change is made.
+    `coverage` lies within `interval`; its commit is set when the change is made.
     `planned` is what was known there when it was planned, by the commits that had written it: a
     copy that is older than what has been written since is not stored (stitching rule 7). `None`:
     it replaces whatever is there.
@@ -86,25 +70,36 @@ class Replacement:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """What upstream is believed not to have any more; what is held there is kept as it is.
+
+    `at` is when it was asked last, milliseconds UTC (stitching rule 6).
+    """
+
+    intervals: tuple[Interval, ...] = ()
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What is done to a series in one transaction, on the condition that it is still as planned.
 
-    `generation` is the one planned under. `unheld`: it was planned on no held record, so nothing
-    was compared; if by now there are records that it would leave beside its own, the change is
-    refused. `basis_change` begins a new generation with the records of this change. `compared_at`
-    moves `basis_checked_at`. Held coverage that ends by `unverified_until` is marked as such:
-    upstream no longer serves it, and nothing was held that tells its basis.
+    `revises`: what is known of the series ages, so that it is told apart by its commits.
+    `due_before`: what was written by an earlier commit is due (stitching rule 11); the number only
+    ever grows. `restates`: a final price that it replaces was another one. Doubts over `answered`
+    end, `doubts` are new (stitching rule 6).
     """
 
     key: SeriesKey
-    generation: int
     replacements: tuple[Replacement, ...]
-    unheld: bool = False
-    basis_change: Ratio | None = None
-    compared_at: int | None = None
+    revises: bool = False
+    due_before: int = 0
+    restates: bool = False
+    gone: Gone = Gone()
+    answered: tuple[Interval, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     meta: Mapping[str, Any] | None = None
     at: int = 0
-    unverified_until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +161,6 @@ class SeriesSummary:
     """
 
     key: SeriesKey
-    generation: int
     records: int
     blocks: int
     start: int | None

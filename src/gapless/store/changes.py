@@ -12,9 +12,10 @@ import msgspec
 from sqlalchemy import Connection, delete, insert, update
 
 from gapless.domain import coverage as known
+from gapless.domain.believing import remaining
 from gapless.domain.blocks import EMPTY, Block, Run, relayout
 from gapless.domain.coverage import Coverage
-from gapless.domain.intervals import Interval, covers
+from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey, span_text
 from gapless.store import rows, schema, snapshots
 from gapless.store.base import (
@@ -27,6 +28,7 @@ from gapless.store.base import (
 )
 
 _s, _c, _e = schema.series.c, schema.coverage.c, schema.entities.c
+_d = schema.doubts.c
 
 _COUNT_COMMIT = (
     update(schema.commits)
@@ -38,46 +40,30 @@ _COUNT_COMMIT = (
 def apply(connection: Connection, change: Change, limit: int) -> Snapshot:
     """Make a change; see `Store.apply`. Blocks have `limit` records at the most."""
     state = snapshots.state_of(connection, change.key)
-    if state.generation != change.generation:
-        raise Superseded(f"{change.key.text} is at generation {state.generation} by now")
     for replacement in change.replacements:
         now_there = known.written(state.coverage, replacement.interval)
         if replacement.planned is not None and replacement.planned != now_there:
             raise Superseded(f"{change.key.text} was written to since this was planned")
-    replaced = [replacement.interval for replacement in change.replacements]
-    if change.unheld and any(
-        block.generation == state.generation and not covers(replaced, block.interval)
-        for block in state.blocks
-    ):
-        raise Superseded(f"{change.key.text} holds records by now")
-    generation = state.generation
-    bases = state.bases
-    if change.basis_change is not None:
-        generation += 1
-        bases = (*bases, (generation, change.basis_change))
+    number = _next_commit(connection)
     state = replace(
         state,
-        generation=generation,
-        version=_next_commit(connection),
-        bases=bases,
-        basis_checked_at=(
-            change.compared_at if change.compared_at is not None else state.basis_checked_at
-        ),
+        version=number,
+        due_before=max(state.due_before, change.due_before),
+        changed=number if change.restates else state.changed,
         meta=dict(change.meta) if change.meta is not None else state.meta,
         created=change.at if state.number is None else state.created,
     )
     state = _write_series(connection, state)
     fresh: dict[int, Run] = {}
     for replacement in change.replacements:
-        state, added = _replace(connection, state, replacement, change.at, limit)
+        state, added = _replace(connection, state, replacement, change, limit)
         fresh.update(added)
-    if change.unverified_until is not None:
-        marked = known.unverified(
-            state.coverage, state.generation, change.unverified_until, state.version
-        )
+    if change.gone.intervals:
+        coverage = known.gone(state.coverage, change.gone.intervals, change.gone.at, number)
         assert state.number is not None
-        _write_coverage(connection, state.number, state.coverage, marked)
-        state = replace(state, coverage=tuple(marked))
+        _write_coverage(connection, state.number, state.coverage, coverage)
+        state = replace(state, coverage=tuple(coverage))
+    state = _write_doubts(connection, state, change)
     held = {block.number for block in state.blocks}
     return Snapshot(state, {number: run for number, run in fresh.items() if number in held})
 
@@ -115,10 +101,9 @@ def _next_commit(connection: Connection) -> int:
 
 def _write_series(connection: Connection, state: SeriesState) -> SeriesState:
     values = {
-        "generation": state.generation,
         "version": state.version,
-        "basis_checked_at_ms": state.basis_checked_at,
-        "bases": rows.bases_text(state.bases),
+        "due_before": state.due_before,
+        "changed": state.changed,
         "meta": msgspec.json.encode(state.meta).decode(),
     }
     if state.number is not None:
@@ -138,17 +123,18 @@ def _write_series(connection: Connection, state: SeriesState) -> SeriesState:
 
 
 def _replace(
-    connection: Connection, state: SeriesState, replacement: Replacement, at: int, limit: int
+    connection: Connection,
+    state: SeriesState,
+    replacement: Replacement,
+    change: Change,
+    limit: int,
 ) -> tuple[SeriesState, dict[int, Run]]:
     """Replace one interval of a series: records, blocks and coverage (stitching rule 6)."""
     number = state.number
     assert number is not None
     interval = replacement.interval
-    fresh = [
-        replace(row, generation=state.generation, commit=state.version)
-        for row in replacement.coverage
-    ]
-    coverage = known.insert(known.cut(state.coverage, interval), fresh)
+    fresh = [replace(row, commit=state.version) for row in replacement.coverage]
+    coverage = known.insert(known.cut(state.coverage, interval), fresh, change.revises)
     changes = relayout(
         state.blocks,
         coverage,
@@ -169,7 +155,8 @@ def _replace(
     blocks = [block for block in state.blocks if block.number not in set(gone)]
     if changes.added:
         values = [
-            rows.block_values(state.key, number, piece, coverage, at) for piece in changes.added
+            rows.block_values(state.key, number, piece, coverage, change.at)
+            for piece in changes.added
         ]
         numbers = connection.execute(
             insert(schema.entities).returning(_e.number, sort_by_parameter_order=True), values
@@ -201,6 +188,19 @@ def _write_coverage(
         connection.execute(insert(schema.coverage), come)
 
 
+def _write_doubts(connection: Connection, state: SeriesState, change: Change) -> SeriesState:
+    """End the doubts that were answered, and add the new ones."""
+    doubts = tuple(remaining(state.doubts, change.answered, change.doubts))
+    if doubts == state.doubts:
+        return state
+    assert state.number is not None
+    connection.execute(delete(schema.doubts).where(_d.series == state.number))
+    if doubts:
+        values = [rows.doubt_values(state.number, doubt) for doubt in doubts]
+        connection.execute(insert(schema.doubts), values)
+    return replace(state, doubts=doubts)
+
+
 def _remove(connection: Connection, state: SeriesState) -> Removal:
     """Forget a series as a whole."""
     connection.execute(delete(schema.series).where(_s.number == state.number))
@@ -213,10 +213,14 @@ def _forget(
     """Forget what is known of intervals; the series stays, for what is known of it beside."""
     before = _records(state)
     # What stays of a block that is cut is as old as it was.
+    # What is known beside is told as it was, so that nothing looks fresher than it is.
     at = max(row.fetched_at for row in state.coverage)
+    forgetting = Change(state.key, (), revises=True, at=at)
     state = _write_series(connection, replace(state, version=_next_commit(connection)))
     for interval in intervals:
-        state, _ = _replace(connection, state, Replacement(interval, EMPTY, ()), at, limit)
+        replacement = Replacement(interval, EMPTY, ())
+        state, _ = _replace(connection, state, replacement, forgetting, limit)
+    state = _write_doubts(connection, state, replace(forgetting, answered=tuple(intervals)))
     return Removal(before - _records(state), state.version)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -22,7 +23,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, func,
 from sqlalchemy.exc import DBAPIError
 
 from gapless.domain.blocks import Block, Run, etag
-from gapless.domain.coverage import Coverage, Outcome
+from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval, covers, union
 from gapless.domain.series import span_text
 from gapless.errors import StoreError
@@ -33,6 +34,7 @@ from gapless.store.migration import HEAD, examine
 from gapless.store.sqlite import translate
 
 _s, _c, _e = schema.series.c, schema.coverage.c, schema.entities.c
+_d = schema.doubts.c
 _MOST_TEXT = 200
 
 
@@ -93,15 +95,16 @@ def inspect(path: Path, progress: Progress = lambda done, total: None) -> list[s
     return findings
 
 
-def coverage_findings(name: str, generation: int, coverage: Sequence[Coverage]) -> Iterator[str]:
+def coverage_findings(name: str, version: int, coverage: Sequence[Coverage]) -> Iterator[str]:
     """Yield what is wrong with the coverage of a series, which ascends by start."""
     for row in coverage:
         if row.interval.empty:
             yield f"{name}: its coverage of {_span(row.interval)} is empty"
-        if row.generation > generation:
+        if row.commit > version:
+            # It would count as fetched after whatever makes the past of the series due.
             yield (
-                f"{name}: its coverage of {_span(row.interval)} is of generation "
-                f"{row.generation}, but the series is only at {generation}"
+                f"{name}: its coverage of {_span(row.interval)} is of commit {row.commit}, but the "
+                f"series is only at {version}"
             )
     for one, next in pairwise(coverage):
         if next.start < one.end:
@@ -120,21 +123,14 @@ def layout_findings(
                 f"{name}: blocks {one.number} ({_span(one.interval)}) and "
                 f"{next.number} ({_span(next.interval)}) overlap"
             )
-    known = {
-        generation: union(
-            row.interval
-            for row in coverage
-            if row.generation == generation and row.outcome is not Outcome.OUT_OF_WINDOW
-        )
-        for generation in {block.generation for block in blocks}
-    }
+    known = union(row.interval for row in coverage)
     for block in blocks:
         if block.interval.empty:
             yield f"{name}: block {block.number} ({_span(block.interval)}) spans nothing"
-        elif not covers(known[block.generation], block.interval):
+        elif not covers(known, block.interval):
             yield (
                 f"{name}: block {block.number} ({_span(block.interval)}) holds records where "
-                f"nothing is covered in generation {block.generation}"
+                "nothing is covered"
             )
 
 
@@ -184,10 +180,13 @@ def _series_findings(connection: Connection, number: int) -> Iterator[str | None
     series = connection.execute(select(schema.series).where(_s.number == number)).one_or_none()
     if series is None:
         return  # A hub beside us has forgotten it meanwhile.
-    name = f"series {number}"
+    # As long as its row cannot be read, any commit may be one of its.
+    name, version = f"series {number}", sys.maxsize
     try:
         name = rows.key_of(series.provider, series.ticker, series.params).text
         rows.series_of(series, (), ())
+        _whole(series.version, series.due_before, series.changed)
+        version = series.version
     except (ValueError, TypeError) as error:
         yield f"{name}: its row cannot be read: {error}"
     coverage: list[Coverage] = []
@@ -198,18 +197,24 @@ def _series_findings(connection: Connection, number: int) -> Iterator[str | None
                 row.coverage_start_ms,
                 row.coverage_end_ms,
                 row.coverage_fetched_at_ms,
-                row.coverage_generation,
+                row.coverage_commit_number,
             )
             coverage.append(rows.coverage_of(row))
         except ValueError as error:
             yield f"{name}: a row of its coverage cannot be read: {error}"
-    yield from coverage_findings(name, series.generation, coverage)
+    yield from coverage_findings(name, version, coverage)
+    for row in connection.execute(select(schema.doubts).where(_d.series == number)).all():
+        try:
+            _whole(row.start_ms, row.end_ms, row.since_ms, row.next_try_ms, row.tries)
+            rows.doubt_of(row)
+        except ValueError as error:
+            yield f"{name}: what is in doubt of it cannot be read: {error}"
     blocks: list[Block] = []
     stored = select(schema.entities).where(_e.series == number).order_by(_e.start_ms)
     # One block at a time in memory, however long the history is.
     for row in connection.execution_options(yield_per=1).execute(stored):
         try:
-            _whole(row.start_ms, row.end_ms, row.generation, row.first_ms, row.last_ms)
+            _whole(row.start_ms, row.end_ms, row.first_ms, row.last_ms)
             span = span_text(Interval(row.start_ms, row.end_ms))
         except (ValueError, OverflowError) as error:
             yield f"{name}: block {row.number} cannot be read: {error}"

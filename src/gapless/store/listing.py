@@ -20,6 +20,11 @@ from gapless.store.base import EntityFilter, RememberedPlugin, SeriesSummary, St
 _s, _c = schema.series.c, schema.coverage.c
 _e, _p = schema.entities.c, schema.plugins.c
 _ENTITY_COLUMNS = tuple(_e[name] for name in StoredEntity.__dataclass_fields__)
+_OVER_IT = and_(_c.series == _e.series, _c.start_ms < _e.end_ms, _c.end_ms > _e.start_ms)
+_KNOWN_AT = (
+    select(func.min(_c.fetched_at_ms)).where(_OVER_IT).scalar_subquery().label("known_at_ms")
+)
+_DUE_AT = select(func.min(_c.refresh_after_ms)).where(_OVER_IT).scalar_subquery().label("due_at_ms")
 
 
 def find(
@@ -48,7 +53,7 @@ def find(
     if until is not None:
         conditions.append(_e.updated_at < rows.sortable(until))
     statement = (
-        select(*_ENTITY_COLUMNS, _e.number, _e.offsets)
+        select(*_ENTITY_COLUMNS, _e.number, _e.offsets, _KNOWN_AT, _DUE_AT)
         .where(and_(True, *conditions))
         .order_by(_e.id)
         .limit(limit)
@@ -92,7 +97,7 @@ def summaries(
 ) -> list[SeriesSummary]:
     """Return at most `limit` series that follow `after`, ordered by provider, ticker, params."""
     order = (_s.provider, _s.ticker, _s.params)
-    statement = select(_s.number, *order, _s.generation).order_by(*order).limit(limit)
+    statement = select(_s.number, *order).order_by(*order).limit(limit)
     if provider is not None:
         statement = statement.where(_s.provider == provider)
     if after is not None:
@@ -132,7 +137,7 @@ def summaries(
             if span is None
             else (span.start, span.end, span.fetched_at, span.updated_at)
         )
-        result.append(SeriesSummary(key, row.generation, *held.get(row.number, (0, 0)), *times))
+        result.append(SeriesSummary(key, *held.get(row.number, (0, 0)), *times))
     return result
 
 

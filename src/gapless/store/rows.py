@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import msgspec
 
+from gapless.domain.believing import Doubt, Suspicion
 from gapless.domain.blocks import Block, Piece, Run, etag
-from gapless.domain.comparing import Ratio
 from gapless.domain.coverage import Coverage, Mark, Outcome, within
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey, span_text, tags_text
@@ -32,9 +33,9 @@ def coverage_of(row: Any) -> Coverage:
         Outcome(row.coverage_outcome),
         row.coverage_fetched_at_ms,
         row.coverage_refresh_after_ms,
-        row.coverage_generation,
         Mark(row.coverage_mark) if row.coverage_mark is not None else None,
         row.coverage_commit_number,
+        row.coverage_changed_at_ms,
     )
 
 
@@ -54,9 +55,34 @@ def coverage_values(number: int, coverage: Coverage) -> dict[str, Any]:
         "outcome": coverage.outcome.value,
         "fetched_at_ms": coverage.fetched_at,
         "refresh_after_ms": coverage.refresh_after,
-        "generation": coverage.generation,
         "mark": coverage.mark.value if coverage.mark is not None else None,
         "commit_number": coverage.commit,
+        "changed_at_ms": coverage.changed_at,
+    }
+
+
+def doubt_of(row: Any) -> Doubt:
+    """Return the doubt that a row of `doubts` says."""
+    return Doubt(
+        row.start_ms,
+        row.end_ms,
+        Suspicion(row.suspicion),
+        row.since_ms,
+        row.next_try_ms,
+        row.tries,
+    )
+
+
+def doubt_values(number: int, doubt: Doubt) -> dict[str, Any]:
+    """Return the row of `doubts` for a series' number."""
+    return {
+        "series": number,
+        "start_ms": doubt.start,
+        "end_ms": doubt.end,
+        "suspicion": doubt.suspicion.value,
+        "since_ms": doubt.since,
+        "next_try_ms": doubt.next_try,
+        "tries": doubt.tries,
     }
 
 
@@ -65,7 +91,6 @@ def block_of(row: Any) -> Block:
     return Block(
         row.start_ms,
         row.end_ms,
-        row.generation,
         bool(row.final),
         row.records,
         row.first_ms,
@@ -100,7 +125,7 @@ def block_values(
         "series": number,
         "start_ms": block.start,
         "end_ms": block.end,
-        "generation": block.generation,
+        "schema": 0,
         "final": block.final,
         "records": block.count,
         "first_ms": block.first,
@@ -118,29 +143,38 @@ def block_values(
 
 
 def entity_of(row: Any) -> StoredEntity:
-    """Return the entity that a row of `entities` shows on the wire."""
-    return StoredEntity(*(getattr(row, name) for name in StoredEntity.__dataclass_fields__))
+    """Return the entity that a row of `entities` shows on the wire.
+
+    How fresh a block is tells the coverage over it, as `known_at_ms` and `due_at_ms`: its own row
+    is written when its records change, and not when they are found to be the same.
+    """
+    entity = StoredEntity(*(getattr(row, name) for name in StoredEntity.__dataclass_fields__))
+    if row.known_at_ms is None:
+        return entity
+    return replace(
+        entity,
+        fetched_at=format_instant(row.known_at_ms),
+        refresh_after="" if row.due_at_ms is None else format_instant(row.due_at_ms),
+    )
 
 
-def bases_text(bases: Sequence[tuple[int, Ratio]]) -> str:
-    """Return the changes of basis as JSON text."""
-    return msgspec.json.encode(
-        [[generation, r.price, r.adjusted, r.volume] for generation, r in bases]
-    ).decode()
-
-
-def series_of(row: Any, coverage: Sequence[Coverage], blocks: Sequence[Block]) -> SeriesState:
+def series_of(
+    row: Any,
+    coverage: Sequence[Coverage],
+    blocks: Sequence[Block],
+    doubts: Sequence[Doubt] = (),
+) -> SeriesState:
     """Return the series that its row, coverage and blocks show."""
     return SeriesState(
         key=key_of(row.provider, row.ticker, row.params),
         number=row.number,
-        generation=row.generation,
         version=row.version,
-        basis_checked_at=row.basis_checked_at_ms,
-        bases=tuple((g, Ratio(p, a, v)) for g, p, a, v in msgspec.json.decode(row.bases)),
+        due_before=row.due_before,
+        changed=row.changed,
         meta=_meta(row.meta),
         coverage=tuple(coverage),
         blocks=tuple(blocks),
+        doubts=tuple(doubts),
         created=row.created_ms,
     )
 

@@ -39,13 +39,14 @@ series = Table(
     Column("provider", Text, nullable=False),
     Column("ticker", Text, nullable=False),
     Column("params", Text, nullable=False),
-    Column("generation", Integer, nullable=False),
     Column("version", BigInteger, nullable=False),
-    Column("basis_checked_at_ms", BigInteger),
-    Column("bases", Text, nullable=False),
     Column("meta", Text, nullable=False),
     # When it was made: a series that was forgotten and fetched again is another one.
     Column("created_ms", BigInteger, nullable=False, server_default="0"),
+    # What was written by an earlier commit may stand on another basis, and is due.
+    Column("due_before", BigInteger, nullable=False, server_default="0"),
+    # The last commit by which a final price was another one than before.
+    Column("changed", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("provider", "ticker", "params"),
 )
 
@@ -58,10 +59,24 @@ coverage = Table(
     Column("outcome", Text, nullable=False),
     Column("fetched_at_ms", BigInteger, nullable=False),
     Column("refresh_after_ms", BigInteger),
-    Column("generation", Integer, nullable=False),
     Column("mark", Text),
     # By which commit the row was written last.
     Column("commit_number", BigInteger, nullable=False, server_default="0"),
+    # When upstream was last seen to have changed what was final.
+    Column("changed_at_ms", BigInteger),
+)
+
+# What upstream said that is not believed yet: that records are gone, or that there are none.
+doubts = Table(
+    "doubts",
+    metadata,
+    Column("series", _number, ForeignKey("series.number", ondelete="CASCADE"), primary_key=True),
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("suspicion", Text, primary_key=True),
+    Column("end_ms", BigInteger, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("next_try_ms", BigInteger, nullable=False),
+    Column("tries", Integer, nullable=False),
 )
 
 # One row: the number of the latest commit to any series. Numbers are never used twice, not even
@@ -83,12 +98,14 @@ entities = Table(
     Column("series", _number, ForeignKey("series.number", ondelete="CASCADE")),
     Column("start_ms", BigInteger),
     Column("end_ms", BigInteger),
-    Column("generation", Integer),
+    # Number of the schema that its columns were declared with; 0: none was.
+    Column("schema", Integer),
     Column("final", Boolean),
     Column("records", Integer),
     Column("first_ms", BigInteger),
     Column("last_ms", BigInteger),
     Column("etag", Text, nullable=False),
+    # Of a block: as they were when its text was written. How fresh it is tells its coverage.
     Column("fetched_at", Text, nullable=False),
     Column("refresh_after", Text, nullable=False),
     Column("state", Text, nullable=False),

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, LargeBinary, and_, bindparam, case, cast, func, select
+from sqlalchemy import Connection, LargeBinary, and_, bindparam, case, cast, exists, func, select
 
+from gapless.domain.believing import Doubt
 from gapless.domain.blocks import Run
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
@@ -17,12 +18,12 @@ from gapless.store import rows, schema
 from gapless.store.base import Figures, SeriesState, Snapshot
 
 _s, _c, _e = schema.series.c, schema.coverage.c, schema.entities.c
+_d = schema.doubts.c
 
 _BLOCK_COLUMNS = (
     _e.number,
     _e.start_ms,
     _e.end_ms,
-    _e.generation,
     _e.final,
     _e.records,
     _e.first_ms,
@@ -33,10 +34,14 @@ _BLOCK_COLUMNS = (
 # A block's text as bytes: it is ASCII, and as text the driver would decode it first.
 _TEXT = cast(_e.data, LargeBinary)
 
+# Hardly any series is in doubt, so that a statement of its own is spent only on those.
+_DOUBTED = exists().where(_d.series == _s.number).correlate(schema.series).label("doubted")
+_SELECT_DOUBTS = select(schema.doubts).where(_d.series == bindparam("series")).order_by(_d.start_ms)
+
 # A statement costs about 100 µs whatever it finds, so a series is read in two: itself with its
 # coverage (without any: one row of nulls), and its blocks with the runs that are wanted.
 _SELECT_SERIES = (
-    select(schema.series, *rows.COVERAGE_COLUMNS)
+    select(schema.series, _DOUBTED, *rows.COVERAGE_COLUMNS)
     .select_from(schema.series.outerjoin(schema.coverage))
     .where(
         _s.provider == bindparam("provider"),
@@ -94,7 +99,8 @@ def snapshot(connection: Connection, key: SeriesKey, load: Interval | None) -> S
     blocks = _blocks(connection, series.number, load or _NOTHING)
     with rows.decoding(f"series {series.number}"):
         spans = [row for row in found if row.coverage_start_ms is not None]
-        state = rows.series_of(series, rows.coverages_of(spans), rows.blocks_of(blocks))
+        doubts = _doubts(connection, series) if series.doubted else []
+        state = rows.series_of(series, rows.coverages_of(spans), rows.blocks_of(blocks), doubts)
     return Snapshot(
         state,
         {
@@ -111,11 +117,17 @@ def _blocks(connection: Connection, number: int, load: Interval) -> Sequence[Any
     ).all()
 
 
+def _doubts(connection: Connection, series: Any) -> list[Doubt]:
+    found = connection.execute(_SELECT_DOUBTS, {"series": series.number})
+    return sorted(rows.doubt_of(row) for row in found)
+
+
 def _full(connection: Connection, row: Any) -> SeriesState:
     spans = connection.execute(_SELECT_COVERAGE, {"series": row.number}).all()
     blocks = _blocks(connection, row.number, _NOTHING)
     with rows.decoding(f"series {row.number}"):
-        return rows.series_of(row, rows.coverages_of(spans), rows.blocks_of(blocks))
+        doubts = _doubts(connection, row)
+        return rows.series_of(row, rows.coverages_of(spans), rows.blocks_of(blocks), doubts)
 
 
 def runs(connection: Connection, numbers: Sequence[int]) -> dict[int, Run]:

@@ -40,6 +40,7 @@ from gapless.protocol.messages import (
     request_to_wire,
 )
 from gapless.providers.base import (
+    DueMoments,
     Fetched,
     Pace,
     ProviderInfo,
@@ -66,6 +67,8 @@ from gapless.texts import printable
 
 _log = structlog.get_logger("gapless.plugins")
 
+# So many bars of a plugin are fetched again at once (stitching rule 4).
+_CHECK_BARS = 1_000
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 # Larger replies are checked in a thread: a megabyte is done within a millisecond.
 _LARGE_BYTES = 4 << 20
@@ -158,7 +161,8 @@ class PluginProvider:
     def traits(self, key: SeriesKey) -> Traits:
         """Return what it said; a whole range is never asked in parts."""
         said = self._said
-        return Traits(said.bar, said.look_back, None if self._info.whole else said.max_span)
+        span = None if self._info.whole else said.max_span
+        return Traits(said.bar, said.look_back, span, check_bars=_CHECK_BARS)
 
     async def fetch(
         self, key: SeriesKey, interval: Interval, now_ms: int, meta: Mapping[str, Any]
@@ -195,9 +199,9 @@ class PluginProvider:
             return await asyncio.to_thread(self._entities, body)
         return self._entities(body)
 
-    def session_closed(self, meta: Mapping[str, Any], since_ms: int, until_ms: int) -> bool:
-        """Return `True` where it revises: nothing tells when its sessions end."""
-        return self._info.revises
+    def due_moments(self, meta: Mapping[str, Any], now_ms: int) -> DueMoments:
+        """Return every 24 hours: nothing tells when its sessions begin."""
+        return DueMoments.daily(now_ms)
 
     async def drain(self) -> None:
         """Let calls under way end, then let go of the process."""

@@ -205,11 +205,11 @@ def _revises(value: Any, where: str) -> bool | Basis:
     prices = _texts(value.get("prices"), f"{where}: prices")
     if not prices:
         raise BadDescription(f"{where}: prices names no column")
-    others = {
-        key: None if value.get(key) is None else _text(value[key], f"{where}: {key}")
+    adjusted, volume = (
+        None if value.get(key) is None else _text(value[key], f"{where}: {key}")
         for key in _BASIS_KEYS[1:]
-    }
-    return Basis(prices, **others)
+    )
+    return Basis(prices, adjusted, volume)
 
 
 def _params(value: Any, where: str) -> tuple[Param, ...]:

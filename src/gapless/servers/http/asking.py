@@ -25,6 +25,7 @@ from gapless.protocol.messages import (
     ProviderRequest,
     SearchEntities,
     Ticker,
+    fresh_word,
 )
 from gapless.protocol.paths import DATA_KEYS, DATA_PATH
 from gapless.servers.http.formats import Format, negotiate
@@ -43,12 +44,13 @@ _COUNT: Final = re.compile("[0-9]{1,18}")
 class Cursor(msgspec.Struct, array_like=True, frozen=True):
     """Where a page begins: its range in milliseconds UTC, and of what it is a page.
 
-    `generation` and `created` tell the basis and the series; `whose` its name, if not for certain.
+    `changed` and `created` tell when its past changed last, by the commit, and when the series was
+    made; `whose` its name, if not for certain.
     """
 
     start: int
     end: int
-    generation: int
+    changed: int
     created: int
     whose: int
 
@@ -100,6 +102,8 @@ def read(
         ticker = f"{ticker}.{suffix}"
     limit = _limit(values.pop("limit", None), most_records)
     strict = _strict(values.pop("strict", "false"))
+    said = values.pop("fresh", None)
+    fresh = None if said is None else fresh_word(said)
     columns = _columns(values.pop("columns", None))
     cursor_text = values.pop("cursor", None)
     start, end = values.pop("start", None), values.pop("end", None)
@@ -113,7 +117,7 @@ def read(
     filters.extend(Param(name, value) for name, value in values.items())
     format = negotiate(accept, asked)
     return DataRequest(
-        ProviderRequest(provider, SearchEntities(tuple(filters), None)),
+        ProviderRequest(provider, SearchEntities(tuple(filters), None), fresh),
         format,
         columns,
         strict,
@@ -124,7 +128,7 @@ def read(
 
 
 def next_page(
-    raw_path: bytes, query_string: bytes, start: int, end: int, generation: int, created: int
+    raw_path: bytes, query_string: bytes, start: int, end: int, changed: int, created: int
 ) -> tuple[str, str]:
     """Return the cursor of the page that begins at `start`, and its path and query."""
     provider, ticker, suffix = _path(raw_path)
@@ -132,7 +136,10 @@ def next_page(
     if suffix is not None and "format" in values:
         ticker = f"{ticker}.{suffix}"
     params = {name: value for name, value in values.items() if name not in DATA_KEYS}
-    cursor = Cursor(start, end, generation, created, _whose(provider, ticker, params)).text()
+    cursor = Cursor(start, end, changed, created, _whose(provider, ticker, params)).text()
+    if values.get("fresh") == "now":
+        # It has been fetched anew for the page before.
+        del values["fresh"]
     path = quote(unquote(raw_path.decode("ascii")), safe="/:@!$&'()*+,;=~")
     return cursor, f"{path}?{urlencode({**values, 'cursor': cursor})}"
 

@@ -99,7 +99,7 @@ class Data:
         if not request.plain or request.cursor is not None:
             return None
         try:
-            answer = self._hub.held(request.query)
+            answer = self._hub.held(request.query, request.strict)
         except TooLarge:
             # It comes in pages.
             return None
@@ -167,12 +167,12 @@ class Data:
         most_loaded = min(self._limits.most_loaded, request.limit)
         answer = await self._hub.records(request.query, request.strict, most_loaded, caller)
         cursor = request.cursor
-        now_is = (answer.generation, answer.entry.state.created)
-        if cursor is not None and (cursor.generation, cursor.created) != now_is:
+        now_is = (answer.entry.state.changed, answer.entry.state.created)
+        if cursor is not None and (cursor.changed, cursor.created) != now_is:
             raise InvalidQuery(
-                f"{answer.key.text} is on another basis since the first page was read (a split, "
-                "a dividend), or was forgotten meanwhile; pages of the two do not fit, so begin "
-                "again without the cursor"
+                f"upstream has changed the past of {answer.key.text} since the first page was read "
+                "(a split, a dividend, a correction), or it was forgotten meanwhile; pages of the "
+                "two do not fit, so begin again without the cursor"
             )
         return answer
 
@@ -313,7 +313,7 @@ class Data:
                 asked[1],
                 page.interval.end,
                 answer.asked.end,
-                answer.generation,
+                answer.entry.state.changed,
                 answer.entry.state.created,
             )
             headers += [
@@ -383,7 +383,7 @@ def _points(part: _Part) -> tuple[int, int]:
         return count, 0
     if part.runs is None:
         spans = answer.fetched
-        fetched = sum(answer.entry.state.count(span, answer.generation) for span in spans)
+        fetched = sum(answer.entry.state.count(span) for span in spans)
     else:
         bounds = [run.bounds(span) for run in part.runs for span in answer.fetched]
         fetched = sum(j - i for i, j in bounds)

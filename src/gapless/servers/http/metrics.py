@@ -66,6 +66,22 @@ class Figures(Collector):
             "provider",
             self._meter.changes,
         )
+        providers = self._hub.registry.all()
+        yield _by(
+            GaugeMetricFamily,
+            "gapless_failing_series",
+            "Series that fail upstream by themselves.",
+            "provider",
+            {one.info.name: len(self._hub.upstream(one).failures) for one in providers},
+        )
+        skews = {one.info.name: self._hub.upstream(one).skew.seconds for one in providers}
+        yield _by(
+            GaugeMetricFamily,
+            "gapless_clock_skew_seconds",
+            "How far upstream's clock is ahead of the hub's own.",
+            "provider",
+            {name: seconds for name, seconds in skews.items() if seconds is not None},
+        )
         hot = self._hub.hot
         yield GaugeMetricFamily("gapless_hot_bytes", "Memory of the hot tier.", value=hot.size)
         yield GaugeMetricFamily("gapless_hot_series", "Series in the hot tier.", value=len(hot))
@@ -130,7 +146,7 @@ def _by(
     name: str,
     about: str,
     label: str,
-    values: Mapping[str, int],
+    values: Mapping[str, float],
 ) -> Metric:
     family = kind(name, about, labels=(label,))
     for key, value in sorted(values.items()):

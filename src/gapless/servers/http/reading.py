@@ -121,11 +121,7 @@ class Reader:
         return state
 
     def _blocks(self, state: SeriesState, interval: Interval) -> Sequence[Block]:
-        return [
-            block
-            for block in state.blocks
-            if block.generation == self._answer.generation and block.interval.overlaps(interval)
-        ]
+        return [block for block in state.blocks if block.interval.overlaps(interval)]
 
     def _choose(self, blocks: Sequence[Block], records: int, size: int) -> list[Block]:
         """Return the blocks that are read at once, by how large records have been so far."""

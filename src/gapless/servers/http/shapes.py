@@ -11,18 +11,18 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from gapless.domain.believing import Doubt
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey, span_text
-from gapless.errors import OutOfWindow, UnknownTicker
-from gapless.hub.administration import Explanation, ProviderStatus
+from gapless.hub.administration import Explanation, FailingSeries, Knowledge, ProviderStatus
 from gapless.hub.answers import Answer
 from gapless.hub.plugins import PluginStatus
 from gapless.instants import format_instant
 from gapless.protocol.messages import Entity, ErrorBody, Stitch
 from gapless.providers.base import Param
 from gapless.servers.wire import stitch_of
-from gapless.store.base import SeriesState, SeriesSummary
+from gapless.store.base import SeriesSummary
 
 Span = tuple[str, str]
 ShortText = Annotated[str, Meta(min_length=1, max_length=100)]
@@ -80,11 +80,27 @@ class BreakerShape(Struct, frozen=True):
     blocked_s: float
 
 
+class FailingShape(Struct, frozen=True):
+    """A series that fails by itself; it is not asked for until `until`. Null: it may be now."""
+
+    id: str
+    error: ErrorBody
+    until: str | None
+
+    @classmethod
+    def of(cls, failing: FailingSeries) -> FailingShape:
+        """Return how a series that fails is shown."""
+        return cls(failing.key.text, ErrorBody.of(failing.error), _instant(failing.until))
+
+
 class ProviderShape(Struct, frozen=True):
     """A provider and how it fares.
 
     `health`: `ok`, `failing` (its last request failed, and not for its ticker or range alone),
     `resting` (its breaker is open) or `disabled` (a plugin that crashed too often).
+    `failing_series`: how many series fail by themselves while others are answered; `failures` are
+    the latest few of them. `clock_skew_s`: by how many seconds upstream's clock was ahead of the
+    hub's own when it last told.
     """
 
     name: str
@@ -102,6 +118,9 @@ class ProviderShape(Struct, frozen=True):
     last_fetch: str | None
     last_failure: str | None
     last_error: ErrorBody | None
+    failing_series: int
+    failures: list[FailingShape]
+    clock_skew_s: float | None
 
     @classmethod
     def of(cls, status: ProviderStatus, disabled: bool) -> ProviderShape:
@@ -117,8 +136,7 @@ class ProviderShape(Struct, frozen=True):
                 else "resting"
                 if blocked
                 else "failing"
-                if status.error is not None
-                and not isinstance(status.error, UnknownTicker | OutOfWindow)
+                if status.error is not None and not status.alone
                 else "ok"
             ),
             built_in=status.built_in,
@@ -133,6 +151,9 @@ class ProviderShape(Struct, frozen=True):
             last_fetch=_instant(status.answered_at),
             last_failure=_instant(status.failed_at),
             last_error=None if status.error is None else ErrorBody.of(status.error),
+            failing_series=status.failing,
+            failures=[FailingShape.of(one) for one in status.failures],
+            clock_skew_s=status.clock_skew_s,
         )
 
 
@@ -149,7 +170,6 @@ class SeriesShape(Struct, frozen=True):
     provider: str
     ticker: str
     params: dict[str, str]
-    generation: int
     records: int
     blocks: int
     start: str | None
@@ -166,7 +186,6 @@ class SeriesShape(Struct, frozen=True):
             provider=key.provider,
             ticker=key.ticker,
             params=dict(key.params),
-            generation=summary.generation,
             records=summary.records,
             blocks=summary.blocks,
             start=_instant(summary.start),
@@ -184,18 +203,21 @@ class SeriesPage(Struct, frozen=True):
 
 
 class CoverageRow(Struct, frozen=True):
-    """What is known of an interval, and until when; no `refresh_after`: for good."""
+    """What is known of an interval, and until when.
+
+    No `refresh_after`: it is final. Not `fresh`: it is fetched again when it is next asked for.
+    """
 
     start: str
     end: str
     outcome: Literal["held", "empty", "out_of_window"]
     fetched_at: str
     refresh_after: str | None
-    generation: int
+    fresh: bool
     mark: Literal["rescaled", "unverified"] | None
 
     @classmethod
-    def of(cls, row: Coverage) -> CoverageRow:
+    def of(cls, row: Coverage, fresh: bool) -> CoverageRow:
         """Return how a row of coverage is shown."""
         return cls(
             format_instant(row.start),
@@ -203,33 +225,55 @@ class CoverageRow(Struct, frozen=True):
             row.outcome.value,
             format_instant(row.fetched_at),
             _instant(row.refresh_after),
-            row.generation,
+            fresh,
             None if row.mark is None else row.mark.value,
         )
 
 
-class CoverageShape(Struct, frozen=True):
-    """What is known of a series."""
+class DoubtShape(Struct, frozen=True):
+    """What upstream said that is not believed yet: `since` when, and when it is asked again."""
 
-    id: str
-    generation: int
-    version: int
-    records: int
-    basis_checked_at: str | None
-    coverage: list[CoverageRow]
+    start: str
+    end: str
+    why: Literal["unconfirmed_loss", "unconfirmed_empty"]
+    since: str
+    next_try: str
 
     @classmethod
-    def of(cls, state: SeriesState) -> CoverageShape:
+    def of(cls, doubt: Doubt) -> DoubtShape:
+        """Return how a doubt is shown."""
+        return cls(
+            format_instant(doubt.start),
+            format_instant(doubt.end),
+            doubt.suspicion.value,
+            format_instant(doubt.since),
+            format_instant(doubt.next_try),
+        )
+
+
+class CoverageShape(Struct, frozen=True):
+    """What is known of a series; `next_due`: when what is fresh now is to be fetched again."""
+
+    id: str
+    version: int
+    records: int
+    next_due: str | None
+    coverage: list[CoverageRow]
+    doubts: list[DoubtShape]
+
+    @classmethod
+    def of(cls, known: Knowledge) -> CoverageShape:
         """Return how the coverage of a series is shown."""
+        state, ageing = known.state, known.ageing
         return cls(
             id=state.key.text,
-            generation=state.generation,
             version=state.version,
-            records=sum(
-                block.count for block in state.blocks if block.generation == state.generation
-            ),
-            basis_checked_at=_instant(state.basis_checked_at),
-            coverage=[CoverageRow.of(row) for row in state.coverage],
+            records=sum(block.count for block in state.blocks),
+            next_due=_instant(known.next_due),
+            coverage=[
+                CoverageRow.of(row, ageing is None or ageing.fresh(row)) for row in state.coverage
+            ],
+            doubts=[DoubtShape.of(doubt) for doubt in state.doubts],
         )
 
 
@@ -248,25 +292,26 @@ class GapShape(Struct, frozen=True):
 
     start: str
     end: str
-    why: Literal["not_held", "due", "old_basis"]
+    why: Literal["not_held", "due", "not_fresh"]
 
 
 class PlanShape(Struct, frozen=True):
     """What a request for a range would do now; nothing was done.
 
-    `cached`, the gaps, `rescaled` and `unserved` partition the range: what is held and fresh, what
-    would be fetched, and what upstream does not serve any more and is held on an older basis or
-    not at all. `probe`: a held bar would be compared with upstream's first. `upstream_requests`
-    is how many requests that makes at least.
+    `cached`, the gaps that are `not_held` or `due`, `unserved` and `doubted` partition the range:
+    what is held, what would be fetched, what is not held and not served any more, and what is in
+    doubt and not asked for yet. What is held and `not_fresh` would be fetched again.
+    `upstream_requests` is how many requests that makes at least, `next_due` when what is fresh then
+    is to be fetched again.
     """
 
     id: str
     cached: list[Span]
     gaps: list[GapShape]
-    rescaled: list[Span]
     unserved: list[Span]
-    probe: bool
+    doubted: list[Span]
     upstream_requests: int
+    next_due: str | None
 
     @classmethod
     def of(cls, explained: Explanation) -> PlanShape:
@@ -281,10 +326,10 @@ class PlanShape(Struct, frozen=True):
                 )
                 for gap in explained.gaps
             ],
-            rescaled=_spans(plan.rescale),
             unserved=_spans(plan.unserved),
-            probe=explained.probe,
+            doubted=_spans(plan.doubted),
             upstream_requests=explained.requests,
+            next_due=_instant(explained.next_due),
         )
 
 

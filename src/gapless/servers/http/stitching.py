@@ -32,6 +32,8 @@ def stitch_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
         (b"gapless-upstream-requests", b"%d" % answer.requests),
         (b"gapless-fetched-at", format_instant(answer.fetched_at).encode()),
     ]
+    if answer.changed_at is not None:
+        headers.append((b"gapless-changed-at", format_instant(answer.changed_at).encode()))
     if answer.why:
         reasons = [
             {

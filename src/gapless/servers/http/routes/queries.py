@@ -130,6 +130,7 @@ def query_routes(
         end: _End = "",
         columns: _Columns = "",
         strict: _Strict = "",
+        fresh: _Fresh = "",
         format: _Format = "",
         limit: _Limit = "",
         cursor: _Cursor = "",
@@ -163,6 +164,13 @@ _Start = Annotated[
 _End = Annotated[str, QueryParameter(description="first instant that is not in it; empty: now")]
 _Columns = Annotated[str, QueryParameter(description="names with commas between them; empty: all")]
 _Strict = Annotated[str, QueryParameter(description="true: a partial answer is an error")]
+_Fresh = Annotated[
+    str,
+    QueryParameter(
+        description="held: nothing is fetched for its age alone; check (the default): what is due; "
+        "now: all of it is fetched anew"
+    ),
+]
 _Format = Annotated[str, QueryParameter(description="one of the formats, by name")]
 _Limit = Annotated[str, QueryParameter(description="the most records of one answer")]
 _Cursor = Annotated[str, QueryParameter(description="from the link of the page before")]

@@ -12,7 +12,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from gapless.clock import Clock
 from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery, NotFound
-from gapless.hub.administration import Administration
+from gapless.hub.administration import Administration, Knowledge
 from gapless.hub.ranges import RangeSearch, range_search, series_key
 from gapless.protocol.messages import DateRange, Filter, Param, Ticker
 from gapless.providers.registry import Registry
@@ -31,7 +31,6 @@ from gapless.servers.http.shapes import (
     cursor_of,
     key_of_cursor,
 )
-from gapless.store.base import SeriesState
 
 _MOST_SERIES: Final = 1_000
 _Provider = Annotated[str, QueryParameter(description="only of this provider", max_length=100)]
@@ -72,15 +71,15 @@ def series_routes(
             return series_key(registry.get(name), ticker, params)
         return SeriesKey.of(name, ticker, params)
 
-    async def held(name: str, ticker: str, params: Mapping[str, str]) -> SeriesState:
+    async def held(name: str, ticker: str, params: Mapping[str, str]) -> Knowledge:
         """Return what is known of a series, or raise `NotFound`."""
         key = key_of(name, ticker, params)
-        state = await administration.state(key)
-        if state.number is None:
+        known = await administration.known(key)
+        if known.state.number is None:
             # Where there is neither data nor a provider, that is what is wrong.
             registry.get(name)
             raise NotFound(f"nothing of {key.text} is held; ask for its data first")
-        return state
+        return known
 
     @get("/v1/series", tags=["held"], responses=problems())
     async def series(

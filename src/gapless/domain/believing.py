@@ -1,0 +1,191 @@
+"""What is believed of an answer that contradicts what is known: loss and emptiness, slowly.
+
+Stitching rule 6. Pure: what was held, what came and the hour are arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gapless.domain.intervals import Interval, hull, subtract, union
+from gapless.instants import DAY_MS
+
+# Upstream may withdraw a row or two at once, and not trade for two weeks.
+MOST_LOST = 2
+MOST_WEEKDAYS = 10
+# Two answers this far apart are two, and not one fault.
+APART_MS = 6 * 3_600_000
+_FIRST_PAUSE_MS = 15 * 60_000
+# Days are counted from a Thursday.
+_EPOCH_WEEKDAY = 3
+
+
+class Suspicion(StrEnum):
+    """What an answer said that is not believed yet, as the reason in an answer's `why`."""
+
+    LOSS = "unconfirmed_loss"
+    EMPTY = "unconfirmed_empty"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Doubt:
+    """A stretch of a series of which upstream said something that is not believed yet.
+
+    Milliseconds UTC. `since`: when it first said so; `next_try`: from when on it is asked again;
+    `tries`: how often it has said so.
+    """
+
+    start: int
+    end: int
+    suspicion: Suspicion
+    since: int
+    next_try: int
+    tries: int = 1
+
+    @property
+    def interval(self) -> Interval:
+        """The stretch."""
+        return Interval(self.start, self.end)
+
+    def confirmed(self, sent: int) -> bool:
+        """Whether an answer to a request sent then, which says the same, is believed."""
+        return sent - self.since >= APART_MS
+
+    def again(self, interval: Interval, sent: int) -> Doubt:
+        """Return the doubt after another answer that says the same: it is asked less often."""
+        pause = min(_FIRST_PAUSE_MS << self.tries, APART_MS)
+        return Doubt(*interval, self.suspicion, self.since, sent + pause, self.tries + 1)
+
+    @classmethod
+    def new(cls, interval: Interval, suspicion: Suspicion, sent: int) -> Doubt:
+        """Return the doubt after the first answer that says so."""
+        return cls(*interval, suspicion, sent, sent + _FIRST_PAUSE_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is made of an answer: what is not stored, and why; what is believed to be out of reach.
+
+    The last is kept as it is held, without being doubted again.
+    """
+
+    doubts: tuple[Doubt, ...] = ()
+    lost_for_good: tuple[Interval, ...] = ()
+
+    @property
+    def withheld(self) -> list[Interval]:
+        """Where what came is not stored."""
+        return [doubt.interval for doubt in self.doubts]
+
+
+def judge(
+    lost: Sequence[Interval], empty: Iterable[Interval], doubts: Iterable[Doubt], sent: int
+) -> Verdict:
+    """Decide what is believed of an answer to a request sent at an instant.
+
+    `lost` are the bars of final held records that it lacks, `empty` the stretches that were never
+    known and for which it has no rows, without what lies before the first trade. `doubts` are those
+    of earlier answers.
+    """
+    earlier = list(doubts)
+    found: list[Doubt] = []
+    for_good: list[Interval] = []
+    if len(lost) > MOST_LOST:
+        stretch = hull(lost)
+        before = _before(earlier, Suspicion.LOSS, stretch)
+        if before is None:
+            found.append(Doubt.new(stretch, Suspicion.LOSS, sent))
+        elif not before.confirmed(sent):
+            found.append(before.again(stretch, sent))
+        elif _days(lost) > MOST_WEEKDAYS:
+            for_good.append(stretch)
+    for stretch in empty:
+        if weekdays([stretch]) <= MOST_WEEKDAYS:
+            continue
+        before = _before(earlier, Suspicion.EMPTY, stretch)
+        if before is None:
+            found.append(Doubt.new(stretch, Suspicion.EMPTY, sent))
+        elif not before.confirmed(sent):
+            found.append(before.again(stretch, sent))
+    return Verdict(tuple(found), tuple(for_good))
+
+
+def judge_unknown(held: Interval, doubts: Iterable[Doubt], sent: int) -> Doubt | None:
+    """Decide what is believed of upstream's word that it does not know what is held.
+
+    Returns the doubt that there is, `None` where it is believed. Only a doubt of all that is held
+    says the same: where upstream has answered for a part since, it knows the ticker.
+    """
+    whole = (one for one in doubts if one.start <= held.start and held.end <= one.end)
+    before = _before(whole, Suspicion.LOSS, held)
+    if before is None:
+        return Doubt.new(held, Suspicion.LOSS, sent)
+    return None if before.confirmed(sent) else before.again(held, sent)
+
+
+def remaining(
+    doubts: Iterable[Doubt], answered: Iterable[Interval], new: Iterable[Doubt]
+) -> list[Doubt]:
+    """Return the doubts of a series after some of it was answered for: those left, and the new."""
+    over = list(answered)
+    left = [
+        Doubt(*part, doubt.suspicion, doubt.since, doubt.next_try, doubt.tries)
+        for doubt in doubts
+        for part in subtract([doubt.interval], over)
+    ]
+    return sorted([*left, *new])
+
+
+def unasked(doubts: Iterable[Doubt], now: int) -> list[Interval]:
+    """Return where upstream is not asked again yet."""
+    return [doubt.interval for doubt in doubts if doubt.next_try > now]
+
+
+def weekdays(intervals: Iterable[Interval]) -> int:
+    """Count the days from Monday to Friday, UTC, that begin in the intervals."""
+    return sum(
+        _weekdays_before(-(-one.end // DAY_MS)) - _weekdays_before(-(-one.start // DAY_MS))
+        for one in intervals
+    )
+
+
+def without_rows(interval: Interval, times: Sequence[int], bar: int) -> list[Interval]:
+    """Return where an interval has no rows for so long that it may be in doubt.
+
+    Neither at an instant, nor for a bar after one; `times` ascend. What is short counts at the
+    edges alone: the answer for what lies beside may go on with it.
+    """
+    starts = [interval.start, *(time + bar for time in times)]
+    return [
+        Interval(start, end)
+        for start, end in zip(starts, [*times, interval.end], strict=True)
+        if end - start > MOST_WEEKDAYS * DAY_MS
+        or (start < end and (start == interval.start or end == interval.end))
+    ]
+
+
+def _days(bars: Sequence[Interval]) -> int:
+    """Count the days of bars: those that begin on one day, UTC, are of one; longer ones have more.
+
+    By their beginnings, for hardly any bar of a session has a midnight in it.
+    """
+    short = {bar.start // DAY_MS for bar in bars if bar.length <= DAY_MS}
+    return len(short) + weekdays(union(bar for bar in bars if bar.length > DAY_MS))
+
+
+def _weekdays_before(day: int) -> int:
+    """Count the weekdays before a day since a Monday long ago; `day` counts from 1970."""
+    weeks, rest = divmod(day + _EPOCH_WEEKDAY, 7)
+    return 5 * weeks + min(rest, 5)
+
+
+def _before(doubts: Iterable[Doubt], suspicion: Suspicion, stretch: Interval) -> Doubt | None:
+    """Return the oldest doubt that said the same of a part of a stretch."""
+    same = (
+        doubt
+        for doubt in doubts
+        if doubt.suspicion is suspicion and doubt.interval.overlaps(stretch)
+    )
+    return min(same, key=lambda doubt: doubt.since, default=None)

@@ -1,0 +1,119 @@
+"""What of a series is fresh, and how much of it one request brings (stitching rules 9 and 10).
+
+Apart from planning, which takes what is said here as given, because it knows the settings and
+the sessions of a provider.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Literal
+
+from gapless.clock import Clock
+from gapless.domain.coverage import CLOCKS_DIFFER_MS, Ageing
+from gapless.domain.series import SeriesKey
+from gapless.errors import GaplessError
+from gapless.hub.hot import HotSeries
+from gapless.instants import DAY_MS
+from gapless.providers.base import DueMoments, Provider, Traits
+
+# What a remembered width or failure may cost in memory.
+_MOST_REMEMBERED = 10_000
+# Moments of a series in memory are good for so long; milliseconds.
+_MOMENTS_MS = 60_000
+_NEVER = DueMoments(-(1 << 62), 1 << 62)
+
+Check = float | Literal["session", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """When what can change upstream is fetched again, and how.
+
+    `every`: `session`, a number of seconds, or `never`. `bars`: so many are brought by one request
+    at the most. `wait_s`: so long an answer waits that needs nothing else. `pause_s`: after a
+    failure the series is left alone for so long.
+    """
+
+    every: Check = "session"
+    bars: int = 30_000
+    wait_s: float = 5.0
+    pause_s: float = 60.0
+
+
+class Ageings:
+    """Tells for each series what is fresh; remembers what was too wide, and what failed."""
+
+    def __init__(self, checks: Checks, clock: Clock) -> None:
+        self.checks = checks
+        self._clock = clock
+        # Series for which upstream failed at a wide request: until when, and how wide one may be.
+        self._narrowed: OrderedDict[SeriesKey, tuple[float, int]] = OrderedDict()
+        self._failed: OrderedDict[SeriesKey, tuple[float, GaplessError]] = OrderedDict()
+
+    def of(self, provider: Provider, entry: HotSeries, now: int) -> Ageing | None:
+        """Return what of a series is fresh now; `None`: what its provider serves does not age."""
+        if not provider.info.revises:
+            return None
+        since = self._moments(provider, entry, now).last
+        # A search may last: by the clock as it is now what it has fetched itself was just fetched.
+        until = self._clock.now_ms() + CLOCKS_DIFFER_MS
+        return Ageing(since, until, entry.state.due_before)
+
+    def until(self, provider: Provider, entry: HotSeries, fetched_at: int, now: int) -> int | None:
+        """Return until when what was fetched then, and is fresh now, stays so; `None`: for good."""
+        if not provider.info.revises or self.checks.every == "never":
+            return None
+        moments = self._moments(provider, entry, now)
+        return moments.next if moments.every is None else fetched_at + moments.every
+
+    def next_due(self, provider: Provider, entry: HotSeries, now: int) -> int | None:
+        """Return when what is fetched now is to be fetched again; `None`: it does not age."""
+        return self.until(provider, entry, now, now)
+
+    def span(self, key: SeriesKey, traits: Traits) -> int:
+        """Return how long a range a request may be widened to, milliseconds."""
+        bars = self.checks.bars
+        if traits.check_bars is not None:
+            bars = min(bars, traits.check_bars)
+        most = bars * traits.bar
+        span = most if traits.max_span is None else min(most, traits.max_span)
+        until, most = self._narrowed.get(key, (0.0, span))
+        return min(span, most) if self._clock.monotonic() < until else span
+
+    def narrower(self, key: SeriesKey, width: int) -> None:
+        """Widen to half as much for the day: upstream failed at a width, milliseconds."""
+        self._narrowed[key] = (self._clock.monotonic() + DAY_MS / 1000, width // 2)
+        self._narrowed.move_to_end(key)
+        if len(self._narrowed) > _MOST_REMEMBERED:
+            self._narrowed.popitem(last=False)
+
+    def failed(self, key: SeriesKey, error: GaplessError) -> None:
+        """Remember that a check of a series failed: it is not tried again at once."""
+        pause = max(self.checks.pause_s, error.retry_after_s or 0.0)
+        self._failed[key] = (self._clock.monotonic() + pause, error.again())
+        self._failed.move_to_end(key)
+        if len(self._failed) > _MOST_REMEMBERED:
+            self._failed.popitem(last=False)
+
+    def failure(self, key: SeriesKey) -> GaplessError | None:
+        """Return why a check of a series failed lately."""
+        until, error = self._failed.get(key, (0.0, None))
+        if error is not None and self._clock.monotonic() >= until:
+            del self._failed[key]
+            return None
+        return error
+
+    def _moments(self, provider: Provider, entry: HotSeries, now: int) -> DueMoments:
+        every = self.checks.every
+        if every == "never":
+            return _NEVER
+        if every != "session":
+            pause = round(every * 1000)
+            return DueMoments(now - pause, now + pause, pause)
+        at, moments = entry.moments
+        if moments is None or not at <= now < min(at + _MOMENTS_MS, moments.next):
+            moments = provider.due_moments(entry.state.meta, now)
+            entry.moments = (now, moments)
+        return moments

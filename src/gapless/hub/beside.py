@@ -1,0 +1,175 @@
+"""Held bars beside what is fetched: how wide a request must be to tell whether the two fit.
+
+Stitching rule 11. Pure, and apart from the filling, because it only looks at what is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, takewhile
+
+from gapless.domain.blocks import Block, Run
+from gapless.domain.comparing import Basis
+from gapless.domain.coverage import Ageing, Outcome
+from gapless.domain.intervals import Interval, hull, intersect, subtract
+from gapless.domain.planning import Reach
+from gapless.hub.hot import HotSeries
+
+# So many held bars on each side are taken along, and so near they must lie (stitching rule 11).
+_MOST_BARS = 10
+_FIRST, _LAST = -(1 << 62), 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """By what a held bar is chosen: what is served and fresh, how long a bar is, what it says.
+
+    `span`: the longest range of one request, milliseconds; `None`: any. `taken`: what other tasks
+    have a lease on.
+    """
+
+    reach: Reach
+    bar: int
+    span: int | None
+    basis: Basis
+    ageing: Ageing
+    now: int
+    taken: Sequence[Interval] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What to ask for: a range with held bars in it, or one of them apart, if it lies too far."""
+
+    wide: Interval
+    bar: Interval | None = None
+
+
+def edges(entry: HotSeries, piece: Interval) -> list[Interval]:
+    """Return instants whose runs must be in memory to choose the bars beside a piece."""
+    return [
+        Interval(at, at + 1)
+        for block, at in (
+            (_before(entry.state.blocks, piece), "last"),
+            (_after(entry.state.blocks, piece), "first"),
+        )
+        if block is not None
+        for at in [getattr(block, at)]
+    ]
+
+
+def to_bar(entry: HotSeries, piece: Interval, bar: int, after: bool) -> int:
+    """Return how far the nearest held bar before a piece, or after it, reaches from it.
+
+    Milliseconds; 0: there is none. Of a block that goes on into the piece, and is not in memory,
+    the nearest bar is taken to lie at the edge.
+    """
+    block = (_after if after else _before)(entry.state.blocks, piece)
+    if block is None:
+        return 0
+    held = None if block.number is None else entry.runs.get(block.number)
+    i, j = (0, 0) if held is None else held.run.bounds(piece)
+    if after:
+        first = block.first if held is None else held.run.times[j]
+        return max(first - piece.end, 0) + bar
+    last = block.last if held is None else held.run.times[i - 1]
+    return max(piece.start - last, bar)
+
+
+def beside(entry: HotSeries, piece: Interval, sight: Sight) -> Beside:
+    """Return how a request for a piece is widened by held bars on either side of it.
+
+    By up to ten where held ones lie next to it; else to the nearest one, if one request spans
+    that; else that one is asked for by itself. Time that is covered and empty does not count. A
+    side of which another task has what lies between is left to that, unless both are.
+    """
+    blocks = entry.state.blocks
+    left = _bars(entry, _before(blocks, piece), Interval(_FIRST, piece.start), sight)
+    right = _bars(entry, _after(blocks, piece), Interval(piece.end, _LAST), sight)
+    # Of each side the nearest first.
+    sides = [bars for one in (left, right) if (bars := list(islice(one, _MOST_BARS)))]
+    sides = [free for bars in sides if (free := _free(bars, piece, sight.taken))] or sides
+    near = [bars for bars in sides if _apart(entry, bars[0], piece) <= _MOST_BARS * sight.bar]
+    if not near and sides:
+        near = [min(([bars[0]] for bars in sides), key=lambda bars: _apart(entry, bars[0], piece))]
+    wide = piece
+    for bars in near:
+        for bar in reversed(bars):
+            wider = Interval(min(wide.start, bar.start), max(wide.end, bar.end))
+            if sight.span is None or wider.length <= max(sight.span, piece.length):
+                wide = wider
+                break
+    if not near or wide != piece or finals(entry, [piece], sight.ageing):
+        return Beside(wide)
+    return Beside(piece, near[0][0])
+
+
+def finals(
+    entry: HotSeries, within: Iterable[Interval], ageing: Ageing | None = None
+) -> list[Interval]:
+    """Return where what is held is final, and fresh if `ageing` tells what is."""
+    rows = (
+        row.interval
+        for row in entry.state.coverage
+        if row.final and row.outcome is Outcome.HELD and (ageing is None or ageing.fresh(row))
+    )
+    return intersect(rows, within)
+
+
+def held_run(entry: HotSeries, interval: Interval) -> Run:
+    """Return the held records of an interval, whose runs are in memory."""
+    return Run.concat(
+        [
+            entry.runs[block.number].run.cut(interval)
+            for block in entry.state.blocks
+            if block.number is not None and block.interval.overlaps(interval)
+        ]
+    )
+
+
+def _before(blocks: Iterable[Block], piece: Interval) -> Block | None:
+    return max(
+        (block for block in blocks if block.final and block.first < piece.start),
+        key=lambda block: block.first,
+        default=None,
+    )
+
+
+def _after(blocks: Iterable[Block], piece: Interval) -> Block | None:
+    return min(
+        (block for block in blocks if block.final and block.last >= piece.end),
+        key=lambda block: block.last,
+        default=None,
+    )
+
+
+def _bars(
+    entry: HotSeries, block: Block | None, side: Interval, sight: Sight
+) -> Iterator[Interval]:
+    """Yield the bars of a block on one side of a piece that can be compared, nearest first."""
+    if block is None or block.number is None:
+        return
+    run = entry.runs[block.number].run
+    usable = intersect([block.interval.intersection(side)], [sight.reach.served])
+    parts = finals(entry, usable, sight.ageing)
+    step = -1 if side.start == _FIRST else 1
+    for part in parts[::step]:
+        for at in range(*run.bounds(part))[::step]:
+            if sight.basis.whole(run.row(at)):
+                start = run.times[at]
+                yield Interval(start, max(start + 1, min(start + sight.bar, sight.now)))
+
+
+def _free(bars: Iterable[Interval], piece: Interval, taken: Sequence[Interval]) -> list[Interval]:
+    """Return the bars, which go away from a piece, as far as nothing up to them is taken."""
+    return list(
+        takewhile(lambda bar: not any(hull([bar, piece]).overlaps(one) for one in taken), bars)
+    )
+
+
+def _apart(entry: HotSeries, bar: Interval, piece: Interval) -> int:
+    """Return how long the unknown time between a bar and a piece is."""
+    between = Interval(min(bar.end, piece.end), max(bar.start, piece.start))
+    known = [row.interval for row in entry.state.coverage]
+    return sum(one.length for one in subtract([between], known))

@@ -1,0 +1,163 @@
+"""What an answer of upstream says of what is held: is it another past, are records lost?
+
+The rules of stitching 6 and 11. Pure, and apart from the filling, which acts on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from gapless.domain.believing import Verdict, judge, without_rows
+from gapless.domain.comparing import Basis, pairs
+from gapless.domain.coverage import Ageing, Outcome
+from gapless.domain.intervals import Interval, intersect, subtract, union
+from gapless.hub.beside import finals, held_run
+from gapless.hub.hot import HotSeries
+from gapless.hub.upstream import Brought
+
+_FIRST = -(1 << 62)
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """What a request for an interval brought that was sent at an instant, milliseconds UTC."""
+
+    interval: Interval
+    brought: Brought
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What answers say of what is held.
+
+    `restated`: the price of a fresh, final bar is another one. `differs`: that of any final bar.
+    `changes`: where final records are other ones, were withdrawn or added (stitching rule 14).
+    `compared`: there was a fresh one to compare. `lost`: final bars that they lack, or bring
+    without prices. `empty`: where they have no rows, and nothing was known. `kept`: where they
+    still lack what is believed to be lost, and is kept.
+    """
+
+    restated: bool = False
+    differs: bool = False
+    changes: tuple[Interval, ...] = ()
+    compared: bool = False
+    lost: tuple[Interval, ...] = ()
+    empty: tuple[Interval, ...] = ()
+    kept: tuple[Interval, ...] = ()
+
+    def also(self, other: Said) -> Said:
+        """Return what this and another answer say together."""
+        return Said(
+            self.restated or other.restated,
+            self.differs or other.differs,
+            (*self.changes, *other.changes),
+            self.compared or other.compared,
+            (*self.lost, *other.lost),
+            tuple(union(self.empty, other.empty)),
+            (*self.kept, *other.kept),
+        )
+
+    def verdict(self, entry: HotSeries, sent: int) -> Verdict:
+        """Return what of it is believed, by what was said before."""
+        verdict = judge(self.lost, self.empty, entry.state.doubts, sent)
+        return replace(verdict, lost_for_good=(*verdict.lost_for_good, *self.kept))
+
+
+def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -> Said:
+    """Compare an answer with what is held, whose runs over its interval are in memory.
+
+    `bar` is the nominal length of one, milliseconds.
+    """
+    interval, run = came.interval, came.brought.run
+    final, fresh = finals(entry, [interval]), finals(entry, [interval], ageing)
+    held = held_run(entry, interval)
+    restated = differs = False
+    lost: list[Interval] = []
+    changes: list[Interval] = []
+    last = -2
+    for at, mine, copy in pairs(held, run, final):
+        time = held.times[at]
+        here = Interval(time, min(time + bar, interval.end))
+        if copy is not None and basis.whole(mine) and basis.whole(copy):
+            if not basis.differ(mine, copy):
+                continue
+            differs = True
+            restated = restated or any(part.start <= time < part.end for part in fresh)
+        elif basis.whole(mine):
+            lost.append(here)
+        elif copy is None or not basis.whole(copy):
+            continue
+        # Bars that follow one another are one change, whatever lies between them.
+        if last == at - 1 and changes:
+            changes[-1] = Interval(changes[-1].start, here.end)
+        else:
+            changes.append(here)
+        last = at
+    for part in final:
+        (i, j), (k, m) = held.bounds(part), run.bounds(part)
+        if (j - i, held.sum(i, j)) != (m - k, run.sum(k, m)):
+            before = set(held.times[i:j])
+            changes += [Interval(at, at + 1) for at in run.times[k:m] if at not in before]
+    return Said(
+        restated,
+        differs,
+        tuple(union(changes)),
+        any(i < j for i, j in map(held.bounds, fresh)),
+        tuple(lost),
+        tuple(_unexplained(entry, came, bar)),
+        tuple(_still_lost(entry, came, basis, bar)),
+    )
+
+
+def gone_quiet(came: Sequence[Came]) -> bool:
+    """Whether answers have no rows at all, which the next one may explain."""
+    return not any(len(one.brought.run) for one in came)
+
+
+def _still_lost(entry: HotSeries, came: Came, basis: Basis, bar: int) -> list[Interval]:
+    """Return where an answer does not bring back what is believed to be lost.
+
+    Such bars that follow one another are one stretch, whatever lies between them.
+    """
+    rows = entry.state.coverage
+    parts = [row.interval for row in rows if row.outcome is Outcome.OUT_OF_WINDOW]
+    gone = intersect(parts, [came.interval])
+    if not gone:
+        return []
+    held, run = held_run(entry, came.interval), came.brought.run
+    brought = {
+        run.times[at]
+        for part in gone
+        for at in range(*run.bounds(part))
+        if basis.whole(run.row(at))
+    }
+    found: list[Interval] = []
+    last = -2
+    for part in gone:
+        for at in range(*held.bounds(part)):
+            time = held.times[at]
+            if time in brought:
+                continue
+            follows = last == at - 1
+            start = found.pop().start if follows else time
+            found.append(Interval(start, min(time + bar, came.interval.end)))
+            last = at
+    return found
+
+
+def _unexplained(entry: HotSeries, came: Came, bar: int) -> list[Interval]:
+    """Return where an answer has no rows, nothing was known, and upstream did not say why.
+
+    Before the first trade there are none. An answer that tells nothing of the ticker is not one
+    that lacks its rows: upstream says in so many words that there are none.
+    """
+    facts = came.brought.facts
+    if facts is None:
+        return []
+    known = [row.interval for row in entry.state.coverage]
+    first = facts.get("first_trade")
+    if isinstance(first, int):
+        known.append(Interval(_FIRST, first * 1000))
+    return subtract(without_rows(came.interval, came.brought.run.times, bar), known)

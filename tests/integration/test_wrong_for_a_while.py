@@ -1,0 +1,93 @@
+"""An upstream that is wrong for a while: what is believed of it, and how often it is asked.
+
+Scenes for stitching rule 6. Sessions of AAA are 14:30 to 21:00 UTC in winter.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gapless.simulator import faults
+from gapless.simulator.happenings import Absent, Delisted, Happening, Odd
+from support.scenes import reasons, scene, seconds, told
+
+BEGIN, END = seconds("2025-01-06"), seconds("2025-02-03")
+WRONG, RIGHT = seconds("2025-03-10T22:00"), seconds("2025-03-17")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "at_first"),
+    [
+        (Absent("AAA", BEGIN, END, WRONG, RIGHT), {"unconfirmed_loss"}),
+        (Absent("AAA", from_s=WRONG, heals_s=RIGHT), {"unconfirmed_loss"}),
+        (Delisted("AAA", WRONG, RIGHT), {"unconfirmed_loss", "unknown_ticker"}),
+    ],
+    ids=["a month is gone", "all is gone", "the ticker is unknown"],
+)
+async def test_what_is_believed_lost_stays_held_session_after_session(
+    tmp_path: Path, wrong: Happening, at_first: set[str]
+) -> None:
+    """It is doubted for six hours, then kept, marked and asked for once a session, until it heals.
+
+    In doubt it is asked for again after a quarter of an hour, and never `ready`.
+    """
+    async with scene(tmp_path, "2025-03-10T22:00") as world:
+        held = told(await world.ask("2024-12-02", "2025-03-08"))
+        world.market.add(wrong)
+        for time, asked in [("16:00", 1), ("16:14", 0), ("16:20", 1), ("21:50", 1), ("21:55", 0)]:
+            world.at(f"2025-03-11T{time}")
+            answer = await world.ask("2024-12-02", "2025-03-08")
+            assert (answer.state, told(answer)) == ("stale", held)
+            assert {reason for _, reason in reasons(answer)} <= at_first
+            assert "unconfirmed_loss" in {reason for _, reason in reasons(answer)}
+            assert len(world.upstream) == asked, time
+        world.at("2025-03-12T00:30")
+        for day in (12, 13, 14, 15):
+            for asked in (1, 0):
+                answer = await world.ask("2024-12-02", "2025-03-08")
+                assert (answer.state, told(answer)) == ("ready", held)
+                assert {reason for _, reason in reasons(answer)} == {"unverified"}
+                assert len(world.upstream) == asked
+            world.at(f"2025-03-{day}T14:50")
+        world.at("2025-03-17T16:00")
+        answer = await world.ask("2024-12-02", "2025-03-08")
+        assert (answer.state, answer.why, told(answer)) == ("ready", (), held)
+
+
+async def test_what_was_fetched_is_as_old_as_its_request(tmp_path: Path) -> None:
+    """Not as its answer, which may be a while coming; and by upstream's clock if that is behind."""
+    async with scene(tmp_path, "2025-03-10T18:00") as world:
+        world.sim.faults.fail_next(faults.server_error(502), 2)
+        sent = world.clock.now_ms()
+        await world.ask("2025-03-03")
+        assert world.clock.now_ms() > sent
+        assert {row.fetched_at for row in await world.known()} == {sent}
+        world.at("2025-03-11T18:00")
+        world.ahead_s = -240.0
+        await world.ask("2025-03-03")
+        assert {row.fetched_at for row in await world.known()} == {world.clock.now_ms() - 240_000}
+        assert max(row.end for row in await world.known()) == world.clock.now_ms()
+
+
+@pytest.mark.parametrize("ahead", [-240, 240])
+async def test_a_bar_is_final_by_the_earlier_of_two_clocks(tmp_path: Path, ahead: int) -> None:
+    """Half an hour after its end, by both of them: what is later in one world only may change."""
+    async with scene(tmp_path, "2025-03-10T15:15") as world:
+        world.ahead_s = float(ahead)
+        final: list[bool] = []
+        for late_s in (120, 180, 300):
+            world.clock.now_s = seconds("2025-03-10T15:15") + late_s
+            await world.ask("2025-03-10T14:30", "2025-03-10T14:45", interval="15m")
+            final.append((await world.known("15m"))[0].final)
+        assert final == ([False, False, True] if ahead < 0 else [True] * 3)
+
+
+async def test_a_live_row_that_comes_twice_is_one(tmp_path: Path) -> None:
+    """Each row comes twice, that of today as well, which is told on its session's stamp."""
+    async with scene(tmp_path, "2025-03-10T18:00") as world:
+        world.market.add(Odd("AAA", repeats=2))
+        answer = await world.ask("2025-03-03")
+        assert (answer.state, answer.why) == ("ready", ())
+        assert told(answer) == world.truth("2025-03-03")

@@ -93,3 +93,17 @@ async def test_a_live_row_that_comes_twice_is_one(tmp_path: Path) -> None:
         answer = await world.ask("2025-03-03")
         assert (answer.state, answer.why) == ("ready", ())
         assert told(answer) == world.truth("2025-03-03")
+
+
+@pytest.mark.parametrize("ahead", [-3_600.0, -86_400.0, -432_000.0])
+async def test_an_upstream_whose_clock_is_far_behind_is_asked_once(
+    tmp_path: Path, ahead: float
+) -> None:
+    """What came is due by its clock already: it is told so, and not asked for over and over."""
+    async with scene(tmp_path, "2025-03-10T18:00") as world:
+        world.ahead_s = ahead
+        answer = await world.ask("2025-02-03")
+        assert answer.requests == 1
+        assert answer.state == "stale"
+        assert answer.count > 15
+        assert (await world.ask("2025-02-03")).requests == 1

@@ -24,7 +24,7 @@ _IN_DOUBT = {
     Suspicion.LOSS: "upstream answered without records that are held, which is not believed yet",
     Suspicion.EMPTY: "upstream answered that there is nothing, which is not believed yet",
 }
-_NOT_ANEW = "due to be fetched again; it could not be"
+_NOT_ANEW = "due to be fetched again; it could not be, or was due again as soon as it came"
 
 
 class State(StrEnum):

@@ -35,7 +35,7 @@ from gapless.store.base import Superseded
 _log = structlog.get_logger("gapless.hub")
 
 # Each round ends with something fetched, failed or overtaken; more is a fault of ours.
-_MOST_ROUNDS = 1_000
+_MOST_ROUNDS = 200
 # After the second time that stored data has become due, an answer is given (stitching rule 13).
 _MOST_RESTATED = 2
 
@@ -157,7 +157,12 @@ class Searcher:
     ) -> bool:
         """Bring the answer one step nearer; return whether to look and plan again."""
         key = search.key
-        gaps = subtract(wanted.gaps, (failure.interval for failure in course.failures))
+        # What is due again as soon as it came, by an upstream whose clock is behind, is not asked
+        # for over and over: it is told as due.
+        known = (row.interval for row in entry.state.coverage)
+        over = [failure.interval for failure in course.failures]
+        over += intersect(course.answered, known)
+        gaps = subtract(wanted.gaps, over)
         old = list(wanted.aged) if course.unchecked is None else []
         if not gaps and not old:
             return False

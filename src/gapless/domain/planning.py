@@ -128,7 +128,7 @@ def plan(
         if not part.overlaps(asked):
             continue
         if row.outcome is Outcome.OUT_OF_WINDOW:
-            gone.append(part)
+            gone.append(row.interval)
         if ageing is not None and not ageing.fresh(row):
             aged.append(part)
         (due if row.due(now) else covered).append(part)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import portion
 import pytest
 import uvloop
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -26,12 +22,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gapless.domain.series import SeriesKey
 from gapless.errors import GaplessError, ProviderError
 from gapless.hub.answers import Answer
-from gapless.hub.ranges import range_search
-from gapless.protocol.messages import ProviderRequest, SearchEntities
-from gapless.simulator import faults
+from gapless.protocol.messages import ProviderRequest
 from gapless.simulator.happenings import (
     Absent,
     Delisted,
@@ -47,21 +40,24 @@ from gapless.simulator.market import Market
 from gapless.simulator.prices import RandomWalk
 from gapless.simulator.quirks import Quirks
 from gapless.store.base import SeriesState
-from gapless.store.sqlite import open_store
-from support.extent import EXTENT, SOAK, share
-from support.history import Series, values
+from support.extent import EXTENT, SOAK
+from support.living import (
+    FAULTS,
+    KINDS,
+    PHASES,
+    SEQUENCES,
+    START_S,
+    check_parts,
+    key_of,
+    template_database,
+)
 from support.promise import LOOK_BACK_MS, Promise
-from support.told import DAY_MS, Covered, Facts, Span, Told, Why
+from support.telling import told
+from support.told import DAY_MS, Facts
 from support.wire import PATIENCE_S
 from support.world import World, request
 
-# Both kinds of intervals together.
-SEQUENCES = int(os.environ.get("LIVING_SEQUENCES", share(60, of=300, soak=5_000)))
-# Making a failure small takes minutes, which a run that only wants to know has not.
-PHASES = (Phase.generate, Phase.shrink) if "LIVING_SHRINK" in os.environ else (Phase.generate,)
-START_S = datetime(2025, 3, 5, 15, 0, tzinfo=UTC).timestamp()
 TICKERS = ("AAA", "EURUSD=X", "BTC-USD")
-KINDS = {"daily": ("1d", "1wk"), "intraday": ("1h", "15m")}
 MARKET = Market(
     [
         equity("AAA", first_trade=date(2024, 1, 2), holidays=frozenset({date(2025, 4, 18)})),
@@ -72,25 +68,8 @@ MARKET = Market(
     # One host is behind the other: by less than bars take to be final.
     edge_lags_s=(0.0, 600.0),
 )
-FAULTS = {
-    "429": faults.too_many_requests("Edge: Too Many Requests"),
-    "502": faults.server_error(502),
-    "html": faults.html_page(200),
-    "json": faults.wrong_json(),
-    "truncated": faults.truncated(0.5),
-    "reset": faults.connection_reset(),
-}
 # Until then a breaker may stay open after the last failure.
 BREAKER_S = 900
-
-
-@contextmanager
-def template_database() -> Iterator[Path]:
-    """Yield an empty database that is brought up to date, to be copied."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "template.db"
-        asyncio.run(open_store(path).close())
-        yield path
 
 
 # Hours after the ex-date's open at which an action is registered; -1: as soon as it is known.
@@ -299,11 +278,11 @@ class LivingUpstream(RuleBasedStateMachine):
         world = self.world
         now = world.clock.now_ms()
         world.asked.clear()
-        key = self._key(wanted[0])
+        key = key_of(self.world, wanted[0])
         before = self.runner.run(world.hub.holdings.load(key)).state
 
         async def one_of_them(asked: ProviderRequest) -> Answer | GaplessError:
-            known = bool((await world.hub.holdings.load(self._key(asked))).state.meta)
+            known = bool((await world.hub.holdings.load(key_of(world, asked))).state.meta)
             try:
                 answer = await world.hub.answer(asked)
             except ProviderError as error:
@@ -329,16 +308,6 @@ class LivingUpstream(RuleBasedStateMachine):
             self._frugal(answers[0], before, now)
         return answers
 
-    def _key(self, wanted: ProviderRequest) -> SeriesKey:
-        assert isinstance(wanted.request, SearchEntities)
-        search = range_search(
-            self.world.hub.registry.get("yahoo_finance"),
-            wanted.request.query,
-            self.world.clock.now_ms(),
-        )
-        assert search is not None
-        return search.key
-
     def _explained(self, error: ProviderError, beside: bool) -> bool:
         """Whether nothing being answered at all is as it should be."""
         if self.faulty or error.reason in ("out_of_window", "unconfirmed_empty"):
@@ -352,41 +321,12 @@ class LivingUpstream(RuleBasedStateMachine):
 
     def _check(self, answer: Answer, now: int, known: bool, beside: bool) -> None:
         """Hold an answer to what is promised."""
-        self._partition(answer)
-        told = json.loads(answer.text())
-        times = [one["timestamp"] * 1000 for one in told]
-        assert times == sorted(set(times)), "records ascend, one a time"
+        check_parts(answer)
         instrument = self.world.market.instrument(answer.key.ticker)
         assert instrument is not None
-        self.promise.check(
-            Told(
-                series=Series(answer.key.ticker, answer.key.param("interval", "1d")),
-                asked=Span(*answer.asked),
-                state=answer.state.value,
-                records={time: values(one) for time, one in zip(times, told, strict=True)},
-                t0=now,
-                t1=self.world.clock.now_ms(),
-                coverage=[
-                    Covered(row.start, row.end, row.fetched_at, row.refresh_after)
-                    for row in answer.entry.state.coverage
-                ],
-                facts=Facts.of(instrument) if known else None,
-                missing=[Span(*one) for one in answer.missing],
-                why=[Why(one.reason, *one.interval) for one in answer.why],
-                beside=beside,
-            )
-        )
-
-    def _partition(self, answer: Answer) -> None:
-        parts = [
-            portion.closedopen(*one) for one in (*answer.cached, *answer.fetched, *answer.missing)
-        ]
-        asked = answer.asked
-        whole = portion.closedopen(*asked) if asked[0] < asked[1] else portion.empty()
-        assert portion.Interval(*parts) == whole, f"{answer.cached} {answer.fetched}"
-        length = sum(one.upper - one.lower for one in parts)
-        assert length == asked[1] - asked[0], "the parts overlap"
-        assert (answer.state == "partial") == bool(answer.missing)
+        facts = Facts.of(instrument) if known else None
+        t1 = self.world.clock.now_ms()
+        self.promise.check(told(answer, now, t1, facts, beside=beside))
 
     def _frugal(self, answer: Answer, before: SeriesState, now: int) -> None:
         """What was asked is what the rules call for."""

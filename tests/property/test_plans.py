@@ -15,12 +15,12 @@ from gapless.domain.planning import (
     Known,
     Plan,
     Reach,
-    aged,
     as_wide,
     fresh_until,
     plan,
     renewed,
     tail,
+    worth_taking_along,
 )
 from support.series import EMPTY, HELD, OUT, filled, intervals
 
@@ -193,7 +193,7 @@ def test_a_hit_lasts_as_long_as_it_is_said_to(question: Question) -> None:
 @given(questions())
 def test_what_is_taken_along_is_worth_it(question: Question) -> None:
     """It is served and due or not fresh, all of it, and holds all that was asked of its kind."""
-    found = aged(question.known, question.reach, question.now)
+    found = worth_taking_along(question.known, question.reach, question.now)
     if question.known.ageing is None:
         assert found == []
         return

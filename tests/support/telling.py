@@ -9,8 +9,19 @@ from support.history import Series, values
 from support.told import Covered, Facts, Span, Told, Why
 
 
-def told(answer: Answer, t0: int, t1: int, facts: Facts | None, *, beside: bool = False) -> Told:
-    """Return an answer that was asked for at `t0` and had at `t1`, in milliseconds."""
+def told(
+    answer: Answer,
+    t0: int,
+    t1: int,
+    facts: Facts | None,
+    *,
+    beside: bool = False,
+    anew: bool = False,
+) -> Told:
+    """Return an answer that was asked for at `t0` and had at `t1`, in milliseconds.
+
+    `beside`: others were under way. `anew`: all of it was to be fetched again.
+    """
     records = json.loads(answer.text())
     return Told(
         Series(answer.key.ticker, answer.key.param("interval", "1d")),
@@ -26,5 +37,6 @@ def told(answer: Answer, t0: int, t1: int, facts: Facts | None, *, beside: bool 
         facts,
         [Span(*one) for one in answer.missing],
         [Why(one.reason, *one.interval) for one in answer.why],
-        beside,
+        beside=beside,
+        anew=anew,
     )

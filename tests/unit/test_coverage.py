@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gapless.domain.coverage import (
-    CLOCKS_DIFFER_MS,
+    CLOCKS_APART_MS,
     Ageing,
     Coverage,
     Mark,
@@ -132,16 +132,16 @@ AGES: list[tuple[str, Coverage, bool]] = [
     ("by a later one", cover(0, 10, fetched_at=NOW, commit=6), True),
     ("empty", cover(0, 10, EMPTY, fetched_at=NOW - 101, commit=5), False),
     ("provisional", cover(0, 10, fetched_at=NOW, refresh_after=NOW + 1, commit=5), True),
-    ("by a clock a little ahead", cover(0, 10, fetched_at=NOW + CLOCKS_DIFFER_MS, commit=5), True),
-    ("by a clock far ahead", cover(0, 10, fetched_at=NOW + CLOCKS_DIFFER_MS + 1, commit=5), False),
-    ("an end far ahead", cover(0, NOW + CLOCKS_DIFFER_MS + 1, fetched_at=NOW, commit=5), False),
+    ("by a clock a little ahead", cover(0, 10, fetched_at=NOW + CLOCKS_APART_MS, commit=5), True),
+    ("by a clock far ahead", cover(0, 10, fetched_at=NOW + CLOCKS_APART_MS + 1, commit=5), False),
+    ("an end far ahead", cover(0, NOW + CLOCKS_APART_MS + 1, fetched_at=NOW, commit=5), False),
 ]
 
 
 @pytest.mark.parametrize(("name", "row", "fresh"), AGES, ids=[age[0] for age in AGES])
 def test_what_is_fresh(name: str, row: Coverage, fresh: bool) -> None:
     """Fresh is what was fetched since the last moment due, by no clock ahead (rules 1 and 9)."""
-    ageing = Ageing(since=NOW - 100, until=NOW + CLOCKS_DIFFER_MS, commit=5)
+    ageing = Ageing(since=NOW - 100, until=NOW + CLOCKS_APART_MS, commit=5)
     assert ageing.fresh(row) is fresh, name
 
 

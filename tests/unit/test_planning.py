@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import pytest
 
 from gapless.domain.believing import Doubt, Suspicion
-from gapless.domain.coverage import CLOCKS_DIFFER_MS, Ageing, Coverage
+from gapless.domain.coverage import CLOCKS_APART_MS, Ageing, Coverage
 from gapless.domain.intervals import Interval, subtract
 from gapless.domain.planning import (
     Joining,
     Known,
     Plan,
     Reach,
-    aged,
     as_wide,
     fresh_until,
     plan,
     renewed,
     tail,
+    worth_taking_along,
 )
 from support.series import EMPTY, OUT, cover
 
@@ -29,7 +29,7 @@ SECOND = 1_000
 ALL = Reach(data_start=0, data_end=NOW, served_from=0)
 WINDOW = Reach(data_start=0, data_end=NOW, served_from=500)
 # Due last at 900,000; all that was written by a commit before the fifth is due as well.
-SESSION = Ageing(since=900_000, until=NOW + CLOCKS_DIFFER_MS, commit=5)
+SESSION = Ageing(since=900_000, until=NOW + CLOCKS_APART_MS, commit=5)
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ CASES = [
     Case(
         "what was fetched by a clock far ahead is fetched again",
         (0, 100),
-        [cover(0, 100, fetched_at=NOW + CLOCKS_DIFFER_MS + 1, commit=5)],
+        [cover(0, 100, fetched_at=NOW + CLOCKS_APART_MS + 1, commit=5)],
         [(0, 100)],
         [],
         aged=((0, 100),),
@@ -388,8 +388,8 @@ def test_what_is_worth_being_taken_along() -> None:
         cover(650, 660, refresh_after=NOW + 1, commit=5),
     ]
     ageing = Known(known, SESSION, (doubt(610, 620, NOW + 1), doubt(500, 510, NOW)))
-    assert aged(ageing, WINDOW, NOW) == list(intervals([(500, 610), (640, 650)]))
-    assert aged(Known(known), WINDOW, NOW) == []
+    assert worth_taking_along(ageing, WINDOW, NOW) == list(intervals([(500, 610), (640, 650)]))
+    assert worth_taking_along(Known(known), WINDOW, NOW) == []
 
 
 WIDE: list[tuple[str, tuple[int, int], list[tuple[int, int]], int | None, tuple[int, int]]] = [

@@ -22,9 +22,9 @@ from gapless.client.client import Client
 from gapless.client.connection import connect, telling_of_tls
 from gapless.client.control import Control
 from gapless.config import Settings, parse_address
+from gapless.domain.coverage import CLOCKS_APART_MS
 from gapless.errors import GaplessError, Unauthorized
 from gapless.protocol.messages import ErrorBody
-from gapless.providers.base import CLOCKS_APART_MS
 from gapless.store.database import database_at
 
 _TOKEN: Final = "GAPLESS_TOKEN"

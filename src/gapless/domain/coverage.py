@@ -18,8 +18,9 @@ _PRESENT_MS = 1_000
 # Rows of what does not age that are no further apart are told as one, with the older age: a series
 # that grows day by day has a row a week, and what is forgotten by age goes by no more than that.
 _ONE_AGE_MS = 7 * 86_400_000
-# What was fetched by a clock further ahead than this was not fetched then (stitching rule 1).
-CLOCKS_DIFFER_MS = 300_000
+# Clocks that differ by more are not those of one world; up to it they differ by the way between
+# (stitching rule 1).
+CLOCKS_APART_MS = 300_000
 
 
 class Outcome(StrEnum):

@@ -171,8 +171,8 @@ def renewed(plan: Plan, reach: Reach, but: Iterable[Interval] = ()) -> Plan:
     )
 
 
-def aged(known: Known, reach: Reach, now: int) -> list[Interval]:
-    """Return what is known of a series, served, and not fresh or due: worth being taken along."""
+def worth_taking_along(known: Known, reach: Reach, now: int) -> list[Interval]:
+    """Return what is known of a series and served, and is due or not fresh (stitching rule 9)."""
     ageing = known.ageing
     if ageing is None:
         return []

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gapless.clock import Clock
-from gapless.domain.coverage import CLOCKS_DIFFER_MS, Ageing
+from gapless.domain.coverage import CLOCKS_APART_MS, Ageing
 from gapless.domain.series import SeriesKey
 from gapless.errors import GaplessError
 from gapless.hub.hot import HotSeries
@@ -58,7 +58,7 @@ class Ageings:
             return None
         since = self._moments(provider, entry, now).last
         # A search may last: by the clock as it is now what it has fetched itself was just fetched.
-        until = self._clock.now_ms() + CLOCKS_DIFFER_MS
+        until = self._clock.now_ms() + CLOCKS_APART_MS
         return Ageing(since, until, entry.state.due_before)
 
     def until(self, provider: Provider, entry: HotSeries, fetched_at: int, now: int) -> int | None:
@@ -77,10 +77,11 @@ class Ageings:
         bars = self.checks.bars
         if traits.check_bars is not None:
             bars = min(bars, traits.check_bars)
-        most = bars * traits.bar
-        span = most if traits.max_span is None else min(most, traits.max_span)
-        until, most = self._narrowed.get(key, (0.0, span))
-        return min(span, most) if self._clock.monotonic() < until else span
+        span = bars * traits.bar
+        if traits.max_span is not None:
+            span = min(span, traits.max_span)
+        until, narrowed = self._narrowed.get(key, (0.0, span))
+        return min(span, narrowed) if self._clock.monotonic() < until else span
 
     def narrower(self, key: SeriesKey, width: int) -> None:
         """Widen to half as much for the day: upstream failed at a width, milliseconds."""

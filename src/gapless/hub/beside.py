@@ -48,15 +48,10 @@ class Beside:
 
 def edges(entry: HotSeries, piece: Interval) -> list[Interval]:
     """Return instants whose runs must be in memory to choose the bars beside a piece."""
-    return [
-        Interval(at, at + 1)
-        for block, at in (
-            (_before(entry.state.blocks, piece), "last"),
-            (_after(entry.state.blocks, piece), "first"),
-        )
-        if block is not None
-        for at in [getattr(block, at)]
-    ]
+    before, after = _before(entry.state.blocks, piece), _after(entry.state.blocks, piece)
+    instants = [block.last for block in (before,) if block is not None]
+    instants += [block.first for block in (after,) if block is not None]
+    return [Interval(at, at + 1) for at in instants]
 
 
 def to_bar(entry: HotSeries, piece: Interval, bar: int, after: bool) -> int:

@@ -14,7 +14,7 @@ import structlog
 from gapless.clock import Clock
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval, intersect, subtract, union
-from gapless.domain.planning import Joining, Known, Plan, aged, as_wide, plan, renewed
+from gapless.domain.planning import Joining, Known, Plan, as_wide, plan, renewed, worth_taking_along
 from gapless.errors import GaplessError, InternalError, QuotaExceeded, TooLarge
 from gapless.hub.ageing import Ageings
 from gapless.hub.answers import Answer, compose
@@ -67,6 +67,7 @@ class Searcher:
         self._leases = leases
         self._upstream = upstream
         self.ageings = Ageings(options.checks, clock)
+        self._joining = Joining(int(options.join_distance_s * 1000), options.max_gaps)
 
     async def search(
         self,
@@ -271,7 +272,7 @@ class Searcher:
         known = self._known(provider, entry, now)
         served = reach(provider, key, now)
         failing = self.ageings.failure(key) is not None
-        along = [] if failing else aged(known, served, now)
+        along = [] if failing else worth_taking_along(known, served, now)
         if known.ageing is None:
             # Nothing is to be compared, so that nothing need wait for anything.
             return _Requests(tuple((one, one) for one in union(gaps, old)), serial=info.whole)
@@ -296,9 +297,8 @@ class Searcher:
 
     def plan(self, provider: Provider, entry: HotSeries, search: RangeSearch, now: int) -> Plan:
         """Decide what of a search is answered from what is held, and what would be fetched."""
-        joining = Joining(int(self._options.join_distance_s * 1000), self._options.max_gaps)
         known = self._known(provider, entry, now)
-        return plan(search.asked, known, reach(provider, search.key, now), now, joining)
+        return plan(search.asked, known, reach(provider, search.key, now), now, self._joining)
 
     def _known(self, provider: Provider, entry: HotSeries, now: int) -> Known:
         state = entry.state

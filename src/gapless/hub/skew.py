@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gapless.providers.base import CLOCKS_APART_MS
+from gapless.domain.coverage import CLOCKS_APART_MS
 
 # How often it is said while it lasts.
 _QUIET_S = 60.0

@@ -9,14 +9,13 @@ from typing import Any, NamedTuple, Protocol
 
 from gapless.domain.blocks import Run, encode
 from gapless.domain.comparing import Basis
+from gapless.domain.coverage import CLOCKS_APART_MS
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery
 from gapless.protocol.messages import Entity, Request
 
 DAY_MS = 86_400_000
-# Clocks that differ by more are not those of one world; up to it they differ by the way between.
-CLOCKS_APART_MS = 300_000
 
 
 @dataclass(frozen=True, slots=True)

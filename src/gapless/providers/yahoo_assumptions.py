@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
+from gapless.domain.coverage import CLOCKS_APART_MS
 from gapless.providers.yahoo_evidence import (
     NEAR_S,
     Chart,
@@ -32,7 +33,7 @@ from gapless.providers.yahoo_sessions import DAY_S, zone_named
 MOST_REQUESTS: Final = 10
 """How many requests all questions take together, at the most."""
 
-CLOCKS_AGREE_S: Final = 300
+CLOCKS_AGREE_S: Final = CLOCKS_APART_MS // 1_000
 """Clocks that differ by more are told of (stitching rule 1)."""
 
 _NOBODY: Final = "NOSUCHTICKER0"

@@ -212,8 +212,7 @@ def _forget(
 ) -> Removal:
     """Forget what is known of intervals; the series stays, for what is known of it beside."""
     before = _records(state)
-    # What stays of a block that is cut is as old as it was.
-    # What is known beside is told as it was, so that nothing looks fresher than it is.
+    # What stays of a block that is cut, and what is known beside, is as old as it was.
     at = max(row.fetched_at for row in state.coverage)
     forgetting = Change(state.key, (), revises=True, at=at)
     state = _write_series(connection, replace(state, version=_next_commit(connection)))

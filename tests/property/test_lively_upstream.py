@@ -28,7 +28,7 @@ from gapless.domain.series import SeriesKey
 from gapless.errors import GaplessError, ProviderError
 from gapless.hub.answers import Answer
 from gapless.hub.hot import HotSeries
-from gapless.protocol._queries import Fresh
+from gapless.protocol.fresh import Fresh
 from gapless.protocol.messages import ProviderRequest
 from gapless.simulator.happenings import Delisted, Happening, Odd
 from gapless.simulator.quirks import Quirks

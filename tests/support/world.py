@@ -22,7 +22,7 @@ from gapless.hub.answers import Answer
 from gapless.hub.hub import Hub, Options
 from gapless.hub.upstream import Asked
 from gapless.instants import format_instant
-from gapless.protocol._queries import Fresh
+from gapless.protocol.fresh import Fresh
 from gapless.protocol.messages import DateRange, Param, ProviderRequest, SearchEntities, Ticker
 from gapless.providers.registry import Registry
 from gapless.providers.yahoo import YahooProvider, YahooSettings

@@ -10,21 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-from msgspec import Struct
-
 from gapless import __version__
 from gapless.cli.database import read
 from gapless.cli.findings import Finding
 from gapless.cli.hub_address import VARIABLE, hub_endpoint
 from gapless.client.addresses import Endpoint
-from gapless.client.client import Client
 from gapless.client.connection import connect, telling_of_tls
 from gapless.client.control import Control
 from gapless.config import Settings, parse_address
-from gapless.domain.coverage import CLOCKS_APART_MS
 from gapless.errors import GaplessError, Unauthorized
-from gapless.protocol.messages import ErrorBody
 from gapless.store.database import database_at
 
 _TOKEN: Final = "GAPLESS_TOKEN"
@@ -108,7 +102,10 @@ def hub(path: Path, settings: Settings, environ: Mapping[str, str]) -> Iterator[
         )
     token = environ.get(_TOKEN) or None
     yield from _token(place, pong, token)
-    yield from _upstreams(place, token)
+    # What it takes is dear to import, and no other command needs it.
+    from gapless.cli.provider_findings import provider_findings
+
+    yield from provider_findings(place.endpoint.url, token, _PATIENCE_S)
     # What answers far away has users of its own.
     near = holder is not None and place.loopback
     yield from _users(path, control, needed=settings.auth or (near and pong.auth))
@@ -211,59 +208,6 @@ def _token(place: Place, pong: Pong, token: str | None) -> Iterator[Finding]:
             f"authentication is on at {place}; {_TOKEN} is valid until {told.get('expires_at')}, "
             f"of {told.get('user')}, role {told.get('role')}",
         )
-
-
-class _Failure(Struct):
-    id: str
-    error: ErrorBody
-
-
-class _Upstream(Struct):
-    """What a hub tells of a provider, as far as it matters here; an older one tells less."""
-
-    name: str
-    clock_skew_s: float | None = None
-    failing_series: int = 0
-    failures: list[_Failure] = []
-
-
-class _Upstreams(Struct):
-    providers: list[_Upstream]
-
-
-def _upstreams(place: Place, token: str | None) -> Iterator[Finding]:
-    """Yield what is amiss between the hub and where its data come from, if its HTTP tells that."""
-    try:
-        with Client(
-            place.endpoint.url,
-            token=token,
-            timeout=_PATIENCE_S,
-            connect_timeout=_PATIENCE_S,
-            retries=0,
-        ) as client:
-            told = msgspec.convert(client.fetch("GET", "/v1/providers"), _Upstreams)
-    except (GaplessError, msgspec.ValidationError):
-        # It is off, or elsewhere, or wants another token, which is told above.
-        return
-    for one in told.providers:
-        skew = one.clock_skew_s
-        if skew is not None and abs(skew) * 1000 > CLOCKS_APART_MS:
-            where = "ahead of" if skew > 0 else "behind"
-            yield Finding(
-                "problem",
-                "clocks",
-                f"the clock of {one.name}'s upstream is {abs(skew):,.0f} s {where} the hub's",
-                "set the clock of the hub's machine, by NTP if that can be",
-            )
-        if one.failing_series:
-            such = f", such as {one.failures[0].id}" if one.failures else ""
-            said = f": {one.failures[0].error.message}" if one.failures else ""
-            yield Finding(
-                "note",
-                "series",
-                f"{one.failing_series:,} series of {one.name} fail by themselves{such}{said}",
-                "others are answered; GET /v1/providers tells until when these are left alone",
-            )
 
 
 def _users(path: Path, control: Control | None, *, needed: bool) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from gapless.cli.exits import UsageError
 from gapless.cli.hub_address import hub_endpoint
 from gapless.client.connection import connect, telling_of_tls
 from gapless.errors import GaplessError
-from gapless.protocol.messages import Fresh
+from gapless.protocol.fresh import Fresh
 from gapless.shell import output as outputs
 from gapless.texts import printable
 

@@ -26,7 +26,6 @@ from gapless.protocol._answers import (
 )
 from gapless.protocol._queries import (
     FILTER_KINDS,
-    FRESH_WORDS,
     MAX_COUNT,
     QUERY_TYPES,
     REQUEST_KINDS,
@@ -39,7 +38,6 @@ from gapless.protocol._queries import (
     ByUrl,
     DateRange,
     Filter,
-    Fresh,
     GetAllEntities,
     GetEntities,
     GetEntity,
@@ -54,6 +52,7 @@ from gapless.protocol._queries import (
     Ticker,
     request_to_wire,
 )
+from gapless.protocol.fresh import FRESH_WORDS, Fresh
 
 
 class Envelope(Struct, frozen=True):

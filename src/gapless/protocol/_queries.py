@@ -5,17 +5,13 @@ Apart from the decoding so that the hub, plugins and the query language need no 
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from gapless.errors import InvalidQuery
-
-Fresh: TypeAlias = Literal["held", "check", "now"]
-"""How fresh a range search wants its answer (stitching rule 10)."""
-
-FRESH_WORDS: Final[tuple[Fresh, ...]] = get_args(Fresh)
+from gapless.protocol.fresh import FRESH_WORDS, Fresh
 
 
 class ById(Struct, frozen=True):

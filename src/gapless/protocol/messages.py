@@ -40,7 +40,6 @@ from gapless.protocol._envelope import (
 )
 from gapless.protocol._queries import (
     FILTER_KINDS,
-    FRESH_WORDS,
     MAX_COUNT,
     QUERY_TYPES,
     REQUEST_KINDS,
@@ -53,7 +52,6 @@ from gapless.protocol._queries import (
     ByUrl,
     DateRange,
     Filter,
-    Fresh,
     GetAllEntities,
     GetEntities,
     GetEntity,
@@ -72,6 +70,7 @@ from gapless.protocol._queries import (
     one_fresh,
     request_to_wire,
 )
+from gapless.protocol.fresh import FRESH_WORDS, Fresh
 
 __all__ = [  # noqa: RUF022 - grouped by use, not by alphabet
     # filters

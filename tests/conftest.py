@@ -64,11 +64,22 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the folder they are in."""
+    """Mark tests by the folder they are in, and as slow what is beyond the share of its cases."""
+    cases: dict[tuple[Path, str], list[pytest.Item]] = {}
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder in BY_FOLDER:
             item.add_marker(BY_FOLDER[folder])
+        if item.get_closest_marker("share") is not None:
+            cases.setdefault((item.path, item.name.partition("[")[0]), []).append(item)
+    for same in cases.values():
+        marker = same[0].get_closest_marker("share")
+        assert marker is not None
+        count = min(marker.args[0], len(same))
+        chosen = {len(same) * i // count for i in range(count)}
+        for at, item in enumerate(same):
+            if at not in chosen:
+                item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ def midnight(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("form", ["{}", "gapless://{}", "tcp://{}/", " gapless://tok%3A%2Fen@{}"])
 async def test_a_hub_is_named_in_several_ways(tmp_path: Path, kind: str, form: str) -> None:
     """By host and port or by an address with a token, which nobody is told again."""
@@ -89,6 +90,7 @@ async def test_the_providers_are_listed(tmp_path: Path, kind: str) -> None:
         assert await hub.list_providers() == ["a", "b"]
 
 
+@pytest.mark.share(4)
 @pytest.mark.parametrize(
     ("start", "end"),
     [
@@ -287,6 +289,7 @@ async def test_errors_of_requests_have_types(tmp_path: Path, kind: str) -> None:
         assert len(await hub.search("steady", "A", "2021-01-01", "2021-01-11")) == 10
 
 
+@pytest.mark.share(5)
 @pytest.mark.parametrize("reason", PROVIDER_REASONS)
 async def test_errors_of_providers_have_types(tmp_path: Path, kind: str, reason: str) -> None:
     """Each reason is raised as its own kind, which is a `ProviderError`."""
@@ -305,6 +308,7 @@ async def test_errors_of_providers_have_types(tmp_path: Path, kind: str, reason:
         assert raised.value.retry_after_s == 7
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("ticker", ["", None, 7, "\ud800"])
 async def test_a_ticker_that_is_none(tmp_path: Path, kind: str, ticker: Any) -> None:
     """It is refused before anything is sent, and the client is as good as before."""

@@ -145,6 +145,7 @@ async def test_what_fails_for_one_and_for_all(kind: str) -> None:
     assert not isinstance(raised.value, BaseExceptionGroup)
 
 
+@pytest.mark.share(4)
 @each_kind
 @pytest.mark.parametrize("http", [None, False])
 @pytest.mark.parametrize(
@@ -181,6 +182,7 @@ async def test_what_is_wrong_for_all_is_said_once(
         assert sum(opened.meter.requests.values()) < 40
 
 
+@pytest.mark.slow
 @each_kind
 async def test_a_hub_that_falls_silent_is_given_up(kind: str) -> None:
     """What came before is in the error, and nobody waits for each of the others."""
@@ -205,6 +207,7 @@ async def test_a_hub_that_falls_silent_is_given_up(kind: str) -> None:
     assert {type(one) for one in raised.value.failures.values()} == {gapless.TimedOut}
 
 
+@pytest.mark.slow
 @each_kind
 async def test_one_bad_ticker_is_one_bad_ticker(tmp_path: Path, kind: str) -> None:
     """Also where they are asked for one at a time, and the bad one comes first."""
@@ -303,6 +306,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 async def test_a_running_loop_is_no_hindrance(tmp_path: Path) -> None:
     """As in a notebook, whose cells run in a loop: the client that waits works there as well."""
     async with hub(tmp_path / "hub.db") as served:

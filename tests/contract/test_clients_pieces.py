@@ -61,6 +61,7 @@ async def asked_of(hub: Asker) -> list[gapless.Result]:
     return [half, first, again, view, line, by_id]
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("most", [7_200, 7_199, 1_000, 150])
 async def test_pieces_are_the_whole(tmp_path: Path, kind: str, most: int) -> None:
     """Whatever a hub allows at once: the same records, etag, state and stitch, and each once."""
@@ -218,6 +219,7 @@ async def changing(
         yield hub
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("when", [{2}, {5}, {3, 17}])
 async def test_a_series_that_changes_between_pieces_is_read_anew(
     tmp_path: Path, kind: str, when: set[int]

@@ -104,6 +104,7 @@ async def test_large_answers_over_http_are_those_of_tcp(tmp_path: Path, kind: st
         assert repr(over_http) == repr(over_tcp)
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("most", [7_200, 7_199, 1_000, 700])
 async def test_pages_are_put_together(tmp_path: Path, kind: str, most: int) -> None:
     """However many records the hub allows at once, the client has all of them, and their etag."""

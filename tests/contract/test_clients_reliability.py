@@ -132,6 +132,7 @@ async def test_what_changes_something_over_http_is_sent_once(kind: str) -> None:
             assert heads == [b"POST", b"GET", b"GET", b"GET"]
 
 
+@pytest.mark.slow
 async def test_a_silent_hub_is_given_up(kind: str) -> None:
     """Within the timeout, once; the next call has a connection of its own and is answered."""
 
@@ -170,6 +171,7 @@ async def test_each_call_may_have_a_timeout_of_its_own(kind: str) -> None:
                 await hub.search("a", "A", timeout=wrong)
 
 
+@pytest.mark.slow
 async def test_what_keeps_coming_is_not_cut_off(kind: str) -> None:
     """The timeout is about silence: an answer may take longer as long as it comes."""
 

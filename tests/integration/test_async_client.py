@@ -83,6 +83,7 @@ async def test_cancelling_at_any_moment_leaves_a_client_that_works(tmp_path: Pat
             gc.collect()
 
 
+@pytest.mark.slow
 async def test_a_request_times_out_though_others_are_answered() -> None:
     """What the hub says to others is no sign that it is at work on this."""
     ready = asyncio.Event()
@@ -113,6 +114,7 @@ async def test_a_request_times_out_though_others_are_answered() -> None:
         await hub.aclose()
 
 
+@pytest.mark.slow
 async def test_new_requests_do_not_keep_old_ones_waiting() -> None:
     """A hub that is silent to all is given up by each after the time that each has."""
 
@@ -136,6 +138,7 @@ async def test_new_requests_do_not_keep_old_ones_waiting() -> None:
                 await one
 
 
+@pytest.mark.slow
 async def test_who_waits_behind_a_large_answer_is_not_given_up() -> None:
     """As long as something comes, the hub is not silent to those whose turn is later."""
 

@@ -59,6 +59,7 @@ async def held_back(opened: Web, wire: Wire, one: Person, path: str, body: bytes
         assert (await opened.client.get("/healthz")).status_code == 200
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("end", ["reset", "demoted"])
 @pytest.mark.parametrize(
     ("path", "body"),
@@ -228,6 +229,7 @@ async def test_slots_go_round() -> None:
 # Doors that are held open
 
 
+@pytest.mark.slow
 async def test_half_a_handshake_ends(tmp_path: Path) -> None:
     """On both ports a client that begins to speak TLS and stops is hung up on."""
     files = await asyncio.to_thread(certificate, tmp_path)
@@ -251,6 +253,7 @@ async def test_half_a_handshake_ends(tmp_path: Path) -> None:
                         continue
 
 
+@pytest.mark.slow
 async def test_a_strangers_connection_is_not_kept(tmp_path: Path) -> None:
     """After its answer it has as long as for a token; who has shown one is kept for longer."""
     receipt = replace(PATIENT_RECEIPT, token_s=SOON_S)

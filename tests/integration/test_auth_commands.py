@@ -126,6 +126,7 @@ async def test_users_and_tokens_without_a_hub(tmp_path: Path) -> None:
             assert (await client.post("/v1/auth/login", json=body)).status_code == 200
 
 
+@pytest.mark.slow
 async def test_a_first_user_on_a_machine_that_has_had_no_hub(tmp_path: Path) -> None:
     """The data directory is made as a hub would make it, which is said; another folder is not."""
     data = tmp_path / "data"
@@ -249,6 +250,7 @@ async def test_users_and_tokens_beside_a_hub(tmp_path: Path) -> None:
         assert "bob" not in table
 
 
+@pytest.mark.slow
 async def test_the_audit_log_tells_code_by_the_beginning_of_its_sum(tmp_path: Path) -> None:
     """A line of a table has no room for all of it; JSON has it whole."""
     database = tmp_path / "hub.db"

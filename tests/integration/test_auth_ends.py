@@ -93,6 +93,7 @@ async def authenticated(opened: Web, token: str) -> Wire:
     return wire
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
 async def test_a_stolen_session_outlives_nothing(tmp_path: Path, end: End) -> None:
     """Every token of the sign-in is replayed on both doors after each way to end it."""

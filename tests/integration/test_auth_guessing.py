@@ -76,6 +76,7 @@ async def test_guessing_at_many_accounts_from_one_address(tmp_path: Path) -> Non
         assert response.json()["code"] == "overloaded"
 
 
+@pytest.mark.slow
 async def test_enumeration_costs_as_much_for_who_is_not_known(tmp_path: Path) -> None:
     """Neither words nor time tell whether there is such a user."""
     async with web(tmp_path, auth=True) as opened:
@@ -143,6 +144,7 @@ async def test_guessing_two_hundred_sign_in_while_queries_run(tmp_path: Path) ->
 # Memory before login
 
 
+@pytest.mark.slow
 async def test_memory_before_login_a_thousand_silent_clients(tmp_path: Path) -> None:
     """Each may hold 64 KiB and a moment; then it is told why, and hung up on."""
     limits = replace(PATIENT_TCP, token_s=SOON_S)
@@ -187,6 +189,7 @@ async def test_memory_before_login_a_line_too_long(tmp_path: Path) -> None:
             assert answer["error"]["code"] == "not_found"
 
 
+@pytest.mark.slow
 async def test_memory_before_login_silent_clients_of_http(tmp_path: Path) -> None:
     """Slow heads and bodies of strangers end at the shorter deadline; those of others may go on."""
     receipt = replace(PATIENT_RECEIPT, receive_s=PATIENCE_S, token_s=SOON_S)

@@ -109,6 +109,7 @@ class Cast:
         return one.pair.access
 
 
+@pytest.mark.slow
 async def test_every_route_by_method_and_role(tmp_path: Path) -> None:
     """Whoever may is let through to the route, whoever may not is refused before it."""
     async with web(tmp_path, SteadyProvider(), auth=True) as opened:

@@ -74,6 +74,7 @@ def marked(number: int, payload: str) -> Any:
     return payload if first else pytest.param(payload, marks=pytest.mark.slow)
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("payload", [marked(*one) for one in enumerate(PAYLOADS)])
 async def test_script_injection(tmp_path: Path, payload: str) -> None:
     """In addresses, names of tokens, errors, keys, tickers and providers: shown, never run."""
@@ -112,6 +113,7 @@ async def test_script_injection(tmp_path: Path, payload: str) -> None:
             assert response.headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     "to",
     [

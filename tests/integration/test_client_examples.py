@@ -25,6 +25,7 @@ def test_every_example_is_run() -> None:
     assert {path.name for path in FOLDER.glob("*.py")} == set(EXPECTED)
 
 
+@pytest.mark.share(1)
 @pytest.mark.parametrize("name", EXPECTED)
 async def test_an_example(tmp_path: Path, name: str) -> None:
     """It ends well and prints what it should."""

@@ -39,6 +39,7 @@ def run(**environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_demo_holds() -> None:
     """Every step is ticked, nothing is coloured, nothing is logged, and the exit code is 0."""
     ran = run(PYTHONIOENCODING="utf-8")
@@ -68,6 +69,7 @@ async def played(market: Market | None = None, open_hub: OpenHub = running_hub) 
     return held, stream.getvalue()
 
 
+@pytest.mark.slow
 async def test_a_split_that_does_not_happen_fails_the_demo() -> None:
     """Where upstream does not rewrite its past, what is shown of it is crossed out."""
     held, seen = await played(Market([equity(SYMBOL)]))

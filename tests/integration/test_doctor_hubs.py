@@ -84,6 +84,7 @@ async def test_a_hub_that_speaks_tls(tmp_path: Path) -> None:
         assert f"speaks TLS: ask it at tls://{address}" in asked.err
 
 
+@pytest.mark.slow
 async def test_what_the_settings_have_wrong(tmp_path: Path) -> None:
     """Files that are no certificate, authentication without users, an address that is none."""
     database, text = tmp_path / "hub.db", tmp_path / "text"

@@ -139,6 +139,7 @@ async def test_daylight(tmp_path: Path) -> None:
         assert {today["id"], report["id"]} <= {one["id"] for one in stored}
 
 
+@pytest.mark.slow
 async def test_a_folder_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three formats are three tickers, a sheet is a series of its own, what is missing is told."""
     days = [date(2024, 1, day) for day in range(1, 11)]
@@ -230,6 +231,7 @@ async def test_an_export_is_read_again_as_it_was(
             assert again["etag"] == original["etag"]
 
 
+@pytest.mark.slow
 async def test_the_export_as_a_command(tmp_path: Path) -> None:
     """It runs by itself, tells what it wrote, and hands on what the hub says against it."""
     async with hub(tmp_path) as door:
@@ -399,6 +401,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.share(1)
 @pytest.mark.parametrize("name", list(ANSWERS))
 async def test_the_providers_of_the_page(tmp_path: Path, name: str) -> None:
     """Each can be loaded as it stands, under its own name, and answers."""

@@ -205,6 +205,7 @@ def reasons(stitch: dict[str, Any]) -> list[str]:
     return [one["reason"] for one in stitch.get("why", ())]
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize("door", DOORS)
 async def test_each_door_takes_each_word(tmp_path: Path, door: str) -> None:
     """Of what is due `held` asks nothing, `check` looks at it, `now` fetches all of it."""
@@ -360,6 +361,7 @@ async def test_pages_are_fetched_anew_once(tmp_path: Path) -> None:
             assert states == {"ready" if word == "now" else "stale"}
 
 
+@pytest.mark.share(1)
 @pytest.mark.parametrize("kind", ["sync", "async"])
 @pytest.mark.parametrize("http", [None, False])
 async def test_large_ranges_carry_the_word(tmp_path: Path, kind: str, http: bool | None) -> None:

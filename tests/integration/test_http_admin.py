@@ -60,6 +60,7 @@ QUERIES: list[tuple[dict[str, Any], dict[str, Any], int]] = [
 ]
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(("query", "envelope", "status"), QUERIES)
 async def test_the_envelope_is_answered_as_over_tcp(
     tmp_path: Path, query: dict[str, Any], envelope: dict[str, Any], status: int
@@ -83,6 +84,7 @@ async def test_the_envelope_is_answered_as_over_tcp(
             assert response.headers["content-type"] == "application/json"
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff", b'{"query": 5}'])
 async def test_what_is_no_envelope(tmp_path: Path, body: bytes) -> None:
     """Is refused, whatever it is."""
@@ -305,6 +307,7 @@ async def test_a_range_is_forgotten_or_all(tmp_path: Path) -> None:
         assert (await opened.get(path)).content == whole.content
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     ("body", "said"),
     [

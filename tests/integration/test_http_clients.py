@@ -83,6 +83,7 @@ READERS: dict[str, tuple[str, Callable[[str], Rows]]] = {
 }
 
 
+@pytest.mark.share(4)
 @pytest.mark.parametrize("reader", READERS)
 async def test_every_reader_has_the_same_frame(tmp_path: Path, reader: str) -> None:
     """Row for row and bit for bit what the JSON says, whoever reads it."""

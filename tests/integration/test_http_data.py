@@ -220,6 +220,7 @@ async def test_what_is_missing_is_said_in_headers(tmp_path: Path) -> None:
         assert strict.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.share(5)
 @pytest.mark.parametrize(
     ("path", "status", "said"),
     [
@@ -277,6 +278,7 @@ async def test_head_tells_what_get_would(tmp_path: Path) -> None:
             assert head.headers["etag"] == get.headers["etag"]
 
 
+@pytest.mark.share(4)
 @pytest.mark.parametrize(
     ("asked", "first", "last"),
     [

@@ -138,6 +138,7 @@ async def test_bodies_have_a_limit(tmp_path: Path, chunked: bool) -> None:
         await opened.get("/healthz")
 
 
+@pytest.mark.share(1)
 @pytest.mark.parametrize(
     "begun",
     [
@@ -194,6 +195,7 @@ async def test_connections_have_a_limit(tmp_path: Path) -> None:
                 await opened.client.aclose()
 
 
+@pytest.mark.slow
 async def test_who_does_not_read_is_closed(tmp_path: Path) -> None:
     """And holds no more memory than what is on its way."""
     steady = SteadyProvider("minutes", step=60_000, padding=500)
@@ -287,6 +289,7 @@ async def test_who_would_rather_change_protocols_is_answered(tmp_path: Path) -> 
             assert b" 200 " in await other.line()
 
 
+@pytest.mark.share(4)
 @pytest.mark.parametrize(
     ("head", "status"),
     [

@@ -99,6 +99,7 @@ async def test_the_examples_are_what_the_routes_take(tmp_path: Path) -> None:
         await opened.send("POST", "/v1/refresh", json.loads(fetched[-1]))
 
 
+@pytest.mark.share(1)
 @pytest.mark.parametrize(
     ("host", "here"),
     [

@@ -89,6 +89,7 @@ BROKEN: dict[str, tuple[str, str]] = {
 }
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("kind", BROKEN)
 async def test_what_cannot_be_loaded_is_told(tmp_path: Path, kind: str) -> None:
     """With the plugin's own traceback, and what ran before runs on."""
@@ -126,6 +127,7 @@ async def test_a_module_is_found_by_its_base(tmp_path: Path) -> None:
             assert str(folder) in problem["message"]
 
 
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     ("body", "said"),
     [

@@ -36,6 +36,7 @@ def minutes(days: int) -> str:
     return f"/v1/data/minutes/A?start=2020-01-01&end=2020-01-{1 + days:02d}"
 
 
+@pytest.mark.share(1)
 @pytest.mark.parametrize("name", READERS)
 async def test_a_large_answer_comes_in_pieces(tmp_path: Path, name: str) -> None:
     """Read block by block and sent as it is made, with the same records as one in one piece."""

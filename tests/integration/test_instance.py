@@ -33,6 +33,7 @@ async def told(port: int) -> str:
     return instance
 
 
+@pytest.mark.slow
 async def test_each_start_is_another_instance(tmp_path: Path) -> None:
     """Also on the same database and the same port: 128 bits, in hexadecimal digits."""
     seen = []
@@ -91,6 +92,7 @@ ANSWERS: Mapping[str, tuple[str, bytes, int]] = {
 }
 
 
+@pytest.mark.share(5)
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_every_answer_over_http_tells_it(tmp_path: Path, name: str) -> None:
     """Whoever makes it: the routes, the gate before them, the framework, the server itself."""

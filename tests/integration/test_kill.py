@@ -123,6 +123,7 @@ async def ask_again(server: Server, rng: random.Random, oracle: SampleOracle, li
             assert records(answer) == oracle.rows(ticker, span)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize(
     "kills",

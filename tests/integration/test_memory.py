@@ -74,6 +74,7 @@ async def idle(port: int, count: int) -> AsyncIterator[list[socket.socket]]:
             sock.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
 @pytest.mark.parametrize(
     "count", [1_000, pytest.param(10_000, marks=pytest.mark.soak)], ids=["quick", "long"]

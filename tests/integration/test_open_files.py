@@ -34,6 +34,7 @@ def first_free(running: Hub) -> int:
     return next(number for number in range(len(taken) + 1) if number not in taken)
 
 
+@pytest.mark.slow
 @needs_linux
 async def test_more_clients_than_there_are_descriptors(tmp_path: Path) -> None:
     """Both doors tell those beyond the limit; what is held open by others is for work to go on."""
@@ -76,6 +77,7 @@ async def let_in(port: int) -> bool:
             return False
 
 
+@pytest.mark.slow
 @needs_linux
 async def test_a_hub_that_is_out_of_descriptors(tmp_path: Path) -> None:
     """It tells newcomers, its log, its figures and whoever looks after it, and gets over it."""

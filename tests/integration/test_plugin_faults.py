@@ -133,6 +133,7 @@ async def works_again(wire: Wire, ticker: str) -> dict[str, Any]:
             assert answer["error"]["reason"] == "plugin_crashed"
 
 
+@pytest.mark.share(6)
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_fault_touches_its_own_calls_only(tmp_path: Path, fault: str) -> None:
     """The call fails with the right reason, others are served on, the plugin works again.
@@ -190,6 +191,7 @@ async def test_the_deadline_is_when_a_caller_hears(tmp_path: Path) -> None:
         assert (await works_again(wire, "good"))["pid"] == hub.status("faulty").pid != pid
 
 
+@pytest.mark.slow
 async def test_others_are_served_while_a_plugin_hangs(tmp_path: Path) -> None:
     """However long it does: what is held, what is fetched, and what another plugin answers."""
     async with plugged(tmp_path, SteadyProvider("builtin"), clock=ManualClock()) as hub:
@@ -303,7 +305,8 @@ async def test_a_hundred_megabytes_of_output(tmp_path: Path) -> None:
         kept = [line for line in hub.printed() if line == "…" or line.startswith("xxx")]
         dropped = sum(one["lines_dropped"] for one in hub.door.logs if "lines_dropped" in one)
         assert len(kept) + dropped == 1_000_000
-        assert len(kept) <= LINES_A_SECOND * (loop.time() - began + 1)
+        # So many a second of its own counting, of which two may share a short time.
+        assert len(kept) <= LINES_A_SECOND * (loop.time() - began + 2)
 
 
 async def test_calls_under_way_fail_together(tmp_path: Path) -> None:

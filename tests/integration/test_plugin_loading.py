@@ -264,6 +264,7 @@ BROKEN: list[tuple[str, str, str, str]] = [
 ]
 
 
+@pytest.mark.share(6)
 @pytest.mark.parametrize(
     ("source", "why", "traceback"), [c[1:] for c in BROKEN], ids=[c[0] for c in BROKEN]
 )

@@ -33,6 +33,7 @@ BEGIN = datetime(2025, 3, 12, 16, 7, 13, tzinfo=UTC).timestamp()
 """A Wednesday, the New York session open."""
 
 
+@pytest.mark.share(5)
 @pytest.mark.parametrize(("interval", "days"), [("1d", 60), ("1h", 20), ("15m", 6), ("1wk", 100)])
 @pytest.mark.parametrize("symbol", MARKET.symbols)
 async def test_a_quiet_upstream_is_answered_as_promised(

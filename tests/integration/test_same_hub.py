@@ -22,6 +22,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 with_and_without_auth = pytest.mark.parametrize("auth", [False, True], ids=["open", "auth"])
 
 
+@pytest.mark.share(1)
 @each_kind
 @with_and_without_auth
 async def test_every_method_keeps_to_the_hub_that_is_asked(
@@ -82,6 +83,7 @@ async def test_every_method_keeps_to_the_hub_that_is_asked(
         assert not both.b.hub.holdings.hot.keys()
 
 
+@pytest.mark.share(1)
 @each_kind
 @with_and_without_auth
 async def test_search_many_alone_keeps_to_the_hub(tmp_path: Path, kind: str, auth: bool) -> None:
@@ -95,6 +97,7 @@ async def test_search_many_alone_keeps_to_the_hub(tmp_path: Path, kind: str, aut
         both.kept_apart()
 
 
+@pytest.mark.share(1)
 @each_kind
 @with_and_without_auth
 async def test_more_than_an_answer_may_have_comes_in_pieces(
@@ -134,6 +137,7 @@ async def test_the_callers_own_line_is_named(tmp_path: Path, kind: str) -> None:
                 assert len(told) == 1, method
 
 
+@pytest.mark.share(1)
 @each_kind
 @with_and_without_auth
 async def test_the_address_can_be_given_and_not_the_check(
@@ -228,6 +232,7 @@ async def test_a_door_that_ends_each_connection(kind: str) -> None:
     assert b"secret" not in heads[0]
 
 
+@pytest.mark.share(1)
 @each_kind
 @with_and_without_auth
 async def test_a_port_that_another_hub_takes_over(tmp_path: Path, kind: str, auth: bool) -> None:
@@ -251,6 +256,7 @@ async def test_a_port_that_another_hub_takes_over(tmp_path: Path, kind: str, aut
             assert len(await hub.fetch("GET", "/v1/providers")) == 1
 
 
+@pytest.mark.share(3)
 @each_kind
 @pytest.mark.parametrize(
     ("said", "says"),
@@ -301,6 +307,7 @@ async def test_a_port_that_says_nothing(tmp_path: Path, kind: str) -> None:
         assert other.connections == 1
 
 
+@pytest.mark.share(4)
 @each_kind
 @pytest.mark.parametrize(
     ("status", "code", "says"),

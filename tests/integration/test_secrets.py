@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import httpx
+import pytest
 
 from gapless.texts import masked
 from support.commands import gapless, hub
@@ -47,6 +48,7 @@ def test_the_log_masks_what_it_is_given() -> None:
     assert masked("http://h/setup?key=abc-DEF_123") == "http://h/setup?key=***"
 
 
+@pytest.mark.slow
 async def test_nothing_is_left_lying_about(tmp_path: Path) -> None:
     """Everything is done once, right and wrong; then all that can be read is read."""
     database = tmp_path / "hub.db"

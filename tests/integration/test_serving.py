@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 from gapless.cli.hangup import Hangups
@@ -42,6 +43,7 @@ async def test_how_to_add_a_first_user_names_the_database(tmp_path: Path) -> Non
     assert said == [*["gapless", "users", "add", "EMAIL", "--role", "admin", "--db"], str(database)]
 
 
+@pytest.mark.slow
 async def test_sighup_does_not_end_a_hub_without_a_certificate(tmp_path: Path) -> None:
     """It says that there is nothing to read again, however often it is sent, and goes on."""
     async with hub(tmp_path / "hub.db") as running:

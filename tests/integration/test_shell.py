@@ -39,6 +39,7 @@ class Provider:
 """
 
 
+@pytest.mark.slow
 async def test_every_command(tmp_path: Path) -> None:
     """Each does what its help says, on a terminal, and none is left out here."""
     folder = tmp_path / "home"

@@ -32,6 +32,7 @@ async def test_lines_from_a_pipe(tmp_path: Path) -> None:
             assert "\x1b" not in done.out
 
 
+@pytest.mark.slow
 async def test_formats(tmp_path: Path) -> None:
     """A script may choose another format, and pipe answers on."""
     async with hub(tmp_path / "a.db") as running:
@@ -48,6 +49,7 @@ async def test_formats(tmp_path: Path) -> None:
         assert "\x1b" not in done.out
 
 
+@pytest.mark.slow
 async def test_what_was_printed_can_be_exported_and_drawn(tmp_path: Path) -> None:
     """In every format: what was asked last is what comes next."""
     target = tmp_path / "year.csv"
@@ -65,6 +67,7 @@ async def test_what_was_printed_can_be_exported_and_drawn(tmp_path: Path) -> Non
     assert "max" in done.out or "┤" in done.out
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     ("line", "code", "told"),
     [
@@ -93,6 +96,7 @@ async def test_the_first_failure_ends_it(tmp_path: Path, line: str, code: int, t
     assert not done.out
 
 
+@pytest.mark.slow
 async def test_without_a_hub_or_a_token(tmp_path: Path) -> None:
     """Nobody there is 69, a token that is missing 77; a token by the environment does it."""
     database = tmp_path / "a.db"

@@ -421,6 +421,7 @@ async def test_the_number_of_answers_that_wait_is_bounded(tmp_path: Path) -> Non
         assert await ids(wire, 1 + count) == ["slow", *range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_listings_nobody_reads_are_few(tmp_path: Path, ordered: bool) -> None:
     """Listings are made as far as they can be sent, not for as many requests as came."""
@@ -450,6 +451,7 @@ async def test_many_listings_in_one_go_are_all_answered(tmp_path: Path) -> None:
         assert await ids(wire, 51) == [*range(50), "last"]
 
 
+@pytest.mark.slow
 async def test_a_reader_that_is_only_slow_gets_everything(tmp_path: Path) -> None:
     """A client that reads a little at a time is not closed, and every byte comes."""
     limits = replace(PATIENT_TCP, max_unsent_bytes=200_000)

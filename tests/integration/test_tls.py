@@ -46,6 +46,7 @@ async def ask(port: int, context: ssl.SSLContext | None, line: bytes) -> bytes:
         writer.transport.abort()
 
 
+@pytest.mark.slow
 async def test_both_ports_speak_it(tmp_path: Path) -> None:
     """A hub is set up, signed in to and asked over TLS; who speaks plainly gets nothing."""
     cert, key = certificate(tmp_path)
@@ -84,6 +85,7 @@ async def test_both_ports_speak_it(tmp_path: Path) -> None:
         assert "is not trusted" in done.err
 
 
+@pytest.mark.slow
 async def test_a_new_certificate_is_taken_up_at_sighup(tmp_path: Path) -> None:
     """New connections get it, old ones stay; one that cannot be used changes nothing."""
     cert, key = certificate(tmp_path, "first")

@@ -45,6 +45,7 @@ def rows(path: Path) -> list[Any]:
     return found
 
 
+@pytest.mark.share(1)
 @pytest.mark.parametrize("again", [due, refreshed])
 @pytest.mark.parametrize(("asked", "blocks"), [(DAYS, 1), (HOURS, 2)], ids=["days", "hours"])
 async def test_what_comes_as_it_is_held_is_not_written(

@@ -79,6 +79,7 @@ CASES = {
 }
 
 
+@pytest.mark.share(6)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 async def test_a_fault_with_nothing_held_is_its_error(tmp_path: Path, case: Case) -> None:
     """The right error, no coverage at all; and as if nothing had been once upstream is well."""
@@ -99,6 +100,7 @@ async def test_a_fault_with_nothing_held_is_its_error(tmp_path: Path, case: Case
         assert told(answer) == world.truth(*ASKED)
 
 
+@pytest.mark.share(6)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 async def test_a_fault_beside_held_records_is_a_partial_answer(tmp_path: Path, case: Case) -> None:
     """Neither hides the other: the held records are there, and what failed is named."""
@@ -304,6 +306,7 @@ async def test_the_first_request_after_an_outage_gets_all_its_gaps(tmp_path: Pat
         assert (answer.state, told(answer)) == ("ready", world.truth("2025-04-20", "2025-06-01"))
 
 
+@pytest.mark.slow
 async def test_many_at_once_do_not_storm_a_failing_upstream(tmp_path: Path) -> None:
     """Two hundred series at once: as many requests as the pace allows, later one to try."""
     async with scene(tmp_path, NOW, rate=0.01, burst=20) as world:

@@ -148,6 +148,7 @@ def rows(found: Fetched) -> list[tuple[Any, ...]]:
 INCLUDED = replace(Quirks(), live_in_period="included")
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("when", INSTANTS.values(), ids=INSTANTS.keys())
 async def test_records_are_the_bars_of_the_market(when: str) -> None:
     """Every interval of every kind of instrument comes back as the market has it."""
@@ -171,6 +172,7 @@ async def test_a_known_zone_gives_the_same_records(when: str) -> None:
             assert rows(again) == rows(first), (ticker, interval)
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     "quirks",
     [
@@ -230,6 +232,7 @@ async def test_a_live_day_left_out_of_its_period_is_never_added() -> None:
         assert found.provisional[-1].start <= found.records[-1].time < found.provisional[-1].end
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("when", INSTANTS.values(), ids=INSTANTS.keys())
 async def test_what_is_said_to_be_final_is_what_stands_a_month_later(when: str) -> None:
     """Outside of the provisional spans every record is there and as it will always be."""

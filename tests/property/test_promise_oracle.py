@@ -87,7 +87,7 @@ def anything(symbol: str, start_s: int, end_s: int) -> st.SearchStrategy[Happeni
 
 # Making a failure small takes minutes, which a run that only wants to know has not.
 @settings(
-    max_examples=share(60, of=60, soak=20_000),
+    max_examples=share(20, of=60, soak=20_000),
     deadline=None,
     phases=[Phase.generate],
     # The same histories each time, as those that hold the hub; soaking draws others.

@@ -26,6 +26,7 @@ from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
 from gapless.hub.leases import Filled, Lease, Leases, LeaseTaken
 from gapless.hub.options import Options
+from gapless.hub.queues import Queues
 from gapless.hub.ranges import RangeSearch, present, reach
 from gapless.hub.upstream import Upstream
 from gapless.providers.base import Provider
@@ -65,6 +66,7 @@ class Searcher:
         self._clock = clock
         self._options = options
         self._leases = leases
+        self._queues = Queues(leases)
         self._upstream = upstream
         self.ageings = Ageings(options.checks, clock)
         self._joining = Joining(int(options.join_distance_s * 1000), options.max_gaps)
@@ -90,6 +92,20 @@ class Searcher:
         course = Course(caller, None if anew or strict else self._options.checks.wait_s)
         if search.fresh is Freshness.HELD:
             course.unchecked = as_held(search.key)
+        try:
+            return await self._searched(provider, search, course, now, most_loaded)
+        finally:
+            self._queues.leave(search.key, course)
+
+    async def _searched(
+        self,
+        provider: Provider,
+        search: RangeSearch,
+        course: Course,
+        now: int,
+        most_loaded: int | None,
+    ) -> Answer:
+        anew = search.fresh is Freshness.NOW
         at_hand = search.asked if most_loaded is None else Interval(0, 0)
         for _ in range(_MOST_ROUNDS):
             entry = await self._holdings.load(search.key, at_hand)
@@ -183,8 +199,16 @@ class Searcher:
         if provider.info.whole and gaps:
             served = reach(provider, key, now)
             gaps = union(gaps, renewed(wanted, served).aged)
+        patience = None if gaps else course.patience
+        if _one_by_one(provider) and not self._queues.enter(key, course):
+            ended = await self._queues.stand(key, course, [*gaps, *old], patience)
+            if ended is None:
+                course.pending(key)
+            elif ended:
+                await self._ended(ended, gaps, old, course)
+            return True
         leases = self._begun(provider, entry, gaps, old, now, course)
-        await self._ended(leases, gaps, old, course, None if gaps else course.patience)
+        await self._ended(leases, gaps, old, course, patience)
         return True
 
     def _begun(
@@ -199,12 +223,8 @@ class Searcher:
         """Find or start the tasks that fill the gaps (stitching rules 7 and 9)."""
         key = entry.state.key
         wanted = self._requests(provider, entry, gaps, old, now)
-        if wanted.serial:
-            # Tasks beside one another would have nothing to compare with, or fetch the same:
-            # one after the other costs fewer requests.
-            under_way = list(self._leases.of(key))
-            if under_way:
-                return under_way
+        # Tasks beside one another would have nothing to compare with, or fetch the same: one after
+        # the other costs fewer requests.
         cores = dict(wanted.ranges[:1] if wanted.serial else wanted.ranges)
         filler = Filler(
             self._holdings, self._leases, self._upstream(provider), self._clock, self.ageings
@@ -219,6 +239,8 @@ class Searcher:
                 caller=course.caller,
             )
             course.tallies.append(lease.tally)
+            if _one_by_one(provider):
+                self._queues.follow(lease)
             leases.append(lease)
         return leases or list(self._leases.of(key))
 
@@ -320,6 +342,11 @@ class Searcher:
                 f"{self._options.max_records:,} one answer may have (limits.max_records); ask for "
                 "shorter ranges, one after the other, or over HTTP, where it comes in pages"
             )
+
+
+def _one_by_one(provider: Provider) -> bool:
+    """Whether one request at a time has a series fetched: bars are compared, or all is asked."""
+    return provider.info.revises or provider.info.whole
 
 
 async def _filled(filler: Filler, core: Interval, lease: Lease) -> Filled:

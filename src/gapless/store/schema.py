@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -64,6 +65,23 @@ coverage = Table(
     Column("commit_number", BigInteger, nullable=False, server_default="0"),
     # When upstream was last seen to have changed what was final.
     Column("changed_at_ms", BigInteger),
+    # Of what upstream no longer serves: new shares for one old, by the splits it was rescaled by.
+    Column("ratio", Float),
+)
+
+# What is known of a ticker beside its bars, whichever of its series told it (stitching rule 21).
+tickers = Table(
+    "tickers",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("ticker", Text, primary_key=True),
+    # What was written to any of its series by an earlier commit is due.
+    Column("due_before", BigInteger, nullable=False, server_default="0"),
+    # When the answer was asked for that told the facts.
+    Column("told_ms", BigInteger, nullable=False, server_default="0"),
+    # The commit by which the facts changed last.
+    Column("version", BigInteger, nullable=False, server_default="0"),
+    Column("facts", Text, nullable=False, server_default="{}"),
 )
 
 # What upstream said that is not believed yet: that records are gone, or that there are none.
@@ -118,6 +136,30 @@ entities = Table(
     Index(None, "series", "start_ms"),
     Index(None, "source", "id"),
     sqlite_autoincrement=True,
+)
+
+# The schemas that the columns of blocks were declared with, each once; JSON.
+schemas = Table(
+    "schemas",
+    metadata,
+    Column("number", _number, primary_key=True, autoincrement=True),
+    Column("fields", Text, nullable=False),
+    UniqueConstraint("fields"),
+)
+
+# The columns of a block as an Arrow record batch. Beside the text, not in its row: the text is
+# read for each answer, and would take twice as long. Nothing writes it yet.
+columns = Table(
+    "columns",
+    metadata,
+    Column(
+        "block",
+        _number,
+        ForeignKey("entities.number", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("batch", LargeBinary, nullable=False),
 )
 
 plugins = Table(
@@ -180,4 +222,29 @@ setup = Table(
     metadata,
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("done_ms", BigInteger, nullable=False),
+)
+
+# Lists of tickers by name, and jobs that fill them; nothing writes either yet.
+lists = Table(
+    "lists",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("user", _number, ForeignKey("users.number", ondelete="CASCADE")),
+    Column("changed_ms", BigInteger, nullable=False),
+    Column("tickers", Text, nullable=False),
+)
+
+fills = Table(
+    "fills",
+    metadata,
+    Column("number", _number, primary_key=True, autoincrement=True),
+    Column("user", _number, ForeignKey("users.number", ondelete="CASCADE")),
+    Column("state", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+    # When it is to begin next.
+    Column("next_ms", BigInteger),
+    Column("spec", Text, nullable=False),
+    Column("progress", Text, nullable=False),
+    sqlite_autoincrement=True,
 )

@@ -20,7 +20,8 @@ from gapless.domain.intervals import Interval
 from gapless.errors import ProviderError
 from gapless.hub.answers import Answer
 from gapless.hub.hub import Hub, Options
-from gapless.protocol.messages import ProviderRequest
+from gapless.instants import format_instant
+from gapless.protocol.messages import DateRange, Param, ProviderRequest, SearchEntities, Ticker
 from gapless.providers.registry import Registry
 from gapless.providers.yahoo import YahooProvider, YahooSettings
 from gapless.simulator.book import Bar
@@ -128,9 +129,19 @@ class Scene(World):
         strict: bool = False,
     ) -> Answer:
         """Ask for a range (no end: up to now) after forgetting what was asked upstream before."""
+        return await self._ask(self.request(start, end, interval, ticker), strict)
+
+    async def actions(self, start: str, end: str = "", ticker: str = "AAA") -> Answer:
+        """Ask for the actions of a range, as `ask` does for prices."""
+        until = ms(end) if end else self.clock.now_ms() // 1000 * 1000
+        bounds = DateRange(format_instant(ms(start)), format_instant(until))
+        query = (Ticker(ticker), bounds, Param("data", "actions"))
+        return await self._ask(ProviderRequest("yahoo_finance", SearchEntities(query)))
+
+    async def _ask(self, request: ProviderRequest, strict: bool = False) -> Answer:
         self.asked.clear()
         self.sim.clear_requests()
-        answer = await self.hub.answer(self.request(start, end, interval, ticker), strict)
+        answer = await self.hub.answer(request, strict)
         assert isinstance(answer, Answer)
         if not any(one.fault for one in self.sim.requests):
             assert answer.requests == len(self.sim.requests), "it says what it cost"

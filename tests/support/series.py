@@ -11,7 +11,7 @@ from gapless.domain.blocks import Run, encode
 from gapless.domain.coverage import Coverage, Mark, Outcome
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
-from gapless.store.base import Change, Gone, Replacement, StoredEntity
+from gapless.store.base import Change, Gone, News, Replacement, StoredEntity
 
 KEY = SeriesKey("sample", "AAPL")
 HELD, EMPTY, OUT = Outcome.HELD, Outcome.EMPTY, Outcome.OUT_OF_WINDOW
@@ -67,6 +67,8 @@ def change(
     doubts: tuple[Doubt, ...] = (),
     meta: Mapping[str, object] | None = None,
     at: int = 1_000_000,
+    planned_due: int | None = None,
+    news: News | None = None,
 ) -> Change:
     """Return a change of `KEY` unless told otherwise."""
     return Change(
@@ -80,6 +82,8 @@ def change(
         doubts=doubts,
         meta=meta,
         at=at,
+        planned_due=planned_due,
+        news=news,
     )
 
 

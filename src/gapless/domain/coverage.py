@@ -45,7 +45,8 @@ class Coverage:
     `fetched_at` is when the request that brought it was sent: data is at least that fresh.
     `refresh_after` `None`: final. `commit` is the number of the commit that wrote it last
     (stitching rule 2). `changed_at`: when upstream was last seen to have changed a final record of
-    it; `None`: never (stitching rule 14).
+    it; `None`: never (stitching rule 14). `ratio`: by the splits of so many new shares for one old
+    its records were rescaled since they were fetched; `None`: by none (stitching rule 12).
     """
 
     start: int
@@ -56,6 +57,7 @@ class Coverage:
     mark: Mark | None = None
     commit: int = 0
     changed_at: int | None = None
+    ratio: float | None = None
 
     @property
     def interval(self) -> Interval:
@@ -94,6 +96,7 @@ class Coverage:
             and self.outcome == later.outcome
             and self.mark == later.mark
             and self.changed_at == later.changed_at
+            and self.ratio == later.ratio
         )
 
 

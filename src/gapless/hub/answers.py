@@ -218,14 +218,19 @@ def _sole_failure(plan: Plan, failures: Sequence[Failure]) -> GaplessError:
     if failures:
         return failures[0].error.again()
     if plan.doubted:
-        return UpstreamUnavailable(
-            "upstream answered that it has nothing of that range, which is not believed yet; it is "
-            "asked again later",
-            reason=Suspicion.EMPTY.value,
-        )
+        return not_believed()
     return OutOfWindow(
         "upstream no longer serves any of the asked range, and none of it is held; "
         "ask for a later one, or for a longer interval"
+    )
+
+
+def not_believed() -> UpstreamUnavailable:
+    """Return the error of a range of which nothing is held, for upstream's word is in doubt."""
+    return UpstreamUnavailable(
+        "upstream answered that it has nothing of that range, which is not believed yet; it is "
+        "asked again later",
+        reason=Suspicion.EMPTY.value,
     )
 
 
@@ -247,19 +252,20 @@ def _explained(parts: Iterable[Interval], failures: Sequence[Failure], plan: Pla
     return result
 
 
-def _marks(rows: Iterable[Coverage], plan: Plan) -> list[Reason]:
+def _marks(rows: Sequence[Coverage], plan: Plan) -> list[Reason]:
     """Return what is to be said of records that upstream no longer serves (rule 12)."""
+    if not plan.unverified and all(row.mark is None for row in rows):
+        return []
     message = "no longer served upstream; whether it has changed since it was fetched is not known"
-    marks = [row for row in rows if row.mark is not None]
-    found = [Reason(part, Mark.UNVERIFIED.value, message) for part in plan.unverified]
-    for row in marks:
-        if row.mark is Mark.RESCALED:
-            what = "no longer served upstream; put on today's basis by the ratio of its change"
-            found.append(Reason(row.interval.intersection(plan.asked), row.mark.value, what))
-            continue
-        told = subtract([row.interval.intersection(plan.asked)], plan.unverified)
-        found += [Reason(part, Mark.UNVERIFIED.value, message) for part in told]
-    return found
+    marked = {
+        mark: intersect([plan.asked], (row.interval for row in rows if row.mark is mark))
+        for mark in Mark
+    }
+    rescaled = marked[Mark.RESCALED]
+    unverified = subtract(union(plan.unverified, marked[Mark.UNVERIFIED]), rescaled)
+    found = [Reason(part, Mark.UNVERIFIED.value, message) for part in unverified]
+    what = "no longer served upstream; put on today's basis by the splits that it has named since"
+    return [*found, *(Reason(part, Mark.RESCALED.value, what) for part in rescaled)]
 
 
 def _not_numbers(total: int) -> str:

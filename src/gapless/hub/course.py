@@ -22,7 +22,7 @@ from gapless.errors import (
     StoreError,
     UpstreamUnavailable,
 )
-from gapless.hub.answers import Failure
+from gapless.hub.answers import Failure, not_believed
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.leases import Filled, Lease
 from gapless.hub.upstream import Tally
@@ -131,6 +131,10 @@ class Course:
     def denied(self, key: SeriesKey, gaps: Sequence[Interval]) -> None:
         """Note that the caller may not have these fetched."""
         self.failures.extend(Failure(gap, not_allowed(key)) for gap in gaps)
+
+    def doubted(self, gaps: Sequence[Interval]) -> None:
+        """Note what upstream has answered for otherwise than is believed yet."""
+        self.failures.extend(Failure(gap, not_believed()) for gap in gaps)
 
     def give_up(self, wanted: Plan, key: SeriesKey) -> None:
         """Answer with what is held: upstream will not settle on one past (stitching rule 13)."""

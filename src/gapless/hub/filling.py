@@ -12,7 +12,7 @@ import structlog
 
 from gapless.clock import Clock
 from gapless.domain.believing import judge_unknown
-from gapless.domain.blocks import EMPTY, Run
+from gapless.domain.blocks import EMPTY
 from gapless.domain.coverage import Coverage, Outcome, changed, written
 from gapless.domain.intervals import Interval, hull, intersect, subtract, union
 from gapless.domain.planning import Reach
@@ -28,13 +28,14 @@ from gapless.hub.ageing import Ageings
 from gapless.hub.beside import Beside, Sight, beside, edges, finals, to_bar
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
-from gapless.hub.judging import Came, Said, gone_quiet, said
+from gapless.hub.judging import Came, Said, gone_quiet, known, said
 from gapless.hub.leases import Filled, Lease, Leases
+from gapless.hub.news import ALWAYS, Tidings, facts_of, rescaling, to_rescale
 from gapless.hub.pacing import Deadline
 from gapless.hub.ranges import present, reach
 from gapless.hub.upstream import Upstream
 from gapless.providers.base import Traits
-from gapless.store.base import Change, Gone, Replacement
+from gapless.store.base import Change, Gone, News, Replacement
 
 _log = structlog.get_logger("gapless.filling")
 
@@ -45,6 +46,8 @@ _MOST_CHUNKS = 10_000
 @dataclass(slots=True)
 class _Filling:
     """One filling: its lease, the series as it is held by now, and what was achieved so far.
+
+    `actions` is the series of the ticker's actions, where its answers name some.
 
     `core` is what must be had; the lease may hold more, which is taken along: then there is one
     `deadline` for both, and at last `core` goes `alone`.
@@ -58,6 +61,7 @@ class _Filling:
     deadline: Deadline | None = None
     alone: bool = False
     restated: bool = False
+    actions: HotSeries | None = None
 
     @property
     def purpose(self) -> str:
@@ -179,6 +183,8 @@ class Filler:
     async def _piece(self, filling: _Filling, piece: Interval) -> list[Came]:
         """Fetch a piece once, with held bars beside it (stitching rule 11)."""
         filling.entry = await self._holdings.load(filling.lease.key)
+        if filling.traits.actions is not None:
+            filling.actions = await self._holdings.load(filling.traits.actions, ALWAYS)
         if not self._provider.info.revises:
             return [await self._ask(filling, piece, filling.purpose)]
         around = await self._beside(filling, piece, self._clock.now_ms())
@@ -234,29 +240,33 @@ class Filler:
             for part in subtract([one.interval], [*verdict.withheld, *verdict.lost_for_good])
             if not doubtful
         ]
-        if say.restated and not doubtful:
+        news, rescaled = await self._told(filling, came, parts)
+        if not doubtful and (say.restated or (news is not None and news.due)):
             filling.restated = True
             _log.info("upstream serves another past", series=key.text)
+        replaced = [
+            Replacement(
+                part,
+                run := one.brought.run.cut(part),
+                tuple(changed(known(part, run, one), state.coverage, say.changes, sent)),
+                written(state.coverage, part),
+            )
+            for part, one in parts
+        ]
         change = Change(
             key=key,
-            replacements=tuple(
-                Replacement(
-                    part,
-                    one.brought.run.cut(part),
-                    tuple(changed(_known(part, one), state.coverage, say.changes, sent)),
-                    written(state.coverage, part),
-                )
-                for part, one in parts
-            ),
+            replacements=(*replaced, *rescaled),
             revises=self._provider.info.revises,
             # All that was stored before this was planned may stand on another basis.
             due_before=state.version + 1 if filling.restated else 0,
-            restates=(bool(say.changes) or filling.restated) and not doubtful,
+            restates=(bool(say.changes or rescaled) or filling.restated) and not doubtful,
             gone=Gone(verdict.lost_for_good, sent),
             answered=tuple(one.interval for one in came),
             doubts=verdict.doubts,
             meta=next((one.brought.meta for one in came if one.brought.meta is not None), None),
             at=self._clock.now_ms(),
+            planned_due=state.due_before,
+            news=news,
         )
         filling.entry = await self._holdings.apply(change, filling.lease)
         filling.lease.answered += change.answered
@@ -269,6 +279,26 @@ class Filler:
                 "held, and with other prices beside them; that is not believed yet",
                 reason=verdict.doubts[0].suspicion.value,
             )
+
+    async def _told(
+        self, filling: _Filling, came: Sequence[Came], parts: Sequence[tuple[Interval, Came]]
+    ) -> tuple[News | None, list[Replacement]]:
+        """Return what came is to be stored of the ticker, and what the splits in it rescale.
+
+        Of what is not believed nothing is (stitching rules 12 and 21).
+        """
+        basis, lease = self._provider.info.basis, filling.lease
+        if filling.actions is None or not parts:
+            return (facts_of(came) if parts else None), []
+        tidings = Tidings(came, parts, filling.actions, filling.traits)
+        rescaled = []
+        if basis is not None:
+            rows = filling.entry.state.coverage
+            for row, ratio in to_rescale(rows, filling.reach, tidings.known()):
+                await self._leases.widen(lease, row.interval)
+                entry = await self._holdings.load(lease.key, row.interval)
+                rescaled.append(rescaling(entry, row, ratio, basis, came[-1].sent))
+        return tidings.news(self._clock.now_ms(), splits=bool(rescaled)), rescaled
 
     async def _said(self, filling: _Filling, came: Sequence[Came]) -> Said:
         """Hold what came against what is held of it.
@@ -329,24 +359,3 @@ class Filler:
         lease.answered.append(lease.interval)
         lease.fetched += [one.interval for one in nothing]
         return Filled()
-
-
-def _known(part: Interval, came: Came) -> Iterator[Coverage]:
-    """Yield what is known of a part by what came: final, but for what may still change."""
-    run, sent, at = came.brought.run, came.sent, part.start
-    for span in came.brought.provisional:
-        start, end = max(span.start, part.start), min(span.end, part.end)
-        if start >= end:
-            continue
-        if at < start:
-            yield _row(at, start, run, sent, None)
-        yield _row(start, end, run, sent, span.refresh_after)
-        at = end
-    if at < part.end:
-        yield _row(at, part.end, run, sent, None)
-
-
-def _row(start: int, end: int, run: Run, sent: int, refresh_after: int | None) -> Coverage:
-    i, j = run.bounds(Interval(start, end))
-    outcome = Outcome.HELD if j > i else Outcome.EMPTY
-    return Coverage(start, end, outcome, sent, refresh_after)

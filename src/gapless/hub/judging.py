@@ -5,12 +5,13 @@ The rules of stitching 6 and 11. Pure, and apart from the filling, which acts on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gapless.domain.believing import Verdict, judge, without_rows
+from gapless.domain.blocks import Run
 from gapless.domain.comparing import Basis, pairs
-from gapless.domain.coverage import Ageing, Outcome
+from gapless.domain.coverage import Ageing, Coverage, Outcome
 from gapless.domain.intervals import Interval, intersect, subtract, union
 from gapless.hub.beside import finals, held_run
 from gapless.hub.hot import HotSeries
@@ -116,6 +117,21 @@ def gone_quiet(came: Sequence[Came]) -> bool:
     return not any(len(one.brought.run) for one in came)
 
 
+def known(part: Interval, run: Run, came: Came) -> Iterator[Coverage]:
+    """Yield what is known of a part, of which a run came: final, but for what may still change."""
+    sent, at = came.sent, part.start
+    for span in came.brought.provisional:
+        start, end = max(span.start, part.start), min(span.end, part.end)
+        if start >= end:
+            continue
+        if at < start:
+            yield _row(at, start, run, sent, None)
+        yield _row(start, end, run, sent, span.refresh_after)
+        at = end
+    if at < part.end:
+        yield _row(at, part.end, run, sent, None)
+
+
 def _still_lost(entry: HotSeries, came: Came, basis: Basis, bar: int) -> list[Interval]:
     """Return where an answer does not bring back what is believed to be lost.
 
@@ -161,3 +177,9 @@ def _unexplained(entry: HotSeries, came: Came, bar: int) -> list[Interval]:
     if isinstance(first, int):
         known.append(Interval(_FIRST, first * 1000))
     return subtract(without_rows(came.interval, came.brought.run.times, bar), known)
+
+
+def _row(start: int, end: int, run: Run, sent: int, refresh_after: int | None) -> Coverage:
+    i, j = run.bounds(Interval(start, end))
+    outcome = Outcome.HELD if j > i else Outcome.EMPTY
+    return Coverage(start, end, outcome, sent, refresh_after)

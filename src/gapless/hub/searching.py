@@ -12,9 +12,11 @@ from functools import partial
 import structlog
 
 from gapless.clock import Clock
+from gapless.domain.believing import unasked
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval, intersect, subtract, union
 from gapless.domain.planning import Joining, Known, Plan, as_wide, plan, renewed, worth_taking_along
+from gapless.domain.series import SeriesKey
 from gapless.errors import GaplessError, InternalError, QuotaExceeded, TooLarge
 from gapless.hub.ageing import Ageings
 from gapless.hub.answers import Answer, compose
@@ -95,7 +97,7 @@ class Searcher:
         try:
             return await self._searched(provider, search, course, now, most_loaded)
         finally:
-            self._queues.leave(search.key, course)
+            self._queues.leave(_fetched(provider, search.key), course)
 
     async def _searched(
         self,
@@ -117,7 +119,8 @@ class Searcher:
             # What upstream has answered for in this request is as fresh as it gets.
             wanted = replace(wanted, aged=tuple(subtract(wanted.aged, course.answered)))
             if anew:
-                busy = self._leases.overlapping(search.key, [*wanted.gaps, *wanted.aged])
+                upstream = _fetched(provider, search.key)
+                busy = self._leases.overlapping(upstream, [*wanted.gaps, *wanted.aged])
                 if busy and not course.begun:
                     # What is under way may have been fetched before this was asked for; what
                     # begins from now on is not.
@@ -173,7 +176,7 @@ class Searcher:
         course: Course,
     ) -> bool:
         """Bring the answer one step nearer; return whether to look and plan again."""
-        key = search.key
+        key = _fetched(provider, search.key)
         # What is due again as soon as it came, by an upstream whose clock is behind, is not asked
         # for over and over: it is told as due.
         known = (row.interval for row in entry.state.coverage)
@@ -183,6 +186,13 @@ class Searcher:
         old = list(wanted.aged) if course.unchecked is None else []
         if not gaps and not old:
             return False
+        if key != search.key:
+            entry = await self._holdings.load(key)
+            waiting = unasked(entry.state.doubts, now) if search.fresh is not Freshness.NOW else []
+            doubted = intersect(gaps, [*waiting, *course.answered])
+            if doubted:
+                course.doubted(doubted)
+                return True
         if not course.caller.may_fetch:
             # What others have fetched just now is as good as held.
             under_way = self._leases.overlapping(key, [*gaps, *old])
@@ -342,6 +352,11 @@ class Searcher:
                 f"{self._options.max_records:,} one answer may have (limits.max_records); ask for "
                 "shorter ranges, one after the other, or over HTTP, where it comes in pages"
             )
+
+
+def _fetched(provider: Provider, key: SeriesKey) -> SeriesKey:
+    """Return the series that is asked for upstream where this one lacks something."""
+    return provider.traits(key).carrier or key
 
 
 def _one_by_one(provider: Provider) -> bool:

@@ -80,12 +80,19 @@ class Traits:
     `look_back`: how far before now upstream serves (`None`: all of it), already with the margin
     that keeps a request inside the limit. `max_span`: the longest range of one request.
     `check_bars`: so many bars are fetched again at once, where that is fewer than the hub would.
+
+    `actions`: the series that keeps the actions of the ticker which its answers name (`None`: they
+    name none); `all_actions`: they name all that there are in the asked interval. `carrier`: the
+    series that is asked for instead, for this one comes with its answers (stitching rule 21).
     """
 
     bar: int
     look_back: int | None = None
     max_span: int | None = None
     check_bars: int | None = None
+    actions: SeriesKey | None = None
+    all_actions: bool = False
+    carrier: SeriesKey | None = None
 
 
 class Record(NamedTuple):

@@ -47,6 +47,7 @@ from gapless.providers.yahoo_sessions import BAR_MS, HOUR_MS, Awaited, zone_name
 
 _DATA_START_MS = -2_208_988_800_000
 _DEFAULT_INTERVAL = "1d"
+_ACTIONS = "actions"
 _TICKER = re.compile(r"[A-Z0-9^][A-Z0-9.\-=^&_+$!]{0,31}")
 _LOOK_BACK_DAYS: Mapping[str, int] = {
     "1m": 30,
@@ -171,6 +172,12 @@ class YahooProvider:
                     aliases={"60m": "1h"},
                     help="How long a bar is; minutes and hours reach back a limited time only.",
                 ),
+                Param(
+                    name="data",
+                    default="prices",
+                    choices=("prices", _ACTIONS),
+                    help="Prices, or the dividends, splits and capital gains by their ex-dates.",
+                ),
             ),
             columns=("open", "high", "low", "close", "adjclose", "volume"),
             pace=Pace(settings.rate, settings.burst),
@@ -197,16 +204,29 @@ class YahooProvider:
                 "interval=5d is not supported: no rule says where Yahoo's five-day bars begin; "
                 "ask for 1d or 1wk"
             )
-        return SeriesKey.of(self._info.name, canonical, canonical_params(self._info, params))
+        given = canonical_params(self._info, params)
+        if given.get("data") == _ACTIONS and "interval" in given:
+            raise InvalidQuery(
+                f"data={_ACTIONS} takes no interval but {_DEFAULT_INTERVAL}: actions are known by "
+                "their ex-dates; leave interval out"
+            )
+        return SeriesKey.of(self._info.name, canonical, given)
 
     def traits(self, key: SeriesKey) -> Traits:
-        """Return the limits; `look_back` stays an hour inside what upstream serves."""
+        """Return the limits; `look_back` stays an hour inside what upstream serves.
+
+        Actions come with daily bars, so that they are never asked for by themselves.
+        """
+        if key.param("data", "prices") == _ACTIONS:
+            return Traits(bar=DAY_MS, carrier=SeriesKey(key.provider, key.ticker))
         interval = key.param("interval", _DEFAULT_INTERVAL)
         back, span = _LOOK_BACK_DAYS.get(interval), _MAX_SPAN_DAYS.get(interval)
         return Traits(
             bar=BAR_MS[interval],
             look_back=None if back is None else back * DAY_MS - HOUR_MS,
             max_span=None if span is None else span * DAY_MS,
+            actions=SeriesKey(key.provider, key.ticker, (("data", _ACTIONS),)),
+            all_actions=interval == _DEFAULT_INTERVAL,
         )
 
     async def fetch(

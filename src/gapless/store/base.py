@@ -19,11 +19,27 @@ class Superseded(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class TickerState:
+    """What is known of a ticker, whichever of its series told it (stitching rule 21).
+
+    `facts` as its provider tells them, told by the answer to a request sent at `told`, milliseconds
+    UTC; `version` is the number of the commit that changed them last. What was written to any of
+    its series by a commit before `due_before` is due (rule 11).
+    """
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    told: int = 0
+    version: int = 0
+    due_before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SeriesState:
     """A series as one snapshot of the store shows it; `number` `None`: nothing is stored.
 
     `version` is the number of the commit that changed it last. What was written by a commit before
-    `due_before` may stand on another basis (stitching rule 11). `changed` is the number of the last
+    `due_before` may stand on another basis (stitching rule 11), by what was seen of the series or
+    of its `ticker`. `changed` is the number of the last
     commit by which a final price was another one than before. `created` is when it was made,
     milliseconds UTC: one that was forgotten and fetched again is another series. `coverage`,
     `blocks` and `doubts` ascend.
@@ -39,6 +55,7 @@ class SeriesState:
     blocks: tuple[Block, ...] = ()
     doubts: tuple[Doubt, ...] = ()
     created: int = 0
+    ticker: TickerState = TickerState()
 
     def count(self, interval: Interval) -> int:
         """Count the records of the blocks over `interval`, those beyond its edges included."""
@@ -47,10 +64,16 @@ class SeriesState:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A series and the runs of some of its blocks by number, read together."""
+    """A series and the runs of some of its blocks by number, read together.
+
+    After a change: `actions` is what it has made of the ticker's actions, and `siblings` are its
+    other series, if what is known of the ticker has changed.
+    """
 
     state: SeriesState
     runs: Mapping[int, Run]
+    actions: Snapshot | None = None
+    siblings: tuple[SeriesKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +104,30 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
+class News:
+    """What an answer told of a ticker beside its bars (stitching rule 21).
+
+    `facts` (`None`: none) by a request sent at `told`, milliseconds UTC: what was asked earlier
+    never replaces them. `actions` is the change of the ticker's series of actions. `due`: all that
+    was written to any series of the ticker before is due (stitching rule 11).
+    """
+
+    told: int
+    facts: Mapping[str, Any] | None = None
+    actions: Change | None = None
+    due: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What is done to a series in one transaction, on the condition that it is still as planned.
 
     `revises`: what is known of the series ages, so that it is told apart by its commits.
     `due_before`: what was written by an earlier commit is due (stitching rule 11); the number only
-    ever grows. `restates`: a final price that it replaces was another one. Doubts over `answered`
-    end, `doubts` are new (stitching rule 6).
+    ever grows. `planned_due` is what it was when the change was planned (`None`: whatever it is):
+    where more has become due since, what came may be as old. `restates`: a final price that it
+    replaces was another one. Doubts over `answered` end, `doubts` are new (stitching rule 6).
+    `news` is what came beside the records.
     """
 
     key: SeriesKey
@@ -100,6 +140,8 @@ class Change:
     doubts: tuple[Doubt, ...] = ()
     meta: Mapping[str, Any] | None = None
     at: int = 0
+    planned_due: int | None = None
+    news: News | None = None
 
 
 @dataclass(frozen=True, slots=True)

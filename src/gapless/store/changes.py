@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import Connection, and_, delete, insert, update
 
 from gapless.domain import coverage as known
+from gapless.domain.actions import known_facts
 from gapless.domain.believing import remaining
 from gapless.domain.blocks import EMPTY, Block, Run, relayout
 from gapless.domain.coverage import Coverage
@@ -20,15 +21,17 @@ from gapless.domain.series import SeriesKey, span_text
 from gapless.store import rows, schema, snapshots
 from gapless.store.base import (
     Change,
+    News,
     Removal,
     Replacement,
     SeriesState,
     Snapshot,
     Superseded,
+    TickerState,
 )
 
 _s, _c, _e = schema.series.c, schema.coverage.c, schema.entities.c
-_d = schema.doubts.c
+_d, _t = schema.doubts.c, schema.tickers.c
 
 _COUNT_COMMIT = (
     update(schema.commits)
@@ -40,19 +43,22 @@ _COUNT_COMMIT = (
 def apply(connection: Connection, change: Change, limit: int) -> Snapshot:
     """Make a change; see `Store.apply`. Blocks have `limit` records at the most."""
     state = snapshots.state_of(connection, change.key)
-    for replacement in change.replacements:
-        now_there = known.written(state.coverage, replacement.interval)
-        if replacement.planned is not None and replacement.planned != now_there:
-            raise Superseded(f"{change.key.text} was written to since this was planned")
+    _check(state, change)
     number = _next_commit(connection)
+    ticker = state.ticker
+    before = (ticker.version, ticker.due_before)
+    if change.news is not None:
+        ticker = _write_ticker(connection, state, change.news, number)
     state = replace(
         state,
         version=number,
-        due_before=max(state.due_before, change.due_before),
+        due_before=max(state.due_before, change.due_before, ticker.due_before),
         changed=number if change.restates else state.changed,
         meta=dict(change.meta) if change.meta is not None else state.meta,
         created=change.at if state.number is None else state.created,
+        ticker=ticker,
     )
+    otherwise = (ticker.version, ticker.due_before) != before
     state = _write_series(connection, state)
     fresh: dict[int, Run] = {}
     for replacement in change.replacements:
@@ -65,7 +71,13 @@ def apply(connection: Connection, change: Change, limit: int) -> Snapshot:
         state = replace(state, coverage=tuple(coverage))
     state = _write_doubts(connection, state, change)
     held = {block.number for block in state.blocks}
-    return Snapshot(state, {number: run for number, run in fresh.items() if number in held})
+    runs = {number: run for number, run in fresh.items() if number in held}
+    news = change.news
+    actions = None
+    if news is not None and news.actions is not None:
+        actions = apply(connection, news.actions, limit)
+    siblings = snapshots.siblings(connection, change.key) if otherwise else ()
+    return Snapshot(state, runs, actions, siblings)
 
 
 def delete_range(
@@ -91,6 +103,16 @@ def prune(connection: Connection, key: SeriesKey, before: int, limit: int) -> Re
     if len(old) == len(state.coverage):
         return _remove(connection, state)
     return _forget(connection, state, old, limit)
+
+
+def _check(state: SeriesState, change: Change) -> None:
+    """Raise `Superseded` where a series is not any more what a change was planned on."""
+    for replacement in change.replacements:
+        now_there = known.written(state.coverage, replacement.interval)
+        if replacement.planned is not None and replacement.planned != now_there:
+            raise Superseded(f"{change.key.text} was written to since this was planned")
+    if change.planned_due is not None and change.planned_due != state.due_before:
+        raise Superseded(f"what is held of {change.key.text} became due since this was planned")
 
 
 def _next_commit(connection: Connection) -> int:
@@ -120,6 +142,31 @@ def _write_series(connection: Connection, state: SeriesState) -> SeriesState:
         )
     )
     return replace(state, number=state.version)
+
+
+def _write_ticker(
+    connection: Connection, state: SeriesState, news: News, number: int
+) -> TickerState:
+    """Write what an answer told of a ticker; what was asked earlier changes no facts."""
+    key, before = state.key, state.ticker
+    after = replace(before, due_before=number if news.due else before.due_before)
+    if news.facts is not None and news.told >= before.told:
+        facts = known_facts(before.facts, news.facts)
+        version = before.version if facts == before.facts else number
+        after = replace(after, facts=facts, told=news.told, version=version)
+    if after == before:
+        return before
+    values = {
+        "due_before": after.due_before,
+        "told_ms": after.told,
+        "version": after.version,
+        "facts": msgspec.json.encode(after.facts).decode(),
+    }
+    here = and_(_t.provider == key.provider, _t.ticker == key.ticker)
+    if not connection.execute(update(schema.tickers).where(here).values(values)).rowcount:
+        named = {"provider": key.provider, "ticker": key.ticker}
+        connection.execute(insert(schema.tickers).values(**named, **values))
+    return after
 
 
 def _replace(

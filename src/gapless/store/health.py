@@ -28,7 +28,7 @@ from gapless.domain.intervals import Interval, covers, union
 from gapless.domain.series import span_text
 from gapless.errors import StoreError
 from gapless.instants import format_instant
-from gapless.store import rows, schema
+from gapless.store import rows, schema, snapshots
 from gapless.store.database import Progress
 from gapless.store.migration import HEAD, examine
 from gapless.store.sqlite import translate
@@ -177,15 +177,17 @@ def block_findings(name: str, block: Block, text: str, index: bytes, tag: str) -
 
 def _series_findings(connection: Connection, number: int) -> Iterator[str | None]:
     """Yield what is wrong with a series, and `None` for each block that was read."""
-    series = connection.execute(select(schema.series).where(_s.number == number)).one_or_none()
+    series = connection.execute(snapshots.SERIES.where(_s.number == number)).one_or_none()
     if series is None:
         return  # A hub beside us has forgotten it meanwhile.
     # As long as its row cannot be read, any commit may be one of its.
     name, version = f"series {number}", sys.maxsize
     try:
         name = rows.key_of(series.provider, series.ticker, series.params).text
-        rows.series_of(series, (), ())
         _whole(series.version, series.due_before, series.changed)
+        if series.ticker_facts is not None:
+            _whole(series.ticker_told_ms, series.ticker_version, series.ticker_due_before)
+        rows.series_of(series, (), ())
         version = series.version
     except (ValueError, TypeError) as error:
         yield f"{name}: its row cannot be read: {error}"

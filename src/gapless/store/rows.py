@@ -18,11 +18,12 @@ from gapless.domain.series import SeriesKey, span_text, tags_text
 from gapless.errors import DatabaseDamaged
 from gapless.instants import format_instant
 from gapless.store import schema
-from gapless.store.base import SeriesState, StoredEntity
+from gapless.store.base import SeriesState, StoredEntity, TickerState
 from gapless.store.base import sortable as sortable
 
 # Named so that they can stand beside those of `series` in one row.
 COVERAGE_COLUMNS = tuple(column.label(f"coverage_{column.name}") for column in schema.coverage.c)
+TICKER_COLUMNS = tuple(column.label(f"ticker_{column.name}") for column in schema.tickers.c)
 
 
 def coverage_of(row: Any) -> Coverage:
@@ -36,6 +37,7 @@ def coverage_of(row: Any) -> Coverage:
         Mark(row.coverage_mark) if row.coverage_mark is not None else None,
         row.coverage_commit_number,
         row.coverage_changed_at_ms,
+        row.coverage_ratio,
     )
 
 
@@ -58,6 +60,7 @@ def coverage_values(number: int, coverage: Coverage) -> dict[str, Any]:
         "mark": coverage.mark.value if coverage.mark is not None else None,
         "commit_number": coverage.commit,
         "changed_at_ms": coverage.changed_at,
+        "ratio": coverage.ratio,
     }
 
 
@@ -158,24 +161,35 @@ def entity_of(row: Any) -> StoredEntity:
     )
 
 
+def ticker_of(row: Any) -> TickerState:
+    """Return what is known of a ticker; the row's columns are named `ticker_…`, null: nothing."""
+    if row.ticker_facts is None:
+        return TickerState()
+    return TickerState(
+        _meta(row.ticker_facts), row.ticker_told_ms, row.ticker_version, row.ticker_due_before
+    )
+
+
 def series_of(
     row: Any,
     coverage: Sequence[Coverage],
     blocks: Sequence[Block],
     doubts: Sequence[Doubt] = (),
 ) -> SeriesState:
-    """Return the series that its row, coverage and blocks show."""
+    """Return the series that its row, with that of its ticker, coverage and blocks show."""
+    ticker = ticker_of(row)
     return SeriesState(
         key=key_of(row.provider, row.ticker, row.params),
         number=row.number,
         version=row.version,
-        due_before=row.due_before,
+        due_before=max(row.due_before, ticker.due_before),
         changed=row.changed,
         meta=_meta(row.meta),
         coverage=tuple(coverage),
         blocks=tuple(blocks),
         doubts=tuple(doubts),
         created=row.created_ms,
+        ticker=ticker,
     )
 
 

@@ -15,10 +15,10 @@ from gapless.domain.blocks import Run
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.store import rows, schema
-from gapless.store.base import Figures, SeriesState, Snapshot
+from gapless.store.base import Figures, SeriesState, Snapshot, TickerState
 
 _s, _c, _e = schema.series.c, schema.coverage.c, schema.entities.c
-_d = schema.doubts.c
+_d, _t = schema.doubts.c, schema.tickers.c
 
 _BLOCK_COLUMNS = (
     _e.number,
@@ -38,11 +38,17 @@ _TEXT = cast(_e.data, LargeBinary)
 _DOUBTED = exists().where(_d.series == _s.number).correlate(schema.series).label("doubted")
 _SELECT_DOUBTS = select(schema.doubts).where(_d.series == bindparam("series")).order_by(_d.start_ms)
 
+_OF_TICKER = and_(_t.provider == _s.provider, _t.ticker == _s.ticker)
+# Each series with what is known of its ticker.
+SERIES = select(schema.series, *rows.TICKER_COLUMNS).select_from(
+    schema.series.outerjoin(schema.tickers, _OF_TICKER)
+)
+
 # A statement costs about 100 µs whatever it finds, so a series is read in two: itself with its
-# coverage (without any: one row of nulls), and its blocks with the runs that are wanted.
+# ticker and coverage (without any: one row of nulls), and its blocks with the runs that are wanted.
 _SELECT_SERIES = (
-    select(schema.series, _DOUBTED, *rows.COVERAGE_COLUMNS)
-    .select_from(schema.series.outerjoin(schema.coverage))
+    select(schema.series, _DOUBTED, *rows.TICKER_COLUMNS, *rows.COVERAGE_COLUMNS)
+    .select_from(schema.series.outerjoin(schema.coverage).outerjoin(schema.tickers, _OF_TICKER))
     .where(
         _s.provider == bindparam("provider"),
         _s.ticker == bindparam("ticker"),
@@ -59,6 +65,9 @@ _SELECT_BLOCKS = (
     )
     .where(_e.series == bindparam("series"))
     .order_by(_e.start_ms)
+)
+_SELECT_TICKER = select(*rows.TICKER_COLUMNS).where(
+    _t.provider == bindparam("provider"), _t.ticker == bindparam("ticker")
 )
 _SELECT_COVERAGE = (
     select(*rows.COVERAGE_COLUMNS).where(_c.series == bindparam("series")).order_by(_c.start_ms)
@@ -94,7 +103,7 @@ def snapshot(connection: Connection, key: SeriesKey, load: Interval | None) -> S
         {"provider": key.provider, "ticker": key.ticker, "params": rows.params_text(key)},
     ).all()
     if not found:
-        return Snapshot(SeriesState(key), {})
+        return Snapshot(SeriesState(key, ticker=_ticker(connection, key)), {})
     series = found[0]
     blocks = _blocks(connection, series.number, load or _NOTHING)
     with rows.decoding(f"series {series.number}"):
@@ -109,6 +118,27 @@ def snapshot(connection: Connection, key: SeriesKey, load: Interval | None) -> S
             if row.text is not None
         },
     )
+
+
+def siblings(connection: Connection, key: SeriesKey) -> tuple[SeriesKey, ...]:
+    """Return the stored series of a ticker but one."""
+    found = connection.execute(
+        select(_s.provider, _s.ticker, _s.params).where(
+            _s.provider == key.provider, _s.ticker == key.ticker
+        )
+    )
+    keys = [rows.key_of(row.provider, row.ticker, row.params) for row in found]
+    return tuple(one for one in keys if one != key)
+
+
+def _ticker(connection: Connection, key: SeriesKey) -> TickerState:
+    found = connection.execute(
+        _SELECT_TICKER, {"provider": key.provider, "ticker": key.ticker}
+    ).one_or_none()
+    if found is None:
+        return TickerState()
+    with rows.decoding(f"what is known of {key.ticker}"):
+        return rows.ticker_of(found)
 
 
 def _blocks(connection: Connection, number: int, load: Interval) -> Sequence[Any]:
@@ -140,7 +170,7 @@ def runs(connection: Connection, numbers: Sequence[int]) -> dict[int, Run]:
 
 def all_series(connection: Connection, provider: str | None) -> list[SeriesState]:
     """Return every series by its key."""
-    statement = select(schema.series)
+    statement = SERIES
     if provider is not None:
         statement = statement.where(_s.provider == provider)
     found = [_full(connection, row) for row in connection.execute(statement).all()]

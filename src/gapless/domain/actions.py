@@ -1,0 +1,107 @@
+"""Dividends, splits and capital gains by their ex-dates: what an answer names, and what follows.
+
+Stitching rules 11, 12 and 21. Pure: what is stored and what came are arguments. A record of them
+has the time of its ex-date's session open, and `dividend`, `split` and `capital_gain`, each a
+number or null; a split is new shares for one old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import isclose
+from typing import Any
+
+from gapless.domain.blocks import Run, encode
+from gapless.domain.comparing import Basis
+from gapless.domain.intervals import Interval
+from gapless.instants import DAY_MS
+
+COLUMNS = ("dividend", "split", "capital_gain")
+# Amounts that are no further apart, relatively, are the same one told with other digits.
+_TOLERANCE = 1e-4
+_MOST_VOLUME = 1 << 63
+_NEAR_MS = 14 * DAY_MS
+
+
+def known_facts(before: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a ticker after an answer: what it does not tell stays as it was."""
+    silent = [name for name, fact in told.items() if _nothing(fact) and name in before]
+    return {**before, **told, **{name: before[name] for name in silent}}
+
+
+def run_of(actions: Iterable[Mapping[str, Any]]) -> Run:
+    """Return actions, which ascend, as records; their `timestamp` is in Unix seconds."""
+    rows = list(actions)
+    return Run.of_texts([row["timestamp"] * 1000 for row in rows], [encode(row) for row in rows])
+
+
+def merged(stored: Run, named: Run, gone: Sequence[Interval]) -> Run:
+    """Return actions as they are known after an answer: as stored but where it tells otherwise."""
+    known = {time: text for time, text in stored.records() if not _within(time, gone)}
+    return Run.of(sorted({**known, **dict(named.records())}.items()))
+
+
+def differing(
+    stored: Run, named: Run, covered: Sequence[Interval], whole: Sequence[Interval]
+) -> list[Interval]:
+    """Return the instants of the ex-dates that an answer tells otherwise than they are stored.
+
+    That counts only where actions are `covered`. Of the `whole` intervals the answer names all
+    that there are, so that one which it does not name is gone; elsewhere it may name some.
+    """
+    known = {stored.times[at]: stored.row(at) for at in range(len(stored))}
+    told = {named.times[at]: named.row(at) for at in range(len(named))}
+    other = [time for time, row in told.items() if time not in known or _differ(known[time], row)]
+    gone = [time for time in known.keys() - told.keys() if _within(time, whole)]
+    return [Interval(time, time + 1) for time in sorted([*other, *gone]) if _within(time, covered)]
+
+
+def ratio_since(actions: Run, at: int) -> float | None:
+    """Return new shares for one old by the splits after an instant, milliseconds UTC; 1.0: none.
+
+    `None`: a split is so near to it that what was served then may show it, or may not. Upstream
+    names splits some days ahead at times, and others some days late.
+    """
+    ratio = 1.0
+    for row in map(actions.row, range(len(actions))):
+        split = row.get("split")
+        if split:
+            after = row["timestamp"] * 1000 - at
+            if abs(after) <= _NEAR_MS:
+                return None
+            ratio *= split if after > 0 else 1.0
+    return ratio
+
+
+def rescaled(run: Run, ratio: float, basis: Basis) -> Run:
+    """Return bars as they are after a split of `ratio` new shares for one old."""
+    prices = [*basis.prices, *([basis.adjusted] if basis.adjusted else [])]
+    texts = []
+    for at in range(len(run)):
+        row = run.row(at)
+        for column in prices:
+            if row.get(column) is not None:
+                row[column] = row[column] / ratio
+        if basis.volume and row.get(basis.volume) is not None:
+            volume = round(row[basis.volume] * ratio)
+            row[basis.volume] = volume if volume < _MOST_VOLUME else None
+        texts.append(encode(row))
+    return Run.of_texts(list(run.times), texts)
+
+
+def _nothing(fact: object) -> bool:
+    if isinstance(fact, Mapping):
+        return all(_nothing(one) for one in fact.values())
+    return fact is None
+
+
+def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return any(
+        (one.get(column) is None) != (other.get(column) is None)
+        or not isclose(one.get(column) or 0.0, other.get(column) or 0.0, rel_tol=_TOLERANCE)
+        for column in COLUMNS
+    )
+
+
+def _within(time: int, intervals: Sequence[Interval]) -> bool:
+    return any(start <= time < end for start, end in intervals)

@@ -166,11 +166,11 @@ def _still_lost(entry: HotSeries, came: Came, basis: Basis, bar: int) -> list[In
 def _unexplained(entry: HotSeries, came: Came, bar: int) -> list[Interval]:
     """Return where an answer has no rows, nothing was known, and upstream did not say why.
 
-    Before the first trade there are none. An answer that tells nothing of the ticker is not one
-    that lacks its rows: upstream says in so many words that there are none.
+    Before the first trade there are none. Of a ticker of which nothing was ever told nobody can
+    know better than upstream that there are none.
     """
-    facts = came.brought.facts
-    if facts is None:
+    facts = came.brought.facts or entry.state.ticker.facts
+    if not facts:
         return []
     known = [row.interval for row in entry.state.coverage]
     first = facts.get("first_trade")

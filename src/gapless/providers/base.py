@@ -80,6 +80,7 @@ class Traits:
     `look_back`: how far before now upstream serves (`None`: all of it), already with the margin
     that keeps a request inside the limit. `max_span`: the longest range of one request.
     `check_bars`: so many bars are fetched again at once, where that is fewer than the hub would.
+    `columns`: of its records, where they are others than the provider's.
 
     `actions`: the series that keeps the actions of the ticker which its answers name (`None`: they
     name none); `all_actions`: they name all that there are in the asked interval. `carrier`: the
@@ -93,6 +94,7 @@ class Traits:
     actions: SeriesKey | None = None
     all_actions: bool = False
     carrier: SeriesKey | None = None
+    columns: tuple[str, ...] | None = None
 
 
 class Record(NamedTuple):

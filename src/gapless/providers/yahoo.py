@@ -18,6 +18,7 @@ from curl_cffi import CurlOpt
 from curl_cffi.requests import AsyncSession, Response
 from curl_cffi.requests.exceptions import RequestException
 
+from gapless.domain.actions import COLUMNS as ACTION_COLUMNS
 from gapless.domain.comparing import Basis
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
@@ -218,7 +219,8 @@ class YahooProvider:
         Actions come with daily bars, so that they are never asked for by themselves.
         """
         if key.param("data", "prices") == _ACTIONS:
-            return Traits(bar=DAY_MS, carrier=SeriesKey(key.provider, key.ticker))
+            daily = SeriesKey(key.provider, key.ticker)
+            return Traits(bar=DAY_MS, carrier=daily, columns=ACTION_COLUMNS)
         interval = key.param("interval", _DEFAULT_INTERVAL)
         back, span = _LOOK_BACK_DAYS.get(interval), _MAX_SPAN_DAYS.get(interval)
         return Traits(

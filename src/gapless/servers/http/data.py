@@ -196,8 +196,9 @@ class Data:
 
     def _declared(self, answer: Answer) -> Sequence[str]:
         """Return the columns that the provider says its records have."""
-        info = self._hub.registry.get(answer.key.provider).info
-        return ("timestamp", *info.columns) if info.columns else ()
+        provider = self._hub.registry.get(answer.key.provider)
+        columns = provider.traits(answer.key).columns or provider.info.columns
+        return ("timestamp", *columns) if columns else ()
 
     # Answers in one piece
 

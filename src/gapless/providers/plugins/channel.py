@@ -45,8 +45,13 @@ class Channel:
                 return read_request(complete[0])
 
     def send(self, message: Reply, *body: Any) -> None:
-        """Send a message and the bytes that belong to it, none of them copied."""
+        """Send a message and the bytes that belong to it, none of them copied.
+
+        What was printed is out before it, also a line without an end: the process may be ended
+        before it ends by itself.
+        """
         self._stay_single()
+        _flush()
         parts = [memoryview(part).cast("B") for part in body]
         try:
             self.socket.sendall(frame(message, sum(part.nbytes for part in parts)))
@@ -70,7 +75,12 @@ def leave(error: BaseException) -> NoReturn:
         with suppress(Exception):
             sys.stderr.write(f"{code}\n")
         code = 1
+    _flush()
+    os._exit((code or 0) & 0xFF)
+
+
+def _flush() -> None:
+    """Let out what was printed; a plugin may have closed or replaced its streams."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
-    os._exit((code or 0) & 0xFF)

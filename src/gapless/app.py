@@ -328,7 +328,8 @@ def plugin_limits(settings: Settings) -> PluginLimits:
     )
 
 
-BUILT_IN = ("sample", "yahoo_finance")
+YAHOO = "yahoo_finance"
+BUILT_IN = ("sample", YAHOO)
 """The names that no plugin may have, whether or not the settings leave those providers on."""
 
 
@@ -360,6 +361,17 @@ def providers(settings: Settings) -> list[Provider]:
     return result
 
 
+def checks(settings: Settings) -> Checks:
+    """Return when what can change upstream is fetched again by these settings."""
+    cache, own = settings.cache, settings.yahoo.check
+    return Checks(
+        every=parse_check(cache.check),
+        bars=cache.check_bars,
+        wait_s=cache.check_wait_s,
+        own={} if own is None else {YAHOO: parse_check(own)},
+    )
+
+
 def hub_options(settings: Settings) -> Options:
     """Return what the hub allows itself by these settings."""
     fetch, cache, limits = settings.fetch, settings.cache, settings.limits
@@ -372,9 +384,7 @@ def hub_options(settings: Settings) -> Options:
             unknown_ticker=cache.unknown_ticker_s,
         ),
         hot_bytes=cache.hot_bytes,
-        checks=Checks(
-            every=parse_check(cache.check), bars=cache.check_bars, wait_s=cache.check_wait_s
-        ),
+        checks=checks(settings),
         join_distance_s=cache.join_distance_s,
         max_gaps=cache.max_gaps,
         max_records=limits.max_records,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gapless.domain.intervals import Interval, union
-from gapless.hub.ageing import Checks
+from gapless.hub.ageing import Check, Checks
 from gapless.hub.hub import Options
 from gapless.hub.upstream import Limits
 from gapless.simulator import faults
@@ -80,11 +80,13 @@ async def test_a_range_that_is_due_is_never_a_full_hit(tmp_path: Path) -> None:
     ("every", "before", "then"),
     [(3600.0, "2025-06-09T15:59:59", ["check"]), ("never", "2025-06-20T15:00", [])],
 )
+@pytest.mark.parametrize("own", [False, True])
 async def test_how_often_it_is_fetched_again_is_a_setting(
-    tmp_path: Path, every: float | str, before: str, then: list[str]
+    tmp_path: Path, every: Check, before: str, then: list[str], own: bool
 ) -> None:
-    """After so many seconds, or never, instead of by sessions."""
-    options = Options(checks=Checks(every=every))  # type: ignore[arg-type]
+    """After so many seconds, or never, instead of by sessions: of all providers or of one."""
+    checks = Checks("session", own={"yahoo_finance": every}) if own else Checks(every)
+    options = Options(checks=checks)
     async with scene(tmp_path, MONDAY, options=options) as world:
         await world.ask(*MAY)
         world.at(before)

@@ -16,8 +16,16 @@ from gapless.cli import doctor, main
 from gapless.cli.exits import Exit
 from gapless.cli.findings import Finding
 from gapless.cli.hub_findings import hub
+from gapless.clock import SystemClock
 from gapless.config import Settings
+from gapless.config.settings import YahooSettings
+from gapless.domain.blocks import EMPTY
+from gapless.domain.coverage import Coverage, Outcome
+from gapless.domain.intervals import Interval
+from gapless.domain.series import SeriesKey
+from gapless.instants import DAY_MS
 from gapless.servers.descriptors import KEPT
+from gapless.store.base import Change, Replacement
 from gapless.store.sqlite import FileLock, open_store
 from gapless.store.sqlite_file import engine_of
 
@@ -132,6 +140,35 @@ def test_a_database_is_looked_at(tmp_path: Path) -> None:
     before = damaged.read_bytes()
     assert levels(list(doctor.database(damaged)))["database"] == "problem"
     assert damaged.read_bytes() == before
+
+
+def test_what_is_due_is_told(tmp_path: Path) -> None:
+    """Of providers that revise: how many series, and when the next is; of others nothing ages."""
+    path = tmp_path / "hub.db"
+    assert list(doctor.due(path, Settings())) == []
+    now = SystemClock().now_ms()
+
+    async def fill() -> None:
+        store = await asyncio.to_thread(open_store, path)
+        for ticker, age in (("OLD", 90 * DAY_MS), ("NEW", 0)):
+            key = SeriesKey("yahoo_finance", ticker)
+            row = Coverage(0, 1000, Outcome.EMPTY, now - age)
+            await store.apply(Change(key, (Replacement(Interval(0, 1000), EMPTY, (row,)),)))
+        sample = SeriesKey("sample", "AAPL")
+        row = Coverage(0, 1000, Outcome.EMPTY, 1)
+        await store.apply(Change(sample, (Replacement(Interval(0, 1000), EMPTY, (row,)),)))
+        await store.close()
+
+    asyncio.run(fill())
+    (found,) = doctor.due(path, Settings())
+    assert (found.level, found.about) == ("ok", "due")
+    assert found.said.startswith("1 of 2 series of yahoo_finance have something that is fetched")
+    assert "; next at 2" in found.said
+    never = Settings(yahoo=YahooSettings(check="never"))
+    (found,) = doctor.due(path, never)
+    assert found.said == (
+        "0 of 2 series of yahoo_finance have something that is fetched again when it is asked for"
+    )
 
 
 def test_a_hub_that_has_the_database_and_is_silent_is_a_problem(

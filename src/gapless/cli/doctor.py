@@ -9,7 +9,7 @@ import shutil
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gapless import __version__
-from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags
+from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, read
 from gapless.cli.exits import Exit, UsageError
 from gapless.cli.findings import Finding, Level
 from gapless.cli.hub_findings import certificate, hub
@@ -32,7 +32,9 @@ from gapless.clock import SystemClock
 from gapless.config import Settings, database_path
 from gapless.domain.intervals import Interval
 from gapless.errors import GaplessError, RateLimited
+from gapless.instants import format_instant
 from gapless.shell.wording import console_on, size_text
+from gapless.store.base import SeriesState
 from gapless.store.database import EngineInfo, database_at
 from gapless.texts import masked, printable
 
@@ -134,6 +136,7 @@ def examine(flags: DatabaseFlags, asking: Asking) -> Iterator[Finding]:
     yield settings_read(flags)
     yield engine(database_at(path).engine())
     yield from database(path)
+    yield from due(path, settings)
     yield from certificate(settings)
     yield from hub(path, settings, os.environ)
     http = 0 if settings.http == "off" else settings.api.max_connections
@@ -215,6 +218,48 @@ def database(path: Path) -> Iterator[Finding]:
             f"{folder} is on a {kind} file system, where SQLite's locks and WAL do not hold",
             "put the database on a disk of this machine with --db",
         )
+
+
+def due(path: Path, settings: Settings) -> Iterator[Finding]:
+    """Yield what of the database is to be fetched again when it is asked for, provider by provider.
+
+    Of plugins, which only a running hub has, nothing is known here; nor is a large file read.
+    """
+    if not path.exists() or path.stat().st_size > _QUICKLY_CHECKED:
+        return
+    from gapless.app import checks, providers
+    from gapless.hub.ageing import Ageings
+    from gapless.hub.hot import HotSeries
+
+    clock = SystemClock()
+    ageings, now = Ageings(checks(settings), clock), clock.now_ms()
+    for provider in providers(settings):
+        name = provider.info.name
+        try:
+            held = _held(path, name)
+        except GaplessError:
+            return  # It is told above.
+        series = [HotSeries(state) for state in held]
+        count, later = 0, []
+        for entry in series:
+            ageing = ageings.of(provider, entry, now)
+            if ageing is None:
+                continue
+            count += any(not ageing.fresh(row) for row in entry.state.coverage)
+            next_due = ageings.next_due(provider, entry, now)
+            later += [next_due] if next_due is not None else []
+        if provider.info.revises and series:
+            soonest = f"; next at {format_instant(min(later))}" if later else ""
+            yield Finding(
+                "ok",
+                "due",
+                f"{count:,} of {len(series):,} series of {name} have something that is fetched "
+                f"again when it is asked for{soonest}",
+            )
+
+
+def _held(path: Path, provider: str) -> Sequence[SeriesState]:
+    return read(path, lambda store: store.all_series(provider))
 
 
 def filesystem(folder: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:

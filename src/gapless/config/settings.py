@@ -285,6 +285,9 @@ class YahooSettings:
         unit="seconds",
         least=0,
     )
+    check: str | None = _setting(
+        None, "as cache.check, for this provider alone; none: cache.check", check=parse_check
+    )
 
     def __post_init__(self) -> None:
         """Resolve `auto`."""

@@ -7,7 +7,8 @@ the sessions of a provider.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from gapless.clock import Clock
@@ -31,7 +32,8 @@ Check = float | Literal["session", "never"]
 class Checks:
     """When what can change upstream is fetched again, and how.
 
-    `every`: `session`, a number of seconds, or `never`. `bars`: so many are brought by one request
+    `every`: `session`, a number of seconds, or `never`; `own`: of a provider by its name, where it
+    is otherwise. `bars`: so many are brought by one request
     at the most. `wait_s`: so long an answer waits that needs nothing else. `pause_s`: after a
     failure the series is left alone for so long.
     """
@@ -40,6 +42,11 @@ class Checks:
     bars: int = 30_000
     wait_s: float = 5.0
     pause_s: float = 60.0
+    own: Mapping[str, Check] = field(default_factory=dict)
+
+    def of(self, provider: Provider) -> Check:
+        """Return when what this provider may revise is fetched again."""
+        return self.own.get(provider.info.name, self.every)
 
 
 class Ageings:
@@ -63,7 +70,7 @@ class Ageings:
 
     def until(self, provider: Provider, entry: HotSeries, fetched_at: int, now: int) -> int | None:
         """Return until when what was fetched then, and is fresh now, stays so; `None`: for good."""
-        if not provider.info.revises or self.checks.every == "never":
+        if not provider.info.revises or self.checks.of(provider) == "never":
             return None
         moments = self._moments(provider, entry, now)
         return moments.next if moments.every is None else fetched_at + moments.every
@@ -107,7 +114,7 @@ class Ageings:
         return error
 
     def _moments(self, provider: Provider, entry: HotSeries, now: int) -> DueMoments:
-        every = self.checks.every
+        every = self.checks.of(provider)
         if every == "never":
             return _NEVER
         if every != "session":

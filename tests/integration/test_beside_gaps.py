@@ -58,6 +58,24 @@ async def test_a_gap_between_held_bars_has_both_sides(tmp_path: Path) -> None:
         assert told(answer) == world.truth("2025-05-10", "2025-06-02")
 
 
+@pytest.mark.parametrize(("interval", "since"), [("1d", "2025-06-10T20:00"), ("1wk", "2025-06-08")])
+async def test_bars_that_may_still_change_are_taken_along(
+    tmp_path: Path, interval: str, since: str
+) -> None:
+    """Where only such are held beside a gap: nothing else would tell that they are of before."""
+    async with scene(tmp_path, WEDNESDAY) as world:
+        before = await world.ask(since, "", interval)
+        assert len(told(before)) == 1, "the running day or week"
+        ahead = Dividend("AAA", date(2025, 6, 13), 1.5, seen_s=BETWEEN)
+        world.market.add(ahead)
+        world.at("2025-06-11T15:35")
+        answer = await world.ask("2025-05-05", "", interval)
+        assert len(world.upstream) == 1
+        assert told(answer) == await world.whole("2025-05-05", "", interval)
+        again = await world.ask("2025-05-05", "", interval)
+        assert (told(again), world.upstream) == (told(answer), []), "it is a tail as before"
+
+
 async def test_what_is_known_to_be_empty_is_nothing_between(tmp_path: Path) -> None:
     """Bars before a long standstill lie next to what comes after it."""
     async with scene(tmp_path, WEDNESDAY) as world:

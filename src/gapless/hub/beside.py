@@ -15,6 +15,7 @@ from gapless.domain.coverage import Ageing, Outcome
 from gapless.domain.intervals import Interval, hull, intersect, subtract
 from gapless.domain.planning import Reach
 from gapless.hub.hot import HotSeries
+from gapless.hub.ranges import present
 
 # So many held bars on each side are taken along, and so near they must lie (stitching rule 11).
 _MOST_BARS = 10
@@ -77,13 +78,21 @@ def beside(entry: HotSeries, piece: Interval, sight: Sight) -> Beside:
 
     By up to ten where held ones lie next to it; else to the nearest one, if one request spans
     that; else that one is asked for by itself. Time that is covered and empty does not count. A
-    side of which another task has what lies between is left to that, unless both are.
+    side of which another task has what lies between is left to that, unless both are. Where a side
+    has only bars that may still change, they are taken along, for they may be of another basis
+    than what comes, and nothing else would tell.
     """
     blocks = entry.state.blocks
     left = _bars(entry, _before(blocks, piece), Interval(_FIRST, piece.start), sight)
     right = _bars(entry, _after(blocks, piece), Interval(piece.end, _LAST), sight)
     # Of each side the nearest first.
-    sides = [bars for one in (left, right) if (bars := list(islice(one, _MOST_BARS)))]
+    both = [list(islice(one, _MOST_BARS)) for one in (left, right)]
+    forming = [
+        one
+        for at, bars in enumerate(both)
+        if not bars and (one := _forming(entry, piece, sight, after=at == 1))
+    ]
+    sides = [bars for bars in both if bars]
     sides = [free for bars in sides if (free := _free(bars, piece, sight.taken))] or sides
     near = [bars for bars in sides if _apart(entry, bars[0], piece) <= _MOST_BARS * sight.bar]
     if not near and sides:
@@ -95,9 +104,13 @@ def beside(entry: HotSeries, piece: Interval, sight: Sight) -> Beside:
             if sight.span is None or wider.length <= max(sight.span, piece.length):
                 wide = wider
                 break
-    if not near or wide != piece or finals(entry, [piece], sight.ageing):
-        return Beside(wide)
-    return Beside(piece, near[0][0])
+    compares = wide != piece or finals(entry, [piece], sight.ageing)
+    bar = near[0][0] if near and not compares else None
+    for part in forming:
+        wider = hull([wide, part])
+        if sight.span is None or wider.length <= max(sight.span, piece.length):
+            wide = wider
+    return Beside(wide, bar)
 
 
 def finals(
@@ -154,6 +167,29 @@ def _bars(
             if sight.basis.whole(run.row(at)):
                 start = run.times[at]
                 yield Interval(start, max(start + 1, min(start + sight.bar, sight.now)))
+
+
+def _forming(entry: HotSeries, piece: Interval, sight: Sight, *, after: bool) -> Interval | None:
+    """Return the nearest held stretch on a side of a piece that may still change.
+
+    One that reaches the present goes on to it: it stays a tail. `None`: there is none near enough,
+    or another task has what lies between.
+    """
+    rows = [
+        row
+        for row in entry.state.coverage
+        if not row.final
+        and row.outcome is Outcome.HELD
+        and sight.reach.served.start <= row.start
+        and (piece.end <= row.start if after else row.end <= piece.start)
+    ]
+    if not rows:
+        return None
+    row = rows[0] if after else rows[-1]
+    end = max(row.end, present(sight.now)) if row.reaches_present else row.end
+    part = Interval(row.start, end)
+    near = _apart(entry, part, piece) <= _MOST_BARS * sight.bar
+    return part if near and _free([part], piece, sight.taken) else None
 
 
 def _free(bars: Iterable[Interval], piece: Interval, taken: Sequence[Interval]) -> list[Interval]:

@@ -68,12 +68,37 @@ def test_of_what_is_not_covered_nothing_follows() -> None:
 
 
 def test_what_is_known_after_an_answer() -> None:
-    """As it was, but where it tells otherwise, or does not name what is gone."""
-    named = actions(action(10, dividend=0.7), action(40, split=3.0))
-    gone = [Interval(30 * DAY_MS, 30 * DAY_MS + 1)]
-    assert merged(STORED, named, gone) == actions(
-        action(10, dividend=0.7), action(20, split=2.0), action(40, split=3.0)
+    """As it was, and what it names; of one day it may name one kind alone."""
+    named = actions(action(10, split=3.0), action(20, split=2.5), action(40, split=3.0))
+    assert merged(STORED, named) == actions(
+        action(10, dividend=0.5, split=3.0),
+        action(20, split=2.5),
+        action(30, dividend=1.0),
+        action(40, split=3.0),
     )
+    assert merged(actions(), named) == named
+
+
+def test_a_day_may_be_named_in_part() -> None:
+    """Where not all need be named, a kind that is not named says nothing; elsewhere it does."""
+    stored = actions(action(10, dividend=0.5, capital_gain=0.2))
+    named = actions(action(10, capital_gain=0.2))
+    assert days(differing(stored, named, ALL, [])) == []
+    assert days(differing(stored, named, ALL, ALL)) == [10]
+
+
+def test_a_split_whose_ex_date_was_corrected_is_one() -> None:
+    """Two alike within two weeks; those that lie farther apart, or differ, are two."""
+    for day, ratio, product in ((101, 2.0, 2.0), (114, 2.0, 2.0), (115, 2.0, 4.0), (101, 3.0, 6.0)):
+        both = actions(action(100, split=2.0), action(day, split=ratio))
+        assert ratio_since(both, 10 * DAY_MS) == product, (day, ratio)
+
+
+def test_a_ratio_without_sense_is_not_known() -> None:
+    """No share was ever split into millions."""
+    both = actions(action(100, split=1e5), action(200, split=1e4))
+    assert ratio_since(both, 0) is None
+    assert ratio_since(both, 150 * DAY_MS) == 1e4
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,8 @@ DATE = at("2020-08-31T13:30")
         {"numerator": True, "denominator": 2, "date": DATE},
         {"numerator": 1 << 2000, "denominator": 1, "date": DATE},
         {"numerator": 1e300, "denominator": 1e-300, "date": DATE},
+        {"numerator": 100_001, "denominator": 1, "date": DATE},
+        {"numerator": 1, "denominator": 100_001, "date": DATE},
         {"numerator": 4, "denominator": 1},
         {"numerator": 4, "denominator": 1, "date": "2020-08-31"},
         {"numerator": 4, "denominator": 1, "date": 1 << 60},

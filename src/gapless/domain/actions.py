@@ -21,6 +21,7 @@ COLUMNS = ("dividend", "split", "capital_gain")
 _TOLERANCE = 1e-4
 _MOST_VOLUME = 1 << 63
 _NEAR_MS = 14 * DAY_MS
+_MOST_RATIO = 1e6
 
 
 def known_facts(before: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,10 +36,14 @@ def run_of(actions: Iterable[Mapping[str, Any]]) -> Run:
     return Run.of_texts([row["timestamp"] * 1000 for row in rows], [encode(row) for row in rows])
 
 
-def merged(stored: Run, named: Run, gone: Sequence[Interval]) -> Run:
-    """Return actions as they are known after an answer: as stored but where it tells otherwise."""
-    known = {time: text for time, text in stored.records() if not _within(time, gone)}
-    return Run.of(sorted({**known, **dict(named.records())}.items()))
+def merged(stored: Run, named: Run) -> Run:
+    """Return actions as they are known after an answer that names some of them."""
+    known = {stored.times[at]: stored.row(at) for at in range(len(stored))}
+    for at, time in enumerate(named.times):
+        row = named.row(at)
+        told = {name: value for name, value in row.items() if value is not None}
+        known[time] = {**row, **known.get(time, {}), **told}
+    return Run.of([(time, encode(row)) for time, row in sorted(known.items())])
 
 
 def differing(
@@ -47,11 +52,16 @@ def differing(
     """Return the instants of the ex-dates that an answer tells otherwise than they are stored.
 
     That counts only where actions are `covered`. Of the `whole` intervals the answer names all
-    that there are, so that one which it does not name is gone; elsewhere it may name some.
+    that there are, so that one which it does not name is gone, and one of another kind on the same
+    day; elsewhere it may name some.
     """
     known = {stored.times[at]: stored.row(at) for at in range(len(stored))}
     told = {named.times[at]: named.row(at) for at in range(len(named))}
-    other = [time for time, row in told.items() if time not in known or _differ(known[time], row)]
+    other = [
+        time
+        for time, row in told.items()
+        if time not in known or _differ(known[time], row, whole=_within(time, whole))
+    ]
     gone = [time for time in known.keys() - told.keys() if _within(time, whole)]
     return [Interval(time, time + 1) for time in sorted([*other, *gone]) if _within(time, covered)]
 
@@ -59,18 +69,22 @@ def differing(
 def ratio_since(actions: Run, at: int) -> float | None:
     """Return new shares for one old by the splits after an instant, milliseconds UTC; 1.0: none.
 
-    `None`: a split is so near to it that what was served then may show it, or may not. Upstream
-    names splits some days ahead at times, and others some days late.
+    `None`: a split is so near to it that what was served then may show it, or may not, for upstream
+    names splits some days ahead at times, and others some days late; or the ratio makes no sense.
+    Two alike within two weeks are one, whose ex-date was corrected.
     """
-    ratio = 1.0
-    for row in map(actions.row, range(len(actions))):
+    ratio, before = 1.0, (0, 0.0)
+    for time, row in zip(actions.times, map(actions.row, range(len(actions))), strict=True):
         split = row.get("split")
-        if split:
-            after = row["timestamp"] * 1000 - at
-            if abs(after) <= _NEAR_MS:
-                return None
-            ratio *= split if after > 0 else 1.0
-    return ratio
+        if not split:
+            continue
+        if abs(time - at) <= _NEAR_MS:
+            return None
+        again = split == before[1] and time - before[0] <= _NEAR_MS
+        before = (time, split)
+        if time > at and not again:
+            ratio *= split
+    return ratio if 1 / _MOST_RATIO <= ratio <= _MOST_RATIO else None
 
 
 def rescaled(run: Run, ratio: float, basis: Basis) -> Run:
@@ -95,11 +109,12 @@ def _nothing(fact: object) -> bool:
     return fact is None
 
 
-def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _differ(stored: Mapping[str, Any], named: Mapping[str, Any], *, whole: bool) -> bool:
     return any(
-        (one.get(column) is None) != (other.get(column) is None)
-        or not isclose(one.get(column) or 0.0, other.get(column) or 0.0, rel_tol=_TOLERANCE)
+        (stored.get(column) is None) != (named.get(column) is None)
+        or not isclose(stored.get(column) or 0.0, named.get(column) or 0.0, rel_tol=_TOLERANCE)
         for column in COLUMNS
+        if whole or named.get(column) is not None
     )
 
 

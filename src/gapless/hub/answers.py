@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gapless.domain.believing import Suspicion
+from gapless.domain.believing import Doubt, Suspicion
 from gapless.domain.blocks import etag
 from gapless.domain.coverage import Coverage, Mark, within
 from gapless.domain.intervals import Interval, intersect, subtract, union
@@ -138,6 +138,7 @@ def compose(
     plan: Plan,
     now: int,
     *,
+    doubts: Sequence[Doubt] | None = None,
     fetched: Sequence[Interval] = (),
     failures: Sequence[Failure] = (),
     unchecked: GaplessError | None = None,
@@ -149,7 +150,8 @@ def compose(
 
     Unless it is `loaded` it has no slices. `plan` is the last one: what gaps it has left could
     not be filled. `fetched` was brought to gaps meanwhile, `bad_values` with it. `unchecked` is why
-    what is not fresh was not fetched again.
+    what is not fresh was not fetched again. `doubts` are of the series that it is fetched by;
+    `None`: its own.
     """
     asked = plan.asked
     state = entry.state
@@ -168,12 +170,12 @@ def compose(
         reason = unchecked.reason or unchecked.code
         why.extend(Reason(part, reason, _not_checked(unchecked)) for part in plan.aged)
     why.extend(_marks(rows, plan))
-    doubts = [
+    doubted = [
         Reason(part, doubt.suspicion.value, _IN_DOUBT[doubt.suspicion])
-        for doubt in state.doubts
+        for doubt in (state.doubts if doubts is None else doubts)
         for part in intersect([asked], [doubt.interval])
     ]
-    why.extend(doubts)
+    why.extend(doubted)
     why.extend(
         Reason(Interval(time, time + 1), "bad_value", _not_numbers(bad.total))
         for bad in bad_values
@@ -187,14 +189,14 @@ def compose(
         brought = []
         cached = (asked,) if plan.cached == (asked,) else tuple(subtract([asked], missing))
     last_error = failures[0].error.message if failures else ""
-    if unchecked is not None and plan.aged:
+    if unchecked is not None and plan.aged and not failures:
         last_error = unchecked.message
     until = fresh_until(asked, state.coverage)
     return Answer(
         key=state.key,
         asked=asked,
         slices=_slices(entry, asked) if loaded else (),
-        state=_state(missing, bool(due or plan.aged or doubts)),
+        state=_state(missing, bool(due or plan.aged or doubted)),
         cached=cached,
         fetched=tuple(brought),
         missing=tuple(missing),

@@ -105,12 +105,12 @@ def beside(entry: HotSeries, piece: Interval, sight: Sight) -> Beside:
                 wide = wider
                 break
     compares = wide != piece or finals(entry, [piece], sight.ageing)
-    bar = near[0][0] if near and not compares else None
+    apart = near[0][0] if near and not compares else None
     for part in forming:
-        wider = hull([wide, part])
-        if sight.span is None or wider.length <= max(sight.span, piece.length):
-            wide = wider
-    return Beside(wide, bar)
+        whole = hull([wide, part])
+        if sight.span is None or whole.length <= max(sight.span, piece.length):
+            wide = whole
+    return Beside(wide, apart)
 
 
 def finals(

@@ -76,6 +76,7 @@ class Course:
     failures: list[Failure] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
     restated: int = 0
+    renamed: int = 0
     unchecked: GaplessError | None = None
     begun: bool = False
     excused: int = 0
@@ -86,8 +87,17 @@ class Course:
         return sum(tally.requests for tally in self.tallies)
 
     def brought(self, filled: Filled) -> None:
-        """Note how a task ended."""
-        self.restated += filled.restated
+        """Note how a task ended that brought a part of what is asked.
+
+        One change may show by a price first, and by its name in the next answer.
+        """
+        self.restated += filled.restated and not filled.by_name
+        self.renamed += filled.by_name
+
+    @property
+    def times_due(self) -> int:
+        """How often what is stored has become due again."""
+        return max(self.restated, self.renamed)
 
     def due_again(self) -> None:
         """Note that all that was stored before is due: what is asked of it is fetched, as wanted.
@@ -139,8 +149,8 @@ class Course:
     def give_up(self, wanted: Plan, key: SeriesKey) -> None:
         """Answer with what is held: upstream will not settle on one past (stitching rule 13)."""
         error = UpstreamUnavailable(
-            f"{key.provider} changed the past of {key.ticker} {self.restated} times while this was "
-            "answered; try again later"
+            f"{key.provider} changed the past of {key.ticker} {self.times_due} times while this "
+            "was answered; try again later"
         )
         self.failures.extend(Failure(gap, error) for gap in wanted.gaps)
         self.unchecked = error

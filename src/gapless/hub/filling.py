@@ -6,7 +6,8 @@ The rules of stitching 6, 7, 9 and 11. Everything here works on one series under
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -25,11 +26,11 @@ from gapless.errors import (
     UpstreamUnreachable,
 )
 from gapless.hub.ageing import Ageings
-from gapless.hub.beside import Beside, Sight, beside, edges, finals, to_bar
+from gapless.hub.beside import Beside, Sight, beside, edges, finals, held_run, to_bar
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
 from gapless.hub.judging import Came, Said, gone_quiet, known, said
-from gapless.hub.leases import Filled, Lease, Leases
+from gapless.hub.leases import Filled, Lease, Leases, LeaseTaken
 from gapless.hub.news import ALWAYS, Tidings, facts_of, rescaling, to_rescale
 from gapless.hub.pacing import Deadline
 from gapless.hub.ranges import present, reach
@@ -60,7 +61,7 @@ class _Filling:
     reach: Reach
     deadline: Deadline | None = None
     alone: bool = False
-    restated: bool = False
+    filled: Filled = field(default_factory=Filled)
     actions: HotSeries | None = None
 
     @property
@@ -117,7 +118,7 @@ class Filler:
         wide = lease.interval
         if core == wide:
             await self._all(filling, wide)
-            return Filled(filling.restated)
+            return filling.filled
         filling.deadline = self._upstream.deadline()
         try:
             await self._all(filling, wide)
@@ -129,7 +130,7 @@ class Filler:
             _log.info("failed at a wide request", series=lease.key.text, error=error.message)
             filling.alone = True
             await self._all(filling, core)
-        return Filled(filling.restated)
+        return filling.filled
 
     async def _all(self, filling: _Filling, wide: Interval) -> None:
         # What came without any rows waits for those beside it: how long nothing was traded is
@@ -142,7 +143,7 @@ class Filler:
                 continue
             quiet = []
             await self._store(filling, came)
-            if filling.restated:
+            if filling.filled.restated:
                 return
         if quiet:
             await self._store(filling, quiet)
@@ -242,7 +243,7 @@ class Filler:
         ]
         news, rescaled = await self._told(filling, came, parts)
         if not doubtful and (say.restated or (news is not None and news.due)):
-            filling.restated = True
+            filling.filled = Filled(restated=True, by_name=not say.restated)
             _log.info("upstream serves another past", series=key.text)
         replaced = [
             Replacement(
@@ -258,8 +259,8 @@ class Filler:
             replacements=(*replaced, *rescaled),
             revises=self._provider.info.revises,
             # All that was stored before this was planned may stand on another basis.
-            due_before=state.version + 1 if filling.restated else 0,
-            restates=(bool(say.changes or rescaled) or filling.restated) and not doubtful,
+            due_before=state.version + 1 if filling.filled.restated else 0,
+            restates=(bool(say.changes or rescaled) or filling.filled.restated) and not doubtful,
             gone=Gone(verdict.lost_for_good, sent),
             answered=tuple(one.interval for one in came),
             doubts=verdict.doubts,
@@ -293,11 +294,18 @@ class Filler:
         tidings = Tidings(came, parts, filling.actions, filling.traits)
         rescaled = []
         if basis is not None:
-            rows = filling.entry.state.coverage
-            for row, ratio in to_rescale(rows, filling.reach, tidings.known()):
-                await self._leases.widen(lease, row.interval)
-                entry = await self._holdings.load(lease.key, row.interval)
-                rescaled.append(rescaling(entry, row, ratio, basis, came[-1].sent))
+            rows, reached = filling.entry.state.coverage, filling.reach
+            beyond = [Interval(reached.data_start, reached.served_from)]
+            beyond = subtract(beyond, [part for part, _ in parts])
+            for row, fresh, ratio in to_rescale(rows, beyond, tidings):
+                entry = await self._holdings.load(lease.key, fresh.interval)
+                if row not in entry.state.coverage:
+                    continue
+                with suppress(LeaseTaken):
+                    # Whoever has it now sees to it; what came is stored all the same.
+                    await self._leases.widen(lease, fresh.interval)
+                    held = held_run(entry, fresh.interval)
+                    rescaled.append(rescaling(held, fresh, ratio, basis, rows, came[-1].sent))
         return tidings.news(self._clock.now_ms(), splits=bool(rescaled)), rescaled
 
     async def _said(self, filling: _Filling, came: Sequence[Came]) -> Said:
@@ -339,23 +347,30 @@ class Filler:
             raise error
         if not believed:
             _log.warning("upstream knows a held ticker no more", series=lease.key.text)
-        kept = union(row.interval for row in state.coverage if row.outcome is not Outcome.EMPTY)
         due = self._ageings.next_due(self._provider, entry, now)
-        nothing = [
-            Replacement(
-                gap, EMPTY, (Coverage(*gap, Outcome.EMPTY, now, due),), written(state.coverage, gap)
-            )
-            for gap in subtract([lease.interval], kept)
-        ]
-        change = Change(
-            lease.key,
-            tuple(nothing),
-            revises=True,
-            gone=Gone(tuple(kept), now),
-            answered=(hull([lease.interval, *kept]),),
-            at=now,
-        )
+        change = _nothing_more(entry, lease.interval, now, due)
+        if filling.actions is not None:
+            actions = _nothing_more(filling.actions, lease.interval, now, due)
+            change = replace(change, news=News(now, actions=actions))
         await self._holdings.apply(change, lease)
         lease.answered.append(lease.interval)
-        lease.fetched += [one.interval for one in nothing]
+        lease.fetched += [one.interval for one in change.replacements]
         return Filled()
+
+
+def _nothing_more(entry: HotSeries, interval: Interval, now: int, due: int | None) -> Change:
+    """Return the change after which what is held is all that there is of a series."""
+    rows = entry.state.coverage
+    kept = union(row.interval for row in rows if row.outcome is not Outcome.EMPTY)
+    nothing = [
+        Replacement(gap, EMPTY, (Coverage(*gap, Outcome.EMPTY, now, due),), written(rows, gap))
+        for gap in subtract([interval], kept)
+    ]
+    return Change(
+        entry.state.key,
+        tuple(nothing),
+        revises=True,
+        gone=Gone(tuple(kept), now),
+        answered=(hull([interval, *kept]),),
+        at=now,
+    )

@@ -32,10 +32,12 @@ class LeaseTaken(Superseded):
 class Filled:
     """How a task ended: whether what it brought made due what was stored before (rule 11).
 
-    `behind`: it gave way, for these held what it needed.
+    `by_name`: only by an action that it names, and by no price. `behind`: it gave way, for these
+    held what it needed.
     """
 
     restated: bool = False
+    by_name: bool = False
     behind: tuple[Lease, ...] = ()
 
 

@@ -13,15 +13,18 @@ from gapless.domain.actions import differing, merged, ratio_since, rescaled, run
 from gapless.domain.blocks import EMPTY, Run
 from gapless.domain.comparing import Basis
 from gapless.domain.coverage import Coverage, Mark, Outcome, changed, written
-from gapless.domain.intervals import Interval, intersect, subtract
-from gapless.domain.planning import Reach
+from gapless.domain.intervals import Interval, covers, intersect, subtract
 from gapless.hub.beside import held_run
 from gapless.hub.hot import HotSeries
 from gapless.hub.judging import Came, known
+from gapless.instants import DAY_MS
 from gapless.providers.base import Traits
 from gapless.store.base import Change, News, Replacement
 
 ALWAYS = Interval(-(1 << 62), 1 << 62)
+
+# So much of the latest time need not be covered: a day still trading is not asked for each time.
+_RECENT_MS = 7 * DAY_MS
 
 Part = tuple[Interval, Came]
 
@@ -48,11 +51,24 @@ class Tidings:
             earlier = [row.interval for row in self._rows if row.fetched_at <= one.sent]
             whole = [part for part, by in self._whole if by is one]
             self.other += differing(self.held, run, earlier, whole)
-            self.named = merged(self.named, run, ())
+            self.named = merged(self.named, run)
 
-    def known(self) -> Run:
-        """Return the actions as they are known by now."""
-        return merged(self.held, self.named, self.other)
+    def ratio_of(self, row: Coverage) -> float | None:
+        """Return new shares for one old by the splits since a row was fetched; `None`: not known.
+
+        What is told otherwise than it is stored is believed when it is told again. What a row was
+        rescaled by is not undone where the split is merely not known any more.
+        """
+        wanted = ratio_since(merged(self.held, self.named), row.fetched_at)
+        if self.other or wanted is None:
+            return None
+        if row.ratio is not None:
+            stored = ratio_since(self.held, row.fetched_at)
+            since = Interval(row.fetched_at, max(row.fetched_at, self._came[-1].sent - _RECENT_MS))
+            all_known = covers([one.interval for one in self._rows], since)
+            if not all_known and (stored is None or not isclose(stored, row.ratio)):
+                return None
+        return wanted
 
     def news(self, at: int, *, splits: bool) -> News:
         """Return what is to be stored of it, at an instant by the hub's clock.
@@ -108,42 +124,44 @@ class Tidings:
     def _single(self, instant: Interval, one: Came) -> Replacement:
         """Return one action that is named by an answer of other bars, where they are covered."""
         fresh = Coverage(*instant, Outcome.HELD, one.sent, changed_at=one.sent)
-        return Replacement(instant, self.named.cut(instant), (fresh,), written(self._rows, instant))
+        run = merged(self.held.cut(instant), self.named.cut(instant))
+        return Replacement(instant, run, (fresh,), written(self._rows, instant))
 
 
 def facts_of(came: Sequence[Came]) -> News:
     """Return the facts that the latest of answers tells which tells any."""
     for one in reversed(came):
         if one.brought.facts is not None:
-            return News(one.brought.sent, one.brought.facts)
-    return News(came[-1].brought.sent)
+            return News(one.sent, one.brought.facts)
+    return News(came[-1].sent)
 
 
 def to_rescale(
-    rows: Sequence[Coverage], reach: Reach, actions: Run
-) -> Iterator[tuple[Coverage, float]]:
+    rows: Sequence[Coverage], beyond: Sequence[Interval], tidings: Tidings
+) -> Iterator[tuple[Coverage, Coverage, float]]:
     """Yield what is not served any more and stands on another basis, by splits that are named.
 
-    Each as a row of coverage as it will be, and by which ratio its records are to be rescaled.
-    What is marked as unverified stays as it is (stitching rule 12).
+    Each as a row of coverage as it is and as it will be, and by which ratio its records are to be
+    rescaled. What is marked as unverified, or is believed to be lost, of which upstream might have
+    more to say, stays as it is (stitching rule 12).
     """
-    beyond = [Interval(reach.data_start, reach.served_from)]
     for row in rows:
-        if not row.final or row.outcome is Outcome.EMPTY or row.mark is Mark.UNVERIFIED:
+        if not row.final or row.outcome is not Outcome.HELD or row.mark is Mark.UNVERIFIED:
             continue
-        ratio = ratio_since(actions, row.fetched_at)
+        ratio = tidings.ratio_of(row)
         before = row.ratio or 1.0
         if ratio is None or isclose(ratio, before):
             continue
-        lost = row.outcome is Outcome.OUT_OF_WINDOW
-        for part in [row.interval] if lost else intersect([row.interval], beyond):
-            mark, told = (None, None) if ratio == 1.0 else (Mark.RESCALED, ratio)
+        mark, told = (None, None) if ratio == 1.0 else (Mark.RESCALED, ratio)
+        for part in intersect([row.interval], beyond):
             fresh = replace(row, start=part.start, end=part.end, mark=mark, ratio=told)
-            yield fresh, ratio / before
+            yield row, fresh, ratio / before
 
 
-def rescaling(entry: HotSeries, row: Coverage, ratio: float, basis: Basis, at: int) -> Replacement:
-    """Return the records of a row, whose runs are in memory, as they are after a split."""
-    run = rescaled(held_run(entry, row.interval), ratio, basis)
-    planned = written(entry.state.coverage, row.interval)
-    return Replacement(row.interval, run, (replace(row, changed_at=at),), planned)
+def rescaling(
+    held: Run, row: Coverage, ratio: float, basis: Basis, planned: Sequence[Coverage], at: int
+) -> Replacement:
+    """Return the held records of a row as they are after a split, planned on that coverage."""
+    run = rescaled(held, ratio, basis)
+    fresh = replace(row, changed_at=at)
+    return Replacement(row.interval, run, (fresh,), written(planned, row.interval))

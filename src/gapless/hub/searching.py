@@ -128,14 +128,17 @@ class Searcher:
                     await self._leases.wait(busy)
                     continue
             course.begun = True
-            if course.restated >= _MOST_RESTATED and not wanted.fresh:
+            if course.times_due >= _MOST_RESTATED and not wanted.fresh:
                 course.give_up(wanted, search.key)
             elif await self._advance(provider, entry, wanted, search, now, course):
                 continue
+            fetched_by = _fetched(provider, search.key)
+            by = entry if fetched_by == search.key else await self._holdings.load(fetched_by)
             answer = compose(
                 entry,
                 wanted,
                 now,
+                doubts=by.state.doubts,
                 fetched=intersect(course.fetched, course.gaps),
                 failures=course.failures,
                 unchecked=course.unchecked,
@@ -189,10 +192,14 @@ class Searcher:
         if key != search.key:
             entry = await self._holdings.load(key)
             waiting = unasked(entry.state.doubts, now) if search.fresh is not Freshness.NOW else []
-            doubted = intersect(gaps, [*waiting, *course.answered])
+            again = [*waiting, *course.answered]
+            doubted = intersect(gaps, again)
             if doubted:
                 course.doubted(doubted)
                 return True
+            old = subtract(old, again)
+            if not gaps and not old:
+                return False
         if not course.caller.may_fetch:
             # What others have fetched just now is as good as held.
             under_way = self._leases.overlapping(key, [*gaps, *old])
@@ -281,7 +288,8 @@ class Searcher:
             if outcome is None:
                 course.pending(lease.key)
             elif isinstance(outcome, Filled):
-                course.brought(outcome)
+                if lease.overlaps([*gaps, *old]):
+                    course.brought(outcome)
             elif not course.excuses(lease, outcome):
                 course.failed(lease, gaps, old, outcome)
             if old and isinstance(outcome, GaplessError) and not isinstance(outcome, QuotaExceeded):

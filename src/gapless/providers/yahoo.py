@@ -289,7 +289,8 @@ class YahooProvider:
     ) -> Fetched:
         """Return what is known where upstream says that there is nothing."""
         provisional = self._provisional(name, interval, (), meta, clocks, None)
-        return Fetched(provisional=provisional, meta=dict(meta) or None)
+        # That nothing was traded tells that nothing was paid or split, either.
+        return Fetched(provisional=provisional, meta=dict(meta) or None, actions=())
 
     def _read(
         self,

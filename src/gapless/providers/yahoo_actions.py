@@ -15,6 +15,8 @@ from gapless.providers.yahoo_sessions import DAY_S, Hours
 
 # Upstream names what is to come a little ahead, if at all.
 _AHEAD_S = 7 * DAY_S
+# No split has ever been as large; prices multiplied by what is would be lost.
+_MOST_RATIO = 1e5
 _KINDS: Mapping[str, str] = {
     "dividends": "dividend",
     "splits": "split",
@@ -63,7 +65,8 @@ def _ratio(event: Mapping[str, Any]) -> float | None:
     new, old = _positive(event.get("numerator")), _positive(event.get("denominator"))
     if new is None or old is None or new == old:
         return None
-    return _positive(new / old)
+    ratio = new / old
+    return ratio if 1 / _MOST_RATIO <= ratio <= _MOST_RATIO else None
 
 
 def _positive(value: object) -> float | None:

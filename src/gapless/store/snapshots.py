@@ -103,7 +103,8 @@ def snapshot(connection: Connection, key: SeriesKey, load: Interval | None) -> S
         {"provider": key.provider, "ticker": key.ticker, "params": rows.params_text(key)},
     ).all()
     if not found:
-        return Snapshot(SeriesState(key, ticker=_ticker(connection, key)), {})
+        ticker = _ticker(connection, key)
+        return Snapshot(SeriesState(key, due_before=ticker.due_before, ticker=ticker), {})
     series = found[0]
     blocks = _blocks(connection, series.number, load or _NOTHING)
     with rows.decoding(f"series {series.number}"):

@@ -34,12 +34,12 @@ from gapless.domain.intervals import Interval
 from gapless.errors import GaplessError, RateLimited
 from gapless.instants import format_instant
 from gapless.shell.wording import console_on, size_text
-from gapless.store.base import SeriesState
 from gapless.store.database import EngineInfo, database_at
 from gapless.texts import masked, printable
 
 if TYPE_CHECKING:
     from gapless.providers.yahoo import YahooProvider
+    from gapless.store.base import SeriesState
 
 _LIBRARIES = ("msgspec", "sqlalchemy", "alembic", "uvloop", "xxhash", "polars", "curl_cffi")
 _STYLES: Mapping[Level, str] = {"ok": "green", "note": "yellow", "problem": "bold red"}
@@ -235,20 +235,20 @@ def due(path: Path, settings: Settings) -> Iterator[Finding]:
     ageings, now = Ageings(checks(settings), clock), clock.now_ms()
     for provider in providers(settings):
         name = provider.info.name
+        if not provider.info.revises:
+            continue
         try:
-            held = _held(path, name)
+            series = [HotSeries(state) for state in _held(path, name)]
         except GaplessError:
             return  # It is told above.
-        series = [HotSeries(state) for state in held]
         count, later = 0, []
         for entry in series:
             ageing = ageings.of(provider, entry, now)
-            if ageing is None:
-                continue
+            assert ageing is not None
             count += any(not ageing.fresh(row) for row in entry.state.coverage)
             next_due = ageings.next_due(provider, entry, now)
             later += [next_due] if next_due is not None else []
-        if provider.info.revises and series:
+        if series:
             soonest = f"; next at {format_instant(min(later))}" if later else ""
             yield Finding(
                 "ok",

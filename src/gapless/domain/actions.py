@@ -20,7 +20,9 @@ COLUMNS = ("dividend", "split", "capital_gain")
 # Amounts that are no further apart, relatively, are the same one told with other digits.
 _TOLERANCE = 1e-4
 _MOST_VOLUME = 1 << 63
+# How long before and after its ex-date upstream may begin to show a split.
 _NEAR_MS = 14 * DAY_MS
+# Of several splits together: what is rescaled by more could not be had back.
 _MOST_RATIO = 1e6
 
 
@@ -38,6 +40,8 @@ def run_of(actions: Iterable[Mapping[str, Any]]) -> Run:
 
 def merged(stored: Run, named: Run) -> Run:
     """Return actions as they are known after an answer that names some of them."""
+    if not len(named) or not len(stored):
+        return stored if len(stored) else named
     known = {stored.times[at]: stored.row(at) for at in range(len(stored))}
     for at, time in enumerate(named.times):
         row = named.row(at)

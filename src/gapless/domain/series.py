@@ -48,6 +48,10 @@ class SeriesKey:
         """Make a key from a mapping of the parameters that are not at their default."""
         return cls(provider, ticker, tuple(sorted(params.items())))
 
+    def sibling(self, params: tuple[tuple[str, str], ...]) -> SeriesKey:
+        """Return the key of another series of the same ticker."""
+        return SeriesKey(self.provider, self.ticker, params)
+
     @property
     def query(self) -> str:
         """The parameters as `name=value&name=value`, percent-encoded; empty at the defaults."""

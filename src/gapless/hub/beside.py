@@ -88,9 +88,7 @@ def beside(entry: HotSeries, piece: Interval, sight: Sight) -> Beside:
     # Of each side the nearest first.
     both = [list(islice(one, _MOST_BARS)) for one in (left, right)]
     forming = [
-        one
-        for at, bars in enumerate(both)
-        if not bars and (one := _forming(entry, piece, sight, after=at == 1))
+        _forming(entry, piece, sight, after=after) for after in (False, True) if not both[after]
     ]
     sides = [bars for bars in both if bars]
     sides = [free for bars in sides if (free := _free(bars, piece, sight.taken))] or sides
@@ -106,7 +104,7 @@ def beside(entry: HotSeries, piece: Interval, sight: Sight) -> Beside:
                 break
     compares = wide != piece or finals(entry, [piece], sight.ageing)
     apart = near[0][0] if near and not compares else None
-    for part in forming:
+    for part in filter(None, forming):
         whole = hull([wide, part])
         if sight.span is None or whole.length <= max(sight.span, piece.length):
             wide = whole

@@ -63,7 +63,8 @@ class Course:
 
     `patience`: how many seconds it waits for what is held to be fetched again; `None`: to its end.
     `gaps` are all that were seen not to be held, `answered` what upstream has answered for, unless
-    all has become due since. `unchecked`: why what is not fresh is not fetched again any more.
+    all has become due since. `restated`: how often a price showed another past; `renamed`: how
+    often an action did. `unchecked`: why what is not fresh is not fetched again any more.
     """
 
     caller: Caller = ANYBODY

@@ -31,7 +31,7 @@ from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
 from gapless.hub.judging import Came, Said, gone_quiet, known, said
 from gapless.hub.leases import Filled, Lease, Leases, LeaseTaken
-from gapless.hub.news import ALWAYS, Tidings, facts_of, rescaling, to_rescale
+from gapless.hub.news import ALWAYS, NamedActions, facts_of
 from gapless.hub.pacing import Deadline
 from gapless.hub.ranges import present, reach
 from gapless.hub.upstream import Upstream
@@ -48,10 +48,9 @@ _MOST_CHUNKS = 10_000
 class _Filling:
     """One filling: its lease, the series as it is held by now, and what was achieved so far.
 
-    `actions` is the series of the ticker's actions, where its answers name some.
-
     `core` is what must be had; the lease may hold more, which is taken along: then there is one
-    `deadline` for both, and at last `core` goes `alone`.
+    `deadline` for both, and at last `core` goes `alone`. `actions` is the series of the ticker's
+    actions, where its answers name some.
     """
 
     lease: Lease
@@ -185,7 +184,8 @@ class Filler:
         """Fetch a piece once, with held bars beside it (stitching rule 11)."""
         filling.entry = await self._holdings.load(filling.lease.key)
         if filling.traits.actions is not None:
-            filling.actions = await self._holdings.load(filling.traits.actions, ALWAYS)
+            actions = filling.lease.key.sibling(filling.traits.actions)
+            filling.actions = await self._holdings.load(actions, ALWAYS)
         if not self._provider.info.revises:
             return [await self._ask(filling, piece, filling.purpose)]
         around = await self._beside(filling, piece, self._clock.now_ms())
@@ -291,22 +291,23 @@ class Filler:
         basis, lease = self._provider.info.basis, filling.lease
         if filling.actions is None or not parts:
             return (facts_of(came) if parts else None), []
-        tidings = Tidings(came, parts, filling.actions, filling.traits)
+        named = NamedActions(came, parts, filling.actions, filling.traits)
         rescaled = []
         if basis is not None:
             rows, reached = filling.entry.state.coverage, filling.reach
-            beyond = [Interval(reached.data_start, reached.served_from)]
-            beyond = subtract(beyond, [part for part, _ in parts])
-            for row, fresh, ratio in to_rescale(rows, beyond, tidings):
-                entry = await self._holdings.load(lease.key, fresh.interval)
-                if row not in entry.state.coverage:
+            unserved = Interval(reached.data_start, reached.served_from)
+            beyond = subtract([unserved], [part for part, _ in parts])
+            for one in named.rescalings(rows, beyond):
+                entry = await self._holdings.load(lease.key, one.interval)
+                # What was forgotten meanwhile is not there to be rescaled.
+                if one.was not in entry.state.coverage:
                     continue
                 with suppress(LeaseTaken):
                     # Whoever has it now sees to it; what came is stored all the same.
-                    await self._leases.widen(lease, fresh.interval)
-                    held = held_run(entry, fresh.interval)
-                    rescaled.append(rescaling(held, fresh, ratio, basis, rows, came[-1].sent))
-        return tidings.news(self._clock.now_ms(), splits=bool(rescaled)), rescaled
+                    await self._leases.widen(lease, one.interval)
+                    held = held_run(entry, one.interval)
+                    rescaled.append(one.replacement(held, basis, written(rows, one.interval)))
+        return named.news(self._clock.now_ms(), splits=bool(rescaled)), rescaled
 
     async def _said(self, filling: _Filling, came: Sequence[Came]) -> Said:
         """Hold what came against what is held of it.

@@ -159,14 +159,14 @@ class Holdings:
 
         def seen(snapshot: Snapshot) -> HotSeries:
             entry = self.hot.changed(snapshot)
-            # What is known of the ticker has changed: by it the others may be due.
-            for sibling in snapshot.siblings:
-                self.hot.drop(sibling)
             self._announce(SeriesChanged(change.key, snapshot.state.version))
             if snapshot.actions is not None:
                 self.hot.changed(snapshot.actions)
                 actions = snapshot.actions.state
                 self._announce(SeriesChanged(actions.key, actions.version))
+            # What is known of the ticker has changed: by it the others may be due.
+            for sibling in snapshot.siblings:
+                self.hot.drop(sibling)
             return entry
 
         return await self._changed(change.key, self._store.apply(change), seen)

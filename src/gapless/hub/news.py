@@ -6,13 +6,13 @@ The rules of stitching 11, 12 and 21. Pure, and apart from the filling, which st
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import isclose
 
 from gapless.domain.actions import differing, merged, ratio_since, rescaled, run_of
 from gapless.domain.blocks import EMPTY, Run
 from gapless.domain.comparing import Basis
-from gapless.domain.coverage import Coverage, Mark, Outcome, changed, written
+from gapless.domain.coverage import Coverage, Mark, Outcome, Written, changed, written
 from gapless.domain.intervals import Interval, covers, intersect, subtract
 from gapless.hub.beside import held_run
 from gapless.hub.hot import HotSeries
@@ -29,7 +29,29 @@ _RECENT_MS = 7 * DAY_MS
 Part = tuple[Interval, Came]
 
 
-class Tidings:
+@dataclass(frozen=True, slots=True)
+class Rescaling:
+    """A part of a row of coverage that stands on another basis than upstream, by named splits.
+
+    `was` is the row as it is, `becomes` the part as it will be; prices are divided by `ratio`.
+    """
+
+    was: Coverage
+    becomes: Coverage
+    ratio: float
+
+    @property
+    def interval(self) -> Interval:
+        """What is rescaled."""
+        return self.becomes.interval
+
+    def replacement(self, held: Run, basis: Basis, planned: tuple[Written, ...]) -> Replacement:
+        """Return what is held there as it is after the splits, on the condition of `planned`."""
+        run = rescaled(held, self.ratio, basis)
+        return Replacement(self.interval, run, (self.becomes,), planned)
+
+
+class NamedActions:
     """What answers name of a ticker's actions, beside what is stored of them.
 
     `stored` is the series of actions with its runs in memory; `parts` are where each answer is
@@ -42,28 +64,59 @@ class Tidings:
         self._came = came
         self._stored = stored
         self._rows = stored.state.coverage
-        self._whole = list(self._free(parts)) if traits.all_actions else []
-        self.held = held_run(stored, ALWAYS)
-        self.named = EMPTY
-        self.other: list[Interval] = []
+        self._held = held_run(stored, ALWAYS)
+        # Where an answer names all actions, and which.
+        self._whole: list[tuple[Interval, Run, Came]] = []
+        self._named = EMPTY
+        self._other: list[Interval] = []
         for one in came:
-            run = run_of(one.brought.actions or ())
+            if one.brought.actions is None:
+                continue
+            run = run_of(one.brought.actions)
+            own = [part for part, by in parts if by is one] if traits.all_actions else []
+            later = [row.interval for row in self._rows if row.fetched_at > one.sent]
+            whole = subtract(own, later)
             earlier = [row.interval for row in self._rows if row.fetched_at <= one.sent]
-            whole = [part for part, by in self._whole if by is one]
-            self.other += differing(self.held, run, earlier, whole)
-            self.named = merged(self.named, run)
+            self._whole += [(part, run.cut(part), one) for part in whole]
+            self._other += differing(self._held, run, earlier, whole)
+            self._named = merged(self._named, run)
+        self._known = merged(self._held, self._named)
 
-    def ratio_of(self, row: Coverage) -> float | None:
+    def rescalings(
+        self, rows: Sequence[Coverage], beyond: Sequence[Interval]
+    ) -> Iterator[Rescaling]:
+        """Yield what of a series is not served any more and stands on another basis.
+
+        `beyond` is what is not served. What is marked as unverified, or is believed to be lost, of
+        which upstream might have more to say, stays as it is (stitching rule 12).
+        """
+        for row in rows:
+            if not row.final or row.outcome is not Outcome.HELD or row.mark is Mark.UNVERIFIED:
+                continue
+            parts = intersect([row.interval], beyond)
+            ratio = self._ratio_of(row) if parts else None
+            before = row.ratio or 1.0
+            if ratio is None or isclose(ratio, before):
+                continue
+            mark, told = (None, None) if ratio == 1.0 else (Mark.RESCALED, ratio)
+            at = self._came[-1].sent
+            for part in parts:
+                fresh = replace(
+                    row, start=part.start, end=part.end, mark=mark, ratio=told, changed_at=at
+                )
+                yield Rescaling(row, fresh, ratio / before)
+
+    def _ratio_of(self, row: Coverage) -> float | None:
         """Return new shares for one old by the splits since a row was fetched; `None`: not known.
 
         What is told otherwise than it is stored is believed when it is told again. What a row was
         rescaled by is not undone where the split is merely not known any more.
         """
-        wanted = ratio_since(merged(self.held, self.named), row.fetched_at)
-        if self.other or wanted is None:
+        wanted = ratio_since(self._known, row.fetched_at)
+        if self._other or wanted is None:
             return None
         if row.ratio is not None:
-            stored = ratio_since(self.held, row.fetched_at)
+            stored = ratio_since(self._held, row.fetched_at)
             since = Interval(row.fetched_at, max(row.fetched_at, self._came[-1].sent - _RECENT_MS))
             all_known = covers([one.interval for one in self._rows], since)
             if not all_known and (stored is None or not isclose(stored, row.ratio)):
@@ -77,43 +130,33 @@ class Tidings:
         something was rescaled, and is not to be again.
         """
         key, latest = self._stored.state.key, self._came[-1]
-        replacements = [
-            self._replacement(part, run_of(one.brought.actions or ()).cut(part), one)
-            for part, one in self._whole
-        ]
-        singles = [*self.other, *(self._unknown_splits() if splits else ())]
-        for instant in subtract(singles, [part for part, _ in self._whole]):
+        replacements = [self._replacement(*one) for one in self._whole]
+        singles = [*self._other, *(self._unknown_splits() if splits else ())]
+        for instant in subtract(singles, [part for part, _, _ in self._whole]):
             replacements.append(self._single(instant, latest))
         metas = [one.brought.meta for one in self._came if one.brought.meta is not None]
         change = Change(
             key,
             tuple(replacements),
             revises=True,
-            restates=bool(self.other),
+            restates=bool(self._other),
             meta=metas[0] if metas else None,
             at=at,
         )
         return replace(
             facts_of(self._came),
             actions=change if replacements else None,
-            due=bool(self.other),
+            due=bool(self._other),
         )
 
     def _unknown_splits(self) -> Iterator[Interval]:
-        for at, time in enumerate(self.named.times):
-            if self.named.row(at)["split"] and time not in self.held.times:
+        for at, time in enumerate(self._named.times):
+            if self._named.row(at)["split"] and time not in self._held.times:
                 yield Interval(time, time + 1)
-
-    def _free(self, parts: Sequence[Part]) -> Iterator[Part]:
-        """Yield where an answer names all actions, and nothing is stored that was asked later."""
-        for part, one in parts:
-            if one.brought.actions is not None:
-                later = [row.interval for row in self._rows if row.fetched_at > one.sent]
-                yield from ((free, one) for free in subtract([part], later))
 
     def _replacement(self, part: Interval, run: Run, one: Came) -> Replacement:
         rows = known(part, run, one)
-        here = intersect(self.other, [part])
+        here = intersect(self._other, [part])
         return Replacement(
             part,
             run,
@@ -122,9 +165,9 @@ class Tidings:
         )
 
     def _single(self, instant: Interval, one: Came) -> Replacement:
-        """Return one action that is named by an answer of other bars, where they are covered."""
+        """Return one action that is named by an answer which need not name all."""
         fresh = Coverage(*instant, Outcome.HELD, one.sent, changed_at=one.sent)
-        run = merged(self.held.cut(instant), self.named.cut(instant))
+        run = self._known.cut(instant)
         return Replacement(instant, run, (fresh,), written(self._rows, instant))
 
 
@@ -134,34 +177,3 @@ def facts_of(came: Sequence[Came]) -> News:
         if one.brought.facts is not None:
             return News(one.sent, one.brought.facts)
     return News(came[-1].sent)
-
-
-def to_rescale(
-    rows: Sequence[Coverage], beyond: Sequence[Interval], tidings: Tidings
-) -> Iterator[tuple[Coverage, Coverage, float]]:
-    """Yield what is not served any more and stands on another basis, by splits that are named.
-
-    Each as a row of coverage as it is and as it will be, and by which ratio its records are to be
-    rescaled. What is marked as unverified, or is believed to be lost, of which upstream might have
-    more to say, stays as it is (stitching rule 12).
-    """
-    for row in rows:
-        if not row.final or row.outcome is not Outcome.HELD or row.mark is Mark.UNVERIFIED:
-            continue
-        ratio = tidings.ratio_of(row)
-        before = row.ratio or 1.0
-        if ratio is None or isclose(ratio, before):
-            continue
-        mark, told = (None, None) if ratio == 1.0 else (Mark.RESCALED, ratio)
-        for part in intersect([row.interval], beyond):
-            fresh = replace(row, start=part.start, end=part.end, mark=mark, ratio=told)
-            yield row, fresh, ratio / before
-
-
-def rescaling(
-    held: Run, row: Coverage, ratio: float, basis: Basis, planned: Sequence[Coverage], at: int
-) -> Replacement:
-    """Return the held records of a row as they are after a split, planned on that coverage."""
-    run = rescaled(held, ratio, basis)
-    fresh = replace(row, changed_at=at)
-    return Replacement(row.interval, run, (fresh,), written(planned, row.interval))

@@ -107,7 +107,7 @@ class Searcher:
         now: int,
         most_loaded: int | None,
     ) -> Answer:
-        anew = search.fresh is Freshness.NOW
+        anew, fetched = search.fresh is Freshness.NOW, _fetched(provider, search.key)
         at_hand = search.asked if most_loaded is None else Interval(0, 0)
         for _ in range(_MOST_ROUNDS):
             entry = await self._holdings.load(search.key, at_hand)
@@ -119,8 +119,7 @@ class Searcher:
             # What upstream has answered for in this request is as fresh as it gets.
             wanted = replace(wanted, aged=tuple(subtract(wanted.aged, course.answered)))
             if anew:
-                upstream = _fetched(provider, search.key)
-                busy = self._leases.overlapping(upstream, [*wanted.gaps, *wanted.aged])
+                busy = self._leases.overlapping(fetched, [*wanted.gaps, *wanted.aged])
                 if busy and not course.begun:
                     # What is under way may have been fetched before this was asked for; what
                     # begins from now on is not.
@@ -132,8 +131,7 @@ class Searcher:
                 course.give_up(wanted, search.key)
             elif await self._advance(provider, entry, wanted, search, now, course):
                 continue
-            fetched_by = _fetched(provider, search.key)
-            by = entry if fetched_by == search.key else await self._holdings.load(fetched_by)
+            by = entry if fetched == search.key else await self._holdings.load(fetched)
             answer = compose(
                 entry,
                 wanted,
@@ -364,7 +362,8 @@ class Searcher:
 
 def _fetched(provider: Provider, key: SeriesKey) -> SeriesKey:
     """Return the series that is asked for upstream where this one lacks something."""
-    return provider.traits(key).carrier or key
+    carrier = provider.traits(key).carrier
+    return key if carrier is None else key.sibling(carrier)
 
 
 def _one_by_one(provider: Provider) -> bool:

@@ -82,18 +82,19 @@ class Traits:
     `check_bars`: so many bars are fetched again at once, where that is fewer than the hub would.
     `columns`: of its records, where they are others than the provider's.
 
-    `actions`: the series that keeps the actions of the ticker which its answers name (`None`: they
-    name none); `all_actions`: they name all that there are in the asked interval. `carrier`: the
-    series that is asked for instead, for this one comes with its answers (stitching rule 21).
+    `actions`: the parameters of the ticker's series that keeps the actions which its answers name
+    (`None`: they name none); `all_actions`: they name all that there are in the asked interval.
+    `carrier`: those of the one that is asked for instead, for this one comes with its answers
+    (stitching rule 21).
     """
 
     bar: int
     look_back: int | None = None
     max_span: int | None = None
     check_bars: int | None = None
-    actions: SeriesKey | None = None
+    actions: tuple[tuple[str, str], ...] | None = None
     all_actions: bool = False
-    carrier: SeriesKey | None = None
+    carrier: tuple[tuple[str, str], ...] | None = None
     columns: tuple[str, ...] | None = None
 
 

@@ -49,6 +49,7 @@ from gapless.providers.yahoo_sessions import BAR_MS, HOUR_MS, Awaited, zone_name
 _DATA_START_MS = -2_208_988_800_000
 _DEFAULT_INTERVAL = "1d"
 _ACTIONS = "actions"
+_ACTIONS_PARAMS = (("data", _ACTIONS),)
 _TICKER = re.compile(r"[A-Z0-9^][A-Z0-9.\-=^&_+$!]{0,31}")
 _LOOK_BACK_DAYS: Mapping[str, int] = {
     "1m": 30,
@@ -214,22 +215,10 @@ class YahooProvider:
         return SeriesKey.of(self._info.name, canonical, given)
 
     def traits(self, key: SeriesKey) -> Traits:
-        """Return the limits; `look_back` stays an hour inside what upstream serves.
-
-        Actions come with daily bars, so that they are never asked for by themselves.
-        """
-        if key.param("data", "prices") == _ACTIONS:
-            daily = SeriesKey(key.provider, key.ticker)
-            return Traits(bar=DAY_MS, carrier=daily, columns=ACTION_COLUMNS)
-        interval = key.param("interval", _DEFAULT_INTERVAL)
-        back, span = _LOOK_BACK_DAYS.get(interval), _MAX_SPAN_DAYS.get(interval)
-        return Traits(
-            bar=BAR_MS[interval],
-            look_back=None if back is None else back * DAY_MS - HOUR_MS,
-            max_span=None if span is None else span * DAY_MS,
-            actions=SeriesKey(key.provider, key.ticker, (("data", _ACTIONS),)),
-            all_actions=interval == _DEFAULT_INTERVAL,
-        )
+        """Return the limits; `look_back` stays an hour inside what upstream serves."""
+        if key.params == _ACTIONS_PARAMS:
+            return _ACTIONS_TRAITS
+        return _TRAITS[key.param("interval", _DEFAULT_INTERVAL)]
 
     async def fetch(
         self, key: SeriesKey, interval: Interval, now_ms: int, meta: Mapping[str, Any]
@@ -439,6 +428,24 @@ class YahooProvider:
         if code in _NO_TLS:
             return UpstreamUnreachable(f"Yahoo ({host}) was not reached: {what}")
         return UpstreamUnavailable(f"Yahoo ({host}) did not answer: {what}")
+
+
+def _traits(interval: str) -> Traits:
+    """Return what holds for bars of an interval."""
+    back, span = _LOOK_BACK_DAYS.get(interval), _MAX_SPAN_DAYS.get(interval)
+    return Traits(
+        bar=BAR_MS[interval],
+        look_back=None if back is None else back * DAY_MS - HOUR_MS,
+        max_span=None if span is None else span * DAY_MS,
+        actions=_ACTIONS_PARAMS,
+        all_actions=interval == _DEFAULT_INTERVAL,
+    )
+
+
+# Made once: they are looked at for each answer.
+_TRAITS: Mapping[str, Traits] = {interval: _traits(interval) for interval in BAR_MS}
+# Actions come with daily bars, so that they are never asked for by themselves.
+_ACTIONS_TRAITS = Traits(bar=DAY_MS, carrier=(), columns=ACTION_COLUMNS)
 
 
 def target_of(ticker: str, interval: str, asked: tuple[int, int]) -> str:

@@ -66,8 +66,8 @@ class SeriesState:
 class Snapshot:
     """A series and the runs of some of its blocks by number, read together.
 
-    After a change: `actions` is what it has made of the ticker's actions, and `siblings` are its
-    other series, if what is known of the ticker has changed.
+    After a change: `actions` is what it has made of the ticker's actions, and `siblings` are the
+    ticker's other series, if what is known of it has changed.
     """
 
     state: SeriesState

@@ -46,7 +46,7 @@ def apply(connection: Connection, change: Change, limit: int) -> Snapshot:
     _check(state, change)
     number = _next_commit(connection)
     ticker = state.ticker
-    before = (ticker.version, ticker.due_before)
+    known_before = (ticker.version, ticker.due_before)
     if change.news is not None:
         ticker = _write_ticker(connection, state, change.news, number)
     state = replace(
@@ -58,7 +58,6 @@ def apply(connection: Connection, change: Change, limit: int) -> Snapshot:
         created=change.at if state.number is None else state.created,
         ticker=ticker,
     )
-    otherwise = (ticker.version, ticker.due_before) != before
     state = _write_series(connection, state)
     fresh: dict[int, Run] = {}
     for replacement in change.replacements:
@@ -76,7 +75,11 @@ def apply(connection: Connection, change: Change, limit: int) -> Snapshot:
     actions = None
     if news is not None and news.actions is not None:
         actions = apply(connection, news.actions, limit)
-    siblings = snapshots.siblings(connection, change.key) if otherwise else ()
+    siblings: tuple[SeriesKey, ...] = ()
+    if (ticker.version, ticker.due_before) != known_before:
+        siblings = snapshots.siblings(connection, change.key)
+    if actions is not None:
+        siblings = tuple(one for one in siblings if one != actions.state.key)
     return Snapshot(state, runs, actions, siblings)
 
 

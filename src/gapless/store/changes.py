@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, insert, update
+from sqlalchemy import Connection, bindparam, delete, insert, update
 
 from gapless.domain import coverage as known
 from gapless.domain.actions import known_facts
@@ -37,6 +37,13 @@ _COUNT_COMMIT = (
     update(schema.commits)
     .values(number=schema.commits.c.number + 1)
     .returning(schema.commits.c.number)
+)
+
+_INSERT_TICKER = insert(schema.tickers).values(
+    provider=bindparam("of_provider"), ticker=bindparam("of_ticker")
+)
+_UPDATE_TICKER = update(schema.tickers).where(
+    _t.provider == bindparam("of_provider"), _t.ticker == bindparam("of_ticker")
 )
 
 
@@ -159,16 +166,19 @@ def _write_ticker(
         after = replace(after, facts=facts, told=news.told, version=version)
     if after == before:
         return before
-    values = {
-        "due_before": after.due_before,
-        "told_ms": after.told,
-        "version": after.version,
-        "facts": msgspec.json.encode(after.facts).decode(),
-    }
-    here = and_(_t.provider == key.provider, _t.ticker == key.ticker)
-    if not connection.execute(update(schema.tickers).where(here).values(values)).rowcount:
-        named = {"provider": key.provider, "ticker": key.ticker}
-        connection.execute(insert(schema.tickers).values(**named, **values))
+    # Without a row nothing was known, and none is written of which nothing is.
+    statement = _UPDATE_TICKER if before != TickerState() else _INSERT_TICKER
+    connection.execute(
+        statement,
+        {
+            "of_provider": key.provider,
+            "of_ticker": key.ticker,
+            "due_before": after.due_before,
+            "told_ms": after.told,
+            "version": after.version,
+            "facts": msgspec.json.encode(after.facts).decode(),
+        },
+    )
     return after
 
 

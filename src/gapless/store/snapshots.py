@@ -69,6 +69,9 @@ _SELECT_BLOCKS = (
 _SELECT_TICKER = select(*rows.TICKER_COLUMNS).where(
     _t.provider == bindparam("provider"), _t.ticker == bindparam("ticker")
 )
+_SELECT_SIBLINGS = select(_s.provider, _s.ticker, _s.params).where(
+    _s.provider == bindparam("provider"), _s.ticker == bindparam("ticker")
+)
 _SELECT_COVERAGE = (
     select(*rows.COVERAGE_COLUMNS).where(_c.series == bindparam("series")).order_by(_c.start_ms)
 )
@@ -123,11 +126,7 @@ def snapshot(connection: Connection, key: SeriesKey, load: Interval | None) -> S
 
 def siblings(connection: Connection, key: SeriesKey) -> tuple[SeriesKey, ...]:
     """Return the stored series of a ticker but one."""
-    found = connection.execute(
-        select(_s.provider, _s.ticker, _s.params).where(
-            _s.provider == key.provider, _s.ticker == key.ticker
-        )
-    )
+    found = connection.execute(_SELECT_SIBLINGS, {"provider": key.provider, "ticker": key.ticker})
     keys = [rows.key_of(row.provider, row.ticker, row.params) for row in found]
     return tuple(one for one in keys if one != key)
 

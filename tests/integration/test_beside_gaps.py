@@ -76,6 +76,20 @@ async def test_bars_that_may_still_change_are_taken_along(
         assert (told(again), world.upstream) == (told(answer), []), "it is a tail as before"
 
 
+async def test_all_that_may_still_change_is_taken_along(tmp_path: Path) -> None:
+    """Also where it was fetched bit by bit, so that it has several rows of coverage."""
+    async with scene(tmp_path, "2025-06-11T15:25") as world:
+        await world.ask("2025-06-10T20:30")
+        world.at("2025-06-11T15:28")
+        await world.anew("2025-06-11T13:00")
+        assert len([row for row in await world.known() if not row.final]) == 2
+        world.market.add(Split("AAA", date(2025, 6, 12), 4, seen_s=BETWEEN))
+        world.at("2025-06-11T15:35")
+        answer = await world.ask("2025-05-05")
+        assert len(world.upstream) == 1
+        assert told(answer) == await world.whole("2025-05-05")
+
+
 async def test_what_is_known_to_be_empty_is_nothing_between(tmp_path: Path) -> None:
     """Bars before a long standstill lie next to what comes after it."""
     async with scene(tmp_path, WEDNESDAY) as world:

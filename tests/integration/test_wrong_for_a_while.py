@@ -5,12 +5,13 @@ Scenes for stitching rule 6. Sessions of AAA are 14:30 to 21:00 UTC in winter.
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from gapless.simulator import faults
-from gapless.simulator.happenings import Absent, Delisted, Happening, Odd
+from gapless.simulator.happenings import Absent, Delisted, Happening, Odd, Restatement
 from support.scenes import reasons, scene, seconds, told
 
 BEGIN, END = seconds("2025-01-06"), seconds("2025-02-03")
@@ -54,6 +55,74 @@ async def test_what_is_believed_lost_stays_held_session_after_session(
         world.at("2025-03-17T16:00")
         answer = await world.ask("2024-12-02", "2025-03-08")
         assert (answer.state, answer.why, told(answer)) == ("ready", (), held)
+
+
+async def test_what_is_confirmed_is_what_was_in_doubt(tmp_path: Path) -> None:
+    """A week that was lacking twice says nothing of the month that lacks beside it now."""
+    async with scene(tmp_path, "2025-03-10T22:00") as world:
+        held = told(await world.ask("2024-12-02", "2025-03-08"))
+        world.market.add(Absent("AAA", BEGIN, seconds("2025-01-11"), WRONG, RIGHT))
+        world.at("2025-03-11T15:00")
+        assert (await world.ask("2024-12-02", "2025-03-08")).state == "stale"
+        world.market.add(Absent("AAA", BEGIN, END, seconds("2025-03-11T20:00"), RIGHT))
+        world.at("2025-03-11T21:30")
+        answer = await world.ask("2024-12-02", "2025-03-08")
+        assert (answer.state, {reason for _, reason in reasons(answer)}) == (
+            "stale",
+            {"unconfirmed_loss"},
+        )
+        assert [one for one in told(answer) if one["timestamp"] >= seconds("2025-01-11")] == [
+            one for one in held if one["timestamp"] >= seconds("2025-01-11")
+        ]
+
+
+async def test_what_is_in_doubt_is_not_believed_bit_by_bit(tmp_path: Path) -> None:
+    """A day of a month that upstream lacks is as much in doubt, asked for by itself."""
+    async with scene(tmp_path, "2025-03-10T22:00") as world:
+        await world.ask("2025-02-10", "2025-03-08")
+        world.market.add(Absent("AAA", BEGIN, END, WRONG, RIGHT))
+        world.at("2025-03-10T22:10")
+        assert (await world.ask("2025-01-06", "2025-02-15")).state == "partial"
+        world.at("2025-03-10T22:40")
+        answer = await world.anew("2025-01-31", "2025-02-15")
+        assert answer.state == "partial"
+        assert {reason for _, reason in reasons(answer)} == {"unconfirmed_empty"}
+
+
+async def test_what_is_not_believed_leaves_what_lies_beside_it_unchecked(tmp_path: Path) -> None:
+    """Where records are lost and others differ nothing is stored, so that nothing is fresh."""
+    async with scene(tmp_path, "2025-03-10T22:00") as world:
+        held = told(await world.ask("2024-12-02", "2025-03-08"))
+        world.market.add(Absent("AAA", BEGIN, END, WRONG, RIGHT))
+        world.market.add(Restatement("AAA", date(2025, 3, 5), WRONG, close=1.01))
+        world.at("2025-03-11T15:00")
+        answer = await world.ask("2025-02-10", "2025-03-08")
+        assert (answer.state, told(answer)) == ("stale", held[-len(told(answer)) :])
+        assert {reason for _, reason in reasons(answer)} == {"unconfirmed_loss"}
+
+
+@pytest.mark.parametrize("gone_again", [False, True])
+async def test_a_ticker_that_is_back_is_asked_for_all(tmp_path: Path, gone_again: bool) -> None:
+    """What was said to be empty for want of it is asked for again, and one 404 more is doubted."""
+    async with scene(tmp_path, "2025-03-10T22:00") as world:
+        await world.ask("2025-02-03", "2025-02-08")
+        world.market.add(Delisted("AAA", WRONG, seconds("2025-03-11T23:00")))
+        for time in ("16:00", "22:30"):
+            world.at(f"2025-03-11T{time}")
+            await world.ask("2025-02-03", "2025-03-08")
+        answer = await world.ask("2025-02-10", "2025-03-08")
+        assert (answer.state, told(answer)) == ("ready", [])
+        world.at("2025-03-11T23:10")
+        await world.ask("2025-03-08", "2025-03-11")
+        if gone_again:
+            world.market.add(Delisted("AAA", seconds("2025-03-11T23:20"), RIGHT))
+        world.at("2025-03-11T23:30")
+        answer = await world.ask("2025-02-03", "2025-03-11")
+        if gone_again:
+            assert (answer.state, len(world.upstream)) == ("stale", 1)
+        else:
+            assert (answer.state, answer.why) == ("ready", ())
+            assert told(answer) == world.truth("2025-02-03", "2025-03-11")
 
 
 async def test_what_was_fetched_is_as_old_as_its_request(tmp_path: Path) -> None:

@@ -55,9 +55,10 @@ from support.world import World, request
 TICKERS = {"daily": MARKET.symbols, "intraday": lively.TRADED}
 # For so long a series that failed by itself, or a breaker, may be left alone after the last time.
 LEFT_ALONE_S = HOUR + 60
-# After a failure at a wide request others are narrower for the day.
+# After a failure at a wide request, or one that is not believed, others are narrower for the day.
 NARROW_S = DAY + 60
 WHOLE = Interval(-(1 << 60), 1 << 60)
+DOUBTS = ("unconfirmed_empty", "unconfirmed_loss")
 PRICES = ("open", "high", "low", "close")
 
 
@@ -314,6 +315,9 @@ class LivelyUpstream(RuleBasedStateMachine):
 
         answers = self.runner.run(all_of_them())
         self.asked_before += wanted
+        for answer in answers:
+            if isinstance(answer, Answer) and any(one.reason in DOUBTS for one in answer.why):
+                self.failed_s[answer.key] = world.clock.now_s
         for one, answer in zip(wanted, answers, strict=True):
             held = world.hub.held(one)
             if held is not None and isinstance(answer, Answer) and len(wanted) == 1:
@@ -327,8 +331,7 @@ class LivelyUpstream(RuleBasedStateMachine):
 
     def _explained(self, error: ProviderError, ticker: str, beside: bool) -> bool:
         """Whether nothing being answered at all is as it should be."""
-        doubts = ("unconfirmed_empty", "unconfirmed_loss")
-        if self.faulty or error.reason in ("out_of_window", *doubts):
+        if self.faulty or error.reason in ("out_of_window", *DOUBTS):
             return True
         # An open breaker lets one through to try, and refuses those beside it.
         if beside and "left alone" in error.message:
@@ -356,7 +359,8 @@ class LivelyUpstream(RuleBasedStateMachine):
     def _frugal(self, answer: Answer, asked: ProviderRequest, before: HotSeries, now: int) -> None:
         """What was asked upstream is what the rules call for."""
         calls = [one for one in self.world.asked if one.key == answer.key]
-        if any(one.error is not None for one in calls):
+        # Upstream that fails is left alone for a while.
+        if any(one.error is not None for one in calls) or (self.faulty and not calls):
             return
         model = self._before(answer, asked, before, now)
         seams = sum(one.purpose == "seam" for one in calls)
@@ -381,7 +385,6 @@ class LivelyUpstream(RuleBasedStateMachine):
         facts = Facts.of(instrument)
         facts = Facts(facts.zone, facts.opens_local_s, facts.weekdays)
         look_back = LOOK_BACK_MS.get(interval)
-        after = self.runner.run(self.world.hub.holdings.load(answer.key, WHOLE))
         return Before(
             interval=interval,
             now=now,
@@ -393,7 +396,6 @@ class LivelyUpstream(RuleBasedStateMachine):
             due=facts.due_ms(now) if "tz" in state.meta else now - DAY_MS,
             due_before=state.due_before,
             times=_times(before),
-            after=_times(after),
             waiting=[one.interval for one in state.doubts if one.next_try > now],
             served_from=0 if look_back is None else now - now % 1000 - look_back + 3_600_000,
             fresh=asked.fresh or "check",

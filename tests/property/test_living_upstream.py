@@ -362,7 +362,8 @@ class LivingUpstream(RuleBasedStateMachine):
         for row in before.coverage:
             if row.refresh_after is not None and row.refresh_after <= now:
                 continue
-            tail = row.refresh_after is not None and row.end == last
+            present = row.end >= row.fetched_at - 1000
+            tail = row.refresh_after is not None and row.end == last and present
             here = portion.closedopen(row.start, max(row.end, now) if tail else row.end)
             known |= here
             if row.fetched_at >= due and row.commit >= before.due_before:

@@ -99,7 +99,7 @@ def test_a_plain_answer_holds_what_the_market_says_is_served(data: st.DataObject
     assert rows(body["chart"]["result"][0]) == {bar.t: values(bar) for bar in served}
     past = now - 3 * DAY
     over = past - 8 * DAY
-    turns = [turn for turn in world.turns(symbol, past, now) if turn < now]
+    turns = [turn for turn in world.turns(symbol, past, now) if past < turn < now]
     for turn in [*turns, now]:
         then = world.served(symbol, interval, start, over, turn - 1e-3, edge)
         before = max((one for one in [past, *turns] if one < turn), default=past)

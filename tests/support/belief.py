@@ -17,6 +17,8 @@ from support.history import History, Series, Snapshot, concerns, priced, said_at
 BELIEVED_AFTER_S = 6 * 3600
 MOST_LOST = 2
 MOST_WEEKDAYS = 10
+# Of the days at the edges a part may have been known before, so that they count or not.
+MOST_BARE = MOST_WEEKDAYS + 1
 
 
 @dataclass(slots=True)
@@ -81,7 +83,9 @@ class Belief:
                 self.spared |= self.held - self.kept
                 self.lost.clear()
             return
-        self.unknown_s = None
+        # Where it is believed, an answer without rows does not unsay it.
+        if answer.rows or not self.spared:
+            self.unknown_s = None
         lacking = self._lacking(answer)
         brought = {stamp for stamp, one in answer.rows.items() if priced(one)}
         if len(lacking) > MOST_LOST:
@@ -150,13 +154,13 @@ class Belief:
         self.known_empty -= with_rows
         believed: list[int] = []
         for bare in self._bare(answer, with_rows, settling_s=0):
-            if len(bare) > MOST_WEEKDAYS:
+            if len(bare) > MOST_BARE:
                 self.bare |= dict.fromkeys(bare, answer.at_s) | self.bare
         # What is not yet final says nothing of its own, but was said.
         for bare in self._bare(answer, with_rows, settling_s=2 * 86_400):
             for day in bare:
                 since_s = self.bare.get(day, answer.at_s)
-                if len(bare) <= MOST_WEEKDAYS or answer.at_s - since_s >= BELIEVED_AFTER_S:
+                if len(bare) <= MOST_BARE or answer.at_s - since_s >= BELIEVED_AFTER_S:
                     believed.append(day)
                 else:
                     self.empty[day] = since_s

@@ -37,7 +37,7 @@ class Before:
     """What was known of a series when a request for `asked` came, and the rules' other words.
 
     `due`: the latest due moment. `due_before`: what earlier commits wrote is due. `times`: stamps
-    of held records, `after`: of those that are held now. `waiting`: what is in doubt and not to be
+    of held records that can be compared. `waiting`: what is in doubt and not to be
     tried yet. `served_from`: where upstream's reach begins. `fresh`: how fresh it was wanted.
     """
 
@@ -48,7 +48,6 @@ class Before:
     due: int
     due_before: int
     times: Sequence[int]
-    after: Sequence[int]
     waiting: Sequence[tuple[int, int]] = ()
     served_from: int = 0
     fresh: str = "check"
@@ -58,14 +57,10 @@ class Before:
         served = portion.closedopen(self.served_from, portion.inf)
         asked = portion.closedopen(*self.asked) & served
         known = old = aged = portion.empty()
-        last = max((row.end for row in self.rows), default=0)
         for row in self.rows:
             due = row.refresh_after is not None and row.refresh_after <= self.now
-            # What was asked up to the present then, and is not final, reaches up to now.
-            present = row.refresh_after is not None and row.end >= row.fetched_at - 1000
-            tail = present and row.end == last
-            here = portion.closedopen(row.start, max(row.end, self.now) if tail else row.end)
-            fresh = row.fetched_at >= self.due and row.commit >= self.due_before
+            here = portion.closedopen(row.start, self._to(row))
+            fresh = self._fresh(row)
             if not due:
                 known |= here
                 aged |= portion.empty() if fresh else here
@@ -93,24 +88,45 @@ class Before:
         count = 1 if again or old else len(list(gaps))
         assert len(sent) == count, f"not {count}: {told}"
         assert not seams, f"{seams} single bars beside {told}"
-        for part in wanted if count > 1 else [(wanted | old).enclosure]:
-            here = [one for one in sent if one[0] <= part.lower and part.upper <= one[1]]
-            assert len(here) == 1, f"not once: {part} in {told}"
-            # Of several gaps one may be beside what another has brought.
-            times = sorted({*self.times, *self.after}) if count > 1 else self.times
-            self._beside(here[0], part, times, told)
+        parts = list(wanted) if count > 1 else [(wanted | old).enclosure]
+        for one, part in zip(sorted(sent, key=sum), parts, strict=True):
+            assert part in portion.closedopen(*one), f"not for {part}: {told}"
+            # Of several gaps one may be beside what another has brought, or without what it lost.
+            more = self._more(one, part) if count == 1 else ""
+            assert not more, f"{more} {part}: {told}"
 
-    def _beside(
-        self, one: tuple[int, int], part: portion.Interval, times: Sequence[int], told: str
-    ) -> None:
-        """See to it that no more is asked for beside than ten held bars on each side."""
-        bar = BAR_MS[self.interval]
+    def _more(self, one: tuple[int, int], part: portion.Interval) -> str:
+        """Return on which side a request takes along more than rule 11 lets it; mostly on none.
+
+        That is up to ten held bars on each side, or what may still change where there is no bar.
+        """
+        fresh = [row for row in self.rows if self._fresh(row)]
+        times = [time for time in self.times if any(row.start <= time < row.end for row in fresh)]
         before = [time for time in times if one[0] <= time < part.lower]
         after = [time for time in times if part.upper <= time < one[1]]
-        assert len(before) <= MOST_BARS, f"{len(before)} bars before {part}: {told}"
-        assert len(after) <= MOST_BARS, f"{len(after)} bars after {part}: {told}"
-        if one[0] < part.lower:
-            assert one[0] in before, f"more than held bars before {part}: {told}"
-        if one[1] > part.upper:
-            assert after, f"more than held bars after {part}: {told}"
-            assert one[1] <= after[-1] + bar, f"more than held bars after {part}: {told}"
+        forming = [row for row in self.rows if row.refresh_after is not None]
+        if one[0] < part.lower and not (
+            one[0] == before[0]
+            if before and len(before) <= MOST_BARS
+            else not before and one[0] in [row.start for row in forming]
+        ):
+            return f"{len(before)} bars, or more than held bars, before"
+        if one[1] > part.upper and not (
+            one[1] <= after[-1] + BAR_MS[self.interval]
+            if after and len(after) <= MOST_BARS
+            else not after and any(row.start < one[1] <= self._to(row) for row in forming)
+        ):
+            return f"{len(after)} bars, or more than held bars, after"
+        return ""
+
+    def _fresh(self, row: Row) -> bool:
+        return row.fetched_at >= self.due and row.commit >= self.due_before
+
+    def _to(self, row: Row) -> int:
+        """Return how far a row reaches.
+
+        What was asked up to the present then, and may still change, reaches up to now.
+        """
+        last = row.end == max(one.end for one in self.rows)
+        tail = last and row.refresh_after is not None and row.end >= row.fetched_at - 1000
+        return max(row.end, self.now) if tail else row.end

@@ -167,8 +167,10 @@ class History:
             # The first period comes as well, though its stamp lies before what was asked.
             first = period_start(request.interval, view.calendar.day_of(begin_s))
             begin_s = view.calendar.midnight(first)
-        served = servings.rows(view.bars(request.interval, begin_s, end / 1000))
-        if any(_refused(odd, len(served)) for odd in servings.odd):
+        # A daily bar that begins just when the range ends comes too, and counts where it is cut.
+        end_s = end / 1000 + (request.interval == "1d")
+        served = servings.rows(view.bars(request.interval, begin_s, end_s))
+        if any(_refused(odd, request.rows) for odd in servings.odd):
             return None
         rows = _rows(served)
         if any(odd.stamps == "outside" for odd in servings.odd):
@@ -289,10 +291,12 @@ def _never_read(odd: Odd) -> bool:
 
 
 def _refused(odd: Odd, rows: int) -> bool:
-    """Return whether an answer with so many rows is none to its question (stitching rule 6)."""
+    """Return whether an answer of so many rows is none to its question (stitching rule 6)."""
     return (
         any(name == "symbol" for name, _ in odd.meta)
         or (rows > 0 and (bool(odd.lacks) or odd.repeats > 2))
-        or (odd.stamps == "outside" and rows * odd.repeats > 1)
-        or (odd.stamps == "one" and rows * odd.repeats > 2)
+        or (odd.stamps == "outside" and rows > 1)
+        or (odd.stamps == "one" and rows > 2)
+        # Two steps back are the live row's; rows in another order may be anybody's.
+        or (odd.stamps == "reversed" and rows > 3)
     )

@@ -144,12 +144,19 @@ class Lively:
         """Return that the symbol is not known for a while."""
         return Delisted(self._symbol, self._now_s, self._now_s + HOUR * hours)
 
-    def odd(self, hours: int, kind: str) -> Happening:
-        """Return that its answers are none to the question for a while, or have bad values."""
+    def odd(self, hours: int, kind: str) -> Happening | None:
+        """Return that its answers are none to the question for a while, or have bad values.
+
+        In one way at a time.
+        """
+        happened = self._market.happenings(self._symbol)
+        if any(isinstance(one, Odd) and (one.heals_s or 0) > self._now_s for one in happened):
+            return None
         shown = self._symbol, self._now_s, self._now_s + HOUR * hours
         return {
             "outside": Odd(*shown, stamps="outside"),
-            "one": Odd(*shown, stamps="one"),
+            # Of a bar and the live row once each nobody could tell which is meant.
+            "one": Odd(*shown, stamps="one", repeats=2),
             "reversed": Odd(*shown, stamps="reversed"),
             "repeats": Odd(*shown, repeats=3),
             "twice": Odd(*shown, repeats=2),

@@ -74,6 +74,7 @@ class Reference:
                 "",
                 status=found.status,
                 served=found.served,
+                rows=found.rows,
                 done=True,
                 shown_t=float(at_s),
             )

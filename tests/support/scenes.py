@@ -15,6 +15,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval
 from gapless.errors import ProviderError
@@ -130,6 +132,10 @@ class Scene(World):
     ) -> Answer:
         """Ask for a range (no end: up to now) after forgetting what was asked upstream before."""
         return await self._ask(self.request(start, end, interval, ticker), strict)
+
+    async def anew(self, start: str, end: str = "") -> Answer:
+        """Ask for all of a range to be fetched again, as `ask` does."""
+        return await self._ask(msgspec.structs.replace(self.request(start, end), fresh="now"))
 
     async def actions(self, start: str, end: str = "", ticker: str = "AAA") -> Answer:
         """Ask for the actions of a range, as `ask` does for prices."""

@@ -135,7 +135,10 @@ class Told:
             if one.refresh_after is None:
                 continue
             end = max(one.end, self.asked.end) if one.end == last else one.end
-            span = Span(max(one.start, self.asked.start), min(end, self.asked.end))
+            end = min(end, self.asked.end)
+            # Nothing is said of an end that is missing.
+            end = min([gap.start for gap in self.missing if gap.start < end <= gap.end] or [end])
+            span = Span(max(one.start, self.asked.start), end)
             if span.start < span.end:
                 found.append((span, one))
         return found

@@ -50,10 +50,10 @@ def doubt(suspicion: Suspicion, interval: Interval, ago: int, tries: int = 1) ->
 
 def test_a_row_or_two_may_be_withdrawn_at_once() -> None:
     """More than two lost ones are in doubt, all that lies between them included."""
-    assert judge(sessions(MOST_LOST), [], [], SENT) == Verdict()
+    assert judge([sessions(MOST_LOST)], [], [], SENT) == Verdict()
     lost = sessions(MOST_LOST + 1)
     whole = Interval(lost[0].start, lost[-1].end)
-    found = judge(lost, [], [], SENT)
+    found = judge([lost], [], [], SENT)
     assert found.doubts == (Doubt(*whole, LOSS, SENT, SENT + 15 * MINUTE),)
     assert found.withheld == [whole]
     assert found.lost_for_good == ()
@@ -71,8 +71,8 @@ def test_emptiness_is_believed_at_once_for_two_weeks(days: int, doubted: bool) -
 def test_what_is_said_again_too_soon_stays_in_doubt() -> None:
     """It is asked for less and less often, and counts from when it was said first."""
     lost = sessions(5)
-    known = [doubt(LOSS, Interval(lost[0].start, lost[2].end), APART_MS - 1)]
-    [again] = judge(lost, [], known, SENT).doubts
+    known = [doubt(LOSS, Interval(lost[0].start, lost[-1].end), APART_MS - 1)]
+    [again] = judge([lost], [], known, SENT).doubts
     assert (again.since, again.tries, again.interval) == (
         SENT - APART_MS + 1,
         2,
@@ -101,6 +101,16 @@ BELIEVED: list[tuple[str, list[Interval], bool]] = [
     ("hourly bars of ten days", sessions(10, HOUR, HOUR), False),
     ("hourly bars of eleven days", sessions(11, HOUR, HOUR), True),
     ("minutes of one day", sessions(1, MINUTE, MINUTE), False),
+    (
+        "two weeks of every day",
+        [stretch(1)] + [Interval(stretch(n).end, stretch(n + 1).end) for n in range(1, 14)],
+        False,
+    ),
+    (
+        "eleven days in Auckland",
+        [Interval(one.start - 33 * HOUR // 2, one.end - 33 * HOUR // 2) for one in sessions(11)],
+        True,
+    ),
     ("weeks of more than ten days", [stretch(7), stretch(14), stretch(21)], True),
 ]
 
@@ -109,8 +119,8 @@ BELIEVED: list[tuple[str, list[Interval], bool]] = [
 def test_what_is_confirmed_is_believed(name: str, lost: list[Interval], for_good: bool) -> None:
     """Six hours later: what is more than ten days of records is kept as out of reach."""
     whole = Interval(min(one.start for one in lost), max(one.end for one in lost))
-    known = [doubt(LOSS, Interval(whole.start, whole.start + 1), APART_MS)]
-    assert judge(lost, [], known, SENT) == Verdict((), (whole,) if for_good else ()), name
+    known = [doubt(LOSS, whole, APART_MS)]
+    assert judge([lost], [], known, SENT) == Verdict((), (whole,) if for_good else ()), name
 
 
 def test_emptiness_is_confirmed_likewise() -> None:
@@ -118,12 +128,48 @@ def test_emptiness_is_confirmed_likewise() -> None:
     assert judge([], [stretch(30)], [doubt(EMPTY, stretch(30), APART_MS)], SENT) == Verdict()
 
 
+def test_a_doubt_confirms_what_it_is_about_and_nothing_beside_it() -> None:
+    """What is lost beside three days that were in doubt is in doubt from now on."""
+    lost = sessions(200)
+    doubted = Interval(lost[4].start, lost[7].end)
+    found = judge([lost], [], [doubt(LOSS, doubted, APART_MS)], SENT)
+    before, after = Interval(lost[0].start, doubted.start), Interval(doubted.end, lost[-1].end)
+    assert found == Verdict((Doubt.new(before, LOSS, SENT), Doubt.new(after, LOSS, SENT)))
+    doubted = stretch(30)
+    found = judge([], [stretch(60)], [doubt(EMPTY, doubted, APART_MS)], SENT)
+    assert found.withheld == [Interval(doubted.end, stretch(60).end)]
+
+
+def test_what_is_in_doubt_is_not_believed_bit_by_bit() -> None:
+    """Two of many lost ones, or a week of a year, asked for by themselves: as much in doubt."""
+    lost = sessions(30)
+    known = [doubt(LOSS, Interval(lost[0].start, lost[-1].end), HOUR)]
+    [again] = judge([lost[4:6]], [], known, SENT).doubts
+    assert (again.interval, again.tries) == (Interval(lost[4].start, lost[5].end), 2)
+    [again] = judge([], [stretch(7)], [doubt(EMPTY, stretch(300), HOUR)], SENT).doubts
+    assert (again.interval, again.tries) == (stretch(7), 2)
+
+
+def test_what_came_between_lost_ones_is_not_in_doubt() -> None:
+    """Each run of them is by itself, unless there are very many."""
+    bars = sessions(30)
+    found = judge([bars[:4], bars[9:12]], [], [], SENT)
+    assert found.withheld == [
+        Interval(bars[0].start, bars[3].end),
+        Interval(bars[9].start, bars[11].end),
+    ]
+    bars = sessions(300)
+    assert len(judge([[one] for one in bars[::2]], [], [], SENT).doubts) == 1
+    known = [doubt(LOSS, Interval(bars[0].start, bars[-1].end), APART_MS)]
+    assert len(judge([[one] for one in bars[::2]], [], known, SENT).lost_for_good) == 1
+
+
 def test_only_the_same_said_of_the_same_confirms() -> None:
     """Neither another suspicion, nor one of another stretch."""
     lost = sessions(5)
     elsewhere = Interval(lost[-1].end, lost[-1].end + 1)
     for known in (doubt(EMPTY, lost[0], APART_MS), doubt(LOSS, elsewhere, APART_MS)):
-        [found] = judge(lost, [], [known], SENT).doubts
+        [found] = judge([lost], [], [known], SENT).doubts
         assert (found.since, found.tries) == (SENT, 1)
 
 

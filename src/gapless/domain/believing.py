@@ -5,11 +5,11 @@ Stitching rule 6. Pure: what was held, what came and the hour are arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gapless.domain.intervals import Interval, hull, subtract, union
+from gapless.domain.intervals import Interval, hull, intersect, subtract, union
 from gapless.instants import DAY_MS
 
 # Upstream may withdraw a row or two at once, and not trade for two weeks.
@@ -17,7 +17,11 @@ MOST_LOST = 2
 MOST_WEEKDAYS = 10
 # Two answers this far apart are two, and not one fault.
 APART_MS = 6 * 3_600_000
+# So many stretches of one answer are told apart.
+_MOST_PARTS = 16
 _FIRST_PAUSE_MS = 15 * 60_000
+# The first session of a day opens so long before the day begins, UTC: at ten in Auckland.
+_EAST_MS = 3 * 3_600_000
 # Days are counted from a Thursday.
 _EPOCH_WEEKDAY = 3
 
@@ -53,6 +57,10 @@ class Doubt:
         """Whether an answer to a request sent then, which says the same, is believed."""
         return sent - self.since >= APART_MS
 
+    def over(self, interval: Interval) -> Doubt:
+        """Return the same doubt of another stretch."""
+        return Doubt(*interval, self.suspicion, self.since, self.next_try, self.tries)
+
     def again(self, interval: Interval, sent: int) -> Doubt:
         """Return the doubt after another answer that says the same: it is asked less often."""
         pause = min(_FIRST_PAUSE_MS << self.tries, APART_MS)
@@ -81,35 +89,40 @@ class Verdict:
 
 
 def judge(
-    lost: Sequence[Interval], empty: Iterable[Interval], doubts: Iterable[Doubt], sent: int
+    lost: Sequence[Sequence[Interval]],
+    empty: Iterable[Interval],
+    doubts: Iterable[Doubt],
+    sent: int,
 ) -> Verdict:
     """Decide what is believed of an answer to a request sent at an instant.
 
-    `lost` are the bars of final held records that it lacks, `empty` the stretches that were never
-    known and for which it has no rows, without what lies before the first trade. `doubts` are those
-    of earlier answers.
+    `lost` are the bars of final held records that it lacks, those that follow one another in one
+    run; `empty` the stretches that were never known and for which it has no rows, without what
+    lies before the first trade. `doubts` are those of earlier answers: they confirm what they are
+    about, and nothing beside it.
     """
-    earlier = list(doubts)
+    earlier = sorted(doubts, key=lambda doubt: doubt.since)
     found: list[Doubt] = []
-    for_good: list[Interval] = []
-    if len(lost) > MOST_LOST:
-        stretch = hull(lost)
-        before = _before(earlier, Suspicion.LOSS, stretch)
-        if before is None:
-            found.append(Doubt.new(stretch, Suspicion.LOSS, sent))
-        elif not before.confirmed(sent):
-            found.append(before.again(stretch, sent))
-        elif _days(lost) > MOST_WEEKDAYS:
-            for_good.append(stretch)
+    gone: list[Interval] = []
+    believed: list[Interval] = []
+    many = sum(map(len, lost)) > MOST_LOST
+    for run in lost:
+        again = [
+            one
+            for one in _doubted(hull(run), Suspicion.LOSS, earlier, sent, new=many)
+            if _begun(run, [one.interval])
+        ]
+        parts = subtract([hull(run)], [one.interval for one in again])
+        found += again
+        believed += parts
+        gone += _begun(run, parts)
     for stretch in empty:
-        if weekdays([stretch]) <= MOST_WEEKDAYS:
-            continue
-        before = _before(earlier, Suspicion.EMPTY, stretch)
-        if before is None:
-            found.append(Doubt.new(stretch, Suspicion.EMPTY, sent))
-        elif not before.confirmed(sent):
-            found.append(before.again(stretch, sent))
-    return Verdict(tuple(found), tuple(for_good))
+        long = weekdays([stretch]) > MOST_WEEKDAYS
+        found += _doubted(stretch, Suspicion.EMPTY, earlier, sent, new=long)
+    for_good = believed if _days(gone) > MOST_WEEKDAYS else []
+    if len(for_good) > _MOST_PARTS:
+        for_good = [hull(for_good)]
+    return Verdict(_few(found), tuple(for_good))
 
 
 def judge_unknown(held: Interval, doubts: Iterable[Doubt], sent: int) -> Doubt | None:
@@ -118,10 +131,12 @@ def judge_unknown(held: Interval, doubts: Iterable[Doubt], sent: int) -> Doubt |
     Returns the doubt that there is, `None` where it is believed. Only a doubt of all that is held
     says the same: where upstream has answered for a part since, it knows the ticker.
     """
-    whole = (one for one in doubts if one.start <= held.start and held.end <= one.end)
-    before = _before(whole, Suspicion.LOSS, held)
-    if before is None:
+    whole = [
+        one for one in doubts if one.suspicion is Suspicion.LOSS and one.interval.contains(held)
+    ]
+    if not whole:
         return Doubt.new(held, Suspicion.LOSS, sent)
+    before = min(whole, key=lambda doubt: doubt.since)
     return None if before.confirmed(sent) else before.again(held, sent)
 
 
@@ -130,11 +145,7 @@ def remaining(
 ) -> list[Doubt]:
     """Return the doubts of a series after some of it was answered for: those left, and the new."""
     over = list(answered)
-    left = [
-        Doubt(*part, doubt.suspicion, doubt.since, doubt.next_try, doubt.tries)
-        for doubt in doubts
-        for part in subtract([doubt.interval], over)
-    ]
+    left = [doubt.over(part) for doubt in doubts for part in subtract([doubt.interval], over)]
     return sorted([*left, *new])
 
 
@@ -166,13 +177,19 @@ def without_rows(interval: Interval, times: Sequence[int], bar: int) -> list[Int
     ]
 
 
+def _begun(bars: Iterable[Interval], parts: Sequence[Interval]) -> list[Interval]:
+    """Return the bars that begin in some parts."""
+    return [bar for bar in bars if any(part.start <= bar.start < part.end for part in parts)]
+
+
 def _days(bars: Sequence[Interval]) -> int:
-    """Count the days of bars: those that begin on one day, UTC, are of one; longer ones have more.
+    """Count the weekdays of bars: those that begin on one day are of one; longer ones have more.
 
     By their beginnings, for hardly any bar of a session has a midnight in it.
     """
-    short = {bar.start // DAY_MS for bar in bars if bar.length <= DAY_MS}
-    return len(short) + weekdays(union(bar for bar in bars if bar.length > DAY_MS))
+    short = {(bar.start + _EAST_MS) // DAY_MS for bar in bars if bar.length <= DAY_MS}
+    longer = union(bar for bar in bars if bar.length > DAY_MS)
+    return sum((day + _EPOCH_WEEKDAY) % 7 < 5 for day in short) + weekdays(longer)
 
 
 def _weekdays_before(day: int) -> int:
@@ -181,11 +198,35 @@ def _weekdays_before(day: int) -> int:
     return 5 * weeks + min(rest, 5)
 
 
-def _before(doubts: Iterable[Doubt], suspicion: Suspicion, stretch: Interval) -> Doubt | None:
-    """Return the oldest doubt that said the same of a part of a stretch."""
-    same = (
-        doubt
-        for doubt in doubts
-        if doubt.suspicion is suspicion and doubt.interval.overlaps(stretch)
-    )
-    return min(same, key=lambda doubt: doubt.since, default=None)
+def _doubted(
+    stretch: Interval, suspicion: Suspicion, earlier: Iterable[Doubt], sent: int, *, new: bool
+) -> Iterator[Doubt]:
+    """Yield the doubts of what an answer says of a stretch; what is left of it is believed.
+
+    `earlier`, the oldest first: a part that more of them are about goes by the oldest. What is in
+    doubt stays so when it is asked for bit by bit; `new`: what is not yet comes into doubt.
+    """
+    left = [stretch]
+    for doubt in earlier:
+        if doubt.suspicion is suspicion and doubt.interval.overlaps(stretch):
+            if not doubt.confirmed(sent):
+                yield from (doubt.again(part, sent) for part in intersect(left, [doubt.interval]))
+            left = subtract(left, [doubt.interval])
+    if new:
+        yield from (Doubt.new(part, suspicion, sent) for part in left)
+
+
+def _few(doubts: Sequence[Doubt]) -> tuple[Doubt, ...]:
+    """Return the doubts of one answer; where they are many, one a suspicion, as the newest has it.
+
+    What lies between is then in doubt as well, and each later answer has less to compare.
+    """
+    if len(doubts) <= _MOST_PARTS:
+        return tuple(doubts)
+    found = []
+    for suspicion in Suspicion:
+        same = [one for one in doubts if one.suspicion is suspicion]
+        if same:
+            newest = max(same, key=lambda one: one.since)
+            found.append(newest.over(hull(one.interval for one in same)))
+    return tuple(found)

@@ -12,7 +12,7 @@ from itertools import islice, takewhile
 from gapless.domain.blocks import Block, Run
 from gapless.domain.comparing import Basis
 from gapless.domain.coverage import Ageing, Outcome
-from gapless.domain.intervals import Interval, hull, intersect, subtract
+from gapless.domain.intervals import Interval, hull, intersect, subtract, union
 from gapless.domain.planning import Reach
 from gapless.hub.hot import HotSeries
 from gapless.hub.ranges import present
@@ -168,24 +168,27 @@ def _bars(
 
 
 def _forming(entry: HotSeries, piece: Interval, sight: Sight, *, after: bool) -> Interval | None:
-    """Return the nearest held stretch on a side of a piece that may still change.
+    """Return the nearest held stretch on a side of a piece that may still change, in one.
 
     One that reaches the present goes on to it: it stays a tail. `None`: there is none near enough,
-    or another task has what lies between.
+    what lies between has to be fetched again before anything is known, or another task has it.
     """
-    rows = [
+    side = [
         row
-        for row in entry.state.coverage
-        if not row.final
-        and row.outcome is Outcome.HELD
-        and sight.reach.served.start <= row.start
+        for row in entry.state.coverage[:: 1 if after else -1]
+        if sight.reach.served.start <= row.start
         and (piece.end <= row.start if after else row.end <= piece.start)
+        and not (row.final and sight.ageing.fresh(row))
     ]
-    if not rows:
+    first = next((row for row in side if row.outcome is Outcome.HELD), None)
+    if first is None or first.final:
         return None
-    row = rows[0] if after else rows[-1]
-    end = max(row.end, present(sight.now)) if row.reaches_present else row.end
-    part = Interval(row.start, end)
+    changing = union(
+        Interval(row.start, max(row.end, present(sight.now)) if row.reaches_present else row.end)
+        for row in side
+        if not row.final
+    )
+    part = next(one for one in changing if one.contains(first.interval))
     near = _apart(entry, part, piece) <= _MOST_BARS * sight.bar
     return part if near and _free([part], piece, sight.taken) else None
 

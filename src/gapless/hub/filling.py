@@ -242,6 +242,9 @@ class Filler:
             if not doubtful
         ]
         news, rescaled = await self._told(filling, came, parts)
+        if news is not None and _believed_gone(state.coverage) and not gone_quiet(came):
+            # It is back: that there is nothing of it was said for want of the ticker alone.
+            news = replace(news, due=True)
         if not doubtful and (say.restated or (news is not None and news.due)):
             filling.filled = Filled(restated=True, by_name=not say.restated)
             _log.info("upstream serves another past", series=key.text)
@@ -270,8 +273,6 @@ class Filler:
             news=news,
         )
         filling.entry = await self._holdings.apply(change, filling.lease)
-        filling.lease.answered += change.answered
-        filling.lease.fetched += [part for part, _ in parts]
         if verdict.doubts:
             _log.warning("an answer is in doubt", series=key.text, doubts=verdict.doubts)
         if doubtful:
@@ -280,6 +281,8 @@ class Filler:
                 "held, and with other prices beside them; that is not believed yet",
                 reason=verdict.doubts[0].suspicion.value,
             )
+        filling.lease.answered += change.answered
+        filling.lease.fetched += [part for part, _ in parts]
 
     async def _told(
         self, filling: _Filling, came: Sequence[Came], parts: Sequence[tuple[Interval, Came]]
@@ -338,7 +341,7 @@ class Filler:
         entry = await self._holdings.load(lease.key)
         state = entry.state
         held = union(row.interval for row in state.coverage if row.outcome is Outcome.HELD)
-        believed = any(row.outcome is Outcome.OUT_OF_WINDOW for row in state.coverage)
+        believed = _believed_gone(state.coverage)
         if not held and not believed:
             raise error
         doubt = None if believed else judge_unknown(hull(held), state.doubts, now)
@@ -357,6 +360,12 @@ class Filler:
         lease.answered.append(lease.interval)
         lease.fetched += [one.interval for one in change.replacements]
         return Filled()
+
+
+def _believed_gone(rows: Sequence[Coverage]) -> bool:
+    """Whether all that is held is believed to be served no more."""
+    known = [row.outcome for row in rows if row.outcome is not Outcome.EMPTY]
+    return bool(known) and all(one is Outcome.OUT_OF_WINDOW for one in known)
 
 
 def _nothing_more(entry: HotSeries, interval: Interval, now: int, due: int | None) -> Change:

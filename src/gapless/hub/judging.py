@@ -36,15 +36,15 @@ class Said:
     `restated`: the price of a fresh, final bar is another one. `differs`: that of any final bar.
     `changes`: where final records are other ones, were withdrawn or added (stitching rule 14).
     `compared`: there was a fresh one to compare. `lost`: final bars that they lack, or bring
-    without prices. `empty`: where they have no rows, and nothing was known. `kept`: where they
-    still lack what is believed to be lost, and is kept.
+    without prices, those that follow one another in one run. `empty`: where they have no rows, and
+    nothing was known. `kept`: where they still lack what is believed to be lost, and is kept.
     """
 
     restated: bool = False
     differs: bool = False
     changes: tuple[Interval, ...] = ()
     compared: bool = False
-    lost: tuple[Interval, ...] = ()
+    lost: tuple[Sequence[Interval], ...] = ()
     empty: tuple[Interval, ...] = ()
     kept: tuple[Interval, ...] = ()
 
@@ -75,9 +75,9 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
     final, fresh = finals(entry, [interval]), finals(entry, [interval], ageing)
     held = held_run(entry, interval)
     restated = differs = False
-    lost: list[Interval] = []
+    lost: list[list[Interval]] = []
     changes: list[Interval] = []
-    last = -2
+    last = last_lost = -2
     for at, mine, copy in pairs(held, run, final):
         time = held.times[at]
         here = Interval(time, min(time + bar, interval.end))
@@ -87,7 +87,10 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
             differs = True
             restated = restated or any(part.start <= time < part.end for part in fresh)
         elif basis.whole(mine):
-            lost.append(here)
+            if last_lost != at - 1:
+                lost.append([])
+            lost[-1].append(here)
+            last_lost = at
         elif copy is None or not basis.whole(copy):
             continue
         # Bars that follow one another are one change, whatever lies between them.

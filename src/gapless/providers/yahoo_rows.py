@@ -71,19 +71,22 @@ def _by_session(chart: Chart, hours: Hours) -> list[Bar]:
     if at is None:
         return list(chart.rows)
     live = chart.rows[at]
-    # One that comes twice is one.
-    bars = [bar for bar in chart.rows if bar.timestamp != live.timestamp]
     day = hours.day(live.timestamp * 1000)
-    for i, twin in enumerate(bars):
-        if abs(twin.timestamp - live.timestamp) < DAY_S and hours.day(twin.timestamp * 1000) == day:
-            # The earlier stamp is the session's; the later row knows more, unless it is null.
-            first, later = (twin, live) if twin.timestamp <= live.timestamp else (live, twin)
-            values = first if later.null else later
-            bars[i] = msgspec.structs.replace(values, timestamp=first.timestamp)
-            return bars
-    stamp = _session_stamp(chart.meta, bars, day, hours)
-    bars.append(msgspec.structs.replace(live, timestamp=min(stamp, live.timestamp)))
-    return bars
+    # One that comes twice is one.
+    others = [bar for bar in chart.rows if bar.timestamp != live.timestamp]
+    twins = [
+        bar
+        for bar in others
+        if abs(bar.timestamp - live.timestamp) < DAY_S and hours.day(bar.timestamp * 1000) == day
+    ]
+    if twins:
+        # The earliest stamp is the session's; the latest row knows most, unless it is null.
+        known = sorted([*twins, live], key=lambda bar: bar.timestamp)
+        values = known[0] if known[-1].null else known[-1]
+        session = msgspec.structs.replace(values, timestamp=known[0].timestamp)
+        return [*(bar for bar in others if bar not in twins), session]
+    stamp = _session_stamp(chart.meta, others, day, hours)
+    return [*others, msgspec.structs.replace(live, timestamp=min(stamp, live.timestamp))]
 
 
 def _live_index(chart: Chart) -> int | None:

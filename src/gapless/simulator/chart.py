@@ -52,12 +52,16 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer. `served`: it says what is held, be it nothing: 200, or 400 no data."""
+    """A whole answer, with so many rows.
+
+    `served`: it says what is held, be it nothing: 200, or 400 no data.
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=lambda: JSON_HEADERS)
     served: bool = False
+    rows: int = 0
 
 
 def problem(status: int, code: str, description: str, *, served: bool = False) -> Answer:
@@ -116,7 +120,7 @@ def answer(market: Market, quirks: Quirks, query: Query, now_s: float, edge: int
         result["events"] = events
     result["indicators"] = asked.indicators(rows)
     body = msgspec.json.encode({"chart": {"result": [result], "error": None}})
-    return Answer(200, body, served=True)
+    return Answer(200, body, served=True, rows=len(rows))
 
 
 def _window(market: Market, query: Query, at_s: float, edge: int) -> Window | Answer:

@@ -38,7 +38,8 @@ class Request:
     `t` is the simulator's time in UTC seconds; `period1`, `period2` as asked; `status`, `fault`
     and `shown_t` are `None` until known; `shown_t`: of which instant the true answer is, `t` or,
     where the request was held up, later; `served`: an answer that says what is held (200, or 400
-    for no data) was sent completely; `done`: the simulator has finished with it, well or badly.
+    for no data) was sent completely, with so many `rows`; `done`: the simulator has finished with
+    it, well or badly.
     """
 
     t: float
@@ -52,6 +53,7 @@ class Request:
     status: int | None = None
     fault: str | None = None
     served: bool = False
+    rows: int = 0
     done: bool = False
     shown_t: float | None = None
 
@@ -253,7 +255,7 @@ class YahooSimulator:
             await _drip(writer, found, fault, keep=keep)
         else:
             await self._send(writer, found, keep=keep)
-        request.served = found.served
+        request.served, request.rows = found.served, found.rows
         return keep
 
     def _answer(self, request: Request, query: Query) -> Answer:

@@ -108,7 +108,7 @@ class LivingUpstream(RuleBasedStateMachine):
             no_bars="adjclose_absent" if absent else "adjclose_empty",
         )
         self.world = World(market, START_S, Path(self.folder.name), self.template, quirks)
-        self.promise = Promise(market, self.world.sim.requests)
+        self.promise = Promise(market, self.world.sim.requests, wanted=self.world.wanted)
         self.faulty = False
         self.asked_before: list[ProviderRequest] = []
         self.runner.run(self.world.open())
@@ -310,7 +310,7 @@ class LivingUpstream(RuleBasedStateMachine):
 
     def _explained(self, error: ProviderError, beside: bool) -> bool:
         """Whether nothing being answered at all is as it should be."""
-        if self.faulty or error.reason in ("out_of_window", "unconfirmed_empty"):
+        if self.faulty or error.reason in ("out_of_window", "unconfirmed_empty", "unconfirmed_loss"):
             return True
         # An open breaker lets one through to try, and refuses those beside it.
         if beside and "left alone" in error.message:

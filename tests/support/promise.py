@@ -118,7 +118,8 @@ class _Case:
         self._doubts()
         self._final()
         for span, covered in self.told.provisional():
-            self._provisional(span, covered)
+            if span.end > self.reach:
+                self._provisional(Span(max(span.start, self.reach), span.end), covered)
         for stamp, one in self.told.records.items():
             if not self._in_reach(stamp):
                 self._out_of_reach(stamp, one)

@@ -372,6 +372,10 @@ class _Case:
 
     def _doubts(self) -> None:
         told, belief = self.told, self.belief
+        since_s = told.t0 / 1000 - self.drift_s
+        if told.beside and self.history.answers(self.series, since_s, self.until_s):
+            # Which of the answers that came meanwhile it knows of cannot be told from outside.
+            return
         for stamp, since_s in sorted(belief.lost.items()):
             if not told.lacks(stamp) and stamp >= self.reach:
                 since = _at(1000 * since_s)

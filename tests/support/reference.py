@@ -96,7 +96,7 @@ class Reference:
             and priced(one)
             and stamp not in self.kept
             and not priced(rows.get(stamp))
-            and self.history.final_s(self.series, stamp, None) <= at_s
+            and self.history.final_s(self.series, stamp, None) <= self.fetched[stamp]
         ]
         unsure, gone = self.believed(lost, at_s) if len(lost) > 2 else (set(), set(lost))
         if len(lost) > 2 and len({self.day(one) for one in gone if self.weekday(one)}) > 10:

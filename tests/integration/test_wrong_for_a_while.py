@@ -76,6 +76,19 @@ async def test_what_is_confirmed_is_what_was_in_doubt(tmp_path: Path) -> None:
         ]
 
 
+async def test_a_long_bar_that_is_lost_reaches_over_what_is_held(tmp_path: Path) -> None:
+    """What is asked for beside it is answered, and asked for once."""
+    async with scene(tmp_path, "2025-03-10T22:00") as world:
+        await world.ask("2024-12-16", "2025-02-06", "1wk")
+        world.market.add(Absent("AAA", from_s=WRONG, heals_s=RIGHT))
+        for time in ("2025-03-11T15:00", "2025-03-11T22:00"):
+            world.at(time)
+            answer = await world.ask("2024-12-16", "2025-03-07", "1wk")
+            assert len(world.upstream) == 1
+        assert (answer.state, len(told(answer))) == ("ready", 8)
+        assert {reason for _, reason in reasons(answer)} == {"unverified"}
+
+
 async def test_what_is_in_doubt_is_not_believed_bit_by_bit(tmp_path: Path) -> None:
     """A day of a month that upstream lacks is as much in doubt, asked for by itself."""
     async with scene(tmp_path, "2025-03-10T22:00") as world:

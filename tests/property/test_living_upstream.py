@@ -310,7 +310,11 @@ class LivingUpstream(RuleBasedStateMachine):
 
     def _explained(self, error: ProviderError, beside: bool) -> bool:
         """Whether nothing being answered at all is as it should be."""
-        if self.faulty or error.reason in ("out_of_window", "unconfirmed_empty", "unconfirmed_loss"):
+        if self.faulty or error.reason in (
+            "out_of_window",
+            "unconfirmed_empty",
+            "unconfirmed_loss",
+        ):
             return True
         # An open breaker lets one through to try, and refuses those beside it.
         if beside and "left alone" in error.message:

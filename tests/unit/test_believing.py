@@ -24,7 +24,7 @@ HOUR, MINUTE = 3_600_000, 60_000
 # 1 January 2024 was a Monday.
 MONDAY = 19_723 * DAY_MS
 SENT = MONDAY + 400 * DAY_MS
-LOSS, EMPTY = Suspicion.LOSS, Suspicion.EMPTY
+LOSS, EMPTY, UNKNOWN = Suspicion
 
 
 def sessions(days: int, length: int = DAY_MS, step: int = DAY_MS) -> list[Interval]:
@@ -177,7 +177,7 @@ def test_a_ticker_that_is_not_known_any_more() -> None:
     """It is in doubt, asked for again, and believed to be gone six hours later."""
     held = stretch(100)
     first = judge_unknown(held, [], SENT)
-    assert first == Doubt.new(held, LOSS, SENT)
+    assert first == Doubt.new(held, UNKNOWN, SENT)
     second = judge_unknown(held, [first], SENT + APART_MS - 1)
     assert second is not None
     assert (second.since, second.tries) == (SENT, 2)
@@ -187,8 +187,17 @@ def test_a_ticker_that_is_not_known_any_more() -> None:
 def test_a_ticker_that_was_known_meanwhile() -> None:
     """It has answered for a part since, so that it is in doubt anew, and not gone."""
     held = stretch(100)
-    left = remaining([Doubt.new(held, LOSS, SENT)], [stretch(10)], [])
-    assert judge_unknown(held, left, SENT + APART_MS) == Doubt.new(held, LOSS, SENT + APART_MS)
+    left = remaining([Doubt.new(held, UNKNOWN, SENT)], [stretch(10)], [])
+    assert judge_unknown(held, left, SENT + APART_MS) == Doubt.new(held, UNKNOWN, SENT + APART_MS)
+
+
+def test_an_unknown_ticker_and_lost_records_do_not_confirm_one_another() -> None:
+    """Upstream that lacks records knows the ticker."""
+    held = stretch(100)
+    for other in (LOSS, EMPTY):
+        assert judge_unknown(held, [doubt(other, held, APART_MS)], SENT) is not None
+    [found] = judge([sessions(5)], [], [doubt(UNKNOWN, held, APART_MS)], SENT).doubts
+    assert found.since == SENT
 
 
 def test_doubts_end_where_they_are_answered() -> None:

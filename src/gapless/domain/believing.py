@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from gapless.domain.intervals import Interval, hull, intersect, subtract, union
 from gapless.instants import DAY_MS
@@ -27,10 +28,16 @@ _EPOCH_WEEKDAY = 3
 
 
 class Suspicion(StrEnum):
-    """What an answer said that is not believed yet, as the reason in an answer's `why`."""
+    """What an answer said that is not believed yet: each is confirmed by its like alone."""
 
     LOSS = "unconfirmed_loss"
     EMPTY = "unconfirmed_empty"
+    UNKNOWN = "unconfirmed_unknown"
+
+    @property
+    def reason(self) -> Literal["unconfirmed_loss", "unconfirmed_empty"]:
+        """The reason in an answer's `why`: with its ticker all that is held is lost."""
+        return "unconfirmed_empty" if self is Suspicion.EMPTY else "unconfirmed_loss"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -132,10 +139,10 @@ def judge_unknown(held: Interval, doubts: Iterable[Doubt], sent: int) -> Doubt |
     says the same: where upstream has answered for a part since, it knows the ticker.
     """
     whole = [
-        one for one in doubts if one.suspicion is Suspicion.LOSS and one.interval.contains(held)
+        one for one in doubts if one.suspicion is Suspicion.UNKNOWN and one.interval.contains(held)
     ]
     if not whole:
-        return Doubt.new(held, Suspicion.LOSS, sent)
+        return Doubt.new(held, Suspicion.UNKNOWN, sent)
     before = min(whole, key=lambda doubt: doubt.since)
     return None if before.confirmed(sent) else before.again(held, sent)
 

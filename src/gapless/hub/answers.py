@@ -23,6 +23,7 @@ from gapless.providers.base import BadValues
 _IN_DOUBT = {
     Suspicion.LOSS: "upstream answered without records that are held, which is not believed yet",
     Suspicion.EMPTY: "upstream answered that there is nothing, which is not believed yet",
+    Suspicion.UNKNOWN: "upstream answered that it knows no such ticker, which is not believed yet",
 }
 _NOT_ANEW = "due to be fetched again; it could not be, or was due again as soon as it came"
 
@@ -171,7 +172,7 @@ def compose(
         why.extend(Reason(part, reason, _not_checked(unchecked)) for part in plan.aged)
     why.extend(_marks(rows, plan))
     doubted = [
-        Reason(part, doubt.suspicion.value, _IN_DOUBT[doubt.suspicion])
+        Reason(part, doubt.suspicion.reason, _IN_DOUBT[doubt.suspicion])
         for doubt in (state.doubts if doubts is None else doubts)
         for part in intersect([asked], [doubt.interval])
     ]
@@ -232,7 +233,7 @@ def not_believed() -> UpstreamUnavailable:
     return UpstreamUnavailable(
         "upstream answered that it has nothing of that range, which is not believed yet; it is "
         "asked again later",
-        reason=Suspicion.EMPTY.value,
+        reason=Suspicion.EMPTY.reason,
     )
 
 

@@ -279,7 +279,7 @@ class Filler:
             raise ProviderError(
                 f"{self._provider.info.name} answered for {key.text} without records that are "
                 "held, and with other prices beside them; that is not believed yet",
-                reason=verdict.doubts[0].suspicion.value,
+                reason=verdict.doubts[0].suspicion.reason,
             )
         filling.lease.answered += change.answered
         filling.lease.fetched += [part for part, _ in parts]

@@ -63,7 +63,10 @@ class Said:
     def verdict(self, entry: HotSeries, sent: int) -> Verdict:
         """Return what of it is believed, by what was said before."""
         verdict = judge(self.lost, self.empty, entry.state.doubts, sent)
-        return replace(verdict, lost_for_good=(*verdict.lost_for_good, *self.kept))
+        # A long bar reaches over what is known of its series; only what is held can be kept.
+        held = [row.interval for row in entry.state.coverage if row.outcome is not Outcome.EMPTY]
+        for_good = intersect([*verdict.lost_for_good, *self.kept], held)
+        return replace(verdict, lost_for_good=tuple(for_good))
 
 
 def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -> Said:

@@ -245,7 +245,7 @@ class DoubtShape(Struct, frozen=True):
         return cls(
             format_instant(doubt.start),
             format_instant(doubt.end),
-            doubt.suspicion.value,
+            doubt.suspicion.reason,
             format_instant(doubt.since),
             format_instant(doubt.next_try),
         )

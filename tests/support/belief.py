@@ -26,6 +26,7 @@ class Belief:
     """The state of one series after the answers taken in so far.
 
     `held`: stamps that answers have brought with prices and no believed answer has taken away;
+    `perhaps`: stamps that answers in doubt have brought, which are held or not.
     `final`: those that were final when they were brought last.
     `lost`: since when a held final stamp is lacking; `empty`: since when a weekday without rows
     is in doubt, as day numbers of the exchange; `bare`: since when it was said to be so, also
@@ -43,6 +44,7 @@ class Belief:
     lost: dict[int, float] = field(default_factory=dict)
     empty: dict[int, float] = field(default_factory=dict)
     bare: dict[int, float] = field(default_factory=dict)
+    perhaps: set[int] = field(default_factory=set)
     kept: set[int] = field(default_factory=set)
     spared: set[int] = field(default_factory=set)
     unknown_s: float | None = None
@@ -65,7 +67,14 @@ class Belief:
 
     def forget(self) -> None:
         """Begin anew, as a hub does whose series is deleted."""
-        for known in (self.held, self.final, self.kept, self.spared, self.known_empty):
+        for known in (
+            self.held,
+            self.perhaps,
+            self.final,
+            self.kept,
+            self.spared,
+            self.known_empty,
+        ):
             known.clear()
         for since in (self.lost, self.empty, self.bare):
             since.clear()
@@ -80,7 +89,7 @@ class Belief:
         if answer.unknown:
             self.unknown_s = answer.at_s if self.unknown_s is None else self.unknown_s
             if answer.at_s - self.unknown_s >= BELIEVED_AFTER_S:
-                self.spared |= self.held - self.kept
+                self.spared |= (self.held | self.perhaps) - self.kept
                 self.lost.clear()
             return
         # Where it is believed, an answer without rows does not unsay it.
@@ -89,11 +98,9 @@ class Belief:
         lacking = self._lacking(answer)
         brought = {stamp for stamp, one in answer.rows.items() if priced(one)}
         if len(lacking) > MOST_LOST:
-            # What else it brings is stored only if it agrees with what is held.
             self._doubt(lacking, answer.at_s)
         else:
             self._gone(lacking)
-            self.held |= brought
         self.kept -= brought
         self.spared -= brought
         awaited = self._awaited(answer, brought)
@@ -106,6 +113,17 @@ class Belief:
                 self.final.discard(stamp)
         if self.series.interval not in PERIODS:
             self._days(answer)
+        # What else an answer in doubt brings is stored only if it agrees with what is held.
+        if len(lacking) <= MOST_LOST and not self._nearly_empty(answer):
+            self.held |= brought
+        self.perhaps = (self.perhaps | brought) - self.held
+
+    def _nearly_empty(self, answer: Snapshot) -> bool:
+        """Return whether an answer may lack rows for so many days that it is in doubt."""
+        with_rows = {self._day(stamp) for stamp in answer.rows}
+        days = range(self._day(answer.start), self._day(answer.end - 1) + 1)
+        # A day more or less, for those at the edges.
+        return sum(_weekday(day) for day in set(days) - with_rows) > MOST_WEEKDAYS - 2
 
     def _lacking(self, answer: Snapshot) -> list[int]:
         return [
@@ -147,7 +165,7 @@ class Belief:
 
     def _days(self, answer: Snapshot) -> None:
         """Doubt weekdays without any row, or believe that they have none."""
-        with_rows = {self._day(stamp) for stamp in (*answer.rows, *self.held)}
+        with_rows = {self._day(stamp) for stamp in (*answer.rows, *self.held, *self.perhaps)}
         for day in with_rows:
             self.empty.pop(day, None)
             self.bare.pop(day, None)

@@ -105,6 +105,10 @@ class _Case:
         self.refresh_s = promise.refresh_s[self.series.interval in INTRADAY]
         self.since_s = told.due / 1000 - self.drift_s
         self.until_s = told.t1 / 1000 + self.drift_s
+        # Which of the answers that came meanwhile it knows of cannot be told from outside.
+        asked_s = told.t0 / 1000 - self.drift_s
+        came = self.history.answers(self.series, asked_s, self.until_s) if told.beside else []
+        self.meanwhile = bool(came)
         look_back = promise.look_back_ms.get(self.series.interval)
         self.reach = 0 if look_back is None else told.t1 - look_back + CLIP_MS
         self.origins: dict[int, list[_Origin]] = {}
@@ -164,7 +168,9 @@ class _Case:
             here = not told.lacks(stamp) and self._in_reach(stamp)
             if here and self._final_here(stamp):
                 self._settled(stamp, history.final_s(self.series, stamp, None))
-        common = set().union(*(view.rows for view in views)) if views else set()
+        # Of a ticker that is believed to be gone there is nothing but what is kept.
+        gone = self.belief.unknown_s is not None and bool(self.belief.spared)
+        common = set().union(*(view.rows for view in views)) if views and not gone else set()
         for stamp in sorted(common - told.records.keys()):
             if told.lacks(stamp) or not self._in_reach(stamp) or not self._final_here(stamp):
                 continue
@@ -319,11 +325,11 @@ class _Case:
     def _out_of_reach(self, stamp: int, one: Record) -> None:
         lost = self.belief.may_be_kept(stamp)
         marked = self.told.marked(stamp, "unverified", "out_of_window")
-        if lost and not marked:
+        if lost and not marked and not self.meanwhile:
             raise self._broken(4, stamp, "is believed lost, and not marked")
         told_of = False
         for said in reversed(self.history.answers(self.series, 0.0, self.until_s)):
-            if stamp not in said.rows:
+            if stamp not in said.rows or (lost and priced(one) and not priced(said.rows[stamp])):
                 continue
             told_of = True
             origin = self._origin(stamp, one, said)
@@ -372,9 +378,7 @@ class _Case:
 
     def _doubts(self) -> None:
         told, belief = self.told, self.belief
-        since_s = told.t0 / 1000 - self.drift_s
-        if told.beside and self.history.answers(self.series, since_s, self.until_s):
-            # Which of the answers that came meanwhile it knows of cannot be told from outside.
+        if self.meanwhile:
             return
         for stamp, since_s in sorted(belief.lost.items()):
             if not told.lacks(stamp) and stamp >= self.reach:

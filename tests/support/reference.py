@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import date
+from itertools import pairwise
 from typing import Any
 
 from gapless.simulator.chart import Query, answer, parse
@@ -122,6 +123,8 @@ class Reference:
             return None
         stamps = [1000 * one for one in got.get("timestamp", [])]
         if any(stamps.count(one) > 2 for one in stamps[:1]):
+            return None
+        if sum(later < one for one, later in pairwise(stamps)) > 2:
             return None
         within = [one for one in stamps if window.start <= one < window.end]
         if len(stamps) > 1 and not within and max(stamps) < window.start:

@@ -97,7 +97,7 @@ class Verdict:
 
 def judge(
     lost: Sequence[Sequence[Interval]],
-    empty: Iterable[Interval],
+    empty: Sequence[Interval],
     doubts: Iterable[Doubt],
     sent: int,
 ) -> Verdict:
@@ -105,8 +105,8 @@ def judge(
 
     `lost` are the bars of final held records that it lacks, those that follow one another in one
     run; `empty` the stretches that were never known and for which it has no rows, without what
-    lies before the first trade. `doubts` are those of earlier answers: they confirm what they are
-    about, and nothing beside it.
+    lies before the first trade, counted together. `doubts` are those of earlier answers: they
+    confirm what they are about, and nothing beside it.
     """
     earlier = sorted(doubts, key=lambda doubt: doubt.since)
     found: list[Doubt] = []
@@ -123,8 +123,8 @@ def judge(
         found += again
         believed += parts
         gone += _begun(run, parts)
+    long = weekdays(empty) > MOST_WEEKDAYS
     for stretch in empty:
-        long = weekdays([stretch]) > MOST_WEEKDAYS
         found += _doubted(stretch, Suspicion.EMPTY, earlier, sent, new=long)
     for_good = believed if _days(gone) > MOST_WEEKDAYS else []
     if len(for_good) > _MOST_PARTS:

@@ -123,7 +123,8 @@ def judge(
         found += again
         believed += parts
         gone += _begun(run, parts)
-    long = weekdays(empty) > MOST_WEEKDAYS
+    # What is shorter lies beside a bar of its own day.
+    long = weekdays(one for one in empty if one.length >= DAY_MS) > MOST_WEEKDAYS
     for stretch in empty:
         found += _doubted(stretch, Suspicion.EMPTY, earlier, sent, new=long)
     for_good = believed if _days(gone) > MOST_WEEKDAYS else []

@@ -12,7 +12,7 @@ LOCKING := --quiet --upgrade --universal --python-version 3.11 --generate-hashes
 	--no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test test-all check format bench soak faults pictures lock clean
+.PHONY: help setup demo run test test-all check format bench soak faults mutants pictures lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name about; \
@@ -62,6 +62,9 @@ soak: $(READY)  ## the long tests, and the property tests with many more example
 
 faults: $(READY)  ## the tests that kill, damage and starve real processes
 	@$(BIN)/python -m pytest -m faults --timeout 0 $(ARGS)
+
+mutants: $(READY)  ## put faults into the sources, and see that a test catches each
+	@$(BIN)/python scripts/mutants.py $(ARGS)
 
 pictures: $(READY)  ## make the pictures of the shell in docs/pictures anew
 	@PYTHONPATH=tests $(BIN)/python scripts/make_pictures.py

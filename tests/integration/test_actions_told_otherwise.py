@@ -223,3 +223,18 @@ async def test_a_wrong_clock_does_not_freeze_the_facts(tmp_path: Path) -> None:
         world.at("2025-06-03T15:00")
         await world.ask("2025-05-01", "2025-06-02")
         assert (await facts(world))["name"] == "Renamed Inc."
+
+
+async def test_a_second_split_rescales_what_the_first_did_not(tmp_path: Path) -> None:
+    """Each is applied once: what was divided by four is divided by two more."""
+    async with scene(tmp_path, "2025-06-02T12:00") as world:
+        world.market.add(SPLIT)
+        before = [row["close"] for row in told(await world.ask(*EARLY))]
+        world.at(SEPTEMBER)
+        await world.ask(*RECENT)
+        assert await closes(world) == pytest.approx([one / 4 for one in before])
+        seen_s = seconds("2025-10-07T13:30")
+        world.market.add(Split("AAA", date(2025, 10, 7), 2, 1, seen_s=seen_s))
+        world.at("2025-10-15T15:00")
+        await world.ask("2025-10-06", "2025-10-09", "15m")
+        assert await closes(world) == pytest.approx([one / 8 for one in before])

@@ -120,7 +120,8 @@ class Belief:
 
     def _nearly_empty(self, answer: Snapshot) -> bool:
         """Return whether an answer may lack rows for so many days that it is in doubt."""
-        with_rows = {self._day(stamp) for stamp in answer.rows}
+        length = 7 if self.series.interval in PERIODS else 1
+        with_rows = {self._day(stamp) + at for stamp in answer.rows for at in range(length)}
         days = range(self._day(answer.start), self._day(answer.end - 1) + 1)
         # A day more or less, for those at the edges.
         return sum(_weekday(day) for day in set(days) - with_rows) > MOST_WEEKDAYS - 2

@@ -7,6 +7,7 @@ answers that are six hours apart have settled.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from math import inf
@@ -120,8 +121,7 @@ class Belief:
 
     def _nearly_empty(self, answer: Snapshot) -> bool:
         """Return whether an answer may lack rows for so many days that it is in doubt."""
-        length = 7 if self.series.interval in PERIODS else 1
-        with_rows = {self._day(stamp) + at for stamp in answer.rows for at in range(length)}
+        with_rows = self._days_of(answer.rows)
         days = range(self._day(answer.start), self._day(answer.end - 1) + 1)
         # A day more or less, for those at the edges.
         return sum(_weekday(day) for day in set(days) - with_rows) > MOST_WEEKDAYS - 2
@@ -149,7 +149,7 @@ class Belief:
             for stamp in lacking
             if at_s - self.lost.setdefault(stamp, at_s) >= BELIEVED_AFTER_S
         ]
-        weekdays = {day for stamp in believed if _weekday(day := self._day(stamp))}
+        weekdays = {day for day in self._days_of(believed) if _weekday(day)}
         if len(weekdays) > MOST_WEEKDAYS:
             self.kept |= set(believed)
             for stamp in believed:
@@ -204,6 +204,11 @@ class Belief:
 
     def _first_trade_s(self) -> int:
         return self.history.market.first_session(self.series.symbol).open_s
+
+    def _days_of(self, stamps: Iterable[int]) -> set[int]:
+        """Return the days of bars; of a week's, all of them."""
+        length = 7 if self.series.interval in PERIODS else 1
+        return {self._day(stamp) + at for stamp in stamps for at in range(length)}
 
     def _day(self, stamp: int) -> int:
         return self.history.market.calendar(self.series.symbol).day_of(stamp / 1000)

@@ -148,6 +148,9 @@ def test_what_is_in_doubt_is_not_believed_bit_by_bit() -> None:
     assert (again.interval, again.tries) == (Interval(lost[4].start, lost[5].end), 2)
     [again] = judge([], [stretch(7)], [doubt(EMPTY, stretch(300), HOUR)], SENT).doubts
     assert (again.interval, again.tries) == (stretch(7), 2)
+    weekend = Interval(MONDAY + 5 * DAY_MS, MONDAY + 7 * DAY_MS)
+    night = Interval(MONDAY - 4 * HOUR, MONDAY + 13 * HOUR)
+    assert judge([], [weekend, night], [doubt(EMPTY, stretch(300), HOUR)], SENT) == Verdict()
 
 
 def test_what_came_between_lost_ones_is_not_in_doubt() -> None:

@@ -123,9 +123,10 @@ def judge(
         found += again
         believed += parts
         gone += _begun(run, parts)
-    # What is shorter lies beside a bar of its own day.
-    long = weekdays(one for one in empty if one.length >= DAY_MS) > MOST_WEEKDAYS
-    for stretch in empty:
+    # What is shorter lies beside a bar of its own day, or is a night or a weekend.
+    bare = [one for one in empty if one.length >= DAY_MS and weekdays([one])]
+    long = weekdays(bare) > MOST_WEEKDAYS
+    for stretch in empty if long else bare:
         found += _doubted(stretch, Suspicion.EMPTY, earlier, sent, new=long)
     for_good = believed if _days(gone) > MOST_WEEKDAYS else []
     if len(for_good) > _MOST_PARTS:

@@ -27,7 +27,7 @@ SEED = "1"
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A fault: in `file` of the package `old` is replaced by `new`."""
+    """A fault: in `file` of the package `old` is replaced by `new`; `tests` are to catch it."""
 
     name: str
     file: str
@@ -44,6 +44,8 @@ def main() -> int:
     args = parser.parse_args()
     table = tomllib.loads((ROOT / "tests/mutants.toml").read_text())
     mutants = [Mutant(**one) for one in table["mutant"] if args.only in one["name"]]
+    if not mutants:
+        parser.error(f"none has {args.only!r} in its name")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "gapless"
         made = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".hypothesis", "out")
@@ -83,11 +85,14 @@ def caught(mutant: Mutant, copy: Path, histories: int | None) -> bool:
     )
     path.write_text(text)
     failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    by = failed[0].split(" - ")[0].split("::")[-1] if failed else f"nothing in {' '.join(tests)}"
-    if done.returncode not in (0, 1):
+    if done.returncode == 1:
+        by = failed[0].split(" - ")[0].split("::")[-1] if failed else "a test that hung"
+    elif done.returncode == 0:
+        by = f"nothing in {' '.join(tests)}"
+    else:
         by = f"the tests could not be run: {done.stderr.strip()}"
     print(f"{mutant.name}: {by}", flush=True)
-    return done.returncode == 1 and bool(failed)
+    return done.returncode == 1
 
 
 if __name__ == "__main__":

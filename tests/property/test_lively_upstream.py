@@ -270,7 +270,10 @@ class LivelyUpstream(RuleBasedStateMachine):
         first, again = self._ask([wanted])[0], self._ask([wanted])[0]
         if isinstance(first, Answer) and first.state == "ready":
             assert isinstance(again, Answer)
-            if self.world.ahead_s < 0 and any(one.purpose == "check" for one in self.world.asked):
+            instrument = self.world.market.instrument(again.key.ticker)
+            assert instrument is not None
+            now = self.world.clock.now_ms()
+            if now - Facts.of(instrument).due_ms(now) < -1000 * self.world.ahead_s:
                 # Upstream's clock, by which it is as old as that, has yet to reach the due moment.
                 return
             assert again.requests == 0, "asked again at once, it asks nothing upstream"

@@ -117,7 +117,7 @@ class Belief:
         # What else an answer in doubt brings is stored only if it agrees with what is held.
         if len(lacking) <= MOST_LOST and not self._nearly_empty(answer):
             self.held |= brought
-        self.perhaps = (self.perhaps | brought) - self.held
+        self.perhaps = (self.perhaps | answer.rows.keys()) - self.held
 
     def _nearly_empty(self, answer: Snapshot) -> bool:
         """Return whether an answer may lack rows for so many days that it is in doubt."""

@@ -105,17 +105,19 @@ class Before:
         before = [time for time in times if one[0] <= time < part.lower]
         after = [time for time in times if part.upper <= time < one[1]]
         forming = [row for row in self.rows if row.refresh_after is not None]
-        if one[0] < part.lower and not (
-            one[0] == before[0]
-            if before and len(before) <= MOST_BARS
-            else not before and one[0] in [row.start for row in forming]
-        ):
+        if before and len(before) <= MOST_BARS:
+            fits = one[0] == before[0]
+        else:
+            fits = not before and one[0] in [row.start for row in forming]
+        if one[0] < part.lower and not fits:
             return f"{len(before)} bars, or more than held bars, before"
-        if one[1] > part.upper and not (
-            one[1] <= after[-1] + BAR_MS[self.interval]
-            if after and len(after) <= MOST_BARS
-            else not after and any(row.start < one[1] <= self._to(row) for row in forming)
-        ):
+        if after and len(after) <= MOST_BARS:
+            fits = one[1] <= after[-1] + BAR_MS[self.interval]
+        else:
+            fits = not after and any(row.start < one[1] <= self._to(row) for row in forming)
+        # A long bar that begins before it may end after it.
+        own_end = max(part.upper, max(before, default=0) + BAR_MS[self.interval])
+        if one[1] > own_end and not fits:
             return f"{len(after)} bars, or more than held bars, after"
         return ""
 

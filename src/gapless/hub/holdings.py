@@ -242,6 +242,7 @@ class Holdings:
             try:
                 listener(change)
             except Exception:
+                # The change is made; what one cannot take is no reason that the others miss it.
                 _log.exception("a listener failed", series=change.key.text, commit=change.commit)
 
 

@@ -109,31 +109,31 @@ def measure_checks(start: Start, load: Load, folder: Path, rounds: int) -> Check
 
 def _round(hub: Server, upstream: Server, ask: Ask, ticker: str) -> _Round:
     # What upstream makes up of a ticker once is not to be the first fetch's.
-    _direct(upstream, ticker)
-    direct = _direct(upstream, ticker)
+    direct(upstream, ticker)
+    by_itself = direct(upstream, ticker)
     asked = Range(ticker, START_S, END_S, RECORDS)
     request = asked.request("check").replace(b'"sample"', b'"yahoo_finance"', 1)
     lines: list[bytes] = []
-    first = _timed(hub, lambda: lines.append(ask(request)))
+    first = timed(hub, lambda: lines.append(ask(request)))
     records, stitch = read_answer(lines.pop(), "check")
     if len(records) != RECORDS or stitch.upstream_requests != 1 or not stitch.fetched:
         raise WrongAnswer(f"{ticker}: {len(records)} records, fetched first: {stitch}")
     bounds = {"start": rfc3339(START_S), "end": rfc3339(END_S)}
     body = msgspec.json.encode({"provider": "yahoo_finance", "ticker": ticker, **bounds})
-    refresh = _timed(hub, lambda: lines.append(post(hub, "/v1/refresh", body)))
+    refresh = timed(hub, lambda: lines.append(post(hub, "/v1/refresh", body)))
     refreshed = msgspec.json.decode(lines.pop(), type=_Refreshed)
     if refreshed.stitch.upstream_requests != 1 or refreshed.stitch.missing:
         raise WrongAnswer(f"{ticker}: refreshed: {refreshed}")
     # Nothing happens then that could be waited for: when it is due is a matter of time alone.
     time.sleep(CHECK_S + 0.05)
-    again = _timed(hub, lambda: lines.append(ask(request)))
+    again = timed(hub, lambda: lines.append(ask(request)))
     same, stitch = read_answer(lines.pop(), "check")
     if same != records or stitch.upstream_requests != 1 or stitch.fetched:
         raise WrongAnswer(f"{ticker}: {len(same)} records, fetched again: {stitch}")
-    return _Round(direct, first, again, refresh)
+    return _Round(by_itself, first, again, refresh)
 
 
-def _timed(hub: Server, step: Callable[[], None]) -> tuple[float, float]:
+def timed(hub: Server, step: Callable[[], None]) -> tuple[float, float]:
     """Return how long a step takes, and what the hub computes until it is at rest; milliseconds."""
     before = cpu_of(hub)
     began = time.perf_counter()
@@ -142,7 +142,7 @@ def _timed(hub: Server, step: Callable[[], None]) -> tuple[float, float]:
     return took, (cpu_of(hub) - before) / 1e6
 
 
-def _direct(upstream: Server, ticker: str) -> float:
+def direct(upstream: Server, ticker: str) -> float:
     """Ask upstream itself for the same rows; return milliseconds."""
     path = f"/v8/finance/chart/{ticker}?period1={START_S}&period2={END_S}&interval=1d"
     connection = http.client.HTTPConnection(upstream.host, upstream.port, timeout=120)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import pytest
 
-from gapless.domain.blocks import EMPTY, Block, Run, encode, etag, relayout
+from gapless.domain.blocks import EMPTY, Block, Run, encode, encode_all, etag, relayout
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval
 from support.series import EMPTY as NOTHING
@@ -45,6 +45,14 @@ def test_texts_are_ascii_without_spaces() -> None:
     assert said.startswith(b'{"t":1,"x":0.1,"y":1e22,"name":"Z\\u00fcrich')
     assert b"\\ud83d\\ude00" in said
     assert msgspec.json.decode(said) == row
+
+
+def test_many_texts_are_those_of_each() -> None:
+    """Whatever a record says, line breaks of every kind among it, it is one text of many."""
+    values = ["a\nb\r\nc", "\u2028\u0085\x0b\x1c", "Zürich 😀", "", None, 1e22, -0.0, [1], {"\n": 2}]
+    rows = [{}, *({"t": at, "value": value} for at, value in enumerate(values))]
+    assert encode_all(rows) == [encode(row) for row in rows]
+    assert encode_all([]) == []
 
 
 DAMAGE: list[tuple[str, Callable[[bytes], bytes]]] = [

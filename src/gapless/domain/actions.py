@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isclose
 from typing import Any
 
-from gapless.domain.blocks import Run, encode
+from gapless.domain.blocks import Run, encode_all
 from gapless.domain.comparing import Basis
 from gapless.domain.intervals import Interval
 from gapless.instants import DAY_MS
@@ -35,7 +35,7 @@ def known_facts(before: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str,
 def run_of(actions: Iterable[Mapping[str, Any]]) -> Run:
     """Return actions, which ascend, as records; their `timestamp` is in Unix seconds."""
     rows = list(actions)
-    return Run.of_texts([row["timestamp"] * 1000 for row in rows], [encode(row) for row in rows])
+    return Run.of_texts([row["timestamp"] * 1000 for row in rows], encode_all(rows))
 
 
 def merged(stored: Run, named: Run) -> Run:
@@ -47,7 +47,7 @@ def merged(stored: Run, named: Run) -> Run:
         row = named.row(at)
         told = {name: value for name, value in row.items() if value is not None}
         known[time] = {**row, **known.get(time, {}), **told}
-    return Run.of([(time, encode(row)) for time, row in sorted(known.items())])
+    return Run.of_texts(sorted(known), encode_all(known[time] for time in sorted(known)))
 
 
 def differing(
@@ -94,7 +94,7 @@ def ratio_since(actions: Run, at: int) -> float | None:
 def rescaled(run: Run, ratio: float, basis: Basis) -> Run:
     """Return bars as they are after a split of `ratio` new shares for one old."""
     prices = [*basis.prices, *([basis.adjusted] if basis.adjusted else [])]
-    texts = []
+    rows = []
     for at in range(len(run)):
         row = run.row(at)
         for column in prices:
@@ -103,8 +103,8 @@ def rescaled(run: Run, ratio: float, basis: Basis) -> Run:
         if basis.volume and row.get(basis.volume) is not None:
             volume = round(row[basis.volume] * ratio)
             row[basis.volume] = volume if volume < _MOST_VOLUME else None
-        texts.append(encode(row))
-    return Run.of_texts(list(run.times), texts)
+        rows.append(row)
+    return Run.of_texts(list(run.times), encode_all(rows))
 
 
 def _nothing(fact: object) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
+from operator import sub
 from typing import Literal
 
 from gapless.domain.intervals import Interval, hull, intersect, subtract, union
@@ -177,13 +179,19 @@ def without_rows(interval: Interval, times: Sequence[int], bar: int) -> list[Int
     Neither at an instant, nor for a bar after one; `times` ascend. What is short counts at the
     edges alone: the answer for what lies beside may go on with it.
     """
-    starts = [interval.start, *(time + bar for time in times)]
-    return [
-        Interval(start, end)
-        for start, end in zip(starts, [*times, interval.end], strict=True)
-        if end - start > MOST_WEEKDAYS * DAY_MS
-        or (start < end and (start == interval.start or end == interval.end))
+    if not times:
+        return [] if interval.empty else [interval]
+    long = MOST_WEEKDAYS * DAY_MS + bar
+    steps = map(sub, islice(times, 1, None), times)
+    between = (
+        Interval(times[at] + bar, times[at + 1]) for at, step in enumerate(steps) if step > long
+    )
+    stretches = [
+        Interval(interval.start, times[0]),
+        *between,
+        Interval(times[-1] + bar, interval.end),
     ]
+    return [one for one in stretches if not one.empty]
 
 
 def _begun(bars: Iterable[Interval], parts: Sequence[Interval]) -> list[Interval]:

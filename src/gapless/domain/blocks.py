@@ -390,12 +390,18 @@ def _split(piece: Piece, limit: int) -> list[Piece]:
     ]
 
 
-_encode = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
 
 
 def encode(row: Mapping[str, Any] | msgspec.Struct) -> bytes:
     """Return a record's JSON text: ASCII, no spaces, shortest floats (stitching rule 17)."""
-    return ascii_text(_encode(row))
+    return ascii_text(_encoder.encode(row))
+
+
+def encode_all(rows: Iterable[Mapping[str, Any] | msgspec.Struct]) -> list[bytes]:
+    """Return what `encode` returns of each; many of them in a fraction of the time."""
+    # In JSON text each line break is an escape.
+    return ascii_text(_encoder.encode_lines(rows)).splitlines()
 
 
 def ascii_text(text: bytes) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, NamedTuple, Protocol
 
-from gapless.domain.blocks import Run, encode
+from gapless.domain.blocks import Run, encode_all
 from gapless.domain.comparing import Basis
 from gapless.domain.coverage import CLOCKS_APART_MS
 from gapless.domain.intervals import Interval
@@ -174,7 +174,7 @@ class Fetched:
         """Return the records as they are stored."""
         if self.ready is not None:
             return self.ready
-        texts = [encode(record.row) for record in self.records]
+        texts = encode_all(record.row for record in self.records)
         return Run.of_texts([record.time for record in self.records], texts)
 
 

@@ -45,6 +45,17 @@ _INSERT_TICKER = insert(schema.tickers).values(
 _UPDATE_TICKER = update(schema.tickers).where(
     _t.provider == bindparam("of_provider"), _t.ticker == bindparam("of_ticker")
 )
+_INSERT_SERIES = insert(schema.series)
+_UPDATE_SERIES = update(schema.series).where(_s.number == bindparam("of_number"))
+_INSERT_COVERAGE = insert(schema.coverage)
+_DELETE_COVERAGE = delete(schema.coverage).where(
+    _c.series == bindparam("of_series"), _c.start_ms.in_(bindparam("starts", expanding=True))
+)
+_INSERT_BLOCKS = insert(schema.entities).returning(_e.number, sort_by_parameter_order=True)
+_DELETE_BLOCKS = delete(schema.entities).where(_e.number.in_(bindparam("numbers", expanding=True)))
+_DELETE_SAVED = delete(schema.entities).where(
+    _e.id.in_(bindparam("ids", expanding=True)), _e.series.is_(None)
+)
 
 
 def apply(connection: Connection, change: Change, limit: int) -> Snapshot:
@@ -139,17 +150,18 @@ def _write_series(connection: Connection, state: SeriesState) -> SeriesState:
         "meta": msgspec.json.encode(state.meta).decode(),
     }
     if state.number is not None:
-        connection.execute(update(schema.series).where(_s.number == state.number).values(values))
+        connection.execute(_UPDATE_SERIES, {"of_number": state.number, **values})
         return state
     connection.execute(
-        insert(schema.series).values(
-            number=state.version,
-            provider=state.key.provider,
-            ticker=state.key.ticker,
-            params=rows.params_text(state.key),
-            created_ms=state.created,
+        _INSERT_SERIES,
+        {
+            "number": state.version,
+            "provider": state.key.provider,
+            "ticker": state.key.ticker,
+            "params": rows.params_text(state.key),
+            "created_ms": state.created,
             **values,
-        )
+        },
     )
     return replace(state, number=state.version)
 
@@ -206,11 +218,11 @@ def _replace(
     _write_coverage(connection, number, state.coverage, coverage)
     gone = [block.number for block in changes.removed]
     if gone:
-        connection.execute(delete(schema.entities).where(_e.number.in_(gone)))
+        connection.execute(_DELETE_BLOCKS, {"numbers": gone})
     if changes.added:
         # An entity that was saved under the id of a block to come gives way to it.
         ids = [f"{state.key.text}:{span_text(piece.interval)}" for piece in changes.added]
-        connection.execute(delete(schema.entities).where(_e.id.in_(ids), _e.series.is_(None)))
+        connection.execute(_DELETE_SAVED, {"ids": ids})
     added: dict[int, Run] = {}
     blocks = [block for block in state.blocks if block.number not in set(gone)]
     if changes.added:
@@ -218,9 +230,7 @@ def _replace(
             rows.block_values(state.key, number, piece, coverage, change.at)
             for piece in changes.added
         ]
-        numbers = connection.execute(
-            insert(schema.entities).returning(_e.number, sort_by_parameter_order=True), values
-        ).scalars()
+        numbers = connection.execute(_INSERT_BLOCKS, values).scalars()
         for piece, made in zip(changes.added, numbers, strict=True):
             blocks.append(replace(piece.block(), number=made))
             added[made] = piece.run
@@ -240,12 +250,10 @@ def _write_coverage(
     old, new = set(before), set(after)
     gone = [row.start for row in old - new]
     if gone:
-        connection.execute(
-            delete(schema.coverage).where(_c.series == number, _c.start_ms.in_(gone))
-        )
+        connection.execute(_DELETE_COVERAGE, {"of_series": number, "starts": gone})
     come = [rows.coverage_values(number, row) for row in after if row not in old]
     if come:
-        connection.execute(insert(schema.coverage), come)
+        connection.execute(_INSERT_COVERAGE, come)
 
 
 def _write_doubts(connection: Connection, state: SeriesState, change: Change) -> SeriesState:

@@ -8,14 +8,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, LargeBinary, and_, bindparam, case, cast, exists, func, select
+from sqlalchemy import (
+    Connection,
+    LargeBinary,
+    and_,
+    bindparam,
+    case,
+    cast,
+    exists,
+    func,
+    literal_column,
+    select,
+)
 
 from gapless.domain.believing import Doubt
 from gapless.domain.blocks import Run
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.store import rows, schema
-from gapless.store.base import Figures, SeriesState, Snapshot, TickerState
+from gapless.store.base import Figures, SeriesState, Snapshot
 
 _s, _c, _e = schema.series.c, schema.coverage.c, schema.entities.c
 _d, _t = schema.doubts.c, schema.tickers.c
@@ -45,14 +56,24 @@ SERIES = select(schema.series, *rows.TICKER_COLUMNS).select_from(
 )
 
 # A statement costs about 100 µs whatever it finds, so a series is read in two: itself with its
-# ticker and coverage (without any: one row of nulls), and its blocks with the runs that are wanted.
+# ticker and coverage (nulls where there is none), and its blocks with the runs that are wanted.
+_ASKED = select(literal_column("1").label("one")).subquery("asked")
 _SELECT_SERIES = (
     select(schema.series, _DOUBTED, *rows.TICKER_COLUMNS, *rows.COVERAGE_COLUMNS)
-    .select_from(schema.series.outerjoin(schema.coverage).outerjoin(schema.tickers, _OF_TICKER))
-    .where(
-        _s.provider == bindparam("provider"),
-        _s.ticker == bindparam("ticker"),
-        _s.params == bindparam("params"),
+    .select_from(
+        _ASKED.outerjoin(
+            schema.series,
+            and_(
+                _s.provider == bindparam("provider"),
+                _s.ticker == bindparam("ticker"),
+                _s.params == bindparam("params"),
+            ),
+        )
+        .outerjoin(schema.coverage, _c.series == _s.number)
+        .outerjoin(
+            schema.tickers,
+            and_(_t.provider == bindparam("provider"), _t.ticker == bindparam("ticker")),
+        )
     )
     .order_by(_c.start_ms)
 )
@@ -65,9 +86,6 @@ _SELECT_BLOCKS = (
     )
     .where(_e.series == bindparam("series"))
     .order_by(_e.start_ms)
-)
-_SELECT_TICKER = select(*rows.TICKER_COLUMNS).where(
-    _t.provider == bindparam("provider"), _t.ticker == bindparam("ticker")
 )
 _SELECT_SIBLINGS = select(_s.provider, _s.ticker, _s.params).where(
     _s.provider == bindparam("provider"), _s.ticker == bindparam("ticker")
@@ -105,10 +123,11 @@ def snapshot(connection: Connection, key: SeriesKey, load: Interval | None) -> S
         _SELECT_SERIES,
         {"provider": key.provider, "ticker": key.ticker, "params": rows.params_text(key)},
     ).all()
-    if not found:
-        ticker = _ticker(connection, key)
-        return Snapshot(SeriesState(key, due_before=ticker.due_before, ticker=ticker), {})
     series = found[0]
+    if series.number is None:
+        with rows.decoding(f"what is known of {key.ticker}"):
+            ticker = rows.ticker_of(series)
+        return Snapshot(SeriesState(key, due_before=ticker.due_before, ticker=ticker), {})
     blocks = _blocks(connection, series.number, load or _NOTHING)
     with rows.decoding(f"series {series.number}"):
         spans = [row for row in found if row.coverage_start_ms is not None]
@@ -129,16 +148,6 @@ def siblings(connection: Connection, key: SeriesKey) -> tuple[SeriesKey, ...]:
     found = connection.execute(_SELECT_SIBLINGS, {"provider": key.provider, "ticker": key.ticker})
     keys = [rows.key_of(row.provider, row.ticker, row.params) for row in found]
     return tuple(one for one in keys if one != key)
-
-
-def _ticker(connection: Connection, key: SeriesKey) -> TickerState:
-    found = connection.execute(
-        _SELECT_TICKER, {"provider": key.provider, "ticker": key.ticker}
-    ).one_or_none()
-    if found is None:
-        return TickerState()
-    with rows.decoding(f"what is known of {key.ticker}"):
-        return rows.ticker_of(found)
 
 
 def _blocks(connection: Connection, number: int, load: Interval) -> Sequence[Any]:

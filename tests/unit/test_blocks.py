@@ -49,7 +49,17 @@ def test_texts_are_ascii_without_spaces() -> None:
 
 def test_many_texts_are_those_of_each() -> None:
     """Whatever a record says, line breaks of every kind among it, it is one text of many."""
-    values = ["a\nb\r\nc", "\u2028\u0085\x0b\x1c", "Zürich 😀", "", None, 1e22, -0.0, [1], {"\n": 2}]
+    values = [
+        "a\nb\r\nc",
+        "\u2028\u0085\x0b\x1c",
+        "Zürich 😀",
+        "",
+        None,
+        1e22,
+        -0.0,
+        [1],
+        {"\n": 2},
+    ]
     rows = [{}, *({"t": at, "value": value} for at, value in enumerate(values))]
     assert encode_all(rows) == [encode(row) for row in rows]
     assert encode_all([]) == []

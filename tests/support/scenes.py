@@ -133,9 +133,15 @@ class Scene(World):
         """Ask for a range (no end: up to now) after forgetting what was asked upstream before."""
         return await self._ask(self.request(start, end, interval, ticker), strict)
 
-    async def anew(self, start: str, end: str = "") -> Answer:
+    async def anew(self, start: str, end: str = "", interval: str = "1d") -> Answer:
         """Ask for all of a range to be fetched again, as `ask` does."""
-        return await self._ask(msgspec.structs.replace(self.request(start, end), fresh="now"))
+        request = self.request(start, end, interval)
+        return await self._ask(msgspec.structs.replace(request, fresh="now"))
+
+    async def held(self, start: str, end: str = "", interval: str = "1d") -> Answer:
+        """Ask for what is held of a range alone, as `ask` does."""
+        request = self.request(start, end, interval)
+        return await self._ask(msgspec.structs.replace(request, fresh="held"))
 
     async def actions(self, start: str, end: str = "", ticker: str = "AAA") -> Answer:
         """Ask for the actions of a range, as `ask` does for prices."""

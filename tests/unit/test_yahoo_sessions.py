@@ -30,6 +30,7 @@ from gapless.providers.yahoo_sessions import (
 )
 
 NEW_YORK = {"tz": "America/New_York", "kind": "EQUITY", "open_s": 34_200, "close_s": 57_600}
+HALF_DAY = {**NEW_YORK, "close_s": 13 * 3600}
 RIYADH = {"tz": "Asia/Riyadh", "kind": "EQUITY", "open_s": 36_000, "close_s": 54_000}
 COIN = {"tz": "UTC", "kind": "CRYPTOCURRENCY", "open_s": 0, "close_s": 86_400}
 POUND = {"tz": "Europe/London", "kind": "CURRENCY", "open_s": 0, "close_s": 86_400}
@@ -56,9 +57,12 @@ FINAL = [
     ("1d", NEW_YORK, "2026-06-20T20:00", "2026-06-20T04:00"),
     ("1d", NEW_YORK, "2026-06-21T12:00", "2026-06-21T04:00"),
     ("1d", NEW_YORK, "2026-06-22T12:00", "2026-06-22T04:00"),
-    # In Riyadh Sunday is a trading day.
-    ("1d", RIYADH, "2026-06-22T11:59:59", "2026-06-20T21:00"),
-    ("1d", RIYADH, "2026-06-22T12:00", "2026-06-21T21:00"),
+    # Where a half-day alone has told the hours, the day before it may have been longer.
+    ("1d", HALF_DAY, "2026-06-17T20:59:59", "2026-06-16T04:00"),
+    ("1d", HALF_DAY, "2026-06-17T21:00", "2026-06-17T04:00"),
+    # In Riyadh Sunday is a trading day, and each is as short.
+    ("1d", RIYADH, "2026-06-22T15:59:59", "2026-06-20T21:00"),
+    ("1d", RIYADH, "2026-06-22T16:00", "2026-06-21T21:00"),
     # Around the clock a day is final a day after it ended.
     ("1d", COIN, "2026-06-17T15:00", "2026-06-16T00:00"),
     ("1d", POUND, "2026-06-20T12:00", "2026-06-18T23:00"),

@@ -37,6 +37,9 @@ BAR_MS: Mapping[str, int] = {
 PERIODS = frozenset({"1wk", "1mo", "3mo"})
 
 SETTLING_MS = DAY_MS
+# Hours that span less may be those of a half-day, and whole days end so much later at the most.
+_HALF_DAY_S = 6 * 3600
+_REST_OF_DAY_S = 4 * 3600
 INTRADAY_SETTLING_MS = 30 * MINUTE_MS
 LATE_PRINTS_MS = 30 * MINUTE_MS
 NULL_SETTLING_MS = 7 * DAY_MS
@@ -128,6 +131,12 @@ class Hours:
     def closing(self, day: date) -> int:
         """Return when the session of `day` closes, if it has one."""
         return self.at(day, self.close_s)
+
+    def latest_closing(self, day: date) -> int:
+        """Return when the session of `day` is closed, too, if a half-day alone told the hours."""
+        if self.close_s - self.open_s >= _HALF_DAY_S:
+            return self.closing(day)
+        return self.at(day, min(self.close_s + _REST_OF_DAY_S, DAY_S))
 
     def may_be_open(self, now_ms: int) -> bool:
         """Whether trades may come in: from the open until half an hour after the close."""
@@ -224,7 +233,7 @@ def settles_at(name: str, hours: Hours, first: date) -> int:
         if last < first:
             return over
         if hours.trades(last):
-            return max(over, hours.closing(last) + SETTLING_MS)
+            return max(over, hours.latest_closing(last) + SETTLING_MS)
         last = _shifted(last, -1)
     return over
 

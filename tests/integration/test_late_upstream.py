@@ -69,8 +69,9 @@ async def test_hourly_bars_of_a_split_that_is_entered_three_hours_late(tmp_path:
         late = seconds("2025-06-10T16:30")
         world.market.add(Split("AAA", date(2025, 6, 10), 4, seen_s=late))
         await right(world, "2025-05-12", interval="1h")
-        world.at("2025-06-10T14:45")
-        await right(world, "2025-05-12", interval="1h")
+        for time in ("14:45", "15:45", "16:15"):
+            world.at(f"2025-06-10T{time}")
+            await right(world, "2025-05-12", interval="1h")
         old = await right(world, "2025-05-12", "2025-06-01", "1h")
         world.at("2025-06-11T14:45")
         new = await right(world, "2025-05-12", interval="1h")

@@ -524,6 +524,8 @@ def test_summary() -> None:
         f"{ENTITY['id']}: ready; 2 records; cached 2025-09-04..2025-09-05; "
         "fetched 2025-09-05..2025-09-06; 1 upstream request"
     )
+    changed = {**ANSWER, "stitch": {**ANSWER["stitch"], "changed_at": "2025-09-06T13:45:00Z"}}
+    assert [*output.summaries(changed)] == [f"{line}; changed upstream 2025-09-06T13:45:00Z"]
 
 
 def test_output_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

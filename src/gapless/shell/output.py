@@ -139,9 +139,10 @@ def size_of(answer: Mapping[str, Any]) -> str:
 
 
 def summaries(answer: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each entity: its id, its state, and what was cached, fetched, missing.
+    """Yield a line for each entity: its id, its state, what was cached, fetched and missing.
 
-    None where the table has a row for each.
+    And when upstream last changed what was final, if it has. None where the table has a row for
+    each.
     """
     if _overview(answer):
         return
@@ -159,6 +160,8 @@ def summaries(answer: Mapping[str, Any]) -> Iterator[str]:
                     parts.append(f"{name} {', '.join(_span(span) for span in spans)}")
             asked = stitch.get("upstream_requests", 0)
             parts.append(f"{asked} upstream request{'' if asked == 1 else 's'}")
+            if changed := stitch.get("changed_at"):
+                parts.append(f"changed upstream {str(changed).removesuffix('T00:00:00Z')}")
         yield printable("; ".join(parts))
 
 

@@ -103,5 +103,5 @@ async def answered(world: Scene, start: str, end: str) -> str:
     try:
         answer: Answer = await world.ask(start, end)
     except ProviderError as error:
-        return error.reason
+        return error.reason or error.code
     return answer.state

@@ -167,8 +167,9 @@ class History:
             # The first period comes as well, though its stamp lies before what was asked.
             first = period_start(request.interval, view.calendar.day_of(begin_s))
             begin_s = view.calendar.midnight(first)
-        # A daily bar that begins just when the range ends comes too, and counts where it is cut.
-        end_s = end / 1000 + (request.interval == "1d")
+        # A bar of a day or longer that begins just when the range ends comes too, and counts where
+        # it is cut.
+        end_s = end / 1000 + (request.interval not in INTRADAY)
         served = servings.rows(view.bars(request.interval, begin_s, end_s))
         if any(_refused(odd, request.rows) for odd in servings.odd):
             return None

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from gapless.simulator import faults
-from gapless.simulator.happenings import Absent, Delisted, Happening, Odd, Restatement
+from gapless.simulator.happenings import (
+    Absent,
+    Delisted,
+    Dividend,
+    Happening,
+    MissingRow,
+    Odd,
+    Restatement,
+)
+from gapless.simulator.instruments import Instrument, equity
 from support.scenes import reasons, scene, seconds, told
 
 BEGIN, END = seconds("2025-01-06"), seconds("2025-02-03")
@@ -189,3 +198,110 @@ async def test_an_upstream_whose_clock_is_far_behind_is_asked_once(
         assert answer.state == "stale"
         assert answer.count > 15
         assert (await world.ask("2025-02-03")).requests == 1
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "interval", "count"),
+    [
+        ("2024-06-10", "2025-03-01", "1mo", 8),
+        ("2025-02-05", "2025-02-26", "1mo", 0),
+        ("2024-02-20", "2025-01-01", "3mo", 3),
+        ("2024-05-01", "2024-06-20", "3mo", 0),
+        ("2025-01-08", "2025-03-01", "1wk", 7),
+    ],
+)
+async def test_a_range_that_begins_within_a_bar_lacks_nothing(
+    tmp_path: Path, start: str, end: str, interval: str, count: int
+) -> None:
+    """The bar that began before it has the time until the next one: upstream is not doubted."""
+    async with scene(tmp_path, "2025-03-10T22:00") as world:
+        answer = await world.ask(start, end, interval)
+        assert (answer.state, answer.why, answer.count) == ("ready", (), count)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        equity("AAA", first_trade=date(2023, 1, 3), hours=(32_400, 57_600)),
+        equity("AAA", first_trade=date(2023, 1, 3), tz="Europe/Paris", hours=(32_400, 63_000)),
+    ],
+    ids=["another opening", "another zone"],
+)
+@pytest.mark.parametrize("interval", ["1d", "1wk"])
+async def test_bars_under_other_stamps_are_no_lost_ones(
+    tmp_path: Path, listed: Instrument, interval: str
+) -> None:
+    """They replace those that are held, of the actions too; nothing of the old ones stays."""
+    async with scene(tmp_path, "2025-03-10T22:00") as world:
+        world.market.add(Dividend("AAA", date(2025, 1, 15), 1.0))
+        asked = ("2024-12-01", "2025-03-08", interval)
+        await world.ask(*asked)
+        world.market.enlist(listed)
+        world.market.add(Dividend("AAA", date(2025, 1, 15), 1.0))
+        for day in (11, 12):
+            world.at(f"2025-03-{day}T22:00")
+            answer = await world.ask(*asked)
+            assert (answer.state, answer.why) == ("ready", ())
+            assert told(answer) == world.truth(*asked)
+        if interval == "1d":
+            assert len(told(await world.actions("2024-12-15", "2025-03-08"))) == 1
+
+
+@pytest.mark.parametrize("count", [16, 17, 30])
+async def test_what_lies_between_lost_bars_is_not_in_doubt(tmp_path: Path, count: int) -> None:
+    """Bars missing here and there confirm nothing of those that came between them."""
+    async with scene(tmp_path, "2025-03-10T22:00") as world:
+        asked = ("2025-02-10", "2025-03-08", "1h")
+        held = told(await world.ask(*asked))
+        week = [
+            one["timestamp"]
+            for one in held
+            if seconds("2025-02-17T23:00") <= one["timestamp"] < seconds("2025-03-01")
+        ]
+        scattered = week[::2][:count]
+        for stamp in scattered:
+            world.market.add(MissingRow("AAA", stamp_s=stamp, from_s=WRONG))
+        world.at("2025-03-11T15:00")
+        assert told(await world.ask(*asked)) == held
+        again = seconds("2025-03-11T20:00")
+        world.market.add(Absent("AAA", week[0], week[-1] + 1, again, intervals=frozenset({"1h"})))
+        world.at("2025-03-11T21:30")
+        answer = await world.ask(*asked)
+        left = [one for one in held if one["timestamp"] not in scattered]
+        assert (answer.state, told(answer)) == ("stale", left)
+
+
+async def test_one_wrong_date_shortens_no_doubt(tmp_path: Path) -> None:
+    """Six hours are between two answers by either clock, and not by the one that was wrong."""
+    async with scene(tmp_path, "2025-03-10T22:00") as world:
+        asked = ("2025-01-02", "2025-03-01")
+        held = told(await world.ask(*asked))
+        world.market.add(Absent("AAA", BEGIN, seconds("2025-01-11"), heals_s=RIGHT))
+        world.ahead_s = -7 * 3600
+        assert (await world.anew(*asked)).state == "stale"
+        world.ahead_s = 0
+        world.wait(1000)
+        answer = await world.anew(*asked)
+        assert (answer.state, told(answer)) == ("stale", held)
+
+
+async def test_actions_of_what_is_lost_are_kept_and_not_asked_for_each_time(
+    tmp_path: Path,
+) -> None:
+    """They are as fresh as the bars that are kept, marked as these are, and come back."""
+    async with scene(tmp_path, "2025-03-10T22:00") as world:
+        world.market.add(Dividend("AAA", date(2025, 1, 15), 1.0))
+        await world.ask("2024-12-02", "2025-03-08")
+        held = told(await world.actions("2024-12-15", "2025-03-08"))
+        world.market.add(Absent("AAA", BEGIN, END, WRONG, RIGHT))
+        for time in ("2025-03-11T15:00", "2025-03-11T21:30"):
+            world.at(time)
+            await world.ask("2024-12-02", "2025-03-08")
+        for _ in range(3):
+            answer = await world.actions("2024-12-15", "2025-03-08")
+            assert (world.upstream, answer.state, told(answer)) == ([], "ready", held)
+            assert {reason for _, reason in reasons(answer)} == {"unverified"}
+        world.at("2025-03-17T16:00")
+        await world.ask("2024-12-02", "2025-03-08")
+        answer = await world.actions("2024-12-15", "2025-03-08")
+        assert (world.upstream, answer.why, told(answer)) == ([], (), held)

@@ -149,13 +149,21 @@ class Belief:
             for stamp in lacking
             if at_s - self.lost.setdefault(stamp, at_s) >= BELIEVED_AFTER_S
         ]
-        weekdays = {day for day in self._days_of(believed) if _weekday(day)}
-        if len(weekdays) > MOST_WEEKDAYS:
+        also = [*self.lost, *self.kept]
+        if len(self._weekdays_of([*believed, *also])) > MOST_WEEKDAYS:
             self.kept |= set(believed)
             for stamp in believed:
                 del self.lost[stamp]
+        elif len(self._weekdays_of(believed)) + len(also) > MOST_WEEKDAYS - 2:
+            # Holidays between what is lost count, or do not.
+            self._gone(believed)
+            self.spared |= set(believed)
+            self.perhaps |= set(believed)
         else:
             self._gone(believed)
+
+    def _weekdays_of(self, stamps: Iterable[int]) -> set[int]:
+        return {day for day in self._days_of(stamps) if _weekday(day)}
 
     def _gone(self, stamps: list[int]) -> None:
         self.held -= set(stamps)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
+from heapq import nlargest
+from itertools import islice, pairwise
 from operator import sub
 from typing import Literal
 
-from gapless.domain.intervals import Interval, hull, intersect, subtract, union
+from gapless.domain.intervals import Interval, hull, intersect, subtract
 from gapless.instants import DAY_MS
 
 # Upstream may withdraw a row or two at once, and not trade for two weeks.
@@ -21,7 +22,7 @@ MOST_WEEKDAYS = 10
 # Two answers this far apart are two, and not one fault.
 APART_MS = 6 * 3_600_000
 # So many stretches of one answer are told apart.
-_MOST_PARTS = 16
+_MOST_PARTS = 128
 _FIRST_PAUSE_MS = 15 * 60_000
 # The first session of a day opens so long before the day begins, UTC: at ten in Auckland.
 _EAST_MS = 3 * 3_600_000
@@ -40,6 +41,23 @@ class Suspicion(StrEnum):
     def reason(self) -> Literal["unconfirmed_loss", "unconfirmed_empty"]:
         """The reason in an answer's `why`: with its ticker all that is held is lost."""
         return "unconfirmed_empty" if self is Suspicion.EMPTY else "unconfirmed_loss"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """When a request was sent: by the hub's clock, and the earliest and latest by any clock.
+
+    Milliseconds UTC. A clock that is wrong for one answer makes no two answers of it.
+    """
+
+    own: int
+    earliest: int
+    latest: int
+
+    @classmethod
+    def at(cls, instant: int) -> Sent:
+        """Return the instant by clocks that agree."""
+        return cls(instant, instant, instant)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -62,23 +80,37 @@ class Doubt:
         """The stretch."""
         return Interval(self.start, self.end)
 
-    def confirmed(self, sent: int) -> bool:
+    def confirmed(self, sent: Sent) -> bool:
         """Whether an answer to a request sent then, which says the same, is believed."""
-        return sent - self.since >= APART_MS
+        return sent.earliest - self.since >= APART_MS
 
     def over(self, interval: Interval) -> Doubt:
         """Return the same doubt of another stretch."""
         return Doubt(*interval, self.suspicion, self.since, self.next_try, self.tries)
 
-    def again(self, interval: Interval, sent: int) -> Doubt:
+    def again(self, interval: Interval, sent: Sent) -> Doubt:
         """Return the doubt after another answer that says the same: it is asked less often."""
         pause = min(_FIRST_PAUSE_MS << self.tries, APART_MS)
-        return Doubt(*interval, self.suspicion, self.since, sent + pause, self.tries + 1)
+        return Doubt(*interval, self.suspicion, self.since, sent.own + pause, self.tries + 1)
 
     @classmethod
-    def new(cls, interval: Interval, suspicion: Suspicion, sent: int) -> Doubt:
+    def new(cls, interval: Interval, suspicion: Suspicion, sent: Sent) -> Doubt:
         """Return the doubt after the first answer that says so."""
-        return cls(*interval, suspicion, sent, sent + _FIRST_PAUSE_MS)
+        return cls(*interval, suspicion, sent.latest, sent.own + _FIRST_PAUSE_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What earlier answers have left: doubts, and what is believed to be lost, and kept."""
+
+    doubts: tuple[Doubt, ...] = ()
+    kept: tuple[Interval, ...] = ()
+
+    @property
+    def lost(self) -> list[Interval]:
+        """What is lost by what they said, whether it is believed or not."""
+        doubted = [one.interval for one in self.doubts if one.suspicion is Suspicion.LOSS]
+        return [*self.kept, *doubted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +132,18 @@ class Verdict:
 def judge(
     lost: Sequence[Sequence[Interval]],
     empty: Sequence[Interval],
-    doubts: Iterable[Doubt],
-    sent: int,
+    earlier: Earlier,
+    sent: Sent,
+    bar: int,
 ) -> Verdict:
     """Decide what is believed of an answer to a request sent at an instant.
 
-    `lost` are the bars of final held records that it lacks, those that follow one another in one
-    run; `empty` the stretches that were never known and for which it has no rows, without what
-    lies before the first trade, counted together. `doubts` are those of earlier answers: they
-    confirm what they are about, and nothing beside it.
+    `lost` are the bars of final held records that it lacks, as far as they were asked for, those
+    that follow one another in one run, `bar` how long each nominally is; `empty` the stretches
+    that were never known and for which it has no rows, without what lies before the first trade,
+    counted together. `earlier` doubts confirm what they are about, and nothing beside it.
     """
-    earlier = sorted(doubts, key=lambda doubt: doubt.since)
+    doubts = sorted(earlier.doubts, key=lambda doubt: doubt.since)
     found: list[Doubt] = []
     gone: list[Interval] = []
     believed: list[Interval] = []
@@ -118,7 +151,7 @@ def judge(
     for run in lost:
         again = [
             one
-            for one in _doubted(hull(run), Suspicion.LOSS, earlier, sent, new=many)
+            for one in _doubted(hull(run), Suspicion.LOSS, doubts, sent, new=many)
             if _begun(run, [one.interval])
         ]
         parts = subtract([hull(run)], [one.interval for one in again])
@@ -126,17 +159,23 @@ def judge(
         believed += parts
         gone += _begun(run, parts)
     # What is shorter lies beside a bar of its own day, or is a night or a weekend.
-    bare = [one for one in empty if one.length >= DAY_MS and weekdays([one])]
+    bare = telling(empty)
     long = weekdays(bare) > MOST_WEEKDAYS
     for stretch in empty if long else bare:
-        found += _doubted(stretch, Suspicion.EMPTY, earlier, sent, new=long)
-    for_good = believed if _days(gone) > MOST_WEEKDAYS else []
-    if len(for_good) > _MOST_PARTS:
-        for_good = [hull(for_good)]
+        found += _doubted(stretch, Suspicion.EMPTY, doubts, sent, new=long)
+    # What else is lost of the series counts as well: it may be asked for by other requests.
+    days = _days_of_bars(gone, bar) | _days_in(earlier.lost, bar)
+    for_good = believed if gone and len(days) > MOST_WEEKDAYS else []
+    for_good = [hull(for_good[group]) for group in _groups(for_good)]
     return Verdict(_few(found), tuple(for_good))
 
 
-def judge_unknown(held: Interval, doubts: Iterable[Doubt], sent: int) -> Doubt | None:
+def telling(empty: Iterable[Interval]) -> list[Interval]:
+    """Return the stretches without rows that count: a day of the week at least."""
+    return [one for one in empty if one.length >= DAY_MS and weekdays([one])]
+
+
+def judge_unknown(held: Interval, doubts: Iterable[Doubt], sent: Sent) -> Doubt | None:
     """Decide what is believed of upstream's word that it does not know what is held.
 
     Returns the doubt that there is, `None` where it is believed. Only a doubt of all that is held
@@ -177,8 +216,11 @@ def without_rows(interval: Interval, times: Sequence[int], bar: int) -> list[Int
     """Return where an interval has no rows for so long that it may be in doubt.
 
     Neither at an instant, nor for a bar after one; `times` ascend. What is short counts at the
-    edges alone: the answer for what lies beside may go on with it.
+    edges alone: the answer for what lies beside may go on with it. A month, or another bar of more
+    than a day, may have begun before the interval, which is its own until it ends.
     """
+    if bar > DAY_MS:
+        interval = Interval(interval.start + bar, interval.end)
     if not times:
         return [] if interval.empty else [interval]
     long = MOST_WEEKDAYS * DAY_MS + bar
@@ -199,14 +241,27 @@ def _begun(bars: Iterable[Interval], parts: Sequence[Interval]) -> list[Interval
     return [bar for bar in bars if any(part.start <= bar.start < part.end for part in parts)]
 
 
-def _days(bars: Sequence[Interval]) -> int:
-    """Count the weekdays of bars: those that begin on one day are of one; longer ones have more.
+def _days_of_bars(bars: Sequence[Interval], bar: int) -> set[int]:
+    """Return the weekdays of bars: one of each that is no longer than a day, all of a longer one.
 
-    By their beginnings, for hardly any bar of a session has a midnight in it.
+    By their beginnings, for hardly any bar of a session has a midnight in it, and of a week that
+    was asked for in part all is lost.
     """
-    short = {(bar.start + _EAST_MS) // DAY_MS for bar in bars if bar.length <= DAY_MS}
-    longer = union(bar for bar in bars if bar.length > DAY_MS)
-    return sum((day + _EPOCH_WEEKDAY) % 7 < 5 for day in short) + weekdays(longer)
+    if bar > DAY_MS:
+        return _days_in((Interval(one.start, one.start + bar) for one in bars), bar)
+    return _days_in((Interval(one.start, one.start + 1) for one in bars), bar)
+
+
+def _days_in(stretches: Iterable[Interval], bar: int) -> set[int]:
+    """Return the weekdays that stretches of bars are of, counted from 1970."""
+    found: set[int] = set()
+    for one in stretches:
+        if bar > DAY_MS:
+            found.update(range(-(-one.start // DAY_MS), -(-one.end // DAY_MS)))
+        else:
+            last = max(one.start, one.end - bar)
+            found.update(range((one.start + _EAST_MS) // DAY_MS, (last + _EAST_MS) // DAY_MS + 1))
+    return {day for day in found if (day + _EPOCH_WEEKDAY) % 7 < 5}
 
 
 def _weekdays_before(day: int) -> int:
@@ -216,7 +271,7 @@ def _weekdays_before(day: int) -> int:
 
 
 def _doubted(
-    stretch: Interval, suspicion: Suspicion, earlier: Iterable[Doubt], sent: int, *, new: bool
+    stretch: Interval, suspicion: Suspicion, earlier: Iterable[Doubt], sent: Sent, *, new: bool
 ) -> Iterator[Doubt]:
     """Yield the doubts of what an answer says of a stretch; what is left of it is believed.
 
@@ -234,16 +289,26 @@ def _doubted(
 
 
 def _few(doubts: Sequence[Doubt]) -> tuple[Doubt, ...]:
-    """Return the doubts of one answer; where they are many, one a suspicion, as the newest has it.
+    """Return the doubts of one answer; where they are many, those that are near one another as one.
 
-    What lies between is then in doubt as well, and each later answer has less to compare.
+    As the newest of them.
     """
-    if len(doubts) <= _MOST_PARTS:
-        return tuple(doubts)
-    found = []
+    found: list[Doubt] = []
     for suspicion in Suspicion:
-        same = [one for one in doubts if one.suspicion is suspicion]
-        if same:
-            newest = max(same, key=lambda one: one.since)
-            found.append(newest.over(hull(one.interval for one in same)))
+        same = sorted(one for one in doubts if one.suspicion is suspicion)
+        for group in _groups([one.interval for one in same]):
+            newest = max(same[group], key=lambda one: one.since)
+            found.append(newest.over(hull(one.interval for one in same[group])))
     return tuple(found)
+
+
+def _groups(parts: Sequence[Interval]) -> Iterator[slice]:
+    """Cut parts, which ascend, where the most lies between them, into so many as are told apart.
+
+    What lies between those of one group counts as a part as well, so that it is as little as can
+    be, and each later answer has less to compare.
+    """
+    between = [(later.start - one.end, at) for at, (one, later) in enumerate(pairwise(parts), 1)]
+    cuts = sorted(at for _, at in nlargest(_MOST_PARTS - 1, between))
+    if parts:
+        yield from map(slice, [0, *cuts], [*cuts, len(parts)])

@@ -23,6 +23,8 @@ from gapless.errors import (
 
 FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 3_600.0
+# Upstream may ask for more, but not for years.
+LONGEST_TOLD_S = 86_400.0
 # Of a series that nobody asks for any more nothing is told after so long.
 _KEPT_S = 86_400.0
 # What may be remembered of each kind.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from gapless.clock import Clock
-from gapless.domain.believing import judge_unknown
+from gapless.domain.believing import Sent, judge_unknown
 from gapless.domain.blocks import EMPTY
 from gapless.domain.coverage import Coverage, Outcome, changed, written
 from gapless.domain.intervals import Interval, hull, intersect, subtract, union
@@ -132,20 +132,20 @@ class Filler:
         return filling.filled
 
     async def _all(self, filling: _Filling, wide: Interval) -> None:
-        # What came without any rows waits for those beside it: how long nothing was traded is
-        # counted over all that is asked (stitching rule 6).
-        quiet: list[Came] = []
+        # What lacks rows waits for the rest: for how long there are none, and how many are lost,
+        # is counted over all that is asked (stitching rule 6).
+        unsure: list[Came] = []
         for piece in self._pieces(filling, wide):
-            came = [*quiet, *await self._piece(filling, piece)]
-            if self._provider.info.revises and piece.end < wide.end and gone_quiet(came):
-                quiet = came
+            came = await self._piece(filling, piece)
+            say = await self._said(filling, came)
+            if self._provider.info.revises and (say.unsure or gone_quiet(came)):
+                unsure += came
                 continue
-            quiet = []
-            await self._store(filling, came)
+            await self._store(filling, came, say)
             if filling.filled.restated:
                 return
-        if quiet:
-            await self._store(filling, quiet)
+        if unsure:
+            await self._store(filling, unsure, await self._said(filling, unsure))
 
     def _pieces(self, filling: _Filling, wide: Interval) -> Iterator[Interval]:
         """Cut an interval into what one request spans, beginning where something is held.
@@ -228,11 +228,10 @@ class Filler:
         sent, until = brought.sent, brought.known_until
         return Came(interval, brought, sent if until is None else min(sent, until))
 
-    async def _store(self, filling: _Filling, came: Sequence[Came]) -> None:
+    async def _store(self, filling: _Filling, came: Sequence[Came], say: Said) -> None:
         """Store what came in one transaction, as far as it is believed (stitching rule 6)."""
         key, state, sent = filling.lease.key, filling.entry.state, came[-1].sent
-        say = await self._said(filling, came)
-        verdict = say.verdict(filling.entry, sent)
+        verdict = say.verdict(filling.entry, came[-1].clocks, filling.traits.bar)
         # Where records are lost and others differ, nothing of it is believed yet.
         doubtful = bool(verdict.doubts) and say.differs
         parts = [
@@ -241,7 +240,8 @@ class Filler:
             for part in subtract([one.interval], [*verdict.withheld, *verdict.lost_for_good])
             if not doubtful
         ]
-        news, rescaled = await self._told(filling, came, parts)
+        kept = verdict.lost_for_good if not doubtful else ()
+        news, rescaled = await self._told(filling, came, parts, kept)
         if news is not None and _believed_gone(state.coverage) and not gone_quiet(came):
             # It is back: that there is nothing of it was said for want of the ticker alone.
             news = replace(news, due=True)
@@ -285,16 +285,21 @@ class Filler:
         filling.lease.fetched += [part for part, _ in parts]
 
     async def _told(
-        self, filling: _Filling, came: Sequence[Came], parts: Sequence[tuple[Interval, Came]]
+        self,
+        filling: _Filling,
+        came: Sequence[Came],
+        parts: Sequence[tuple[Interval, Came]],
+        kept: Sequence[Interval],
     ) -> tuple[News | None, list[Replacement]]:
         """Return what came is to be stored of the ticker, and what the splits in it rescale.
 
-        Of what is not believed nothing is (stitching rules 12 and 21).
+        Of what is not believed nothing is (stitching rules 12 and 21). `kept`: whose bars are lost
+        and kept, as its actions are.
         """
         basis, lease = self._provider.info.basis, filling.lease
-        if filling.actions is None or not parts:
+        if filling.actions is None or not (parts or kept):
             return (facts_of(came) if parts else None), []
-        named = NamedActions(came, parts, filling.actions, filling.traits)
+        named = NamedActions(came, parts, kept, filling.actions, filling.traits)
         rescaled = []
         if basis is not None:
             rows, reached = filling.entry.state.coverage, filling.reach
@@ -344,7 +349,7 @@ class Filler:
         believed = _believed_gone(state.coverage)
         if not held and not believed:
             raise error
-        doubt = None if believed else judge_unknown(hull(held), state.doubts, now)
+        doubt = None if believed else judge_unknown(hull(held), state.doubts, Sent.at(now))
         if doubt is not None:
             change = Change(lease.key, (), answered=(doubt.interval,), doubts=(doubt,), at=now)
             await self._holdings.apply(change, lease)

@@ -5,13 +5,13 @@ The rules of stitching 6 and 11. Pure, and apart from the filling, which acts on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from gapless.domain.believing import Verdict, judge, without_rows
+from gapless.domain.believing import Earlier, Sent, Verdict, judge, telling, weekdays, without_rows
 from gapless.domain.blocks import Run
 from gapless.domain.comparing import Basis, pairs
-from gapless.domain.coverage import Ageing, Coverage, Outcome
+from gapless.domain.coverage import CLOCKS_APART_MS, Ageing, Coverage, Outcome
 from gapless.domain.intervals import Interval, intersect, subtract, union
 from gapless.hub.beside import finals, held_run
 from gapless.hub.hot import HotSeries
@@ -27,6 +27,14 @@ class Came:
     interval: Interval
     brought: Brought
     sent: int
+
+    @property
+    def clocks(self) -> Sent:
+        """When it was sent, by the hub's clock and by upstream's, if that is another one."""
+        own, other = self.brought.sent, self.brought.upstream_now
+        if other is None or abs(other - own) <= CLOCKS_APART_MS:
+            return Sent.at(self.sent)
+        return Sent(own, min(own, other), max(own, other))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +68,22 @@ class Said:
             (*self.kept, *other.kept),
         )
 
-    def verdict(self, entry: HotSeries, sent: int) -> Verdict:
-        """Return what of it is believed, by what was said before."""
-        verdict = judge(self.lost, self.empty, entry.state.doubts, sent)
+    @property
+    def unsure(self) -> bool:
+        """Whether it is to be counted together with what the rest of a plan brings (rule 6).
+
+        The night before a range's first session is no day without rows.
+        """
+        return bool(self.lost) or weekdays(telling(self.empty)) > 1
+
+    def verdict(self, entry: HotSeries, sent: Sent, bar: int) -> Verdict:
+        """Return what of it is believed, by what was said before; `bar` as for `said`."""
+        rows = entry.state.coverage
+        kept = tuple(row.interval for row in rows if row.outcome is Outcome.OUT_OF_WINDOW)
+        earlier = Earlier(entry.state.doubts, kept)
+        verdict = judge(self.lost, self.empty, earlier, sent, bar)
         # A long bar reaches over what is known of its series; only what is held can be kept.
-        held = [row.interval for row in entry.state.coverage if row.outcome is not Outcome.EMPTY]
+        held = [row.interval for row in rows if row.outcome is not Outcome.EMPTY]
         for_good = intersect([*verdict.lost_for_good, *self.kept], held)
         return replace(verdict, lost_for_good=tuple(for_good))
 
@@ -81,6 +100,7 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
     lost: list[list[Interval]] = []
     changes: list[Interval] = []
     last = last_lost = -2
+    placed = set(held.times)
     for at, mine, copy in pairs(held, run, final):
         time = held.times[at]
         here = Interval(time, min(time + bar, interval.end))
@@ -89,12 +109,12 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
                 continue
             differs = True
             restated = restated or any(part.start <= time < part.end for part in fresh)
-        elif basis.whole(mine):
+        elif basis.whole(mine) and not (copy is None and _moved(time, run, bar, placed)):
             if last_lost != at - 1:
                 lost.append([])
             lost[-1].append(here)
             last_lost = at
-        elif copy is None or not basis.whole(copy):
+        elif not basis.whole(mine) and (copy is None or not basis.whole(copy)):
             continue
         # Bars that follow one another are one change, whatever lies between them.
         if last == at - 1 and changes:
@@ -116,6 +136,16 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
         tuple(_unexplained(entry, came, bar)),
         tuple(_still_lost(entry, came, basis, bar)),
     )
+
+
+def _moved(time: int, run: Run, bar: int, held: Container[int]) -> bool:
+    """Whether a bar that is lacking came under another stamp, half a bar away at the most.
+
+    An exchange may open at another hour, and a ticker be listed in another zone, which is told of
+    the past as well.
+    """
+    i, j = run.bounds(Interval(time - bar // 2, time + bar // 2 + 1))
+    return any(run.times[at] not in held for at in range(i, j))
 
 
 def gone_quiet(came: Sequence[Came]) -> bool:

@@ -19,7 +19,7 @@ from gapless.hub.hot import HotSeries
 from gapless.hub.judging import Came, known
 from gapless.instants import DAY_MS
 from gapless.providers.base import Traits
-from gapless.store.base import Change, News, Replacement
+from gapless.store.base import Change, Gone, News, Replacement
 
 ALWAYS = Interval(-(1 << 62), 1 << 62)
 
@@ -55,15 +55,24 @@ class NamedActions:
     """What answers name of a ticker's actions, beside what is stored of them.
 
     `stored` is the series of actions with its runs in memory; `parts` are where each answer is
-    stored. What was asked for later than an answer is not replaced by it.
+    stored. `kept`: whose bars are lost and kept; the actions that are held there are, too. What was
+    asked for later than an answer is not replaced by it.
     """
 
     def __init__(
-        self, came: Sequence[Came], parts: Sequence[Part], stored: HotSeries, traits: Traits
+        self,
+        came: Sequence[Came],
+        parts: Sequence[Part],
+        kept: Sequence[Interval],
+        stored: HotSeries,
+        traits: Traits,
     ) -> None:
         self._came = came
         self._stored = stored
         self._rows = stored.state.coverage
+        held = [row.interval for row in self._rows if row.outcome is not Outcome.EMPTY]
+        self._kept = intersect(kept, held) if traits.all_actions else []
+        where = [*parts, *((part, one) for one in came for part in intersect(kept, [one.interval]))]
         self._held = held_run(stored, ALWAYS)
         # Where an answer names all actions, and which.
         self._whole: list[tuple[Interval, Run, Came]] = []
@@ -73,7 +82,8 @@ class NamedActions:
             if one.brought.actions is None:
                 continue
             run = run_of(one.brought.actions)
-            own = [part for part, by in parts if by is one] if traits.all_actions else []
+            own = [part for part, by in where if by is one] if traits.all_actions else []
+            own = subtract(own, self._kept)
             later = [row.interval for row in self._rows if row.fetched_at > one.sent]
             whole = subtract(own, later)
             earlier = [row.interval for row in self._rows if row.fetched_at <= one.sent]
@@ -140,12 +150,13 @@ class NamedActions:
             tuple(replacements),
             revises=True,
             restates=bool(self._other),
+            gone=Gone(tuple(self._kept), latest.sent),
             meta=metas[0] if metas else None,
             at=at,
         )
         return replace(
             facts_of(self._came),
-            actions=change if replacements else None,
+            actions=change if replacements or self._kept else None,
             due=bool(self._other),
         )
 

@@ -109,7 +109,7 @@ def test_pauses_double_up_to_six_hours() -> None:
 
 WEEKS = [Interval(MONDAY + n * 7 * DAY_MS, MONDAY + (n + 1) * 7 * DAY_MS) for n in range(3)]
 # A week that begins on Sunday, UTC, of which a few hours were asked for.
-MONDAYS_EVE = (MONDAY - 13 * HOUR, MONDAY - 5 * HOUR)
+SUNDAY = Interval(WEEKS[1].end - 13 * HOUR, WEEKS[1].end - 5 * HOUR)
 BELIEVED: list[tuple[str, list[Interval], bool]] = [
     ("ten days", sessions(10), False),
     ("eleven days", sessions(11), True),
@@ -128,7 +128,7 @@ BELIEVED: list[tuple[str, list[Interval], bool]] = [
     ),
     ("two weeks", WEEKS[:2], False),
     ("three weeks", WEEKS, True),
-    ("three weeks, of one its Sunday", [Interval(*MONDAYS_EVE), *WEEKS[1:]], True),
+    ("three weeks, of one its Sunday", [*WEEKS[:2], SUNDAY], True),
 ]
 
 

@@ -99,7 +99,7 @@ class Belief:
         lacking = self._lacking(answer)
         brought = {stamp for stamp, one in answer.rows.items() if priced(one)}
         if len(lacking) > MOST_LOST:
-            self._doubt(lacking, answer.at_s)
+            self._doubt(lacking, answer)
         else:
             self._gone(lacking)
         self.kept -= brought
@@ -143,13 +143,19 @@ class Belief:
                 return 1000 * self.history.market.calendar(self.series.symbol).midnight(session.day)
         return inf
 
-    def _doubt(self, lacking: list[int], at_s: float) -> None:
+    def _doubt(self, lacking: list[int], answer: Snapshot) -> None:
+        at_s = answer.at_s
         believed = [
             stamp
             for stamp in lacking
             if at_s - self.lost.setdefault(stamp, at_s) >= BELIEVED_AFTER_S
         ]
-        also = [*self.lost, *self.kept]
+        # What the answer has again is lost no more.
+        also = [
+            stamp
+            for stamp in (*self.lost, *self.kept)
+            if not answer.tells(stamp) or (stamp in self.kept and not answer.rows.get(stamp))
+        ]
         if len(self._weekdays_of([*believed, *also])) > MOST_WEEKDAYS:
             self.kept |= set(believed)
             for stamp in believed:

@@ -101,16 +101,13 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What earlier answers have left: doubts, and what is believed to be lost, and kept."""
+    """What earlier answers have left: doubts, and what else is lost by them.
+
+    `lost` is in doubt elsewhere, or believed and kept, here if it is lacking still.
+    """
 
     doubts: tuple[Doubt, ...] = ()
-    kept: tuple[Interval, ...] = ()
-
-    @property
-    def lost(self) -> list[Interval]:
-        """What is lost by what they said, whether it is believed or not."""
-        doubted = [one.interval for one in self.doubts if one.suspicion is Suspicion.LOSS]
-        return [*self.kept, *doubted]
+    lost: tuple[Interval, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +160,7 @@ def judge(
     long = weekdays(bare) > MOST_WEEKDAYS
     for stretch in empty if long else bare:
         found += _doubted(stretch, Suspicion.EMPTY, doubts, sent, new=long)
-    # What else is lost of the series counts as well: it may be asked for by other requests.
+    # What is lost elsewhere counts as well, for a plan may take several requests.
     days = _days_of_bars(gone, bar) | _days_in(earlier.lost, bar)
     for_good = believed if gone and len(days) > MOST_WEEKDAYS else []
     for_good = [hull(for_good[group]) for group in _groups(for_good)]

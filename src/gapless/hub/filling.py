@@ -231,7 +231,7 @@ class Filler:
     async def _store(self, filling: _Filling, came: Sequence[Came], say: Said) -> None:
         """Store what came in one transaction, as far as it is believed (stitching rule 6)."""
         key, state, sent = filling.lease.key, filling.entry.state, came[-1].sent
-        verdict = say.verdict(filling.entry, came[-1].clocks, filling.traits.bar)
+        verdict = say.verdict(filling.entry, came, filling.traits.bar)
         # Where records are lost and others differ, nothing of it is believed yet.
         doubtful = bool(verdict.doubts) and say.differs
         parts = [

@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from gapless.domain.believing import Earlier, Sent, Verdict, judge, telling, weekdays, without_rows
+from gapless.domain.believing import (
+    Earlier,
+    Sent,
+    Suspicion,
+    Verdict,
+    judge,
+    telling,
+    weekdays,
+    without_rows,
+)
 from gapless.domain.blocks import Run
 from gapless.domain.comparing import Basis, pairs
 from gapless.domain.coverage import CLOCKS_APART_MS, Ageing, Coverage, Outcome
@@ -76,12 +85,14 @@ class Said:
         """
         return bool(self.lost) or weekdays(telling(self.empty)) > 1
 
-    def verdict(self, entry: HotSeries, sent: Sent, bar: int) -> Verdict:
+    def verdict(self, entry: HotSeries, came: Sequence[Came], bar: int) -> Verdict:
         """Return what of it is believed, by what was said before; `bar` as for `said`."""
-        rows = entry.state.coverage
-        kept = tuple(row.interval for row in rows if row.outcome is Outcome.OUT_OF_WINDOW)
-        earlier = Earlier(entry.state.doubts, kept)
-        verdict = judge(self.lost, self.empty, earlier, sent, bar)
+        rows, doubts = entry.state.coverage, entry.state.doubts
+        lost = [row.interval for row in rows if row.outcome is Outcome.OUT_OF_WINDOW]
+        lost += [one.interval for one in doubts if one.suspicion is Suspicion.LOSS]
+        elsewhere = subtract(union(lost), [one.interval for one in came])
+        earlier = Earlier(doubts, (*elsewhere, *self.kept))
+        verdict = judge(self.lost, self.empty, earlier, came[-1].clocks, bar)
         # A long bar reaches over what is known of its series; only what is held can be kept.
         held = [row.interval for row in rows if row.outcome is not Outcome.EMPTY]
         for_good = intersect([*verdict.lost_for_good, *self.kept], held)

@@ -5,7 +5,7 @@ The rules of stitching 6 and 11. Pure, and apart from the filling, which acts on
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gapless.domain.believing import (
@@ -111,7 +111,6 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
     lost: list[list[Interval]] = []
     changes: list[Interval] = []
     last = last_lost = -2
-    placed = set(held.times)
     for at, mine, copy in pairs(held, run, final):
         time = held.times[at]
         here = Interval(time, min(time + bar, interval.end))
@@ -120,7 +119,7 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
                 continue
             differs = True
             restated = restated or any(part.start <= time < part.end for part in fresh)
-        elif basis.whole(mine) and not (copy is None and _moved(time, run, bar, placed)):
+        elif basis.whole(mine) and not (copy is None and _moved(time, held, run, bar)):
             if last_lost != at - 1:
                 lost.append([])
             lost[-1].append(here)
@@ -149,14 +148,15 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
     )
 
 
-def _moved(time: int, run: Run, bar: int, held: Container[int]) -> bool:
+def _moved(time: int, held: Run, run: Run, bar: int) -> bool:
     """Whether a bar that is lacking came under another stamp, half a bar away at the most.
 
     An exchange may open at another hour, and a ticker be listed in another zone, which is told of
     the past as well.
     """
-    i, j = run.bounds(Interval(time - bar // 2, time + bar // 2 + 1))
-    return any(run.times[at] not in held for at in range(i, j))
+    near = Interval(time - bar // 2, time + bar // 2 + 1)
+    (i, j), (k, m) = run.bounds(near), held.bounds(near)
+    return not set(run.times[i:j]) <= set(held.times[k:m])
 
 
 def gone_quiet(came: Sequence[Came]) -> bool:

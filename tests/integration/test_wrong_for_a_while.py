@@ -5,7 +5,7 @@ Scenes for stitching rule 6. Sessions of AAA are 14:30 to 21:00 UTC in winter.
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from gapless.simulator.happenings import (
     Dividend,
     Happening,
     MissingRow,
+    NullRow,
     Odd,
     Restatement,
 )
@@ -305,3 +306,45 @@ async def test_actions_of_what_is_lost_are_kept_and_not_asked_for_each_time(
         await world.ask("2024-12-02", "2025-03-08")
         answer = await world.actions("2024-12-15", "2025-03-08")
         assert (world.upstream, answer.why, told(answer)) == ([], (), held)
+
+
+async def test_bars_under_other_stamps_without_prices_are_lost(tmp_path: Path) -> None:
+    """An exchange opens at another hour, and its rows come null for a while: nothing goes."""
+    async with scene(tmp_path, "2025-03-10T22:00") as world:
+        asked = ("2024-12-02", "2025-03-08")
+        held = told(await world.ask(*asked))
+        opens = equity("AAA", first_trade=date(2023, 1, 3), hours=(36_000, 57_600))
+        world.market.enlist(opens)
+        for one in held:
+            day = datetime.fromtimestamp(one["timestamp"], UTC).date()
+            world.market.add(NullRow("AAA", day=day, heals_s=seconds("2025-03-13")))
+        world.at("2025-03-11T22:00")
+        answer = await world.ask(*asked)
+        assert (answer.state, told(answer)) == ("stale", held)
+        world.at("2025-03-13T22:00")
+        answer = await world.ask(*asked)
+        assert (answer.state, told(answer)) == ("ready", world.truth(*asked))
+
+
+@pytest.mark.parametrize("anew", [True, False])
+async def test_what_is_in_doubt_is_asked_for_again_though_it_is_fresh(
+    tmp_path: Path, anew: bool
+) -> None:
+    """Fetched in this session, lacking after that, and there again: not only the next day."""
+    async with scene(tmp_path, "2025-03-10T22:00") as world:
+        asked = ("2025-02-10", "2025-03-08")
+        await world.ask(*asked)
+        world.at("2025-03-11T14:00")
+        held = told(await world.ask(*asked))
+        begin, end = seconds("2025-02-10"), seconds("2025-02-15")
+        heals = seconds("2025-03-11T14:20")
+        world.market.add(Absent("AAA", begin, end, seconds("2025-03-11T14:05"), heals))
+        world.at("2025-03-11T14:10")
+        if anew:
+            await world.anew(*asked)
+        else:
+            await world.ask("2025-02-01", "2025-02-10")
+        for time, state in (("14:15", "stale"), ("14:30", "ready")):
+            world.at(f"2025-03-11T{time}")
+            answer = await world.ask(*asked)
+            assert (answer.state, told(answer)) == (state, held)

@@ -403,6 +403,11 @@ class LivelyUpstream(RuleBasedStateMachine):
             due_before=state.due_before,
             times=_times(before),
             waiting=[one.interval for one in state.doubts if one.next_try > now],
+            doubted=[
+                one.interval
+                for one in state.doubts
+                if one.next_try <= now and one.suspicion != "unconfirmed_empty"
+            ],
             served_from=0 if look_back is None else now - now % 1000 - look_back + 3_600_000,
             fresh=asked.fresh or "check",
         )

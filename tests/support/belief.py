@@ -99,7 +99,7 @@ class Belief:
         lacking = self._lacking(answer)
         brought = {stamp for stamp, one in answer.rows.items() if priced(one)}
         if len(lacking) > MOST_LOST:
-            self._doubt(lacking, answer)
+            self._doubt(lacking, answer.at_s)
         else:
             self._gone(lacking)
         self.kept -= brought
@@ -143,33 +143,19 @@ class Belief:
                 return 1000 * self.history.market.calendar(self.series.symbol).midnight(session.day)
         return inf
 
-    def _doubt(self, lacking: list[int], answer: Snapshot) -> None:
-        at_s = answer.at_s
+    def _doubt(self, lacking: list[int], at_s: float) -> None:
         believed = [
             stamp
             for stamp in lacking
             if at_s - self.lost.setdefault(stamp, at_s) >= BELIEVED_AFTER_S
         ]
-        # What the answer has again is lost no more.
-        also = [
-            stamp
-            for stamp in (*self.lost, *self.kept)
-            if not answer.tells(stamp) or (stamp in self.kept and not answer.rows.get(stamp))
-        ]
-        if len(self._weekdays_of([*believed, *also])) > MOST_WEEKDAYS:
+        weekdays = {day for day in self._days_of(believed) if _weekday(day)}
+        if len(weekdays) > MOST_WEEKDAYS:
             self.kept |= set(believed)
             for stamp in believed:
                 del self.lost[stamp]
-        elif len(self._weekdays_of(believed)) + len(also) > MOST_WEEKDAYS - 2:
-            # Holidays between what is lost count, or do not.
-            self._gone(believed)
-            self.spared |= set(believed)
-            self.perhaps |= set(believed)
         else:
             self._gone(believed)
-
-    def _weekdays_of(self, stamps: Iterable[int]) -> set[int]:
-        return {day for day in self._days_of(stamps) if _weekday(day)}
 
     def _gone(self, stamps: list[int]) -> None:
         self.held -= set(stamps)

@@ -37,8 +37,9 @@ class Before:
     """What was known of a series when a request for `asked` came, and the rules' other words.
 
     `due`: the latest due moment. `due_before`: what earlier commits wrote is due. `times`: stamps
-    of held records that can be compared. `waiting`: what is in doubt and not to be
-    tried yet. `served_from`: where upstream's reach begins. `fresh`: how fresh it was wanted.
+    of held records that can be compared. `waiting`: what is in doubt and not to be tried yet;
+    `doubted`: what is held and in doubt, and is to be. `served_from`: where upstream's reach
+    begins. `fresh`: how fresh it was wanted.
     """
 
     interval: str
@@ -49,6 +50,7 @@ class Before:
     due_before: int
     times: Sequence[int]
     waiting: Sequence[tuple[int, int]] = ()
+    doubted: Sequence[tuple[int, int]] = ()
     served_from: int = 0
     fresh: str = "check"
 
@@ -69,6 +71,9 @@ class Before:
         waiting = portion.empty()
         for start, end in self.waiting:
             waiting |= portion.closedopen(start, end)
+        for start, end in self.doubted:
+            aged |= portion.closedopen(start, end)
+            old |= portion.closedopen(start, end)
         gaps, old = asked - known, (old & served) - waiting
         if self.fresh == "now":
             return gaps, asked & known, old

@@ -10,7 +10,6 @@ from gapless.domain.believing import (
     APART_MS,
     MOST_LOST,
     Doubt,
-    Earlier,
     Sent,
     Suspicion,
     Verdict,
@@ -52,7 +51,7 @@ def judged(
     lost: list[list[Interval]], empty: list[Interval], doubts: Sequence[Doubt], bar: int = DAY_MS
 ) -> Verdict:
     """Return what is made now of an answer after earlier ones that left doubts."""
-    return judge(lost, empty, Earlier(tuple(doubts)), NOW, bar)
+    return judge(lost, empty, doubts, NOW, bar)
 
 
 def doubt(suspicion: Suspicion, interval: Interval, ago: int, tries: int = 1) -> Doubt:

@@ -13,7 +13,7 @@ from itertools import islice, pairwise
 from operator import sub
 from typing import Literal
 
-from gapless.domain.intervals import Interval, hull, intersect, subtract
+from gapless.domain.intervals import Interval, hull, intersect, subtract, union
 from gapless.instants import DAY_MS
 
 # Upstream may withdraw a row or two at once, and not trade for two weeks.
@@ -100,17 +100,6 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
-    """What earlier answers have left: doubts, and what else is lost by them.
-
-    `lost` is in doubt elsewhere, or believed and kept, here if it is lacking still.
-    """
-
-    doubts: tuple[Doubt, ...] = ()
-    lost: tuple[Interval, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """What is made of an answer: what is not stored, and why; what is believed to be out of reach.
 
@@ -129,7 +118,7 @@ class Verdict:
 def judge(
     lost: Sequence[Sequence[Interval]],
     empty: Sequence[Interval],
-    earlier: Earlier,
+    doubts: Iterable[Doubt],
     sent: Sent,
     bar: int,
 ) -> Verdict:
@@ -138,9 +127,10 @@ def judge(
     `lost` are the bars of final held records that it lacks, as far as they were asked for, those
     that follow one another in one run, `bar` how long each nominally is; `empty` the stretches
     that were never known and for which it has no rows, without what lies before the first trade,
-    counted together. `earlier` doubts confirm what they are about, and nothing beside it.
+    counted together. `doubts` are those of earlier answers: they confirm what they are about, and
+    nothing beside it.
     """
-    doubts = sorted(earlier.doubts, key=lambda doubt: doubt.since)
+    earlier = sorted(doubts, key=lambda doubt: doubt.since)
     found: list[Doubt] = []
     gone: list[Interval] = []
     believed: list[Interval] = []
@@ -148,7 +138,7 @@ def judge(
     for run in lost:
         again = [
             one
-            for one in _doubted(hull(run), Suspicion.LOSS, doubts, sent, new=many)
+            for one in _doubted(hull(run), Suspicion.LOSS, earlier, sent, new=many)
             if _begun(run, [one.interval])
         ]
         parts = subtract([hull(run)], [one.interval for one in again])
@@ -159,10 +149,8 @@ def judge(
     bare = telling(empty)
     long = weekdays(bare) > MOST_WEEKDAYS
     for stretch in empty if long else bare:
-        found += _doubted(stretch, Suspicion.EMPTY, doubts, sent, new=long)
-    # What is lost elsewhere counts as well, for a plan may take several requests.
-    days = _days_of_bars(gone, bar) | _days_in(earlier.lost, bar)
-    for_good = believed if gone and len(days) > MOST_WEEKDAYS else []
+        found += _doubted(stretch, Suspicion.EMPTY, earlier, sent, new=long)
+    for_good = believed if _days(gone, bar) > MOST_WEEKDAYS else []
     for_good = [hull(for_good[group]) for group in _groups(for_good)]
     return Verdict(_few(found), tuple(for_good))
 
@@ -199,6 +187,28 @@ def remaining(
 def unasked(doubts: Iterable[Doubt], now: int) -> list[Interval]:
     """Return where upstream is not asked again yet."""
     return [doubt.interval for doubt in doubts if doubt.next_try > now]
+
+
+def to_retry(doubts: Iterable[Doubt], now: int) -> list[Interval]:
+    """Return what is held and in doubt, and is to be asked for again, fresh or not."""
+    return [
+        one.interval
+        for one in doubts
+        if one.suspicion is not Suspicion.EMPTY and one.next_try <= now
+    ]
+
+
+def together(doubts: Iterable[Doubt], asked: Iterable[Interval], now: int) -> list[Interval]:
+    """Return what is asked for, with what was lost by the same answers, to be counted with it.
+
+    As far as it may be asked for again by now.
+    """
+    found = list(asked)
+    for since in {one.since for one in doubts}:
+        same = to_retry((one for one in doubts if one.since == since), now)
+        if intersect(same, found):
+            found.append(hull(same))
+    return union(found)
 
 
 def weekdays(intervals: Iterable[Interval]) -> int:
@@ -238,27 +248,16 @@ def _begun(bars: Iterable[Interval], parts: Sequence[Interval]) -> list[Interval
     return [bar for bar in bars if any(part.start <= bar.start < part.end for part in parts)]
 
 
-def _days_of_bars(bars: Sequence[Interval], bar: int) -> set[int]:
-    """Return the weekdays of bars: one of each that is no longer than a day, all of a longer one.
+def _days(bars: Sequence[Interval], bar: int) -> int:
+    """Count the weekdays of bars: those that begin on one day are of one; longer ones have more.
 
     By their beginnings, for hardly any bar of a session has a midnight in it, and of a week that
     was asked for in part all is lost.
     """
     if bar > DAY_MS:
-        return _days_in((Interval(one.start, one.start + bar) for one in bars), bar)
-    return _days_in((Interval(one.start, one.start + 1) for one in bars), bar)
-
-
-def _days_in(stretches: Iterable[Interval], bar: int) -> set[int]:
-    """Return the weekdays that stretches of bars are of, counted from 1970."""
-    found: set[int] = set()
-    for one in stretches:
-        if bar > DAY_MS:
-            found.update(range(-(-one.start // DAY_MS), -(-one.end // DAY_MS)))
-        else:
-            last = max(one.start, one.end - bar)
-            found.update(range((one.start + _EAST_MS) // DAY_MS, (last + _EAST_MS) // DAY_MS + 1))
-    return {day for day in found if (day + _EPOCH_WEEKDAY) % 7 < 5}
+        return weekdays(union(Interval(one.start, one.start + bar) for one in bars))
+    days = {(one.start + _EAST_MS) // DAY_MS for one in bars}
+    return sum((day + _EPOCH_WEEKDAY) % 7 < 5 for day in days)
 
 
 def _weekdays_before(day: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from gapless.domain.believing import Doubt, unasked
+from gapless.domain.believing import Doubt, to_retry, unasked
 from gapless.domain.coverage import Ageing, Coverage, Outcome
 from gapless.domain.intervals import Interval, intersect, join, subtract, union
 
@@ -132,6 +132,8 @@ def plan(
         if ageing is not None and not ageing.fresh(row):
             aged.append(part)
         (due if row.due(now) else covered).append(part)
+    if ageing is not None:
+        aged.extend(to_retry(known.doubts, now))
     # What is due but not served any more is as good as it will ever get.
     covered.extend(subtract(due, served))
     beyond = subtract([asked], exists)
@@ -176,7 +178,8 @@ def worth_taking_along(known: Known, reach: Reach, now: int) -> list[Interval]:
     ageing = known.ageing
     if ageing is None:
         return []
-    old = (row.interval for row in known.coverage if row.due(now) or not ageing.fresh(row))
+    old = [row.interval for row in known.coverage if row.due(now) or not ageing.fresh(row)]
+    old = union([*old, *to_retry(known.doubts, now)])
     return subtract(intersect(old, [reach.served]), unasked(known.doubts, now))
 
 

@@ -36,7 +36,7 @@ from gapless.hub.pacing import Deadline
 from gapless.hub.ranges import present, reach
 from gapless.hub.upstream import Upstream
 from gapless.providers.base import Traits
-from gapless.store.base import Change, Gone, News, Replacement
+from gapless.store.base import Change, Gone, News, Replacement, SeriesState
 
 _log = structlog.get_logger("gapless.filling")
 
@@ -68,6 +68,35 @@ class _Filling:
         """Whether it is for a gap, or a check of what is held: for logs, metrics and tests."""
         held = (row.interval for row in self.entry.state.coverage)
         return "check" if intersect([self.core], held) == [self.core] else "gap"
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Answers, what they say of what is held, and the state of it that they were asked for by.
+
+    `asked`: what of them is to be stored, as far as it is believed.
+    """
+
+    came: Sequence[Came]
+    say: Said
+    state: SeriesState
+    asked: Sequence[Interval]
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsure:
+    """Answers of which parts are decided on when the rest of a plan has come.
+
+    `state` is what they were asked for by.
+    """
+
+    came: tuple[Came, ...]
+    parts: tuple[Interval, ...]
+    state: SeriesState
+
+    def without(self, later: Sequence[Came]) -> _Unsure:
+        """Return what is left of it after answers that tell some of it anew."""
+        return replace(self, parts=tuple(subtract(self.parts, [one.interval for one in later])))
 
 
 class Filler:
@@ -132,20 +161,26 @@ class Filler:
         return filling.filled
 
     async def _all(self, filling: _Filling, wide: Interval) -> None:
-        # What lacks rows waits for the rest: for how long there are none, and how many are lost,
-        # is counted over all that is asked (stitching rule 6).
-        unsure: list[Came] = []
-        for piece in self._pieces(filling, wide):
-            came = await self._piece(filling, piece)
-            say = await self._said(filling, came)
-            if self._provider.info.revises and (say.unsure or gone_quiet(came)):
-                unsure += came
-                continue
-            await self._store(filling, came, say)
-            if filling.filled.restated:
-                return
-        if unsure:
-            await self._store(filling, unsure, await self._said(filling, unsure))
+        # What is stored of each piece is compared with the next one. But for how long there are no
+        # rows, and how many are lost, is counted over all of them (stitching rule 6).
+        unsure: list[_Unsure] = []
+        try:
+            for piece in self._pieces(filling, wide):
+                came = await self._piece(filling, piece)
+                say = await self._said(filling, came)
+                left: list[Interval] = []
+                if piece != wide and self._provider.info.revises and not say.differs:
+                    left = [one.interval for one in came] if gone_quiet(came) else say.unsure
+                unsure = [one.without(came) for one in unsure]
+                if left:
+                    unsure.append(_Unsure(tuple(came), tuple(left), filling.entry.state))
+                await self._store(filling, came, say, left)
+                if filling.filled.restated:
+                    return
+        except ProviderError:
+            await self._settle(filling, unsure)
+            raise
+        await self._settle(filling, unsure)
 
     def _pieces(self, filling: _Filling, wide: Interval) -> Iterator[Interval]:
         """Cut an interval into what one request spans, beginning where something is held.
@@ -228,16 +263,46 @@ class Filler:
         sent, until = brought.sent, brought.known_until
         return Came(interval, brought, sent if until is None else min(sent, until))
 
-    async def _store(self, filling: _Filling, came: Sequence[Came], say: Said) -> None:
-        """Store what came in one transaction, as far as it is believed (stitching rule 6)."""
-        key, state, sent = filling.lease.key, filling.entry.state, came[-1].sent
-        verdict = say.verdict(filling.entry, came, filling.traits.bar)
+    async def _store(
+        self, filling: _Filling, came: Sequence[Came], say: Said, left: Sequence[Interval]
+    ) -> None:
+        """Store what came, as far as it is believed (stitching rule 6).
+
+        What is `left` is decided when the rest of the plan has come.
+        """
+        asked = subtract([one.interval for one in came], left)
+        if not asked:
+            return
+        say = say.of(asked) if left else say
+        await self._commit(filling, _Judged(came, say, filling.entry.state, asked))
+
+    async def _settle(self, filling: _Filling, unsure: Sequence[_Unsure]) -> None:
+        """Store what was left of a plan, which is counted together."""
+        left = [one for one in unsure if one.parts]
+        if not left:
+            return
+        say = Said()
+        for one in left:
+            say = say.also((await self._said(filling, one.came)).of(one.parts))
+        came = [one for unsettled in left for one in unsettled.came]
+        asked = union(part for one in left for part in one.parts)
+        # Nothing of it was to be written to since the first was asked for.
+        await self._commit(filling, _Judged(came, say, left[0].state, asked))
+
+    async def _commit(self, filling: _Filling, judged: _Judged) -> None:
+        """Store in one transaction what is believed of answers."""
+        key, came, say, state = filling.lease.key, judged.came, judged.say, judged.state
+        sent = came[-1].sent
+        verdict = say.verdict(filling.entry, came[-1].clocks, filling.traits.bar)
         # Where records are lost and others differ, nothing of it is believed yet.
         doubtful = bool(verdict.doubts) and say.differs
         parts = [
             (part, one)
             for one in came
-            for part in subtract([one.interval], [*verdict.withheld, *verdict.lost_for_good])
+            for part in subtract(
+                intersect([one.interval], judged.asked),
+                [*verdict.withheld, *verdict.lost_for_good],
+            )
             if not doubtful
         ]
         kept = verdict.lost_for_good if not doubtful else ()
@@ -265,7 +330,7 @@ class Filler:
             due_before=state.version + 1 if filling.filled.restated else 0,
             restates=(bool(say.changes or rescaled) or filling.filled.restated) and not doubtful,
             gone=Gone(verdict.lost_for_good, sent),
-            answered=tuple(one.interval for one in came),
+            answered=tuple(judged.asked),
             doubts=verdict.doubts,
             meta=next((one.brought.meta for one in came if one.brought.meta is not None), None),
             at=self._clock.now_ms(),

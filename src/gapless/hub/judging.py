@@ -9,9 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gapless.domain.believing import (
-    Earlier,
     Sent,
-    Suspicion,
     Verdict,
     judge,
     telling,
@@ -21,7 +19,7 @@ from gapless.domain.believing import (
 from gapless.domain.blocks import Run
 from gapless.domain.comparing import Basis, pairs
 from gapless.domain.coverage import CLOCKS_APART_MS, Ageing, Coverage, Outcome
-from gapless.domain.intervals import Interval, intersect, subtract, union
+from gapless.domain.intervals import Interval, hull, intersect, subtract, union
 from gapless.hub.beside import finals, held_run
 from gapless.hub.hot import HotSeries
 from gapless.hub.upstream import Brought
@@ -78,21 +76,29 @@ class Said:
         )
 
     @property
-    def unsure(self) -> bool:
-        """Whether it is to be counted together with what the rest of a plan brings (rule 6).
+    def unsure(self) -> list[Interval]:
+        """What is to be counted together with what the rest of a plan brings (stitching rule 6).
 
         The night before a range's first session is no day without rows.
         """
-        return bool(self.lost) or weekdays(telling(self.empty)) > 1
+        empty = telling(self.empty)
+        return union([*map(hull, self.lost), *(empty if weekdays(empty) > 1 else ())])
 
-    def verdict(self, entry: HotSeries, came: Sequence[Came], bar: int) -> Verdict:
+    def of(self, parts: Sequence[Interval]) -> Said:
+        """Return what of it is said of some parts: no other bars are lost, and nothing is empty."""
+        lost = ([bar for bar in run if intersect([bar], parts)] for run in self.lost)
+        return replace(
+            self,
+            changes=tuple(intersect(self.changes, parts)),
+            lost=tuple(run for run in lost if run),
+            empty=tuple(intersect(self.empty, parts)),
+            kept=tuple(intersect(self.kept, parts)),
+        )
+
+    def verdict(self, entry: HotSeries, sent: Sent, bar: int) -> Verdict:
         """Return what of it is believed, by what was said before; `bar` as for `said`."""
-        rows, doubts = entry.state.coverage, entry.state.doubts
-        lost = [row.interval for row in rows if row.outcome is Outcome.OUT_OF_WINDOW]
-        lost += [one.interval for one in doubts if one.suspicion is Suspicion.LOSS]
-        elsewhere = subtract(union(lost), [one.interval for one in came])
-        earlier = Earlier(doubts, (*elsewhere, *self.kept))
-        verdict = judge(self.lost, self.empty, earlier, came[-1].clocks, bar)
+        rows = entry.state.coverage
+        verdict = judge(self.lost, self.empty, entry.state.doubts, sent, bar)
         # A long bar reaches over what is known of its series; only what is held can be kept.
         held = [row.interval for row in rows if row.outcome is not Outcome.EMPTY]
         for_good = intersect([*verdict.lost_for_good, *self.kept], held)
@@ -119,7 +125,7 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
                 continue
             differs = True
             restated = restated or any(part.start <= time < part.end for part in fresh)
-        elif basis.whole(mine) and not (copy is None and _moved(time, held, run, bar)):
+        elif basis.whole(mine) and not (copy is None and _moved(time, held, run, bar, basis)):
             if last_lost != at - 1:
                 lost.append([])
             lost[-1].append(here)
@@ -148,15 +154,16 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
     )
 
 
-def _moved(time: int, held: Run, run: Run, bar: int) -> bool:
+def _moved(time: int, held: Run, run: Run, bar: int, basis: Basis) -> bool:
     """Whether a bar that is lacking came under another stamp, half a bar away at the most.
 
     An exchange may open at another hour, and a ticker be listed in another zone, which is told of
     the past as well.
     """
-    near = Interval(time - bar // 2, time + bar // 2 + 1)
+    near = Interval(time - bar // 2 + 1, time + bar // 2 + 1)
     (i, j), (k, m) = run.bounds(near), held.bounds(near)
-    return not set(run.times[i:j]) <= set(held.times[k:m])
+    known = held.times[k:m]
+    return any(run.times[at] not in known and basis.whole(run.row(at)) for at in range(i, j))
 
 
 def gone_quiet(came: Sequence[Came]) -> bool:

@@ -1,0 +1,94 @@
+"""A range that takes several requests, some of whose answers lack rows: one plan, one past.
+
+Each piece is stored as it comes, so that the next one can be compared with it; what it lacks is
+decided when all have come (stitching rules 6, 11 and 13).
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from gapless.simulator.faults import server_error
+from gapless.simulator.happenings import MissingRow, Split
+from gapless.simulator.instruments import equity
+from support.scenes import reasons, scene, seconds, told
+
+ASKED = ("2025-02-17", "2025-03-08", "1m")
+# At this pace the second piece is asked two seconds after the first.
+SLOW = {"rate": 0.5, "burst": 1}
+
+
+@pytest.mark.parametrize("lacking", [(), ("2025-02-18T15:00",), ("2025-02-21T20:59",)])
+async def test_a_split_between_two_pieces_shows_though_a_bar_is_lacking(
+    tmp_path: Path, lacking: tuple[str, ...]
+) -> None:
+    """All minutes are from one side of it, whichever bar of the first piece was withdrawn."""
+    async with scene(tmp_path, "2025-03-10T22:00", **SLOW) as world:
+        await world.ask(*ASKED)
+        morning = seconds("2025-03-11T10:00")
+        for time in lacking:
+            stamp = int(seconds(time))
+            world.market.add(MissingRow("AAA", stamp_s=stamp, from_s=morning))
+        registered = seconds("2025-03-11T16:00:01")
+        world.market.add(Split("AAA", date(2025, 3, 11), 2, seen_s=registered))
+        world.at("2025-03-11T16:00")
+        answer = await world.ask(*ASKED)
+        assert (answer.state, answer.why) == ("ready", ())
+        assert told(answer) == world.truth(*ASKED)
+
+
+async def test_a_split_between_two_pieces_shows_after_holidays(tmp_path: Path) -> None:
+    """A first fetch that begins with days without trade is compared piece by piece as well."""
+    holidays = frozenset(date(2025, 2, day) for day in (17, 18, 19))
+    async with scene(tmp_path, "2025-03-11T16:00", **SLOW) as world:
+        world.market.enlist(equity("AAA", first_trade=date(2023, 1, 3), holidays=holidays))
+        registered = seconds("2025-03-11T16:00:01")
+        world.market.add(Split("AAA", date(2025, 3, 11), 2, seen_s=registered))
+        answer = await world.ask(*ASKED)
+        assert (answer.state, told(answer)) == ("ready", world.truth(*ASKED))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+async def test_bars_lost_where_two_pieces_meet_are_counted_once(tmp_path: Path, count: int) -> None:
+    """Two go at once, three are in doubt: those that both pieces should have had, too."""
+    async with scene(tmp_path, "2025-03-10T22:00") as world:
+        held = told(await world.ask(*ASKED))
+        await world.anew(*ASKED)
+        world.wait(60)
+        # Where the second piece begins, the first one ended.
+        meeting = [one["timestamp"] for one in held if one["timestamp"] < seconds("2025-02-22")]
+        for stamp in meeting[-count:]:
+            world.market.add(MissingRow("AAA", stamp_s=stamp, from_s=world.clock.now_s))
+        answer = await world.anew(*ASKED)
+        if count < 3:
+            assert (answer.state, told(answer)) == ("ready", world.truth(*ASKED))
+        else:
+            assert (answer.state, told(answer)) == ("stale", held)
+            assert {reason for _, reason in reasons(answer)} == {"unconfirmed_loss"}
+
+
+@pytest.mark.parametrize("lacking", [(), ("2025-02-18T15:00",)])
+async def test_a_piece_that_failed_leaves_what_came_before_it(
+    tmp_path: Path, lacking: tuple[str, ...]
+) -> None:
+    """What the others brought is stored, what they lack is decided, and neither asked for again."""
+    async with scene(tmp_path, "2025-03-10T22:00") as world:
+        await world.ask(*ASKED)
+        world.at("2025-03-11T16:00")
+        for time in lacking:
+            world.market.add(MissingRow("AAA", stamp_s=int(seconds(time))))
+        third = seconds("2025-03-01")
+        world.sim.faults.fail_always(
+            server_error(502), when=lambda query: (query.period2 or 0) > third
+        )
+        answer = await world.ask(*ASKED)
+        assert answer.state == "stale"
+        assert {span for span, _ in reasons(answer)} == {"2025-02-28T20:59..2025-03-08"}
+        world.sim.faults.clear()
+        world.wait(3600)
+        answer = await world.ask(*ASKED)
+        assert len(world.upstream) == 2
+        assert (answer.state, told(answer)) == ("ready", world.truth(*ASKED))

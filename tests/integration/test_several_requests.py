@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from support.scenes import reasons, scene, seconds, told
 
 ASKED = ("2025-02-17", "2025-03-08", "1m")
 # At this pace the second piece is asked two seconds after the first.
-SLOW = {"rate": 0.5, "burst": 1}
+SLOW: dict[str, Any] = {"rate": 0.5, "burst": 1}
 
 
 @pytest.mark.parametrize("lacking", [(), ("2025-02-18T15:00",), ("2025-02-21T20:59",)])

@@ -99,7 +99,7 @@ class Belief:
         lacking = self._lacking(answer)
         brought = {stamp for stamp, one in answer.rows.items() if priced(one)}
         if len(lacking) > MOST_LOST:
-            self._doubt(lacking, answer.at_s)
+            self._doubt(lacking, answer)
         else:
             self._gone(lacking)
         self.kept -= brought
@@ -143,17 +143,27 @@ class Belief:
                 return 1000 * self.history.market.calendar(self.series.symbol).midnight(session.day)
         return inf
 
-    def _doubt(self, lacking: list[int], at_s: float) -> None:
+    def _doubt(self, lacking: list[int], answer: Snapshot) -> None:
+        at_s = answer.at_s
         believed = [
             stamp
             for stamp in lacking
             if at_s - self.lost.setdefault(stamp, at_s) >= BELIEVED_AFTER_S
         ]
-        weekdays = {day for day in self._days_of(believed) if _weekday(day)}
+        # What was lost at the same time counts together.
+        since = {self.lost[stamp] for stamp in believed}
+        alike = [at for at, at_s in self.lost.items() if at_s in since and not answer.tells(at)]
+        together = {*believed, *alike}
+        weekdays = {day for day in self._days_of(together) if _weekday(day)}
         if len(weekdays) > MOST_WEEKDAYS:
-            self.kept |= set(believed)
-            for stamp in believed:
+            self.kept |= together
+            for stamp in together:
                 del self.lost[stamp]
+        elif alike and len(weekdays) > MOST_WEEKDAYS - 2:
+            # Holidays between them count, or do not.
+            self._gone(believed)
+            self.spared |= together
+            self.perhaps |= together
         else:
             self._gone(believed)
 

@@ -10,6 +10,7 @@ from gapless.domain.believing import (
     APART_MS,
     MOST_LOST,
     Doubt,
+    Lacking,
     Sent,
     Suspicion,
     Verdict,
@@ -20,7 +21,7 @@ from gapless.domain.believing import (
     weekdays,
     without_rows,
 )
-from gapless.domain.intervals import Interval
+from gapless.domain.intervals import Interval, union
 from gapless.instants import DAY_MS
 
 HOUR, MINUTE = 3_600_000, 60_000
@@ -29,6 +30,7 @@ MONDAY = 19_723 * DAY_MS
 SENT = MONDAY + 400 * DAY_MS
 NOW, LATER = Sent.at(SENT), Sent.at(SENT + 6 * HOUR)
 LOSS, EMPTY, UNKNOWN = Suspicion
+ALL = [Interval(0, 1 << 50)]
 
 
 def sessions(days: int, length: int = DAY_MS, step: int = DAY_MS) -> list[Interval]:
@@ -51,7 +53,7 @@ def judged(
     lost: list[list[Interval]], empty: list[Interval], doubts: Sequence[Doubt], bar: int = DAY_MS
 ) -> Verdict:
     """Return what is made now of an answer after earlier ones that left doubts."""
-    return judge(lost, empty, doubts, NOW, bar)
+    return judge(Lacking(lost, empty, bar, ALL), doubts, NOW)
 
 
 def doubt(suspicion: Suspicion, interval: Interval, ago: int, tries: int = 1) -> Doubt:
@@ -188,6 +190,17 @@ def test_what_came_between_lost_ones_is_not_in_doubt() -> None:
         assert len(doubted) == max(0, count - 128)
     known = [doubt(LOSS, Interval(bars[0].start, bars[-1].end), APART_MS)]
     assert len(judged([[one] for one in bars[::2]], [], known).lost_for_good) == 128
+
+
+def test_what_was_lost_together_is_counted_and_kept_together() -> None:
+    """Asked for bit by bit: five days of fifteen are as many, and the others are kept with them."""
+    days = sessions(15)
+    week, rest = days[:5], Interval(days[5].start, days[-1].end)
+    asked = [Interval(week[0].start, week[-1].end)]
+    for since, kept in ((APART_MS, True), (APART_MS + 1, False)):
+        doubts = [doubt(LOSS, asked[0], APART_MS), doubt(LOSS, rest, since)]
+        found = judge(Lacking([week], [], DAY_MS, asked), doubts, NOW)
+        assert found == Verdict((), tuple(union([*asked, rest])) if kept else ())
 
 
 def test_only_the_same_said_of_the_same_confirms() -> None:

@@ -103,7 +103,7 @@ class Doubt:
 class Verdict:
     """What is made of an answer: what is not stored, and why; what is believed to be out of reach.
 
-    The last is kept as it is held, without being doubted again.
+    The last is kept as it is held, without being doubted again, and may reach beyond the answer.
     """
 
     doubts: tuple[Doubt, ...] = ()
@@ -115,26 +115,35 @@ class Verdict:
         return [doubt.interval for doubt in self.doubts]
 
 
-def judge(
-    lost: Sequence[Sequence[Interval]],
-    empty: Sequence[Interval],
-    doubts: Iterable[Doubt],
-    sent: Sent,
-    bar: int,
-) -> Verdict:
-    """Decide what is believed of an answer to a request sent at an instant.
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """What an answer lacks.
 
     `lost` are the bars of final held records that it lacks, as far as they were asked for, those
     that follow one another in one run, `bar` how long each nominally is; `empty` the stretches
     that were never known and for which it has no rows, without what lies before the first trade,
-    counted together. `doubts` are those of earlier answers: they confirm what they are about, and
-    nothing beside it.
+    counted together. `asked` is all that it is an answer for. `most_lost`: so many bars are
+    believed to be lost at once.
     """
+
+    lost: Sequence[Sequence[Interval]]
+    empty: Sequence[Interval]
+    bar: int
+    asked: Sequence[Interval]
+    most_lost: int = MOST_LOST
+
+
+def judge(lacking: Lacking, doubts: Iterable[Doubt], sent: Sent) -> Verdict:
+    """Decide what is believed of an answer to a request sent at an instant.
+
+    `doubts` are those of earlier answers: they confirm what they are about, and nothing beside it.
+    """
+    lost, empty, bar = lacking.lost, lacking.empty, lacking.bar
     earlier = sorted(doubts, key=lambda doubt: doubt.since)
     found: list[Doubt] = []
     gone: list[Interval] = []
     believed: list[Interval] = []
-    many = sum(map(len, lost)) > MOST_LOST
+    many = sum(map(len, lost)) > lacking.most_lost
     for run in lost:
         again = [
             one
@@ -150,7 +159,10 @@ def judge(
     long = weekdays(bare) > MOST_WEEKDAYS
     for stretch in empty if long else bare:
         found += _doubted(stretch, Suspicion.EMPTY, earlier, sent, new=long)
-    for_good = believed if _days(gone, bar) > MOST_WEEKDAYS else []
+    # What was lost with it counts as well, and is kept with it: it may be asked for bit by bit.
+    alike = subtract(union(_lost_together(earlier, believed)), lacking.asked)
+    days = _days_of_bars(gone, bar) | _days_in(alike, bar)
+    for_good = union([*believed, *alike]) if gone and len(days) > MOST_WEEKDAYS else []
     for_good = [hull(for_good[group]) for group in _groups(for_good)]
     return Verdict(_few(found), tuple(for_good))
 
@@ -198,19 +210,6 @@ def to_retry(doubts: Iterable[Doubt], now: int) -> list[Interval]:
     ]
 
 
-def together(doubts: Iterable[Doubt], asked: Iterable[Interval], now: int) -> list[Interval]:
-    """Return what is asked for, with what was lost by the same answers, to be counted with it.
-
-    As far as it may be asked for again by now.
-    """
-    found = list(asked)
-    for since in {one.since for one in doubts}:
-        same = to_retry((one for one in doubts if one.since == since), now)
-        if intersect(same, found):
-            found.append(hull(same))
-    return union(found)
-
-
 def weekdays(intervals: Iterable[Interval]) -> int:
     """Count the days from Monday to Friday, UTC, that begin in the intervals."""
     return sum(
@@ -248,16 +247,33 @@ def _begun(bars: Iterable[Interval], parts: Sequence[Interval]) -> list[Interval
     return [bar for bar in bars if any(part.start <= bar.start < part.end for part in parts)]
 
 
-def _days(bars: Sequence[Interval], bar: int) -> int:
-    """Count the weekdays of bars: those that begin on one day are of one; longer ones have more.
+def _lost_together(earlier: Sequence[Doubt], believed: Sequence[Interval]) -> list[Interval]:
+    """Return what else was lost by the same answers, or plans, as what is believed to be now."""
+    losses = [one for one in earlier if one.suspicion is Suspicion.LOSS]
+    since = {one.since for one in losses if intersect(believed, [one.interval])}
+    return [one.interval for one in losses if one.since in since]
+
+
+def _days_of_bars(bars: Sequence[Interval], bar: int) -> set[int]:
+    """Return the weekdays of bars: one of each that is no longer than a day, all of a longer one.
 
     By their beginnings, for hardly any bar of a session has a midnight in it, and of a week that
     was asked for in part all is lost.
     """
-    if bar > DAY_MS:
-        return weekdays(union(Interval(one.start, one.start + bar) for one in bars))
-    days = {(one.start + _EAST_MS) // DAY_MS for one in bars}
-    return sum((day + _EPOCH_WEEKDAY) % 7 < 5 for day in days)
+    length = bar if bar > DAY_MS else 1
+    return _days_in((Interval(one.start, one.start + length) for one in bars), bar)
+
+
+def _days_in(stretches: Iterable[Interval], bar: int) -> set[int]:
+    """Return the weekdays that stretches of bars are of, counted from 1970."""
+    found: set[int] = set()
+    for one in stretches:
+        if bar > DAY_MS:
+            found.update(range(-(-one.start // DAY_MS), -(-one.end // DAY_MS)))
+        else:
+            last = max(one.start, one.end - bar)
+            found.update(range((one.start + _EAST_MS) // DAY_MS, (last + _EAST_MS) // DAY_MS + 1))
+    return {day for day in found if (day + _EPOCH_WEEKDAY) % 7 < 5}
 
 
 def _weekdays_before(day: int) -> int:

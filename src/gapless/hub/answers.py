@@ -174,7 +174,8 @@ def compose(
     doubted = [
         Reason(part, doubt.suspicion.reason, _IN_DOUBT[doubt.suspicion])
         for doubt in (state.doubts if doubts is None else doubts)
-        for part in intersect([asked], [doubt.interval])
+        # Where nobody can ask for it any more it is unverified for good.
+        for part in subtract(intersect([asked], [doubt.interval]), plan.unverified)
     ]
     why.extend(doubted)
     why.extend(

@@ -71,30 +71,17 @@ class _Filling:
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
-    """Answers, what they say of what is held, and the state of it that they were asked for by.
+class _Answered:
+    """Answers, and the state of a series that they were asked for by.
 
-    `asked`: what of them is to be stored, as far as it is believed.
-    """
-
-    came: Sequence[Came]
-    say: Said
-    state: SeriesState
-    asked: Sequence[Interval]
-
-
-@dataclass(frozen=True, slots=True)
-class _Unsure:
-    """Answers of which parts are decided on when the rest of a plan has come.
-
-    `state` is what they were asked for by.
+    `parts`: what of them is to be stored together, as far as it is believed.
     """
 
     came: tuple[Came, ...]
     parts: tuple[Interval, ...]
     state: SeriesState
 
-    def without(self, later: Sequence[Came]) -> _Unsure:
+    def without(self, later: Sequence[Came]) -> _Answered:
         """Return what is left of it after answers that tell some of it anew."""
         return replace(self, parts=tuple(subtract(self.parts, [one.interval for one in later])))
 
@@ -163,24 +150,31 @@ class Filler:
     async def _all(self, filling: _Filling, wide: Interval) -> None:
         # What is stored of each piece is compared with the next one. But for how long there are no
         # rows, and how many are lost, is counted over all of them (stitching rule 6).
-        unsure: list[_Unsure] = []
-        try:
-            for piece in self._pieces(filling, wide):
-                came = await self._piece(filling, piece)
-                say = await self._said(filling, came)
-                left: list[Interval] = []
-                if piece != wide and self._provider.info.revises and not say.differs:
+        unsure: list[_Answered] = []
+        for piece in self._pieces(filling, wide):
+            came = await self._piece(filling, piece)
+            say = await self._said(filling, came)
+            left: list[Interval] = []
+            if piece != wide and self._provider.info.revises:
+                say = replace(say, part=True)
+                if not say.differs:
                     left = [one.interval for one in came] if gone_quiet(came) else say.unsure
-                unsure = [one.without(came) for one in unsure]
-                if left:
-                    unsure.append(_Unsure(tuple(came), tuple(left), filling.entry.state))
-                await self._store(filling, came, say, left)
-                if filling.filled.restated:
-                    return
-        except ProviderError:
-            await self._settle(filling, unsure)
-            raise
-        await self._settle(filling, unsure)
+            unsure = [one.without(came) for one in unsure]
+            answered = _Answered(tuple(came), tuple(left), filling.entry.state)
+            if left:
+                unsure.append(answered)
+            asked = subtract([one.interval for one in came], left)
+            if asked:
+                say = say.of(asked) if left else say
+                await self._store(filling, say, [replace(answered, parts=tuple(asked))])
+            if filling.filled.restated:
+                return
+        unsure = [one for one in unsure if one.parts]
+        if unsure:
+            say = Said()
+            for one in unsure:
+                say = say.also((await self._said(filling, one.came)).of(one.parts))
+            await self._store(filling, say, unsure)
 
     def _pieces(self, filling: _Filling, wide: Interval) -> Iterator[Interval]:
         """Cut an interval into what one request spans, beginning where something is held.
@@ -263,49 +257,29 @@ class Filler:
         sent, until = brought.sent, brought.known_until
         return Came(interval, brought, sent if until is None else min(sent, until))
 
-    async def _store(
-        self, filling: _Filling, came: Sequence[Came], say: Said, left: Sequence[Interval]
-    ) -> None:
-        """Store what came, as far as it is believed (stitching rule 6).
+    async def _store(self, filling: _Filling, say: Said, answers: Sequence[_Answered]) -> None:
+        """Store in one transaction what is believed of answers (stitching rule 6).
 
-        What is `left` is decided when the rest of the plan has come.
+        `say` is what they say of what is held.
         """
-        asked = subtract([one.interval for one in came], left)
-        if not asked:
-            return
-        say = say.of(asked) if left else say
-        await self._commit(filling, _Judged(came, say, filling.entry.state, asked))
-
-    async def _settle(self, filling: _Filling, unsure: Sequence[_Unsure]) -> None:
-        """Store what was left of a plan, which is counted together."""
-        left = [one for one in unsure if one.parts]
-        if not left:
-            return
-        say = Said()
-        for one in left:
-            say = say.also((await self._said(filling, one.came)).of(one.parts))
-        came = [one for unsettled in left for one in unsettled.came]
-        asked = union(part for one in left for part in one.parts)
-        # Nothing of it was to be written to since the first was asked for.
-        await self._commit(filling, _Judged(came, say, left[0].state, asked))
-
-    async def _commit(self, filling: _Filling, judged: _Judged) -> None:
-        """Store in one transaction what is believed of answers."""
-        key, came, say, state = filling.lease.key, judged.came, judged.say, judged.state
+        key, state = filling.lease.key, answers[0].state
+        came = [one for answer in answers for one in answer.came]
+        asked = [part for answer in answers for part in answer.parts]
         sent = came[-1].sent
-        verdict = say.verdict(filling.entry, came[-1].clocks, filling.traits.bar)
+        verdict = say.verdict(filling.entry, came, asked, filling.traits.bar)
         # Where records are lost and others differ, nothing of it is believed yet.
         doubtful = bool(verdict.doubts) and say.differs
-        parts = [
-            (part, one)
-            for one in came
-            for part in subtract(
-                intersect([one.interval], judged.asked),
-                [*verdict.withheld, *verdict.lost_for_good],
-            )
+        gone = await self._own(filling.lease, verdict.lost_for_good)
+        left_out = [*verdict.withheld, *gone]
+        planned = [
+            (part, one, answer.state.coverage)
+            for answer in answers
+            for one in answer.came
+            for part in subtract(intersect([one.interval], answer.parts), left_out)
             if not doubtful
         ]
-        kept = verdict.lost_for_good if not doubtful else ()
+        parts = [(part, one) for part, one, _ in planned]
+        kept = gone if not doubtful else ()
         news, rescaled = await self._told(filling, came, parts, kept)
         if news is not None and _believed_gone(state.coverage) and not gone_quiet(came):
             # It is back: that there is nothing of it was said for want of the ticker alone.
@@ -317,10 +291,10 @@ class Filler:
             Replacement(
                 part,
                 run := one.brought.run.cut(part),
-                tuple(changed(known(part, run, one), state.coverage, say.changes, sent)),
-                written(state.coverage, part),
+                tuple(changed(known(part, run, one), rows, say.changes, sent)),
+                written(rows, part),
             )
-            for part, one in parts
+            for part, one, rows in planned
         ]
         change = Change(
             key=key,
@@ -329,8 +303,8 @@ class Filler:
             # All that was stored before this was planned may stand on another basis.
             due_before=state.version + 1 if filling.filled.restated else 0,
             restates=(bool(say.changes or rescaled) or filling.filled.restated) and not doubtful,
-            gone=Gone(verdict.lost_for_good, sent),
-            answered=tuple(judged.asked),
+            gone=Gone(tuple(gone), sent),
+            answered=(*asked, *gone),
             doubts=verdict.doubts,
             meta=next((one.brought.meta for one in came if one.brought.meta is not None), None),
             at=self._clock.now_ms(),
@@ -346,8 +320,20 @@ class Filler:
                 "held, and with other prices beside them; that is not believed yet",
                 reason=verdict.doubts[0].suspicion.reason,
             )
-        filling.lease.answered += change.answered
+        filling.lease.answered += asked
         filling.lease.fetched += [part for part, _ in parts]
+
+    async def _own(self, lease: Lease, parts: Sequence[Interval]) -> list[Interval]:
+        """Return what of some parts a task may write, more than its lease has if nobody else does.
+
+        Whoever has the rest sees to it.
+        """
+        found = intersect(parts, lease.intervals)
+        for part in subtract(parts, lease.intervals):
+            with suppress(LeaseTaken):
+                await self._leases.widen(lease, part)
+                found.append(part)
+        return union(found)
 
     async def _told(
         self,

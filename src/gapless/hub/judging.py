@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gapless.domain.believing import (
+    MOST_LOST,
+    Lacking,
     Sent,
     Verdict,
     judge,
@@ -53,6 +56,7 @@ class Said:
     `compared`: there was a fresh one to compare. `lost`: final bars that they lack, or bring
     without prices, those that follow one another in one run. `empty`: where they have no rows, and
     nothing was known. `kept`: where they still lack what is believed to be lost, and is kept.
+    `part`: there is more to come of what was asked.
     """
 
     restated: bool = False
@@ -62,6 +66,7 @@ class Said:
     lost: tuple[Sequence[Interval], ...] = ()
     empty: tuple[Interval, ...] = ()
     kept: tuple[Interval, ...] = ()
+    part: bool = False
 
     def also(self, other: Said) -> Said:
         """Return what this and another answer say together."""
@@ -95,10 +100,18 @@ class Said:
             kept=tuple(intersect(self.kept, parts)),
         )
 
-    def verdict(self, entry: HotSeries, sent: Sent, bar: int) -> Verdict:
-        """Return what of it is believed, by what was said before; `bar` as for `said`."""
+    def verdict(
+        self, entry: HotSeries, came: Sequence[Came], asked: Sequence[Interval], bar: int
+    ) -> Verdict:
+        """Return what of it is believed, by what was said before; `bar` as for `said`.
+
+        `asked`: what of the answers it is about.
+        """
         rows = entry.state.coverage
-        verdict = judge(self.lost, self.empty, entry.state.doubts, sent, bar)
+        # Of a part of what is asked that differs nothing is decided with the rest.
+        most = 0 if self.part and self.differs else MOST_LOST
+        lacking = Lacking(self.lost, self.empty, bar, asked, most)
+        verdict = judge(lacking, entry.state.doubts, came[-1].clocks)
         # A long bar reaches over what is known of its series; only what is held can be kept.
         held = [row.interval for row in rows if row.outcome is not Outcome.EMPTY]
         for_good = intersect([*verdict.lost_for_good, *self.kept], held)
@@ -120,12 +133,18 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
     for at, mine, copy in pairs(held, run, final):
         time = held.times[at]
         here = Interval(time, min(time + bar, interval.end))
+        moved = None
+        if copy is None and basis.whole(mine):
+            moved = _moved(time, held, run, bar, basis)
+            if moved is not None and basis.differ(mine, moved):
+                differs = True
+                restated = restated or any(part.start <= time < part.end for part in fresh)
         if copy is not None and basis.whole(mine) and basis.whole(copy):
             if not basis.differ(mine, copy):
                 continue
             differs = True
             restated = restated or any(part.start <= time < part.end for part in fresh)
-        elif basis.whole(mine) and not (copy is None and _moved(time, held, run, bar, basis)):
+        elif basis.whole(mine) and moved is None:
             if last_lost != at - 1:
                 lost.append([])
             lost[-1].append(here)
@@ -154,8 +173,8 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
     )
 
 
-def _moved(time: int, held: Run, run: Run, bar: int, basis: Basis) -> bool:
-    """Whether a bar that is lacking came under another stamp, half a bar away at the most.
+def _moved(time: int, held: Run, run: Run, bar: int, basis: Basis) -> dict[str, Any] | None:
+    """Return a bar that is lacking as it came under another stamp, half a bar away at the most.
 
     An exchange may open at another hour, and a ticker be listed in another zone, which is told of
     the past as well.
@@ -163,7 +182,8 @@ def _moved(time: int, held: Run, run: Run, bar: int, basis: Basis) -> bool:
     near = Interval(time - bar // 2 + 1, time + bar // 2 + 1)
     (i, j), (k, m) = run.bounds(near), held.bounds(near)
     known = held.times[k:m]
-    return any(run.times[at] not in known and basis.whole(run.row(at)) for at in range(i, j))
+    others = (run.row(at) for at in range(i, j) if run.times[at] not in known)
+    return next((row for row in others if basis.whole(row)), None)
 
 
 def gone_quiet(came: Sequence[Came]) -> bool:

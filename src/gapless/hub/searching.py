@@ -12,7 +12,7 @@ from functools import partial
 import structlog
 
 from gapless.clock import Clock
-from gapless.domain.believing import together, unasked
+from gapless.domain.believing import unasked
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval, intersect, subtract, union
 from gapless.domain.planning import Joining, Known, Plan, as_wide, plan, renewed, worth_taking_along
@@ -319,7 +319,7 @@ class Searcher:
             serial = info.whole or not compares
             return _Requests(tuple((gap, gap) for gap in gaps), serial)
         span = self.ageings.span(key, provider.traits(key))
-        left = [*gaps, *intersect(together(known.doubts, old, now), [served.served])]
+        left = [*gaps, *old]
         ranges: list[tuple[Interval, Interval]] = []
         while left:
             wide = as_wide(as_wide(left[0], left, span), along, span)

@@ -170,7 +170,11 @@ class History:
         # A bar of a day or longer that begins just when the range ends comes too, and counts where
         # it is cut.
         end_s = end / 1000 + (request.interval not in INTRADAY)
-        served = servings.rows(view.bars(request.interval, begin_s, end_s))
+        bars = view.bars(request.interval, begin_s, end_s)
+        if request.interval in PERIODS:
+            # One is there as soon as its first day is, and days come by their opening.
+            bars = [bar for bar in bars if self._first_open_s(request.symbol, bar.t) < end_s]
+        served = servings.rows(bars)
         if any(_refused(odd, request.rows) for odd in servings.odd):
             return None
         rows = _rows(served)
@@ -191,6 +195,13 @@ class History:
         start, end = self._wanted.get(bounds, (start, end))
         rows = {stamp: one for stamp, one in rows.items() if start <= stamp < end}
         return Snapshot(at_s, edge, start, end, rows, asked=True)
+
+    def _first_open_s(self, symbol: str, stamp_s: float) -> float:
+        """Return when the first session from a midnight on opens."""
+        day = self.market.calendar(symbol).day_of(stamp_s)
+        while (session := self.market.session(symbol, day)) is None:
+            day += 1
+        return session.open_s
 
     def over_s(self, series: Series, stamp: int) -> float:
         """Return when the bar with this stamp is over and moves no longer."""

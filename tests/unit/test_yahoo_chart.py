@@ -260,6 +260,35 @@ def test_an_answer_is_of_the_time_that_was_asked_for() -> None:
         check([row("2026-05-04T04:00"), row("2026-05-18T04:00")], "1wk")
 
 
+@pytest.mark.parametrize(
+    ("session", "live", "told"),
+    [
+        ((10.0, 99), (11.0, 100), (11.0, 100)),
+        ((None, 99), (11.0, 100), (11.0, 100)),
+        ((10.0, 99), (None, 100), (10.0, 99)),
+        ((None, 99), (None, 100), (None, 100)),
+    ],
+    ids=["both", "the live one", "the session's", "neither"],
+)
+def test_of_a_live_day_that_comes_twice_the_latest_with_prices_counts(
+    session: tuple[float | None, int],
+    live: tuple[float | None, int],
+    told: tuple[float | None, int],
+) -> None:
+    """On the session's stamp, however often and in whatever order they come."""
+    both = [row("2026-06-17T13:30", *session), row("2026-06-17T17:00:01", *live)]
+    period_now = {"regular": period("2026-06-17T13:30", "2026-06-17T20:00")}
+    for rows in (both, [*both, both[1]]):
+        body = answer(
+            [row("2026-06-16T13:30"), *rows],
+            regularMarketTime=at("2026-06-17T17:00:01"),
+            currentTradingPeriod=period_now,
+        )
+        found = placed(body)
+        assert stamps(found) == [at("2026-06-16T13:30"), at("2026-06-17T13:30")]
+        assert (found[-1].row.close, found[-1].row.volume) == told
+
+
 def test_an_answer_that_is_cut_anywhere_is_none() -> None:
     """Whatever byte is the last, it is no JSON; and nothing but `NoChart` is raised."""
     body = json.dumps(answer([row("2026-06-16T13:30"), row("2026-06-17T13:30")])).encode()

@@ -80,9 +80,9 @@ def _by_session(chart: Chart, hours: Hours) -> list[Bar]:
         if abs(bar.timestamp - live.timestamp) < DAY_S and hours.day(bar.timestamp * 1000) == day
     ]
     if twins:
-        # The earliest stamp is the session's; the latest row knows most, unless it is null.
+        # The earliest stamp is the session's; the latest row that is not null knows most.
         known = sorted([*twins, live], key=lambda bar: bar.timestamp)
-        values = known[0] if known[-1].null else known[-1]
+        values = next((bar for bar in reversed(known) if not bar.null), known[-1])
         session = msgspec.structs.replace(values, timestamp=known[0].timestamp)
         return [*(bar for bar in others if bar not in twins), session]
     stamp = _session_stamp(chart.meta, others, day, hours)

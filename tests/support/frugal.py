@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import portion
 
@@ -94,7 +95,7 @@ class Before:
         assert len(sent) == count, f"not {count}: {told}"
         assert not seams, f"{seams} single bars beside {told}"
         parts = list(wanted) if count > 1 else [(wanted | old).enclosure]
-        for one, part in zip(sorted(sent, key=sum), parts, strict=True):
+        for one, part in zip(sorted(sent, key=itemgetter(1)), parts, strict=True):
             assert part in portion.closedopen(*one), f"not for {part}: {told}"
             # Of several gaps one may be beside what another has brought, or without what it lost.
             more = self._more(one, part) if count == 1 else ""

@@ -14,9 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from checks import END_S, RECORDS, START_S, direct, timed
-from processes import ADDRESS, BENCH, HOST, HUB, Cores, Server, spawn
-from questions import Ask, Range, WrongAnswer, asking, read_answer
+from checks import RECORDS, direct, request_for, timed
+from processes import ADDRESS, BENCH, HUB, Cores, Server, spawn, start_gapless
+from questions import Ask, WrongAnswer, asking, read_answer
 from upstream import ticker_of
 
 _SETTINGS = '[yahoo]\nbase_url = "{upstream}"\nrate = 1000.0\nburst = 1000\n'
@@ -35,10 +35,13 @@ def first_fetches(other: Path, rounds: int) -> list[list[tuple[float, float]]]:
         settings.write_text(_SETTINGS.format(upstream=f"http://{upstream.host}:{upstream.port}"))
         hubs: list[tuple[Server, Ask]] = []
         for name, checkout in (("this", BENCH.parent), ("other", other)):
-            line = [*HUB, "--db", str(folder / f"{name}.db"), "--tcp", f"{HOST}:0"]
-            line += ["--http", "off", "--config", str(settings)]
-            sources = {"PYTHONPATH": str(checkout / "src")}
-            hub = spawn(f"gapless-{name}", line, cores.server, ADDRESS, environment=sources)
+            hub = start_gapless(
+                folder / f"{name}.db",
+                cores.server,
+                name=f"gapless-{name}",
+                command=("env", f"PYTHONPATH={checkout / 'src'}", *HUB),
+                extra=("--config", str(settings)),
+            )
             stack.callback(hub.stop)
             hubs.append((hub, stack.enter_context(asking(hub))))
         # The first one imports what the others need, and opens the connections.
@@ -54,10 +57,9 @@ def first_fetches(other: Path, rounds: int) -> list[list[tuple[float, float]]]:
 
 
 def _first(hub: Server, ask: Ask, ticker: str) -> tuple[float, float]:
-    request = Range(ticker, START_S, END_S, RECORDS).request("first")
+    request = request_for(ticker, "first")
     lines: list[bytes] = []
-    yahoo = request.replace(b'"sample"', b'"yahoo_finance"', 1)
-    took = timed(hub, lambda: lines.append(ask(yahoo)))
+    took = timed(hub, lambda: lines.append(ask(request)))
     records, stitch = read_answer(lines.pop(), "first")
     if len(records) != RECORDS or stitch.upstream_requests != 1:
         raise WrongAnswer(f"{hub.name}: {ticker}: {len(records)} records: {stitch}")

@@ -111,8 +111,7 @@ def _round(hub: Server, upstream: Server, ask: Ask, ticker: str) -> _Round:
     # What upstream makes up of a ticker once is not to be the first fetch's.
     direct(upstream, ticker)
     by_itself = direct(upstream, ticker)
-    asked = Range(ticker, START_S, END_S, RECORDS)
-    request = asked.request("check").replace(b'"sample"', b'"yahoo_finance"', 1)
+    request = request_for(ticker, "check")
     lines: list[bytes] = []
     first = timed(hub, lambda: lines.append(ask(request)))
     records, stitch = read_answer(lines.pop(), "check")
@@ -131,6 +130,12 @@ def _round(hub: Server, upstream: Server, ask: Ask, ticker: str) -> _Round:
     if same != records or stitch.upstream_requests != 1 or stitch.fetched:
         raise WrongAnswer(f"{ticker}: {len(same)} records, fetched again: {stitch}")
     return _Round(by_itself, first, again, refresh)
+
+
+def request_for(ticker: str, name: str) -> bytes:
+    """Return the line that asks for all of a ticker under a request's name."""
+    asked = Range(ticker, START_S, END_S, RECORDS)
+    return asked.request(name).replace(b'"sample"', b'"yahoo_finance"', 1)
 
 
 def timed(hub: Server, step: Callable[[], None]) -> tuple[float, float]:

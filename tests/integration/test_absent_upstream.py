@@ -1,4 +1,4 @@
-"""An upstream that has nothing for a while, or answers what was not asked: the scenes of T4 to T17.
+"""An upstream that has nothing for a while, or answers what was not asked.
 
 Rows come later than their session, or all at once an hour later, or on other days; and the hub's
 own clock is days ahead. Sessions of AAA are 13:30 to 20:00 UTC in summer.

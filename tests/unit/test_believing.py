@@ -138,7 +138,7 @@ def test_what_is_confirmed_is_believed(name: str, lost: list[Interval], for_good
     """Six hours later: what is more than ten days of records is kept as out of reach."""
     whole = Interval(min(one.start for one in lost), max(one.end for one in lost))
     known = [doubt(LOSS, whole, APART_MS)]
-    bar = 7 * DAY_MS if "week" in name and "every" not in name else DAY_MS
+    bar = max(DAY_MS, lost[0].length)
     assert judged([lost], [], known, bar) == Verdict((), (whole,) if for_good else ()), name
 
 

@@ -301,10 +301,7 @@ def _doubted(
 
 
 def _few(doubts: Sequence[Doubt]) -> tuple[Doubt, ...]:
-    """Return the doubts of one answer; where they are many, those that are near one another as one.
-
-    As the newest of them.
-    """
+    """Return the doubts of one answer; of many, those near one another are one, as the newest."""
     found: list[Doubt] = []
     for suspicion in Suspicion:
         same = sorted(one for one in doubts if one.suspicion is suspicion)

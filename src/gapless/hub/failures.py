@@ -24,7 +24,7 @@ from gapless.errors import (
 FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 3_600.0
 # Upstream may ask for more, but not for years.
-LONGEST_TOLD_S = 86_400.0
+_LONGEST_TOLD_S = 86_400.0
 # Of a series that nobody asks for any more nothing is told after so long.
 _KEPT_S = 86_400.0
 # What may be remembered of each kind.
@@ -47,6 +47,12 @@ def concern_of(error: ProviderError) -> Concern:
     if isinstance(error, UpstreamUnavailable):
         return Concern.UNSURE
     return Concern.SERIES if isinstance(error, BadUpstreamReply) else Concern.NOBODY
+
+
+def bound_pause(error: ProviderError) -> None:
+    """Bound how long upstream asks to be left alone."""
+    if error.retry_after_s is not None:
+        error.retry_after_s = min(error.retry_after_s, _LONGEST_TOLD_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ class Said:
         `asked`: what of the answers it is about.
         """
         rows = entry.state.coverage
-        # Of a part of what is asked that differs nothing is decided with the rest.
+        # A part that differs is not decided with the rest, so that any loss in it is doubted.
         most = 0 if self.part and self.differs else MOST_LOST
         lacking = Lacking(self.lost, self.empty, bar, asked, most)
         verdict = judge(lacking, entry.state.doubts, came[-1].clocks)
@@ -133,23 +133,21 @@ def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -
     for at, mine, copy in pairs(held, run, final):
         time = held.times[at]
         here = Interval(time, min(time + bar, interval.end))
-        moved = None
-        if copy is None and basis.whole(mine):
-            moved = _moved(time, held, run, bar, basis)
-            if moved is not None and basis.differ(mine, moved):
+        whole = basis.whole(mine)
+        moved = _moved(time, held, run, bar, basis) if whole and copy is None else None
+        told = copy or moved
+        if whole and told is not None and basis.whole(told):
+            if basis.differ(mine, told):
                 differs = True
                 restated = restated or any(part.start <= time < part.end for part in fresh)
-        if copy is not None and basis.whole(mine) and basis.whole(copy):
-            if not basis.differ(mine, copy):
+            elif moved is None:
                 continue
-            differs = True
-            restated = restated or any(part.start <= time < part.end for part in fresh)
-        elif basis.whole(mine) and moved is None:
+        elif whole:
             if last_lost != at - 1:
                 lost.append([])
             lost[-1].append(here)
             last_lost = at
-        elif not basis.whole(mine) and (copy is None or not basis.whole(copy)):
+        elif told is None or not basis.whole(told):
             continue
         # Bars that follow one another are one change, whatever lies between them.
         if last == at - 1 and changes:

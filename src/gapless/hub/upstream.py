@@ -33,7 +33,7 @@ from gapless.errors import (
     UpstreamUnavailable,
 )
 from gapless.hub.callers import ANYBODY, Caller
-from gapless.hub.failures import LONGEST_TOLD_S, Concern, SeriesFailures, concern_of
+from gapless.hub.failures import Concern, SeriesFailures, bound_pause, concern_of
 from gapless.hub.pacing import Breaker, Bucket, Deadline, back_off
 from gapless.hub.skew import Skew
 from gapless.hub.turns import Turns
@@ -371,8 +371,7 @@ class Upstream:
         try:
             yield
         except ProviderError as error:
-            if error.retry_after_s is not None:
-                error.retry_after_s = min(error.retry_after_s, LONGEST_TOLD_S)
+            bound_pause(error)
             self._count(call, error.requests, error)
             self._failed(call, error)
             raise

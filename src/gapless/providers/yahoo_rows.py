@@ -94,6 +94,7 @@ def _live_index(chart: Chart) -> int | None:
     rows, last_trade = chart.rows, chart.meta.regular_market_time
     if last_trade is None:
         return len(rows) - 1 if rows else None
+    # An old range has none, and need not be looked through for it.
     if chart.newest is None or last_trade - chart.newest >= _NEAR_S:
         return None
     for i in range(len(rows) - 1, -1, -1):

@@ -133,7 +133,7 @@ class Hours:
         return self.at(day, self.close_s)
 
     def latest_closing(self, day: date) -> int:
-        """Return when the session of `day` is closed, too, if a half-day alone told the hours."""
+        """Return when the session of `day` has closed, though the hours may be of a half-day."""
         if self.close_s - self.open_s >= _HALF_DAY_S:
             return self.closing(day)
         return self.at(day, min(self.close_s + _REST_OF_DAY_S, DAY_S))

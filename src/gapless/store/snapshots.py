@@ -57,11 +57,11 @@ SERIES = select(schema.series, *rows.TICKER_COLUMNS).select_from(
 
 # A statement costs about 100 µs whatever it finds, so a series is read in two: itself with its
 # ticker and coverage (nulls where there is none), and its blocks with the runs that are wanted.
-_ASKED = select(literal_column("1").label("one")).subquery("asked")
+_ONE_ROW = select(literal_column("1").label("one")).subquery("one_row")
 _SELECT_SERIES = (
     select(schema.series, _DOUBTED, *rows.TICKER_COLUMNS, *rows.COVERAGE_COLUMNS)
     .select_from(
-        _ASKED.outerjoin(
+        _ONE_ROW.outerjoin(
             schema.series,
             and_(
                 _s.provider == bindparam("provider"),

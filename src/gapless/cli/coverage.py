@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 import msgspec
 from cyclopts import App, Parameter
@@ -34,6 +36,7 @@ from gapless.shell.wording import (
 )
 from gapless.store.base import SeriesState
 from gapless.texts import printable
+from gapless.zones import zone_named
 
 _WIDEST = 120
 _LEGEND = (
@@ -99,19 +102,23 @@ def coverage(
     ticker
         Only series of this ticker, in capitals or not.
     start
-        Where all bars begin: a date, an RFC 3339 instant, or such as -90d.
+        Where all bars begin: a date (of each series' exchange), an RFC 3339 instant, or such
+        as -90d.
     end
         Where all bars end; "now" is the present.
     output
         `table` for people, `json` for programs: instants in UTC, ranges half open.
     """
     now = SystemClock().now_ms()
-    first, last = bounds(start, end, now)
+    bounds(start, end, now)
     path = flags.path()
     held = read(path, lambda store: store.all_series(provider))
     elsewhere = [] if held else read(path, lambda store: store.all_series(None))
     found = chosen(held, path, provider, ticker, elsewhere)
-    views = [view(state, now, first, last) for state in found]
+    views = [
+        view(state, now, *bounds(start, end, now, zone_named(state.ticker.facts.get("zone"))))
+        for state in found
+    ]
     if output == "json":
         told = [record(one) for one in views]
         print(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())
@@ -120,11 +127,17 @@ def coverage(
     show(views, path, now, console, takes_blocks(sys.stdout))
 
 
-def bounds(start: str | None, end: str | None, now: int) -> tuple[int | None, int | None]:
-    """Read `--start` and `--end`; raise `UsageError` where they are none."""
+def bounds(
+    start: str | None, end: str | None, now: int, zone: ZoneInfo | None = None
+) -> tuple[int | None, int | None]:
+    """Read `--start` and `--end`, of which bare dates are days of a zone (`None`: UTC).
+
+    Raises `UsageError` where they are none.
+    """
+    read = partial(parse_instant, now_ms=now, zone=zone)
     try:
-        first = None if start is None else parse_instant(start, now_ms=now, what="--start")
-        last = None if end is None else parse_instant(end, now_ms=now, what="--end")
+        first = None if start is None else read(start, what="--start")
+        last = None if end is None else read(end, what="--end")
     except InvalidQuery as error:
         raise UsageError(error.message) from None
     if first is not None and last is not None and first >= last:

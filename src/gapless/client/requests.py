@@ -21,7 +21,7 @@ from gapless.protocol.paths import DATA_KEYS, arrow_path
 
 Instant: TypeAlias = str | date | datetime
 """A bound of a range: a text of the wire (RFC 3339, `YYYY-MM-DD`, `now`, `-30d`), a date, or a
-datetime with a time zone."""
+datetime with a time zone. Bare dates are days of the ticker's exchange."""
 ParamValue: TypeAlias = str | int | float | bool
 
 PROVIDERS: Mapping[str, Any] = {"type": "ProviderList"}

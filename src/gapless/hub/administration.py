@@ -143,6 +143,8 @@ class Administration:
         now = self._hub.clock.now_ms()
         entry = await self._hub.holdings.load(search.key)
         searcher = self._hub.searcher
+        # Of a ticker of which nobody knows the time zone yet a little more would be asked for.
+        search = search.placed(entry.state.ticker) or search
         plan = searcher.plan(provider, entry, search, now)
         requests = searcher.requests(provider, entry, plan, now)
         next_due = searcher.ageings.next_due(provider, entry, now)
@@ -157,11 +159,15 @@ class Administration:
         """Whether anything of a series is being fetched."""
         return bool(self._hub.leases.of(key))
 
-    async def delete(self, key: SeriesKey, interval: Interval | None = None) -> int:
+    async def delete(self, key: SeriesKey, search: RangeSearch | None = None) -> int:
         """Forget a range of a series (`None`: all of it); return how many records went.
 
         What is being fetched of it is not stored, either.
         """
+        interval = None
+        if search is not None:
+            entry = await self._hub.holdings.load(key)
+            interval = (search.placed(entry.state.ticker) or search.placed_in_utc()).asked
         removal = await self._hub.holdings.delete(key, interval)
         span = "all" if interval is None else span_text(interval)
         _log.info("deleted", series=key.text, range=span, records=removal.records)

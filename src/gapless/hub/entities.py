@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
+from zoneinfo import ZoneInfo
 
 from gapless.clock import Clock
 from gapless.domain.intervals import Interval, union
 from gapless.domain.planning import Known, Plan, plan
-from gapless.domain.series import parse_view_id
+from gapless.domain.series import SeriesKey, parse_view_id
 from gapless.errors import InvalidQuery, NotFound, TooLarge
 from gapless.hub.answers import Answer, Reason, State, compose
 from gapless.hub.holdings import Holdings
@@ -28,9 +29,10 @@ from gapless.protocol.messages import (
     Entity,
     Filter,
 )
-from gapless.protocol.times import RangeBounds, parse_instant, parse_range
+from gapless.protocol.times import RangeBounds, is_date, parse_instant, parse_range
 from gapless.providers.base import Provider
 from gapless.store.base import EntityFilter, StoredEntity, sortable
+from gapless.zones import zone_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +149,9 @@ class Entities:
         now = self._clock.now_ms()
         try:
             key = series_key(provider, parts.ticker, dict(parts.params))
-            bounds = parse_range(parts.start, parts.end, now_ms=now)
-        except InvalidQuery:
+            zone = await self._zone(provider, key, parts.start, parts.end)
+            bounds = parse_range(parts.start, parts.end, now_ms=now, zone=zone)
+        except (InvalidQuery, NotFound):
             return None
         if bounds.start_ms is None or bounds.end_ms > present(now):
             return None
@@ -172,6 +175,21 @@ class Entities:
                 "a part of its range"
             )
         return self._aged(provider, answer, now)
+
+    async def _zone(
+        self, provider: Provider, key: SeriesKey, start: str, end: str
+    ) -> ZoneInfo | None:
+        """Return the time zone of the bounds of an id, where they depend on any.
+
+        Raises `NotFound` where nobody has told it yet: then nothing of the ticker is held.
+        """
+        if not (provider.info.zoned and (is_date(start) or is_date(end))):
+            return None
+        entry = await self._holdings.load(key)
+        zone = zone_named(entry.state.ticker.facts.get("zone"))
+        if zone is None:
+            raise NotFound(f"the time zone of {key.ticker} is not known")
+        return zone
 
     def _aged(self, provider: Provider, answer: Answer, now: int) -> Answer:
         """Say of a view what a search would have fetched anew: it is told as it is held."""

@@ -114,6 +114,10 @@ class Hub:
         entry = self.hot.get(search.key)
         if entry is None:
             return None
+        placed = search.placed(entry.state.ticker)
+        if placed is None:
+            return None
+        search = placed
         wanted = self.searcher.plan(provider, entry, search, now)
         if not wanted.complete or entry.lacking(search.asked):
             return None

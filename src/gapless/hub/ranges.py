@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from zoneinfo import ZoneInfo
 
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval
@@ -18,8 +19,10 @@ from gapless.protocol.messages import (
     Param,
     Ticker,
 )
-from gapless.protocol.times import parse_range
+from gapless.protocol.times import is_date, parse_instant, parse_range
 from gapless.providers.base import DAY_MS, Provider, ProviderInfo
+from gapless.store.base import TickerState
+from gapless.zones import zone_named
 
 _DEFAULT_WINDOW_MS = 30 * DAY_MS
 _SECOND_MS = 1_000
@@ -30,11 +33,45 @@ _SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
+class Dates:
+    """Bounds of which one at least is a bare date: a day of the ticker's time zone.
+
+    `now` is when they were said, milliseconds UTC; `data_start` what an empty start means.
+    """
+
+    start: str
+    end: str
+    now: int
+    data_start: int
+
+    def within(self, zone: ZoneInfo | None) -> tuple[Interval, bool]:
+        """Return the range that they mean in a time zone (`None`: UTC).
+
+        And whether the same words mean the same there at any later time.
+        """
+        bounds = parse_range(self.start, self.end, now_ms=self.now, zone=zone)
+        start = self.data_start if bounds.start_ms is None else bounds.start_ms
+        end = min(bounds.end_ms, present(self.now))
+        # What lies ahead is neither fetched nor missing: such a range is empty, and whole.
+        return Interval(start, max(start, end)), bounds.absolute and bounds.end_ms <= end
+
+    def anywhere(self) -> Interval:
+        """Return a range that has all they can mean, whatever the time zone is."""
+        start = parse_instant(self.start, now_ms=self.now) if self.start else self.data_start
+        end = parse_instant(self.end or "now", now_ms=self.now)
+        start -= DAY_MS if is_date(self.start) else 0
+        end = min(end + (DAY_MS if is_date(self.end) else 0), present(self.now))
+        return Interval(max(start, self.data_start), max(start, self.data_start, end))
+
+
+@dataclass(frozen=True, slots=True)
 class RangeSearch:
     """A series and the asked range, which never ends after the second it was asked in.
 
     `absolute`: the same words mean the same range at any later time. `others` are filters that
     the stitched entity must match besides. `fresh`: how fresh it is wanted (stitching rule 10).
+    `dates`: what was said of a range whose bounds depend on the ticker's time zone; `asked` is then
+    as wide as it may be, until it is `placed`.
     """
 
     key: SeriesKey
@@ -42,6 +79,27 @@ class RangeSearch:
     absolute: bool
     others: tuple[Filter, ...] = ()
     fresh: Freshness = Freshness.CHECK
+    dates: Dates | None = None
+
+    def placed(self, ticker: TickerState) -> RangeSearch | None:
+        """Return the search with its range as it is in its ticker's time zone.
+
+        `None`: what is known of the ticker does not tell it.
+        """
+        if self.dates is None:
+            return self
+        zone = zone_named(ticker.facts.get("zone"))
+        if zone is None:
+            return None
+        asked, absolute = self.dates.within(zone)
+        return replace(self, asked=asked, absolute=absolute)
+
+    def placed_in_utc(self) -> RangeSearch:
+        """Return the search with its range as it is where nobody knows of a time zone."""
+        if self.dates is None:
+            return self
+        asked, _ = self.dates.within(None)
+        return replace(self, asked=asked, absolute=False)
 
 
 def range_search(
@@ -83,8 +141,18 @@ def range_search(
             raise no_range(fresh)
         return None
     key = series_key(provider, ticker.value, params)
-    asked, absolute = _asked(provider.info, dates, now)
     wanted = Freshness.CHECK if fresh is None else Freshness(fresh)
+    if dates is None:
+        asked = default_range(provider.info, now)
+        return RangeSearch(key, asked, False, tuple(others), wanted)
+    said = Dates(dates.start, dates.end, now, beginning(provider.info, now))
+    dated = is_date(dates.start), is_date(dates.end)
+    if provider.info.zoned and any(dated):
+        if all(dated):
+            # Which one is earlier is the same everywhere.
+            said.within(None)
+        return RangeSearch(key, said.anywhere(), False, tuple(others), wanted, said)
+    asked, absolute = said.within(None)
     return RangeSearch(key, asked, absolute, tuple(others), wanted)
 
 
@@ -117,7 +185,14 @@ def shortened(text: str) -> str:
 def default_range(info: ProviderInfo, now: int) -> Interval:
     """Return the last 30 days, before now or before the end of the provider's data."""
     end = present(now) if info.data_end is None else min(present(now), info.data_end)
-    return Interval(max(info.data_start, end - _DEFAULT_WINDOW_MS), end)
+    return Interval(max(beginning(info, now), end - _DEFAULT_WINDOW_MS), end)
+
+
+def beginning(info: ProviderInfo, now: int) -> int:
+    """Return from when on a provider has data."""
+    if info.farthest is None:
+        return info.data_start
+    return max(info.data_start, present(now) - info.farthest)
 
 
 def present(now: int) -> int:
@@ -128,11 +203,12 @@ def present(now: int) -> int:
 def reach(provider: Provider, key: SeriesKey, now: int) -> Reach:
     """Return what the provider can serve of a series now."""
     info = provider.info
+    start = beginning(info, now)
     look_back = provider.traits(key).look_back
     return Reach(
-        data_start=info.data_start,
+        data_start=start,
         data_end=present(now) if info.data_end is None else info.data_end,
-        served_from=info.data_start if look_back is None else present(now) - look_back,
+        served_from=start if look_back is None else present(now) - look_back,
     )
 
 
@@ -153,13 +229,3 @@ def _bounded(item: Filter) -> None:
                 f"{shortened(text)} has {len(text):,} characters; a filter has "
                 f"{_LONGEST_FILTER} at the most"
             )
-
-
-def _asked(info: ProviderInfo, dates: DateRange | None, now: int) -> tuple[Interval, bool]:
-    if dates is None:
-        return default_range(info, now), False
-    bounds = parse_range(dates.start, dates.end, now_ms=now)
-    start = info.data_start if bounds.start_ms is None else bounds.start_ms
-    end = min(bounds.end_ms, present(now))
-    # What lies ahead is neither fetched nor missing: such a range is empty, and whole.
-    return Interval(start, max(start, end)), bounds.absolute and bounds.end_ms <= end

@@ -41,6 +41,8 @@ _log = structlog.get_logger("gapless.hub")
 _MOST_ROUNDS = 200
 # After the second time that stored data has become due, an answer is given (stitching rule 13).
 _MOST_RESTATED = 2
+# Overlaps no block, so that none is loaded.
+_NOTHING = Interval(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +109,12 @@ class Searcher:
         now: int,
         most_loaded: int | None,
     ) -> Answer:
-        anew, fetched = search.fresh is Freshness.NOW, _fetched(provider, search.key)
-        at_hand = search.asked if most_loaded is None else Interval(0, 0)
+        said, anew = search, search.fresh is Freshness.NOW
+        fetched = _fetched(provider, search.key)
+        whole = most_loaded is None
         for _ in range(_MOST_ROUNDS):
-            entry = await self._holdings.load(search.key, at_hand)
-            wanted = self.plan(provider, entry, search, now)
+            entry = await self._holdings.load(said.key, said.asked if whole else _NOTHING)
+            search, wanted = self._placed(provider, entry, said, now, course)
             course.gaps = union(course.gaps, wanted.gaps)
             if anew:
                 served = reach(provider, search.key, now)
@@ -142,20 +145,37 @@ class Searcher:
                 unchecked=course.unchecked,
                 bad_values=course.bad_values,
                 requests=course.requests,
-                loaded=most_loaded is None,
+                loaded=whole,
             )
-            if most_loaded is not None:
+            if not whole:
+                assert most_loaded is not None
                 total = await self._total(entry, search.asked, most_loaded)
                 if total is None:
                     continue
                 if total <= most_loaded:
-                    at_hand, most_loaded = search.asked, None
+                    whole = True
                     continue
                 answer = replace(answer, total=total)
             self.check_size(answer)
             return self.dated(provider, answer, search, now)
         _log.error("no end of planning", series=search.key.text, asked=search.asked, course=course)
         raise InternalError(f"{search.key.text} could not be planned to an end; the log has more")
+
+    def _placed(
+        self, provider: Provider, entry: HotSeries, said: RangeSearch, now: int, course: Course
+    ) -> tuple[RangeSearch, Plan]:
+        """Return a search as its range is in its ticker's time zone, and its plan.
+
+        Where that is not known yet it stays as wide as it may be, until upstream was asked for
+        it: an answer tells the zone, or there is none.
+        """
+        placed = said.placed(entry.state.ticker)
+        search = said if placed is None else placed
+        wanted = self.plan(provider, entry, search, now)
+        if placed is None and (wanted.complete or course.answered or course.failures):
+            search = said.placed_in_utc()
+            wanted = self.plan(provider, entry, search, now)
+        return search, wanted
 
     async def _total(self, entry: HotSeries, asked: Interval, enough: int) -> int | None:
         """Count the records of an answer, unless they are surely no more than `enough`.

@@ -36,7 +36,7 @@ from gapless.protocol.messages import (
     SearchEntities,
     Ticker,
 )
-from gapless.protocol.times import parse_instant, parse_range
+from gapless.protocol.times import is_date, parse_instant, parse_range
 
 LineQuery: TypeAlias = ProviderList | ProviderRequest
 _TextFilter: TypeAlias = ById | BySource | ByState | Ticker | ByUrl
@@ -258,9 +258,10 @@ class _Parser:
                 f"{key}=2025-01-01..2025-02-01, or a time back from now, such as {key}=30d",
             )
         try:
-            if self._now_ms is not None:
+            if self._now_ms is not None and is_date(start) == is_date(end):
                 parse_range(start, end, now_ms=self._now_ms)
             else:
+                # Which of a date and an instant is earlier is a matter of the ticker's time zone.
                 for text, what in ((start, "start"), (end, "end")):
                     if text:
                         parse_instant(text, now_ms=0, what=what)

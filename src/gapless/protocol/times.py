@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from datetime import date
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from gapless.errors import InvalidQuery
 from gapless.instants import DAY_MS, SECOND_MS, format_instant
+from gapless.zones import midnight_ms
 
 _UNIT_MS = {
     "s": SECOND_MS,
@@ -36,6 +38,7 @@ _EXPECTED = (
 )
 _ZONELESS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?")
 _SHOWN_CHARS = 60
+_DATE_CHARS = len("2025-09-05")
 
 
 class RangeBounds(NamedTuple):
@@ -50,18 +53,26 @@ class RangeBounds(NamedTuple):
     absolute: bool
 
 
-def parse_instant(text: str, *, now_ms: int, what: str = "date") -> int:
+def is_date(text: str) -> bool:
+    """Whether a bound has the form of a bare date, whose midnight is that of a time zone."""
+    return len(text) == _DATE_CHARS and text[0].isdigit()
+
+
+def parse_instant(
+    text: str, *, now_ms: int, what: str = "date", zone: ZoneInfo | None = None
+) -> int:
     """Read one bound as milliseconds UTC.
 
     RFC 3339 with any offset (anything finer than a millisecond is cut off), `YYYY-MM-DD`
-    (midnight UTC), `now`, or a negative duration in s, m(inutes), h, d or w. Relative bounds are
-    floored to the second of `now_ms` (stitching rule 1). `what` names the bound in the error.
+    (midnight in `zone`, `None`: UTC), `now`, or a negative duration in s, m(inutes), h, d or w.
+    Relative bounds are floored to the second of `now_ms` (stitching rule 1). `what` names the bound
+    in the error.
 
     Raises InvalidQuery if the text is anything else, or lies outside the years 1 to 9999.
     """
     match = _INSTANT.fullmatch(text)
     if match is not None:
-        ms = _absolute_ms(match, text, what)
+        ms = _absolute_ms(match, text, what, zone)
     else:
         relative = _relative_ms(text, now_ms)
         if relative is None and _ZONELESS.fullmatch(text):
@@ -77,14 +88,14 @@ def parse_instant(text: str, *, now_ms: int, what: str = "date") -> int:
     return ms
 
 
-def parse_range(start: str, end: str, *, now_ms: int) -> RangeBounds:
-    """Read both bounds of a half-open range.
+def parse_range(start: str, end: str, *, now_ms: int, zone: ZoneInfo | None = None) -> RangeBounds:
+    """Read both bounds of a half-open range; bare dates are midnights in `zone`.
 
     An empty start is the beginning of what the provider has (`None`), an empty end is now,
     floored to the second. Raises InvalidQuery for a bad bound or for start >= end.
     """
-    start_ms = parse_instant(start, now_ms=now_ms, what="start") if start else None
-    end_ms = parse_instant(end or "now", now_ms=now_ms, what="end")
+    start_ms = parse_instant(start, now_ms=now_ms, what="start", zone=zone) if start else None
+    end_ms = parse_instant(end or "now", now_ms=now_ms, what="end", zone=zone)
     if start_ms is not None and start_ms >= end_ms:
         raise InvalidQuery(
             f"the range is empty: its start {_bound(start, start_ms)} is not before "
@@ -95,15 +106,17 @@ def parse_range(start: str, end: str, *, now_ms: int) -> RangeBounds:
     return RangeBounds(start_ms, end_ms, absolute)
 
 
-def _absolute_ms(match: re.Match[str], text: str, what: str) -> int:
+def _absolute_ms(match: re.Match[str], text: str, what: str, zone: ZoneInfo | None) -> int:
     """Do the calendar in integers: `datetime` would overflow at the ends of its range."""
     year, month, day, hour, minute, second, fraction, sign, off_hour, off_minute = match.groups()
     try:
-        days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_DAY
+        local = date(int(year), int(month), int(day))
     except ValueError as error:
         raise InvalidQuery(f"{what} {_shown(text)} is no date: {error}") from None
+    days = local.toordinal() - _EPOCH_DAY
     if hour is None:
-        return days * DAY_MS
+        # The first day begins before the first year, UTC, in the east.
+        return days * DAY_MS if zone is None else max(midnight_ms(local, zone), _MIN_MS)
     h, m, s = int(hour), int(minute), int(second)
     oh, om = int(off_hour or 0), int(off_minute or 0)
     # RFC 3339 allows second 60, a leap second; it is read as the second after it.

@@ -55,7 +55,9 @@ class ProviderInfo:
 
     `entities`: it is an `EntityProvider`. `whole`: where a part of a range is missing, all of it is
     asked for in one request. `deadline_s`: how long one request may take, where that is longer
-    than the hub allows by itself.
+    than the hub allows by itself. `zoned`: its tickers have time zones, which the facts in its
+    answers tell; days that are asked for are days there. `farthest`: its data begin no longer than
+    so many milliseconds before now, whatever `data_start` says.
     """
 
     name: str
@@ -71,6 +73,8 @@ class ProviderInfo:
     entities: bool = False
     whole: bool = False
     deadline_s: float | None = None
+    zoned: bool = False
+    farthest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,9 +44,12 @@ from gapless.providers.base import (
 )
 from gapless.providers.yahoo_chart import Chart
 from gapless.providers.yahoo_replies import Reply
-from gapless.providers.yahoo_sessions import BAR_MS, HOUR_MS, Awaited, zone_named
+from gapless.providers.yahoo_sessions import BAR_MS, HOUR_MS, Awaited
+from gapless.zones import zone_named
 
 _DATA_START_MS = -2_208_988_800_000
+# Of a hundred years it gives no days at all.
+_FARTHEST_MS = 99 * 365 * DAY_MS
 _DEFAULT_INTERVAL = "1d"
 _ACTIONS = "actions"
 _ACTIONS_PARAMS = (("data", _ACTIONS),)
@@ -185,6 +188,8 @@ class YahooProvider:
             pace=Pace(settings.rate, settings.burst),
             data_start=_DATA_START_MS,
             revises=True,
+            zoned=True,
+            farthest=_FARTHEST_MS,
             basis=Basis(),
         )
 

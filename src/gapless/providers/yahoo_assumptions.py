@@ -28,7 +28,8 @@ from gapless.providers.yahoo_evidence import (
     local_time,
     told,
 )
-from gapless.providers.yahoo_sessions import DAY_S, zone_named
+from gapless.providers.yahoo_sessions import DAY_S
+from gapless.zones import zone_named
 
 MOST_REQUESTS: Final = 10
 """How many requests all questions take together, at the most."""

@@ -10,7 +10,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from gapless.providers.yahoo_chart import ChartMeta, Period
-from gapless.providers.yahoo_sessions import DAY_S, Hours, zone_named
+from gapless.providers.yahoo_sessions import DAY_S, Hours
+from gapless.zones import zone_named
 
 _LONGEST_WORD = 40
 _LONGEST_NAME = 200

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from gapless.domain.intervals import Interval
 from gapless.providers.base import DAY_MS, DueMoments, Provisional, Record
+from gapless.zones import midnight_ms, zone_named
 
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
@@ -71,16 +72,6 @@ _WEEKENDS: Mapping[str, frozenset[int]] = {
 }
 
 
-def zone_named(name: object) -> ZoneInfo | None:
-    """Return the time zone, or `None` where the name is none."""
-    if not isinstance(name, str) or not name:
-        return None
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        return None
-
-
 @dataclass(frozen=True, slots=True)
 class Hours:
     """A series' trading day: `open_s` and `close_s` are seconds of the local day.
@@ -117,6 +108,8 @@ class Hours:
 
     def at(self, day: date, second: int = 0) -> int:
         """Return the instant at which clocks there show that second of `day`."""
+        if not second:
+            return midnight_ms(day, self.zone)
         naive = datetime.combine(day, time()) + timedelta(seconds=second)
         return int(naive.replace(tzinfo=self.zone).timestamp()) * 1000
 

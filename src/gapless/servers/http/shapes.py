@@ -30,7 +30,8 @@ Bound = Annotated[
     str,
     Meta(
         max_length=100,
-        description="RFC 3339, YYYY-MM-DD, now, or a negative duration such as -30d",
+        description="RFC 3339, YYYY-MM-DD (a day of the exchange), now, or a negative duration "
+        "such as -30d",
         examples=["2010-01-01", "-30d"],
     ),
 ]

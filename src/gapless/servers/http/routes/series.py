@@ -154,7 +154,7 @@ def series_routes(
         if not administration.fetching(key):
             await held(name, ticker, params)
         whole = not (rest.get("start") or rest.get("end"))
-        interval = None if whole else search_of(name, ticker, rest).asked
-        return Deleted(await administration.delete(key, interval))
+        search = None if whole else search_of(name, ticker, rest)
+        return Deleted(await administration.delete(key, search))
 
     return [series, coverage, plan, refresh, forget]

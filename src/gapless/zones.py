@@ -1,0 +1,28 @@
+"""Time zones by name, and where days begin in them.
+
+Apart from instants, which are UTC: who asks for a bare date means the exchange's.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+
+def zone_named(name: object) -> ZoneInfo | None:
+    """Return the time zone, or `None` where the name is none."""
+    if not isinstance(name, str) or not name:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return None
+
+
+def midnight_ms(day: date, zone: ZoneInfo) -> int:
+    """Return when a day begins in a zone, milliseconds UTC.
+
+    Where clocks are put forward at midnight, it begins then; where they are put back to it, at
+    the first of the two.
+    """
+    return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) * 1000

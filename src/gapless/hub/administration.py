@@ -159,15 +159,16 @@ class Administration:
         """Whether anything of a series is being fetched."""
         return bool(self._hub.leases.of(key))
 
-    async def delete(self, key: SeriesKey, search: RangeSearch | None = None) -> int:
+    async def range_of(self, search: RangeSearch) -> Interval:
+        """Return the range that a search means, by what is known of its ticker's time zone."""
+        entry = await self._hub.holdings.load(search.key)
+        return (search.placed(entry.state.ticker) or search.placed_in_utc()).asked
+
+    async def delete(self, key: SeriesKey, interval: Interval | None = None) -> int:
         """Forget a range of a series (`None`: all of it); return how many records went.
 
         What is being fetched of it is not stored, either.
         """
-        interval = None
-        if search is not None:
-            entry = await self._hub.holdings.load(key)
-            interval = (search.placed(entry.state.ticker) or search.placed_in_utc()).asked
         removal = await self._hub.holdings.delete(key, interval)
         span = "all" if interval is None else span_text(interval)
         _log.info("deleted", series=key.text, range=span, records=removal.records)

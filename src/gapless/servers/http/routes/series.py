@@ -154,7 +154,7 @@ def series_routes(
         if not administration.fetching(key):
             await held(name, ticker, params)
         whole = not (rest.get("start") or rest.get("end"))
-        search = None if whole else search_of(name, ticker, rest)
-        return Deleted(await administration.delete(key, search))
+        asked = None if whole else await administration.range_of(search_of(name, ticker, rest))
+        return Deleted(await administration.delete(key, asked))
 
     return [series, coverage, plan, refresh, forget]

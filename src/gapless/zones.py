@@ -5,8 +5,14 @@ Apart from instants, which are UTC: who asks for a bare date means the exchange'
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta, timezone, tzinfo
+from typing import Final
 from zoneinfo import ZoneInfo
+
+EARLIEST: Final = timezone(timedelta(hours=14))
+"""Where a day begins first."""
+LATEST: Final = timezone(timedelta(hours=-12))
+"""Where a day begins last."""
 
 
 def zone_named(name: object) -> ZoneInfo | None:
@@ -19,7 +25,7 @@ def zone_named(name: object) -> ZoneInfo | None:
         return None
 
 
-def midnight_ms(day: date, zone: ZoneInfo) -> int:
+def midnight_ms(day: date, zone: tzinfo) -> int:
     """Return when a day begins in a zone, milliseconds UTC.
 
     Where clocks are put forward at midnight, it begins then; where they are put back to it, at

@@ -240,3 +240,21 @@ async def test_a_tail_that_had_to_wait_is_a_tail(tmp_path: Path) -> None:
         answer = await world.ask(START)
         assert world.upstream == []
         assert answer.state == "ready"
+
+
+async def test_the_running_week_is_as_far_as_its_latest_trade(tmp_path: Path) -> None:
+    """Upstream's week lacks Friday over the weekend, and Friday's live row lies beside it."""
+    async with scene(tmp_path, "2025-06-06T20:45") as world:
+        (whole,) = world.truth("2025-06-02", "2025-06-07", "1wk")
+        days = world.truth("2025-06-02", "2025-06-07")
+        for at in ("2025-06-06T20:45", "2025-06-07T12:00"):
+            world.at(at)
+            answer = await world.ask("2025-05-12", interval="1wk")
+            week = told(answer)[-1]
+            prices = ("timestamp", "open", "high", "low", "close", "adjclose")
+            assert [week[name] for name in prices] == [whole[name] for name in prices]
+            # Whether the day is in it cannot be told, so that nothing is added.
+            assert week["volume"] == sum(day["volume"] for day in days[:-1])
+        world.at("2025-06-09T13:00")
+        answer = await world.ask("2025-05-12", interval="1wk")
+        assert told(answer) == world.truth("2025-05-12", interval="1wk")

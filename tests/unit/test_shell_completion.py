@@ -118,8 +118,8 @@ def test_all_keys_are_offered_and_those_of_a_range_come_first() -> None:
 def test_dates_are_offered_for_ranges(key: str) -> None:
     """Ranges that people ask for, counted from today."""
     found = texts(f"provider sample search {key}=")
-    assert {"30d", "1w", "2025-01-01..", "2024-01-01..2025-01-01", "2015-01-01.."} <= {*found}
-    assert texts(f"provider sample search {key}=3") == ["30d", "365d"]
+    assert {"30d", "3mo", "1y", "ytd", "max", "2024-01-01..2025-01-01"} <= {*found}
+    assert texts(f"provider sample search {key}=3") == ["30d", "3mo"]
 
 
 @pytest.mark.parametrize(

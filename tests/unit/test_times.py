@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import example, given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from gapless.errors import InvalidQuery
 from gapless.instants import format_instant
-from gapless.protocol.times import parse_instant, parse_range
+from gapless.protocol.times import is_local, parse_instant, parse_range
 
 NOW = 1_757_030_400_789
 FLOORED = 1_757_030_400_000
@@ -58,7 +59,10 @@ def test_instants_are_read(text: str, expected: int) -> None:
         "-30",
         "-d",
         "-1.5d",
-        "-30y",
+        "-30q",
+        "-1.5y",
+        "-99999y",
+        "max",
         "-1d12h",
         "1757030400",
         "2025-9-5",
@@ -145,3 +149,50 @@ def test_an_empty_range_is_refused(start: str, end: str) -> None:
         parse_range(start, end, now_ms=NOW)
     assert start in caught.value.message
     assert (end or "now") in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "expected"),
+    [
+        ("-1mo", None, "2025-08-05T00:00:00Z"),
+        ("-1MO", "Asia/Tokyo", "2025-08-04T15:00:00Z"),
+        ("-1mo", "Pacific/Honolulu", "2025-08-04T10:00:00Z"),
+        ("-1y", "America/New_York", "2024-09-04T04:00:00Z"),
+        ("-7mo", "America/New_York", "2025-02-04T05:00:00Z"),
+        ("-18mo", None, "2024-03-05T00:00:00Z"),
+        ("-6mo", "Europe/Berlin", "2025-03-04T23:00:00Z"),
+        ("ytd", None, "2025-01-01T00:00:00Z"),
+        ("YTD", "Australia/Sydney", "2024-12-31T13:00:00Z"),
+    ],
+)
+def test_months_and_years_go_by_the_calendar_of_a_zone(
+    text: str, zone: str | None, expected: str
+) -> None:
+    """It is the 5th of September in Tokyo, and the 4th in America."""
+    where = None if zone is None else ZoneInfo(zone)
+    assert is_local(text)
+    assert format_instant(parse_instant(text, now_ms=NOW, zone=where)) == expected
+
+
+@pytest.mark.parametrize(
+    ("now", "text", "expected"),
+    [
+        ("2025-03-31T12:00:00Z", "-1mo", "2025-02-28"),
+        ("2024-03-31T12:00:00Z", "-1mo", "2024-02-29"),
+        ("2024-02-29T12:00:00Z", "-1y", "2023-02-28"),
+        ("2024-01-31T12:00:00Z", "-2mo", "2023-11-30"),
+        ("2024-12-31T23:59:59Z", "-12mo", "2023-12-31"),
+    ],
+)
+def test_a_day_that_a_month_has_not_is_its_last(now: str, text: str, expected: str) -> None:
+    """A calendar month back from the 31st."""
+    now_ms = parse_instant(now, now_ms=0)
+    assert format_instant(parse_instant(text, now_ms=now_ms)) == f"{expected}T00:00:00Z"
+
+
+@pytest.mark.parametrize("start", ["max", "MAX", ""])
+def test_all_there_is_has_no_start(start: str) -> None:
+    """It begins where the data do, and is no bound but a start."""
+    assert parse_range(start, "", now_ms=NOW) == (None, FLOORED, False)
+    with pytest.raises(InvalidQuery, match=r"^end `max`"):
+        parse_range("", "max", now_ms=NOW)

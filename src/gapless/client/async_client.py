@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from gapless.client.async_transport import AsyncTransport
 from gapless.client.bulk import Many, OnError, gather
 from gapless.client.hub_client import HubClient
-from gapless.client.requests import Instant, ParamValue, Stored, provider_line
+from gapless.client.requests import Instant, ParamValue, Stored, provider_line, since
 from gapless.client.results import Result, shortfalls
 from gapless.client.talk import HubInfo, Patience
 from gapless.protocol.messages import Fresh
@@ -63,6 +63,7 @@ class AsyncClient(HubClient):
         start: Instant | None = None,
         end: Instant | None = None,
         *,
+        period: str | None = None,
         strict: bool = False,
         fresh: Fresh | None = None,
         timeout: float | None = None,
@@ -71,11 +72,13 @@ class AsyncClient(HubClient):
         """Return the history of a ticker in `[start, end)`, from what is held and what is not.
 
         Bounds are texts (`2025-09-05`, RFC 3339, `-30d`, `now`), dates, or datetimes with a time
-        zone; without `end` up to now, without both the last 30 days. Other keywords are
+        zone; without `end` up to now, without both the last 30 days. `period` says it as a time
+        back from now instead: `"30d"`, `"3mo"`, `"1y"`, `"ytd"`, `"max"`. Other keywords are
         parameters of the provider, such as `interval="1h"`. `strict`: an answer that would be
         partial is an error. `fresh`: `"held"` fetches nothing for its age alone, `"check"` (the
         default) what is due, `"now"` everything anew.
         """
+        start, end = since(start, end, period)
         talk = self._conversations.search(
             provider, ticker, start, end, params, strict=strict, fresh=fresh, timeout=timeout
         )
@@ -90,6 +93,7 @@ class AsyncClient(HubClient):
         start: Instant | None = None,
         end: Instant | None = None,
         *,
+        period: str | None = None,
         strict: bool = False,
         fresh: Fresh | None = None,
         concurrency: int = 16,
@@ -99,6 +103,7 @@ class AsyncClient(HubClient):
         **params: ParamValue | None,
     ) -> pl.DataFrame:
         """Return the histories of many tickers as one frame, with the ticker as first column."""
+        start, end = since(start, end, period)
         gathered = await gather(
             self._conversations,
             self._transport.run,

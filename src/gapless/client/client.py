@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from gapless.client.async_transport import AsyncTransport
 from gapless.client.bulk import Gathered, Many, OnError, gather
 from gapless.client.hub_client import HubClient
-from gapless.client.requests import Instant, ParamValue, Stored, provider_line
+from gapless.client.requests import Instant, ParamValue, Stored, provider_line, since
 from gapless.client.results import Result, shortfalls
 from gapless.client.talk import HubInfo, Patience
 from gapless.client.transport import Transport
@@ -107,6 +107,7 @@ class Client(HubClient):
         start: Instant | None = None,
         end: Instant | None = None,
         *,
+        period: str | None = None,
         strict: bool = False,
         fresh: Fresh | None = None,
         timeout: float | None = None,
@@ -115,11 +116,13 @@ class Client(HubClient):
         """Return the history of a ticker in `[start, end)`, from what is held and what is not.
 
         Bounds are texts (`2025-09-05`, RFC 3339, `-30d`, `now`), dates, or datetimes with a time
-        zone; without `end` up to now, without both the last 30 days. Other keywords are
+        zone; without `end` up to now, without both the last 30 days. `period` says it as a time
+        back from now instead: `"30d"`, `"3mo"`, `"1y"`, `"ytd"`, `"max"`. Other keywords are
         parameters of the provider, such as `interval="1h"`. `strict`: an answer that would be
         partial is an error. `fresh`: `"held"` fetches nothing for its age alone, `"check"` (the
         default) what is due, `"now"` everything anew.
         """
+        start, end = since(start, end, period)
         talk = self._conversations.search(
             provider, ticker, start, end, params, strict=strict, fresh=fresh, timeout=timeout
         )
@@ -134,6 +137,7 @@ class Client(HubClient):
         start: Instant | None = None,
         end: Instant | None = None,
         *,
+        period: str | None = None,
         strict: bool = False,
         fresh: Fresh | None = None,
         concurrency: int = 16,
@@ -149,6 +153,7 @@ class Client(HubClient):
         some of them fail, `PartlyFailed` is raised in the end: it has the errors and the frame
         of the others. With `on_error="skip"` they are left out, with a warning.
         """
+        start, end = since(start, end, period)
         # By a loop in a thread of its own, which works inside a running one as well.
         transport = AsyncTransport(self._conversations, self._tls)
 

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, time
 from typing import Any, TypeAlias
 
 from gapless.errors import InvalidQuery
-from gapless.protocol.language import LineQuery, parse_line
+from gapless.protocol.language import LineQuery, parse_line, period_bounds
 from gapless.protocol.messages import (
     Fresh,
     ProviderList,
@@ -26,6 +26,22 @@ ParamValue: TypeAlias = str | int | float | bool
 
 PROVIDERS: Mapping[str, Any] = {"type": "ProviderList"}
 PING: Mapping[str, Any] = {"type": "Ping"}
+
+
+def since(
+    start: Instant | None, end: Instant | None, period: str | None
+) -> tuple[Instant | None, Instant | None]:
+    """Return the bounds of a range that may be said as a period, such as `1mo`, `ytd` or `max`.
+
+    Raises `InvalidQuery` where both are said, or the period is none.
+    """
+    if period is None:
+        return start, end
+    if start is not None or end is not None:
+        raise InvalidQuery("period= goes without start and end; give the one or the others")
+    if not isinstance(period, str):
+        raise InvalidQuery(f"period={period!r}: expected a text such as '1mo'")
+    return period_bounds(period)
 
 
 def range_search(

@@ -56,6 +56,7 @@ class Plan:
     not held, and in doubt; it is asked for again, but not yet (rule 6). Parts of
     `cached` are `aged`: not fresh, to be fetched again (stitching rule 9); `unverified`: not fresh,
     and not served any more (rule 12); `beyond`: where the provider has nothing of any ticker.
+    `clipped` is what was asked for before `asked`, and is not answered (rule 15); `None`: nothing.
     """
 
     asked: Interval
@@ -66,6 +67,7 @@ class Plan:
     aged: tuple[Interval, ...] = ()
     unverified: tuple[Interval, ...] = ()
     beyond: tuple[Interval, ...] = ()
+    clipped: Interval | None = None
 
     @property
     def complete(self) -> bool:
@@ -155,6 +157,26 @@ def plan(
         aged=tuple(subtract(intersect(intersect(aged, served), cached), waiting)),
         unverified=tuple(intersect(union(subtract(aged, served), gone), cached)),
         beyond=tuple(beyond),
+    )
+
+
+def clipped(plan: Plan, latitude: int) -> Plan:
+    """Return the plan without what is not served any more at its beginning (stitching rule 15).
+
+    Where that is all of it, or begins more than `latitude` milliseconds before what is served, the
+    plan stays as it is.
+    """
+    if not plan.unserved:
+        return plan
+    first = plan.unserved[0]
+    last = max(part.end for part in plan.unserved)
+    if first.start != plan.asked.start or first == plan.asked or last - first.start > latitude:
+        return plan
+    return replace(
+        plan,
+        asked=Interval(first.end, plan.asked.end),
+        unserved=plan.unserved[1:],
+        clipped=first,
     )
 
 

@@ -26,6 +26,10 @@ _IN_DOUBT = {
     Suspicion.UNKNOWN: "upstream answered that it knows no such ticker, which is not believed yet",
 }
 _NOT_ANEW = "due to be fetched again; it could not be, or was due again as soon as it came"
+_CLIPPED = (
+    "left out of a range back from now: upstream does not serve that far back, or only just, so "
+    "that it is not asked"
+)
 
 
 class State(StrEnum):
@@ -165,6 +169,8 @@ def compose(
     # What no ticker has is no answer about this one.
     if missing and missing == subtract([asked], plan.beyond):
         raise _sole_failure(plan, failures)
+    if plan.clipped is not None:
+        why.append(Reason(plan.clipped, "margin", _CLIPPED))
     why.extend(_explained(missing, failures, plan))
     why.extend(_explained(due, failures, plan))
     if unchecked is not None:

@@ -29,7 +29,7 @@ from gapless.protocol.messages import (
     Entity,
     Filter,
 )
-from gapless.protocol.times import RangeBounds, is_date, parse_instant, parse_range
+from gapless.protocol.times import RangeBounds, is_local, parse_instant, parse_range
 from gapless.providers.base import Provider
 from gapless.store.base import EntityFilter, StoredEntity, sortable
 from gapless.zones import zone_named
@@ -183,7 +183,7 @@ class Entities:
 
         Raises `NotFound` where nobody has told it yet: then nothing of the ticker is held.
         """
-        if not (provider.info.zoned and (is_date(start) or is_date(end))):
+        if not (provider.info.zoned and (is_local(start) or is_local(end))):
             return None
         entry = await self._holdings.load(key)
         zone = zone_named(entry.state.ticker.facts.get("zone"))

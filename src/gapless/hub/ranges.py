@@ -19,10 +19,10 @@ from gapless.protocol.messages import (
     Param,
     Ticker,
 )
-from gapless.protocol.times import is_date, parse_instant, parse_range
+from gapless.protocol.times import ALL, is_local, parse_instant, parse_range
 from gapless.providers.base import DAY_MS, Provider, ProviderInfo
 from gapless.store.base import TickerState
-from gapless.zones import zone_named
+from gapless.zones import EARLIEST, LATEST, zone_named
 
 _DEFAULT_WINDOW_MS = 30 * DAY_MS
 _SECOND_MS = 1_000
@@ -30,11 +30,15 @@ _LONGEST_NAME = 100
 _LONGEST_FILTER = 1_000
 _MOST_FILTERS = 100
 _SHOWN = 60
+# So much longer than its days are counted may be what a month or a year back from now is.
+_UNEVEN_MS = 2 * DAY_MS
+# Of all there is what is not served is nobody's loss.
+_ALL = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class Dates:
-    """Bounds of which one at least is a bare date: a day of the ticker's time zone.
+    """Bounds of which one at least is the beginning of a day in the ticker's time zone.
 
     `now` is when they were said, milliseconds UTC; `data_start` what an empty start means.
     """
@@ -57,11 +61,22 @@ class Dates:
 
     def anywhere(self) -> Interval:
         """Return a range that has all they can mean, whatever the time zone is."""
-        start = parse_instant(self.start, now_ms=self.now) if self.start else self.data_start
-        end = parse_instant(self.end or "now", now_ms=self.now)
-        start -= DAY_MS if is_date(self.start) else 0
-        end = min(end + (DAY_MS if is_date(self.end) else 0), present(self.now))
-        return Interval(max(start, self.data_start), max(start, self.data_start, end))
+        start = self.data_start
+        if self.start and self.start.lower() != ALL:
+            start = max(start, min(self._read(self.start)) - _aside(self.start))
+        end = min(max(self._read(self.end or "now")) + _aside(self.end), present(self.now))
+        return Interval(start, max(start, end))
+
+    def _read(self, text: str) -> list[int]:
+        return [parse_instant(text, now_ms=self.now, zone=zone) for zone in (EARLIEST, LATEST)]
+
+
+def _aside(text: str) -> int:
+    """Return how far a bound may be from what it is in the zones where days begin first and last.
+
+    Between them days begin at other times, of the one or the other date.
+    """
+    return DAY_MS if is_local(text) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +86,8 @@ class RangeSearch:
     `absolute`: the same words mean the same range at any later time. `others` are filters that
     the stitched entity must match besides. `fresh`: how fresh it is wanted (stitching rule 10).
     `dates`: what was said of a range whose bounds depend on the ticker's time zone; `asked` is then
-    as wide as it may be, until it is `placed`.
+    as wide as it may be, until it is `placed`. `latitude`: where upstream does not serve that far
+    back, so many milliseconds of its beginning are left out (stitching rule 15).
     """
 
     key: SeriesKey
@@ -80,6 +96,7 @@ class RangeSearch:
     others: tuple[Filter, ...] = ()
     fresh: Freshness = Freshness.CHECK
     dates: Dates | None = None
+    latitude: int = 0
 
     def placed(self, ticker: TickerState) -> RangeSearch | None:
         """Return the search with its range as it is in its ticker's time zone.
@@ -142,18 +159,29 @@ def range_search(
         return None
     key = series_key(provider, ticker.value, params)
     wanted = Freshness.CHECK if fresh is None else Freshness(fresh)
+    margin = provider.traits(key).margin
     if dates is None:
         asked = default_range(provider.info, now)
-        return RangeSearch(key, asked, False, tuple(others), wanted)
+        return RangeSearch(key, asked, False, tuple(others), wanted, latitude=margin)
     said = Dates(dates.start, dates.end, now, beginning(provider.info, now))
-    dated = is_date(dates.start), is_date(dates.end)
-    if provider.info.zoned and any(dated):
-        if all(dated):
+    latitude = _latitude(dates.start, margin)
+    local = is_local(dates.start), is_local(dates.end)
+    if provider.info.zoned and any(local):
+        if all(local):
             # Which one is earlier is the same everywhere.
             said.within(None)
-        return RangeSearch(key, said.anywhere(), False, tuple(others), wanted, said)
+        return RangeSearch(key, said.anywhere(), False, tuple(others), wanted, said, latitude)
     asked, absolute = said.within(None)
-    return RangeSearch(key, asked, absolute, tuple(others), wanted)
+    return RangeSearch(key, asked, absolute, tuple(others), wanted, latitude=latitude)
+
+
+def _latitude(start: str, margin: int) -> int:
+    """Return how much of a range may be left out that begins where `start` says."""
+    if start.lower() == ALL:
+        return _ALL
+    if not start or start[:1].isdigit() or not margin:
+        return 0
+    return margin + (_UNEVEN_MS if is_local(start) else 0)
 
 
 def no_range(fresh: str) -> InvalidQuery:

@@ -15,7 +15,16 @@ from gapless.clock import Clock
 from gapless.domain.believing import unasked
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval, intersect, subtract, union
-from gapless.domain.planning import Joining, Known, Plan, as_wide, plan, renewed, worth_taking_along
+from gapless.domain.planning import (
+    Joining,
+    Known,
+    Plan,
+    as_wide,
+    clipped,
+    plan,
+    renewed,
+    worth_taking_along,
+)
 from gapless.domain.series import SeriesKey
 from gapless.errors import GaplessError, InternalError, QuotaExceeded, TooLarge
 from gapless.hub.ageing import Ageings
@@ -149,7 +158,7 @@ class Searcher:
             )
             if not whole:
                 assert most_loaded is not None
-                total = await self._total(entry, search.asked, most_loaded)
+                total = await self._total(entry, answer.asked, most_loaded)
                 if total is None:
                     continue
                 if total <= most_loaded:
@@ -356,7 +365,8 @@ class Searcher:
     def plan(self, provider: Provider, entry: HotSeries, search: RangeSearch, now: int) -> Plan:
         """Decide what of a search is answered from what is held, and what would be fetched."""
         known = self._known(provider, entry, now)
-        return plan(search.asked, known, reach(provider, search.key, now), now, self._joining)
+        wanted = plan(search.asked, known, reach(provider, search.key, now), now, self._joining)
+        return clipped(wanted, search.latitude) if search.latitude else wanted
 
     def _known(self, provider: Provider, entry: HotSeries, now: int) -> Known:
         state = entry.state

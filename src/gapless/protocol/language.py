@@ -36,7 +36,8 @@ from gapless.protocol.messages import (
     SearchEntities,
     Ticker,
 )
-from gapless.protocol.times import is_date, parse_instant, parse_range
+from gapless.protocol.times import ALL, THIS_YEAR, is_local, parse_instant, parse_range
+from gapless.zones import EARLIEST, LATEST
 
 LineQuery: TypeAlias = ProviderList | ProviderRequest
 _TextFilter: TypeAlias = ById | BySource | ByState | Ticker | ByUrl
@@ -86,7 +87,7 @@ _RANGE_FILTERS: Final[Mapping[str, type[_RangeFilter]]] = MappingProxyType(
     {"date": DateRange, "updated": ByUpdatedAtRange}
 )
 _KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_LAST: Final = re.compile(r"-?([0-9]+[smhdw])", re.IGNORECASE)
+_LAST: Final = re.compile(r"-?([0-9]+(?:[smhdwy]|mo))", re.IGNORECASE)
 _COUNT: Final = re.compile(r"[0-9]{1,19}")
 _QUOTES: Final = ("'", '"')
 _ESCAPABLE: Final = ('"', "\\", ",")
@@ -127,6 +128,21 @@ class LineError(InvalidQuery):
     def __reduce__(self) -> tuple[object, ...]:
         """Return what it is made of, for copies."""
         return type(self), (self.message, self.start, self.end)
+
+
+def period_bounds(period: str) -> tuple[str, str]:
+    """Return the bounds of a time back from now, such as `30d`, `3mo`, `1y`, `ytd` or `max`.
+
+    Raises InvalidQuery for anything else.
+    """
+    if (last := _LAST.fullmatch(period)) is not None:
+        return f"-{last[1]}", "now"
+    if period.lower() in (ALL, THIS_YEAR):
+        return period.lower(), "now"
+    raise InvalidQuery(
+        f"{_cut(period)!r} is no period; expected a time back from now, such as 30d, 3mo or 1y, "
+        "or ytd or max"
+    )
 
 
 def parse_line(line: str, *, now_ms: int | None = None) -> LineQuery:
@@ -247,23 +263,27 @@ class _Parser:
 
     def _range(self, key: str, value: _Token) -> tuple[str, str]:
         start, separator, end = value.text.partition("..")
-        if separator:
-            pass
-        elif (last := _LAST.fullmatch(value.text)) is not None:
-            start, end = f"-{last[1]}", "now"
-        else:
-            self._fail(
-                value,
-                f"expected {key}=A..B with dates or instants, such as "
-                f"{key}=2025-01-01..2025-02-01, or a time back from now, such as {key}=30d",
-            )
+        if not separator:
+            try:
+                start, end = period_bounds(value.text)
+            except InvalidQuery:
+                self._fail(
+                    value,
+                    f"expected {key}=A..B with dates or instants, such as "
+                    f"{key}=2025-01-01..2025-02-01, or a time back from now, such as {key}=30d, "
+                    f"{key}=3mo, {key}=1y, {key}=ytd or {key}=max",
+                )
         try:
-            if self._now_ms is not None and is_date(start) == is_date(end):
-                parse_range(start, end, now_ms=self._now_ms)
+            # Which of a date and an instant is earlier is a matter of the ticker's time zone: it is
+            # wrong here what is wrong everywhere.
+            zone = None
+            if key == "date" and is_local(start) != is_local(end):
+                zone = EARLIEST if is_local(start) else LATEST
+            if self._now_ms is not None:
+                parse_range(start, end, now_ms=self._now_ms, zone=zone)
             else:
-                # Which of a date and an instant is earlier is a matter of the ticker's time zone.
                 for text, what in ((start, "start"), (end, "end")):
-                    if text:
+                    if text and (text.lower(), what) != (ALL, "start"):
                         parse_instant(text, now_ms=0, what=what)
         except InvalidQuery as error:
             self._fail(value, error.message)

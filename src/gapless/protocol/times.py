@@ -6,9 +6,9 @@ Apart because the query language, the hub, the shell and the client all read the
 from __future__ import annotations
 
 import re
-from datetime import date
-from typing import NamedTuple
-from zoneinfo import ZoneInfo
+from calendar import monthrange
+from datetime import UTC, date, datetime, tzinfo
+from typing import Final, NamedTuple
 
 from gapless.errors import InvalidQuery
 from gapless.instants import DAY_MS, SECOND_MS, format_instant
@@ -32,13 +32,20 @@ _INSTANT = re.compile(
     r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2})))?"
 )
 _RELATIVE = re.compile(r"-([0-9]{1,12})([smhdw])", re.IGNORECASE)
+_CALENDAR = re.compile(r"-([0-9]{1,5})(mo|y)", re.IGNORECASE)
+_MONTHS = {"mo": 1, "y": 12}
 _EXPECTED = (
     "an RFC 3339 instant such as 2025-09-05T00:00:00Z, a date YYYY-MM-DD, `now`, "
-    "or a negative duration such as -30d or -12h"
+    "a time back such as -30d, -12h, -3mo or -1y, or `ytd`"
 )
 _ZONELESS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?")
 _SHOWN_CHARS = 60
 _DATE_CHARS = len("2025-09-05")
+
+ALL: Final = "max"
+"""The start of a range that begins where the data do; in lower case."""
+THIS_YEAR: Final = "ytd"
+"""The bound at which the present year begins; in lower case."""
 
 
 class RangeBounds(NamedTuple):
@@ -53,20 +60,24 @@ class RangeBounds(NamedTuple):
     absolute: bool
 
 
-def is_date(text: str) -> bool:
-    """Whether a bound has the form of a bare date, whose midnight is that of a time zone."""
-    return len(text) == _DATE_CHARS and text[0].isdigit()
+def is_local(text: str) -> bool:
+    """Whether a bound has the form of one that is the beginning of a day, in some time zone.
+
+    That is a bare date, a number of calendar months or years back, or the beginning of this year.
+    """
+    if text[:1].isdigit():
+        return len(text) == _DATE_CHARS
+    return _CALENDAR.fullmatch(text) is not None or text.lower() == THIS_YEAR
 
 
-def parse_instant(
-    text: str, *, now_ms: int, what: str = "date", zone: ZoneInfo | None = None
-) -> int:
+def parse_instant(text: str, *, now_ms: int, what: str = "date", zone: tzinfo | None = None) -> int:
     """Read one bound as milliseconds UTC.
 
     RFC 3339 with any offset (anything finer than a millisecond is cut off), `YYYY-MM-DD`
-    (midnight in `zone`, `None`: UTC), `now`, or a negative duration in s, m(inutes), h, d or w.
-    Relative bounds are floored to the second of `now_ms` (stitching rule 1). `what` names the bound
-    in the error.
+    (midnight in `zone`, `None`: UTC), `now`, or a negative duration in s, m(inutes), h, d or w:
+    these are floored to the second of `now_ms` (stitching rule 1). A negative number of mo(nths)
+    or y(ears) is the day so many calendar months back, `ytd` the first day of the year: midnight
+    in `zone`, too. `what` names the bound in the error.
 
     Raises InvalidQuery if the text is anything else, or lies outside the years 1 to 9999.
     """
@@ -75,6 +86,8 @@ def parse_instant(
         ms = _absolute_ms(match, text, what, zone)
     else:
         relative = _relative_ms(text, now_ms)
+        if relative is None:
+            relative = _calendar_ms(text, now_ms, zone)
         if relative is None and _ZONELESS.fullmatch(text):
             raise InvalidQuery(
                 f"{what} {_shown(text)} has no time zone; end it with Z for UTC, or with an offset "
@@ -88,13 +101,15 @@ def parse_instant(
     return ms
 
 
-def parse_range(start: str, end: str, *, now_ms: int, zone: ZoneInfo | None = None) -> RangeBounds:
+def parse_range(start: str, end: str, *, now_ms: int, zone: tzinfo | None = None) -> RangeBounds:
     """Read both bounds of a half-open range; bare dates are midnights in `zone`.
 
-    An empty start is the beginning of what the provider has (`None`), an empty end is now,
-    floored to the second. Raises InvalidQuery for a bad bound or for start >= end.
+    An empty start, or `max`, is the beginning of what the provider has (`None`), an empty end is
+    now, floored to the second. Raises InvalidQuery for a bad bound or for start >= end.
     """
-    start_ms = parse_instant(start, now_ms=now_ms, what="start", zone=zone) if start else None
+    start_ms = None
+    if start and start.lower() != ALL:
+        start_ms = parse_instant(start, now_ms=now_ms, what="start", zone=zone)
     end_ms = parse_instant(end or "now", now_ms=now_ms, what="end", zone=zone)
     if start_ms is not None and start_ms >= end_ms:
         raise InvalidQuery(
@@ -106,7 +121,7 @@ def parse_range(start: str, end: str, *, now_ms: int, zone: ZoneInfo | None = No
     return RangeBounds(start_ms, end_ms, absolute)
 
 
-def _absolute_ms(match: re.Match[str], text: str, what: str, zone: ZoneInfo | None) -> int:
+def _absolute_ms(match: re.Match[str], text: str, what: str, zone: tzinfo | None) -> int:
     """Do the calendar in integers: `datetime` would overflow at the ends of its range."""
     year, month, day, hour, minute, second, fraction, sign, off_hour, off_minute = match.groups()
     try:
@@ -115,8 +130,7 @@ def _absolute_ms(match: re.Match[str], text: str, what: str, zone: ZoneInfo | No
         raise InvalidQuery(f"{what} {_shown(text)} is no date: {error}") from None
     days = local.toordinal() - _EPOCH_DAY
     if hour is None:
-        # The first day begins before the first year, UTC, in the east.
-        return days * DAY_MS if zone is None else max(midnight_ms(local, zone), _MIN_MS)
+        return days * DAY_MS if zone is None else _midnight(local, zone)
     h, m, s = int(hour), int(minute), int(second)
     oh, om = int(off_hour or 0), int(off_minute or 0)
     # RFC 3339 allows second 60, a leap second; it is read as the second after it.
@@ -135,6 +149,28 @@ def _relative_ms(text: str, now_ms: int) -> int | None:
     if match is None:
         return None
     return floored - int(match[1]) * _UNIT_MS[match[2].lower()]
+
+
+def _calendar_ms(text: str, now_ms: int, zone: tzinfo | None) -> int | None:
+    """Return when the day began that is some calendar months back, or the first of the year."""
+    match = _CALENDAR.fullmatch(text)
+    if match is None and text.lower() != THIS_YEAR:
+        return None
+    today = datetime.fromtimestamp(now_ms / 1000, zone or UTC).date()
+    if match is None:
+        return _midnight(today.replace(month=1, day=1), zone or UTC)
+    months = today.year * 12 + today.month - 1 - int(match[1]) * _MONTHS[match[2].lower()]
+    year, month = months // 12, months % 12 + 1
+    if year < date.min.year:
+        return _MIN_MS - 1
+    # The 31st of a month back from a shorter one is the last of that.
+    last = monthrange(year, month)[1]
+    return _midnight(date(year, month, min(today.day, last)), zone or UTC)
+
+
+def _midnight(day: date, zone: tzinfo) -> int:
+    # The first day begins before the first year, UTC, in the east.
+    return max(midnight_ms(day, zone), _MIN_MS)
 
 
 def _bound(text: str, ms: int) -> str:

@@ -81,8 +81,8 @@ class ProviderInfo:
 class Traits:
     """What holds for one series: nominal milliseconds a bar, and the limits of asking for it.
 
-    `look_back`: how far before now upstream serves (`None`: all of it), already with the margin
-    that keeps a request inside the limit. `max_span`: the longest range of one request.
+    `look_back`: how far before now upstream serves (`None`: all of it), less the `margin` that
+    keeps a request inside the limit. `max_span`: the longest range of one request.
     `check_bars`: so many bars are fetched again at once, where that is fewer than the hub would.
     `columns`: of its records, where they are others than the provider's.
 
@@ -94,6 +94,7 @@ class Traits:
 
     bar: int
     look_back: int | None = None
+    margin: int = 0
     max_span: int | None = None
     check_bars: int | None = None
     actions: tuple[tuple[str, str], ...] | None = None

@@ -65,6 +65,8 @@ _LOOK_BACK_DAYS: Mapping[str, int] = {
     "1h": 730,
     "4h": 730,
 }
+# The look-back ends when upstream reads a request, and by its clock.
+_MARGIN_MS = HOUR_MS
 _MAX_SPAN_DAYS: Mapping[str, int] = {"1m": 7}
 _STICK_S = 60.0
 
@@ -296,7 +298,7 @@ class YahooProvider:
     ) -> Fetched:
         """Return what a chart says about `interval`."""
         known = yahoo_facts.remember(chart.meta, meta)
-        records = yahoo_rows.records(chart, name, interval, known)
+        records = yahoo_rows.records(chart, name, interval, known, clocks.earlier)
         awaited = yahoo_sessions.awaited_session(
             name, interval, records, known, clocks.earlier, chart.meta.last_trade_ms
         )
@@ -440,7 +442,8 @@ def _traits(interval: str) -> Traits:
     back, span = _LOOK_BACK_DAYS.get(interval), _MAX_SPAN_DAYS.get(interval)
     return Traits(
         bar=BAR_MS[interval],
-        look_back=None if back is None else back * DAY_MS - HOUR_MS,
+        look_back=None if back is None else back * DAY_MS - _MARGIN_MS,
+        margin=0 if back is None else _MARGIN_MS,
         max_span=None if span is None else span * DAY_MS,
         actions=_ACTIONS_PARAMS,
         all_actions=interval == _DEFAULT_INTERVAL,

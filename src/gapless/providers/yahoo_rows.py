@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from gapless.domain.intervals import Interval
+from gapless.providers import yahoo_actions
 from gapless.providers.base import BadValues, Record
 from gapless.providers.yahoo_chart import Bar, Chart, ChartMeta, NoChart, Period, sane
 from gapless.providers.yahoo_facts import whole
@@ -22,6 +23,7 @@ from gapless.providers.yahoo_sessions import (
     PERIODS,
     Hours,
     period_first,
+    period_next,
 )
 
 # A live row is stamped at the last trade or at the last poll, some minutes apart at most.
@@ -47,14 +49,16 @@ def check_answers(chart: Chart, interval: str, asked: tuple[int, int]) -> None:
         raise NoChart(f"none of its {len(chart.rows)} rows is of the time that was asked for")
 
 
-def records(chart: Chart, interval: str, asked: Interval, known: Mapping[str, Any]) -> list[Record]:
+def records(
+    chart: Chart, interval: str, asked: Interval, known: Mapping[str, Any], now_ms: int
+) -> list[Record]:
     """Return the chart's records in `asked`: sorted, one a stamp, live rows put in their place.
 
-    `known` is what `remember` returned for this chart.
+    `known` is what `remember` returned for this chart; `now_ms` when it was asked for.
     """
     hours = Hours.of(known)
     if interval in PERIODS:
-        bars: Iterable[Bar] = _by_period(chart, interval, hours)
+        bars: Iterable[Bar] = _by_period(chart, interval, hours, now_ms)
     elif interval == "1d":
         bars = _by_session(chart, hours)
     else:
@@ -176,20 +180,65 @@ def _snapshot(bar: Bar, last_trade: int | None) -> bool:
     return last_trade is None or abs(bar.timestamp - last_trade) < _NEAR_S
 
 
-def _by_period(chart: Chart, interval: str, hours: Hours) -> list[Bar]:
+def _by_period(chart: Chart, interval: str, hours: Hours, now_ms: int) -> list[Bar]:
     """Return one row a week, month or quarter, on its first local midnight (quirks 1 and 3).
 
-    Of several rows of a period the first is the period's own; the live row beside it may be in
-    it already, so that nothing is ever added up.
+    Of several rows of a period the first is the period's own. While the period lasts, the live row
+    beside it tells how far that has come.
     """
     found: dict[int, Bar] = {}
+    at = _live_index(chart)
+    live = None if at is None else chart.rows[at]
     for bar in chart.rows:
-        day = hours.day((bar.timestamp + _BEFORE_MIDNIGHT_S) * 1000)
-        stamp = hours.at(period_first(interval, day)) // 1000
+        stamp = _period_stamp(interval, bar, hours)
         held = found.get(stamp)
         if held is None or bar.timestamp <= held.timestamp:
             found[stamp] = bar
+    if live is not None:
+        stamp = _period_stamp(interval, live, hours)
+        own = found[stamp]
+        if own.timestamp < live.timestamp and _still(chart, interval, live, hours, now_ms):
+            found[stamp] = _so_far(own, live)
     return [msgspec.structs.replace(bar, timestamp=stamp) for stamp, bar in found.items()]
+
+
+def _period_stamp(interval: str, bar: Bar, hours: Hours) -> int:
+    return hours.at(_first_day(interval, bar, hours)) // 1000
+
+
+def _first_day(interval: str, bar: Bar, hours: Hours) -> date:
+    return period_first(interval, hours.day((bar.timestamp + _BEFORE_MIDNIGHT_S) * 1000))
+
+
+def _still(chart: Chart, interval: str, live: Bar, hours: Hours, now_ms: int) -> bool:
+    """Whether the period of the live row lasts, with no action between its first day and that.
+
+    One that is over has its final row, and one row may be of before the action and the other not.
+    """
+    first = _first_day(interval, live, hours)
+    day = hours.day(live.timestamp * 1000)
+    return now_ms < hours.at(period_next(interval, first)) and not any(
+        first < hours.day(action["timestamp"] * 1000) <= day
+        for action in yahoo_actions.actions(chart.events, hours.zone, now_ms)
+    )
+
+
+def _so_far(own: Bar, live: Bar) -> Bar:
+    """Return the row of a period and that of its latest day as one.
+
+    Whether the day's volume is in the period's cannot be told, so that nothing is added up.
+    """
+    if own.null or live.null:
+        return live if own.null else own
+    highs = [bar.high for bar in (own, live) if bar.high is not None]
+    lows = [bar.low for bar in (own, live) if bar.low is not None]
+    return msgspec.structs.replace(
+        own,
+        high=max(highs, default=None),
+        low=min(lows, default=None),
+        close=live.close,
+        adjclose=live.adjclose,
+    )
 
 
 def bad_values(chart: Chart, interval: str, placed: Sequence[Record]) -> BadValues | None:

@@ -15,7 +15,7 @@ from gapless.shell.words import Word, at_end, quoted, split_pipe, words_of
 _MOST = 200
 _KEYS_ABOUT: Mapping[str, str] = {
     "ticker": "a history, stitched",
-    "date": "its range, A..B or 30d",
+    "date": "its range, A..B, 30d, 1y, ytd or max",
     "id": "stored entities",
     "source": "stored entities",
     "state": "ready, partial or stale",
@@ -215,12 +215,14 @@ def _dates(value: str, now_ms: int) -> dict[str, str]:
             f"{start}..{end}": about for end, about in ends.items() if _is_range(start, end, now_ms)
         }
     return {
+        "5d": "the last 5 days",
         "30d": "the last 30 days",
-        "1w": "the last week",
-        "365d": "the last year",
-        f"{today.year}-01-01..": "this year",
+        "3mo": "three months back",
+        "1y": "a year back",
+        "ytd": "this year",
         f"{today.year - 1}-01-01..{today.year}-01-01": "last year",
-        f"{today.year - 10}-01-01..": "ten years",
+        "10y": "ten years back",
+        "max": "all there is",
     }
 
 

@@ -162,7 +162,7 @@ class PluginProvider:
         """Return what it said; a whole range is never asked in parts."""
         said = self._said
         span = None if self._info.whole else said.max_span
-        return Traits(said.bar, said.look_back, span, check_bars=_CHECK_BARS)
+        return Traits(said.bar, look_back=said.look_back, max_span=span, check_bars=_CHECK_BARS)
 
     async def fetch(
         self, key: SeriesKey, interval: Interval, now_ms: int, meta: Mapping[str, Any]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         send_parsed_query_line_with_auth,
     )
     from gapless.client.client import Client, connect
+    from gapless.client.facts import Facts, TradingHours
     from gapless.client.failures import (
         ConnectionLost,
         HttpUnusable,
@@ -78,6 +79,8 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by alphabet
     "Stitch",
     "Span",
     "Why",
+    "Facts",
+    "TradingHours",
     "NotReadyWarning",
     "HttpUnusedWarning",
     # the older client's names
@@ -133,6 +136,8 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Stitch": "gapless.client.results",
         "Span": "gapless.client.results",
         "Why": "gapless.client.results",
+        "Facts": "gapless.client.facts",
+        "TradingHours": "gapless.client.facts",
         "AuthConfig": "gapless.client.builder",
         "ClientBuilder": "gapless.client.builder",
         "send_parsed_query_line_with_auth": "gapless.client.builder",

@@ -32,3 +32,16 @@ def midnight_ms(day: date, zone: tzinfo) -> int:
     the first of the two.
     """
     return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) * 1000
+
+
+def local_date(at: object, zone: tzinfo) -> date | None:
+    """Return the day that clocks in a zone show at a time in Unix seconds.
+
+    `None` where that is no time, or beyond the years 1 to 9999.
+    """
+    if isinstance(at, bool) or not isinstance(at, int | float):
+        return None
+    try:
+        return datetime.fromtimestamp(at, zone).date()
+    except (OverflowError, ValueError, OSError):
+        return None

@@ -242,6 +242,7 @@ def queries() -> dict[str, dict[str, Any]]:
         for name, payload in requests.items()
     }
     found |= {name: {"type": name} for name in ("Ping", "Auth", "ProviderList")}
+    found["Describe"] = {"type": "Describe", "payload": {"provider": "steady", "ticker": "ABC"}}
     found["Line"] = {"type": "Line", "payload": {"line": "providers"}}
     assert {one["type"] for one in found.values()} == set(QUERY_TYPES)
     return found

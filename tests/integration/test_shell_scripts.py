@@ -42,7 +42,7 @@ async def test_formats(tmp_path: Path) -> None:
         )
         assert done.code == 0, done.err
         lines = done.out.splitlines()
-        assert lines[0] == "timestamp,open,high,low,close,adjclose,volume"
+        assert lines[0] == "timestamp,date,open,high,low,close,adjclose,volume"
         assert "252 rows" in done.out
         assert "┃" in done.out
         assert '"RESULT":["SAMPLE"]' in done.out

@@ -124,7 +124,7 @@ def test_a_frame_that_is_decoded_once_is_the_same(
 ) -> None:
     """As by the schema that is looked for first, with what the provider declares besides."""
     runs = runs_of(rows, edges)
-    known = ["timestamp", *declared]
+    known = Schema(declared=("timestamp", *declared))
     expected = frame_of(runs, schema_of(runs, known))
     assert_frame_equal(whole_frame(runs, known), expected)
     if expected.width:
@@ -156,7 +156,7 @@ def test_any_batching_gives_one_document(rows: Rows, edges: list[int], data: st.
         bodies = [one, several, halves]
         if rows:
             # What small answers are made by, which decodes their records but once.
-            bodies.append(writers.document(format, whole_frame(runs, (), columns)))
+            bodies.append(writers.document(format, whole_frame(runs, columns=columns)))
         for body in bodies:
             assert_frame_equal(read(body), frame, check_exact=True)
         if format is Format.ARROW:

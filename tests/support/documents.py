@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gapless.domain.blocks import Run, encode
-from gapless.protocol.columns import Kind
+from gapless.protocol.columns import NOTHING_KNOWN, Kind, Schema
 from gapless.servers.http.formats import Format
 from gapless.servers.http.frames import schema_of
 from gapless.servers.http.writers import needs_schema, writer_for
@@ -34,7 +34,7 @@ def written(
     format: Format,
     runs: Sequence[Run],
     columns: Sequence[str] | None = None,
-    known: Sequence[str] = (),
+    known: Schema = NOTHING_KNOWN,
 ) -> bytes:
     """Return the document of runs, a batch each."""
     schema = schema_of(runs, known) if needs_schema(format, columns) else None

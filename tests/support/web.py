@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from ssl import SSLContext
 from typing import Any
@@ -218,3 +219,14 @@ READERS: dict[str, Callable[[bytes], list[dict[str, Any]]]] = {
     "parquet": lambda body: pl.read_parquet(io.BytesIO(body)).to_dicts(),
 }
 """What reads the records of each format."""
+
+
+def undated(format: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return records without the dates that tables have, which are those of their times in UTC."""
+    if format in ("json", "ndjson"):
+        return rows
+    plain = [{key: value for key, value in row.items() if key != "date"} for row in rows]
+    days = [str(datetime.fromtimestamp(row["timestamp"], UTC).date()) for row in rows]
+    # Some readers make an instant of a date.
+    assert [str(row["date"])[:10] for row in rows] == days
+    return plain

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from gapless.domain.actions import differing, known_facts, merged, ratio_since, rescaled, run_of
+from gapless.domain.actions import differing, merged, ratio_since, rescaled, run_of
 from gapless.domain.blocks import Run, encode
 from gapless.domain.comparing import Basis
+from gapless.domain.facts import known_facts
 from gapless.domain.intervals import Interval
 from gapless.instants import DAY_MS
 

@@ -135,7 +135,7 @@ def test_columns_that_are_not_there_are_refused(
 def test_a_declared_column_is_there_without_a_record_that_has_it() -> None:
     """A dividend may be asked for where none was paid; only then is it a column."""
     runs = halves(BARS)
-    known = [*NAMES, "dividend"]
+    known = Schema(declared=(*NAMES, "dividend"))
     assert schema_of(runs, known).names == tuple(NAMES)
     text = written(Format.CSV, runs, ["timestamp", "dividend"], known)
     assert text.startswith(b"timestamp,dividend\n951868800,\n")

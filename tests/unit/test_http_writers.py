@@ -22,6 +22,7 @@ from polars.testing import assert_frame_equal
 
 from gapless.domain.blocks import Run, encode
 from gapless.errors import InternalError
+from gapless.protocol.columns import Schema
 from gapless.servers.http.formats import Format
 from gapless.servers.http.frames import frame_of, schema_of
 from gapless.servers.http.writers import writer_for
@@ -177,7 +178,8 @@ def test_an_empty_answer(
 ) -> None:
     """No records are a valid document with the columns that are known."""
     names = columns or list(known)
-    text = {format: written(format, runs, columns, known) for format in Format}
+    schema = Schema(declared=known)
+    text = {format: written(format, runs, columns, schema) for format in Format}
     assert text[Format.JSON] == b"[]"
     assert text[Format.NDJSON] == b""
     assert text[Format.CSV] == (f"{','.join(names)}\n".encode() if names else b"")
@@ -192,7 +194,7 @@ def test_an_empty_answer(
 def test_empty_and_full_frames_come_together() -> None:
     """The frame of an answer without records takes the types of one that has some."""
     runs = halves(BARS)
-    empty = pl.read_ipc_stream(written(Format.ARROW, [], known=NAMES))
+    empty = pl.read_ipc_stream(written(Format.ARROW, [], known=Schema(declared=tuple(NAMES))))
     full = pl.read_ipc_stream(written(Format.ARROW, runs))
     assert_frame_equal(pl.concat([empty, full], how="vertical_relaxed"), full)
 

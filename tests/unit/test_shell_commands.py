@@ -144,7 +144,7 @@ def test_a_switch_knows_on_and_off_alone(line: str) -> None:
 
 
 START = "providers | provider NAME VERB … | :help"
-VERB_LIST = "get|get-many|all|search|report"
+VERB_LIST = "get|get-many|all|search|describe|report"
 RANGE = "ticker=… [date=A..B] [fresh=…] [PARAM=VALUE …] | KEY=VALUE … [limit=N]"
 
 

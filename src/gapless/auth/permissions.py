@@ -76,6 +76,7 @@ OPERATIONS: Final[Mapping[str, Rule]] = MappingProxyType(
         "Auth": ANY_TOKEN,
         "Line": ANY_TOKEN,
         "ProviderList": READ,
+        "Describe": READ,
         # Of what is not held, those without `fetch` get what there is, and why it is no more.
         "GetEntity": READ,
         "GetEntities": READ,
@@ -115,6 +116,7 @@ OPERATIONS: Final[Mapping[str, Rule]] = MappingProxyType(
         "GET /providers/{name}/ping": READ,
         "GET /v1/providers": READ,
         "GET /v1/series": READ,
+        "GET /v1/series/{provider}/{ticker}": READ,
         "GET /v1/coverage/{provider}/{ticker}": READ,
         "POST /v1/plan": READ,
         "POST /v1/refresh": FETCH,

@@ -76,8 +76,8 @@ def query(
         answer = connection.request(
             {"type": "Line", "payload": {"line": " ".join([line, *more])}},
             token=hub.token,
-            data_as="array",
             strict=strict,
+            **outputs.envelope(format),
             **({} if fresh is None else {"fresh": fresh}),
         )
     if format == "table":

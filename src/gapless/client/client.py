@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from gapless.client.async_transport import AsyncTransport
 from gapless.client.bulk import Gathered, Many, OnError, gather
+from gapless.client.facts import Facts
 from gapless.client.hub_client import HubClient
 from gapless.client.requests import Instant, ParamValue, Stored, provider_line, since
 from gapless.client.results import Result, shortfalls
@@ -97,6 +98,14 @@ class Client(HubClient):
     def list_providers(self) -> list[str]:
         """Return the names of the providers, sorted; `providers` by an older name."""
         return self.providers()
+
+    def describe(self, provider: str, ticker: str, *, timeout: float | None = None) -> Facts:
+        """Return what is known of a ticker beside its records: time zone, currency, name.
+
+        The hub asks upstream only where nothing is known of it yet.
+        """
+        talk = self._conversations.describe(provider, ticker, timeout=timeout)
+        return self._transport.run(talk)
 
     # Histories
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from gapless.client import requests
+from gapless.client.facts import Facts, facts_of
 from gapless.client.failures import ConnectionLost, UnexpectedAnswer
 from gapless.client.identity import NotThisHub
 from gapless.client.lines import Answer
@@ -33,7 +34,14 @@ from gapless.client.web import WebReply
 from gapless.client.web_use import REFUSALS, refusal
 from gapless.errors import InvalidQuery, MissingToken, TooLarge
 from gapless.protocol.language import LineQuery
-from gapless.protocol.messages import Fresh, GetEntity, GetReport, ProviderRequest, one_fresh
+from gapless.protocol.messages import (
+    Describe,
+    Fresh,
+    GetEntity,
+    GetReport,
+    ProviderRequest,
+    one_fresh,
+)
 
 ARROW = "application/vnd.apache.arrow.stream"
 JSON = "application/json"
@@ -60,6 +68,16 @@ class Conversations(Talk):
             return msgspec.json.decode(reply.answer.result, type=list[str])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UnexpectedAnswer(f"the hub's list of providers is none: {error}") from error
+
+    def describe(
+        self, provider: str, ticker: str, *, timeout: float | None = None
+    ) -> Conversation[Facts]:
+        """Ask for what is known of a ticker beside its records."""
+        reply = yield from self._asking(requests.describe(provider, ticker), {}, timeout)
+        facts = facts_of(bytes(reply.answer.result))
+        if facts is None:
+            raise UnexpectedAnswer(f"the hub describes {ticker} as nothing")
+        return facts
 
     def search(
         self,
@@ -188,6 +206,8 @@ class Conversations(Talk):
     ) -> Conversation[list[Result]]:
         """Ask what a line of the query language says of a provider."""
         query, parsed = requests.line_query(line)
+        if isinstance(parsed, Describe):
+            raise InvalidQuery("`describe` asks for facts, not for records: use hub.describe()")
         if not isinstance(parsed, ProviderRequest):
             raise InvalidQuery("`providers` asks for names, not for records: use hub.providers()")
         # HTTP has no views, only what would be searched for.
@@ -277,7 +297,11 @@ class Conversations(Talk):
             before = answer = asked_again(before, reply.answer)
             entities = entities_in(answer.result)
             if answer.records is None and answer.records_at is None:
-                return [Found(entity, answer.stitch) for entity in entities]
+                facts = bytes(answer.facts)
+                return [
+                    Found(entity, answer.stitch, facts=facts, dates=answer.dates)
+                    for entity in entities
+                ]
             head = Part(answer, _one(entities))
             if web and answer.records_at is not None and not self._is_from(answer):
                 # Several hubs take turns at the address.
@@ -286,7 +310,8 @@ class Conversations(Talk):
             if web and answer.records_at is not None:
                 pages = yield from self._left_out(answer.records_at, question)
                 if pages is not None:
-                    return [Found(head.entity, pages.stitch(answer.stitch), pages)]
+                    stitch = pages.stitch(answer.stitch)
+                    return [Found(head.entity, stitch, pages, bytes(answer.facts), answer.dates)]
                 # It was given up.
                 return (yield from self._found(question, inline_records, web=False, before=before))
             if answer.version is None:
@@ -302,7 +327,7 @@ class Conversations(Talk):
         return instance is None or (answer.version or "").startswith(instance)
 
     def _envelope(self, question: _Question, inline_records: int, web: bool) -> dict[str, Any]:
-        envelope: dict[str, Any] = {"data_as": "array"}
+        envelope: dict[str, Any] = {"data_as": "array", "facts": True}
         if question.strict:
             envelope["strict"] = True
         if question.fresh is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gapless.client.failures import MissingDependency, UnexpectedAnswer
-from gapless.protocol.columns import frame_of_text
+from gapless.protocol.columns import DATE, Schema, frame_of_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,13 +22,16 @@ _MICROSECONDS = 1_000_000
 _SAYABLE = (-62_135_596_800, 253_402_300_799)
 
 
-def from_text(text: bytes) -> pl.DataFrame:
-    """Return a JSON array of records as a frame; raise `UnexpectedAnswer` for another one."""
+def from_text(text: bytes, dates: str | None = None) -> pl.DataFrame:
+    """Return a JSON array of records as a frame; raise `UnexpectedAnswer` for another one.
+
+    `dates` is the time zone in which they have dates; `None`: they have none.
+    """
     text = text.strip()
     if not (text.startswith(b"[") and text.endswith(b"]")):
         raise UnexpectedAnswer("these are no records: they are no array")
     try:
-        return frame_of_text(text[1:-1])
+        return frame_of_text(text[1:-1], known=Schema(dates=dates))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnexpectedAnswer(f"these are no records: {error}") from error
 
@@ -68,11 +71,21 @@ def _check_kinds(pages: Sequence[pl.DataFrame]) -> None:
             )
 
 
-def empty() -> pl.DataFrame:
-    """Return the frame of no records: of their columns one is known for certain."""
+def empty(dates: str | None = None) -> pl.DataFrame:
+    """Return the frame of no records: of their columns one is known for certain.
+
+    So is that of the dates, where they have some.
+    """
     import polars as pl
 
-    return pl.DataFrame(schema={"timestamp": pl.Null})
+    return pl.DataFrame(schema={"timestamp": pl.Null, **({} if dates is None else {DATE: pl.Date})})
+
+
+def undated(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame without the column of dates, which is no column of the records."""
+    import polars as pl
+
+    return frame.drop(DATE) if frame.schema.get(DATE) == pl.Date else frame
 
 
 def together(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:

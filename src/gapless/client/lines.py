@@ -25,7 +25,8 @@ class Answer(msgspec.Struct, frozen=True):
 
     `result`, `error` and `stitch` are JSON texts still. `records`: how many there are, where they
     were too many to be sent with it; `records_at`: at which path of the HTTP door they are.
-    `version` begins with the hub's instance, and is another one where records do not fit.
+    `version` begins with the hub's instance, and is another one where records do not fit. `facts`
+    are the ticker's, `dates` the time zone in which the records have dates.
     """
 
     ok: bool
@@ -41,6 +42,8 @@ class Answer(msgspec.Struct, frozen=True):
     records_at: str | None = None
     records: int | None = None
     version: str | None = None
+    facts: Raw = _NULL
+    dates: str | None = None
 
     def failure(self) -> GaplessError:
         """Return the error that an answer which is not `ok` stands for."""

@@ -124,7 +124,13 @@ class Whole:
             state=worst.state,
             last_error=worst.last_error,
         )
-        return Found(entity, _NULL if self._is_view else self._stitched(parts, worst.state))
+        answer = self.head.answer
+        return Found(
+            entity,
+            _NULL if self._is_view else self._stitched(parts, worst.state),
+            facts=bytes(answer.facts),
+            dates=answer.dates,
+        )
 
     @property
     def _is_view(self) -> bool:

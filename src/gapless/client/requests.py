@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from gapless.errors import InvalidQuery
 from gapless.protocol.language import LineQuery, parse_line, period_bounds
 from gapless.protocol.messages import (
+    Describe,
     Fresh,
     ProviderList,
     ProviderRequest,
@@ -139,6 +140,14 @@ def to_provider(provider: str, request: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "ProviderRequest", "payload": {"provider": provider, "request": request}}
 
 
+def describe(provider: str, ticker: str) -> dict[str, Any]:
+    """Return the request for the facts of a ticker."""
+    for what, text in (("provider", provider), ("ticker", ticker)):
+        if not isinstance(text, str) or not text:
+            raise InvalidQuery(f"{what}={text!r}: expected a text such as 'AAPL'")
+    return {"type": "Describe", "payload": {"provider": provider, "ticker": ticker}}
+
+
 def line_query(line: str) -> tuple[dict[str, Any], LineQuery]:
     """Return what a line of the query language asks, for the wire and parsed.
 
@@ -160,6 +169,8 @@ def query_of(parsed: LineQuery) -> dict[str, Any]:
     match parsed:
         case ProviderList():
             return dict(PROVIDERS)
+        case Describe(provider, ticker):
+            return describe(provider, ticker)
         case ProviderRequest(provider, request):
             # How fresh it is wanted is said beside it.
             return to_provider(provider, request_to_wire(request))

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from gapless.client import frames
+from gapless.client.facts import Facts, facts_of
 from gapless.client.failures import UnexpectedAnswer
 from gapless.client.pages import Pages
 
@@ -127,11 +128,16 @@ def tags_of(entity: EntityBox) -> list[str]:
 
 
 class Found(NamedTuple):
-    """An entity as it came, the stitch of its answer, and its records where they came apart."""
+    """An entity as it came, the stitch of its answer, and its records where they came apart.
+
+    `facts` are its ticker's, in JSON; `dates` is the time zone in which its records have dates.
+    """
 
     entity: EntityBox
     stitch: bytes = _NULL
     pages: Pages | None = None
+    facts: bytes = _NULL
+    dates: str | None = None
 
     @property
     def state(self) -> str:
@@ -142,10 +148,10 @@ class Found(NamedTuple):
         """Return the records with `timestamp` as it is, in Unix seconds."""
         if self.pages is not None:
             return self.pages.frame()
-        frame = frames.from_text(_unwrapped(self.entity.data))
+        frame = frames.from_text(_unwrapped(self.entity.data), self.dates)
         if not frame.width and self.stitch != _NULL:
             # A range without records: it has times all the same, and programs sort by them.
-            return frames.empty()
+            return frames.empty(self.dates)
         return frame
 
 
@@ -155,7 +161,8 @@ class Result:
     Frames have the records' columns, `timestamp` as an instant in UTC with microseconds; whole
     numbers are Int64, others Float64, nested values their JSON text. `records` are as the wire
     has them, `timestamp` in Unix seconds. Where there are very many, they come as columns, and
-    what a record lacked is then None in it.
+    what a record lacked is then None in it. Frames of bars of a day or longer have a column `date`
+    behind `timestamp`: the day of each where it is traded, of a week or month its first one.
 
     Anything that takes Arrow streams takes a result: `pl.DataFrame(result)`,
     `pa.table(result)`, `duckdb.sql("select * from result")`.
@@ -239,6 +246,14 @@ class Result:
         return self._stitch
 
     @property
+    def facts(self) -> Facts | None:
+        """What is known of its ticker: time zone, currency, name; `None` where it is of none."""
+        text = self._found.facts
+        if text == _NULL and self._pages is not None:
+            text = self._pages.headers.get("gapless-facts", "null").encode()
+        return facts_of(text)
+
+    @property
     def data(self) -> Any:
         """What the entity holds, decoded: mostly a list of records."""
         if self._pages is not None:
@@ -255,7 +270,7 @@ class Result:
         """The records in the order of time; raises `UnexpectedAnswer` where it holds none."""
         if self._records is None:
             if self._pages is not None:
-                self._records = self._found.frame().to_dicts()
+                self._records = frames.undated(self._found.frame()).to_dicts()
             else:
                 data = self.data
                 if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):

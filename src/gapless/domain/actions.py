@@ -26,12 +26,6 @@ _NEAR_MS = 14 * DAY_MS
 _MOST_RATIO = 1e6
 
 
-def known_facts(before: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is known of a ticker after an answer: what it does not tell stays as it was."""
-    silent = [name for name, fact in told.items() if _nothing(fact) and name in before]
-    return {**before, **told, **{name: before[name] for name in silent}}
-
-
 def run_of(actions: Iterable[Mapping[str, Any]]) -> Run:
     """Return actions, which ascend, as records; their `timestamp` is in Unix seconds."""
     rows = list(actions)
@@ -105,12 +99,6 @@ def rescaled(run: Run, ratio: float, basis: Basis) -> Run:
             row[basis.volume] = volume if volume < _MOST_VOLUME else None
         rows.append(row)
     return Run.of_texts(list(run.times), encode_all(rows))
-
-
-def _nothing(fact: object) -> bool:
-    if isinstance(fact, Mapping):
-        return all(_nothing(one) for one in fact.values())
-    return fact is None
 
 
 def _differ(stored: Mapping[str, Any], named: Mapping[str, Any], *, whole: bool) -> bool:

@@ -5,9 +5,9 @@ Apart from answering, which it uses and never changes the rules of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
@@ -154,6 +154,12 @@ class Administration:
         """Fetch all that upstream serves of a range anew; return the answer without its records."""
         anew = replace(search, fresh=Freshness.NOW)
         return await self._hub.searcher.search(anew, caller=caller, most_loaded=0)
+
+    async def describe(
+        self, provider: str, ticker: str, caller: Caller = ANYBODY
+    ) -> Mapping[str, Any]:
+        """Return what is known of a ticker beside its bars; see `Hub.describe`."""
+        return await self._hub.describe(provider, ticker, caller)
 
     def fetching(self, key: SeriesKey) -> bool:
         """Whether anything of a series is being fetched."""

@@ -6,9 +6,10 @@ are its arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from gapless.domain.believing import Doubt, Suspicion
 from gapless.domain.blocks import etag
@@ -104,6 +105,11 @@ class Answer:
         again.
         """
         return f"{self.entry.state.created:x}-{self.entry.state.changed:x}"
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What was known of its ticker beside its records when it was put together."""
+        return self.entry.state.ticker.facts
 
     @property
     def count(self) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 from gapless.clock import Clock
+from gapless.domain.facts import every_fact
 from gapless.domain.freshness import Freshness
+from gapless.domain.intervals import Interval
 from gapless.domain.planning import Known, Reach, plan
 from gapless.errors import (
     Forbidden,
@@ -27,12 +29,14 @@ from gapless.hub.ranges import (
     RangeSearch,
     default_range,
     no_range,
+    present,
     range_search,
     series_key,
     shortened,
 )
 from gapless.hub.searching import Searcher
 from gapless.hub.upstream import Asked, Upstream
+from gapless.instants import DAY_MS
 from gapless.protocol.messages import (
     GetAllEntities,
     GetEntities,
@@ -45,6 +49,10 @@ from gapless.protocol.messages import (
 from gapless.providers.base import EntityProvider, Provider
 from gapless.providers.registry import Registry
 from gapless.store.base import EntityFilter, Store
+from gapless.zones import zone_named
+
+# The latest bars, over any holidays.
+_LATEST_MS = 7 * DAY_MS
 
 
 class Hub:
@@ -234,6 +242,36 @@ class Hub:
         await self.leases.drain(timeout)
         await self.holdings.settle()
         await asyncio.gather(*(provider.aclose() for provider in self.registry.all()))
+
+    def dates(self, answer: Answer) -> str | None:
+        """Return the time zone in which an answer's records have dates: bars of a day or longer.
+
+        A name of the tz database; `UTC` where the ticker's own is not known. `None`: its bars are
+        of less than a day.
+        """
+        provider = self.registry.get(answer.key.provider)
+        if provider.traits(answer.key).bar < DAY_MS:
+            return None
+        zone = zone_named(answer.facts.get("zone"))
+        return "UTC" if zone is None else zone.key
+
+    async def describe(
+        self, provider: str, ticker: str, caller: Caller = ANYBODY
+    ) -> Mapping[str, Any]:
+        """Return what is known of a ticker beside its bars; see `every_fact`.
+
+        Goes upstream only where nothing is known and the provider's answers tell it, for the
+        latest bars. Raises what that fails with, and `InvalidQuery` for what is no ticker.
+        """
+        source = self.registry.get(provider)
+        key = series_key(source, ticker, {})
+        entry = await self.holdings.load(key)
+        if source.info.zoned and not entry.state.ticker.facts:
+            end = present(self.clock.now_ms())
+            latest = RangeSearch(key, Interval(end - _LATEST_MS, end), absolute=False)
+            answer = await self.searcher.search(latest, caller=caller, most_loaded=0)
+            entry = answer.entry
+        return every_fact(entry.state.ticker.facts)
 
     # Entities
 

@@ -27,6 +27,7 @@ PROTOCOL_VERSION: Final = 1
 
 KIND_PROVIDER_LIST: Final = "ProviderList"
 KIND_PROVIDER_REQUEST: Final = "ProviderRequest"
+KIND_DESCRIBE: Final = "Describe"
 KIND_PING: Final = "Ping"
 KIND_AUTH: Final = "Auth"
 KIND_INVALID_JSON: Final = "InvalidJson"
@@ -281,6 +282,22 @@ def encode_auth(
     """Return the answer to Auth: as whom the connection counts now, and until when (RFC 3339)."""
     result = {"user": user, "role": role, "expires_at": expires_at}
     return _success(request_id, KIND_AUTH, result, ts_ms)
+
+
+def encode_description(
+    request_id: bytes, provider: str, facts: Mapping[str, Any], *, ts_ms: int
+) -> bytes:
+    """Return the answer to Describe: the facts of a ticker."""
+    return _answer(
+        b"true",
+        request_id,
+        KIND_DESCRIBE,
+        provider,
+        None,
+        _JSON.encode(facts),
+        b"null",
+        ts_ms,
+    )
 
 
 def encode_entities(

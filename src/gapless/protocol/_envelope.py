@@ -37,6 +37,7 @@ from gapless.protocol._queries import (
     ByUpdatedAtRange,
     ByUrl,
     DateRange,
+    Describe,
     Filter,
     GetAllEntities,
     GetEntities,
@@ -60,7 +61,8 @@ class Envelope(Struct, frozen=True):
 
     `request_id` is the JSON text of a scalar, to be echoed verbatim. `token` is the envelope's
     `token`, or else its `access_token`. `inline_records`: a range of more records is answered
-    without them, and says how many there are and where HTTP has them; `None`: never.
+    without them, and says how many there are and where HTTP has them; `None`: never. `facts`: a
+    range is answered with what is known of its ticker.
     """
 
     request_id: bytes
@@ -70,6 +72,7 @@ class Envelope(Struct, frozen=True):
     strict: bool = False
     ordered: bool = True
     inline_records: int | None = None
+    facts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ class _Outer(Struct):
     ordered: bool | None = None
     inline_records: Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)] | None = None
     fresh: Fresh | None = None
+    facts: bool | None = None
 
 
 class _IdOnly(Struct):
@@ -137,6 +141,10 @@ class _ProviderRequest(Struct, tag_field="type", tag="ProviderRequest"):
     payload: _ProviderPayload
 
 
+class _Describe(Struct, tag_field="type", tag="Describe"):
+    payload: Describe
+
+
 class _ProviderList(Struct, tag_field="type", tag="ProviderList"):
     pass
 
@@ -159,7 +167,9 @@ class _Line(Struct, tag_field="type", tag="Line"):
 
 _OUTER: Final = msgspec.json.Decoder(_Outer)
 _ID_ONLY: Final = msgspec.json.Decoder(_IdOnly)
-_QUERY: Final = msgspec.json.Decoder(_ProviderRequest | _ProviderList | _Ping | _Auth | _Line)
+_QUERY: Final = msgspec.json.Decoder(
+    _ProviderRequest | _Describe | _ProviderList | _Ping | _Auth | _Line
+)
 _PAIRS: Final = json.JSONDecoder(
     # Only the keys matter; the numbers' texts are kept because int() refuses very long ones.
     object_pairs_hook=list,
@@ -210,6 +220,7 @@ def decode_envelope(line: bytes) -> Envelope | Rejected:
         outer.strict is True,
         outer.ordered is not False,
         outer.inline_records,
+        outer.facts is True,
     )
 
 
@@ -232,7 +243,8 @@ class _InvalidCount(Exception):
 
 
 def _query(
-    tagged: _ProviderRequest | _ProviderList | _Ping | _Auth | _Line, fresh: Fresh | None
+    tagged: _ProviderRequest | _Describe | _ProviderList | _Ping | _Auth | _Line,
+    fresh: Fresh | None,
 ) -> Query:
     if isinstance(tagged, _ProviderRequest):
         payload = tagged.payload
@@ -251,6 +263,8 @@ def _query(
         return Line(tagged.payload.line, fresh)
     if fresh is not None:
         raise InvalidEnvelope("fresh: it goes with a search by ticker, or a line, and nothing else")
+    if isinstance(tagged, _Describe):
+        return tagged.payload
     if isinstance(tagged, _ProviderList):
         return ProviderList()
     return Ping() if isinstance(tagged, _Ping) else Auth()
@@ -424,6 +438,8 @@ def encode_envelope(envelope: Envelope) -> bytes:
     if isinstance(envelope.query, ProviderRequest):
         request = request_to_wire(envelope.query.request)
         query["payload"] = {"provider": envelope.query.provider, "request": request}
+    elif isinstance(envelope.query, Describe):
+        query["payload"] = msgspec.structs.asdict(envelope.query)
     elif isinstance(envelope.query, Line):
         query["payload"] = {"line": envelope.query.line}
     fields: dict[str, Any] = {
@@ -443,6 +459,8 @@ def encode_envelope(envelope: Envelope) -> bytes:
         fields["fresh"] = envelope.query.fresh
     if envelope.inline_records is not None:
         fields["inline_records"] = envelope.inline_records
+    if envelope.facts:
+        fields["facts"] = True
     return msgspec.json.encode(fields) + b"\n"
 
 

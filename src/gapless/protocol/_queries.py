@@ -128,6 +128,13 @@ class ProviderRequest(Struct, frozen=True):
         return type(self.request).__name__
 
 
+class Describe(Struct, frozen=True):
+    """What is known of a ticker beside its records."""
+
+    provider: str
+    ticker: str
+
+
 class Ping(Struct, frozen=True):
     """Who answers, and with which limits."""
 
@@ -143,12 +150,12 @@ class Line(Struct, frozen=True):
     fresh: Fresh | None = None
 
 
-Query: TypeAlias = ProviderList | ProviderRequest | Ping | Auth | Line
+Query: TypeAlias = ProviderList | ProviderRequest | Describe | Ping | Auth | Line
 
 MAX_COUNT: Final = 2**63 - 1
 """The largest limit or offset: what a database's integer holds."""
 
-QUERY_TYPES: Final = ("ProviderList", "ProviderRequest", "Ping", "Auth", "Line")
+QUERY_TYPES: Final = ("ProviderList", "ProviderRequest", "Describe", "Ping", "Auth", "Line")
 REQUEST_KINDS: Final = (
     "GetEntity",
     "GetEntities",

@@ -23,6 +23,7 @@ from gapless.protocol.messages import (
     ByUpdatedAtRange,
     ByUrl,
     DateRange,
+    Describe,
     Filter,
     Fresh,
     GetAllEntities,
@@ -39,11 +40,11 @@ from gapless.protocol.messages import (
 from gapless.protocol.times import ALL, THIS_YEAR, is_local, parse_instant, parse_range
 from gapless.zones import EARLIEST, LATEST
 
-LineQuery: TypeAlias = ProviderList | ProviderRequest
+LineQuery: TypeAlias = ProviderList | ProviderRequest | Describe
 _TextFilter: TypeAlias = ById | BySource | ByState | Ticker | ByUrl
 _RangeFilter: TypeAlias = DateRange | ByUpdatedAtRange
 
-VERBS: Final = ("get", "get-many", "all", "search", "report")
+VERBS: Final = ("get", "get-many", "all", "search", "describe", "report")
 SEARCH_KEYS: Final = (
     "id",
     "source",
@@ -64,6 +65,7 @@ VERB_SYNTAX: Final[Mapping[str, str]] = MappingProxyType(
         "get-many": "ID1,ID2,…",
         "all": "[limit=N] [offset=N]",
         "search": "ticker=… [date=A..B] [fresh=…] [PARAM=VALUE …] | KEY=VALUE … [limit=N]",
+        "describe": "TICKER",
         "report": "url=URL",
     }
 )
@@ -177,6 +179,8 @@ class _Parser:
         verbs = ", ".join(VERBS)
         verb = self._take(f"one of {verbs}")
         verb_name = verb.text.lower()
+        if verb_name == "describe":
+            return self._describe(name.text)
         requests: dict[str, Callable[[], Request]] = {
             "get": self._get,
             "get-many": self._get_many,
@@ -190,6 +194,12 @@ class _Parser:
         # What is read of it has the word that says how fresh it is wanted.
         asked = request()
         return ProviderRequest(name.text, asked, self._fresh)
+
+    def _describe(self, provider: str) -> Describe:
+        token = self._take("a ticker")
+        self._end("`describe` takes one ticker")
+        key, separator, ticker = token.text.partition("=")
+        return Describe(provider, ticker if separator and key.lower() == "ticker" else token.text)
 
     def _get(self) -> GetEntity:
         token = self._take("an entity's id")
@@ -387,6 +397,8 @@ def format_line(query: LineQuery) -> str:
     """
     if isinstance(query, ProviderList):
         return "providers"
+    if isinstance(query, Describe):
+        return f"provider {_word(query.provider)} describe {_word(query.ticker)}"
     line = f"provider {_word(query.provider)} {_request_words(query.request)}"
     if query.fresh is not None:
         line += f" fresh={query.fresh}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from gapless.protocol._answers import (
     DOUBTS,
     KIND_AUTH,
+    KIND_DESCRIBE,
     KIND_INVALID_JSON,
     KIND_PING,
     KIND_PROVIDER_LIST,
@@ -22,6 +23,7 @@ from gapless.protocol._answers import (
     Stitch,
     Why,
     encode_auth,
+    encode_description,
     encode_entities,
     encode_entity,
     encode_error,
@@ -51,6 +53,7 @@ from gapless.protocol._queries import (
     ByUpdatedAtRange,
     ByUrl,
     DateRange,
+    Describe,
     Filter,
     GetAllEntities,
     GetEntities,
@@ -81,6 +84,7 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by alphabet
     "ByUpdatedAtRange",
     "ByUrl",
     "DateRange",
+    "Describe",
     "Filter",
     "Param",
     "Ticker",
@@ -123,6 +127,7 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by alphabet
     "escape_text",
     # answers
     "encode_auth",
+    "encode_description",
     "encode_entities",
     "encode_error",
     "encode_ping",
@@ -134,6 +139,7 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by alphabet
     # names and numbers
     "FILTER_KINDS",
     "KIND_AUTH",
+    "KIND_DESCRIBE",
     "KIND_INVALID_JSON",
     "KIND_PING",
     "KIND_PROVIDER_LIST",

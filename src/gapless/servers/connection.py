@@ -15,6 +15,7 @@ from gapless.hub.entities import Listing
 from gapless.protocol.codec import LineSplitter, looks_like_http
 from gapless.protocol.messages import (
     KIND_INVALID_JSON,
+    Describe,
     Envelope,
     GetAllEntities,
     GetEntities,
@@ -465,8 +466,10 @@ def _unordered(line: bytes) -> bool:
     return isinstance(envelope, Envelope) and not envelope.ordered
 
 
-def _lists(query: ProviderRequest) -> bool:
+def _lists(query: ProviderRequest | Describe) -> bool:
     """Whether the answer may be a list of what is stored."""
+    if isinstance(query, Describe):
+        return False
     request = query.request
     if isinstance(request, SearchEntities):
         return not any(isinstance(item, Ticker) for item in request.query)

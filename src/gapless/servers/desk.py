@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Any
 
 import msgspec
 import structlog
@@ -25,11 +26,13 @@ from gapless.instants import format_instant
 from gapless.protocol.language import parse_line
 from gapless.protocol.messages import (
     KIND_AUTH,
+    KIND_DESCRIBE,
     KIND_PING,
     KIND_PROVIDER_LIST,
     KIND_PROVIDER_REQUEST,
     Auth,
     DateRange,
+    Describe,
     Envelope,
     GetEntity,
     Line,
@@ -42,6 +45,7 @@ from gapless.protocol.messages import (
     Ticker,
     decode_envelope,
     encode_auth,
+    encode_description,
     encode_envelope,
     encode_error,
     encode_ping,
@@ -70,12 +74,19 @@ _REHEARSAL = encode_envelope(
 
 
 @dataclass(frozen=True, slots=True)
+class Described:
+    """The facts of a ticker."""
+
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a request that could not be answered at once."""
 
     envelope: Envelope
     query: Query
-    result: Answer | Listing | GaplessError
+    result: Answer | Listing | Described | GaplessError
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +94,7 @@ class Work:
     """A request that is to be worked on, and on whose behalf."""
 
     envelope: Envelope
-    query: ProviderRequest
+    query: ProviderRequest | Describe
     caller: Caller
 
 
@@ -188,6 +199,10 @@ class Desk:
                 grant = self.admission.admit(_operation(query), session, token, charged=False)
             else:
                 grant = self.admission.admit(_operation(query), session, token)
+            if isinstance(query, Describe):
+                door = None
+                assert grant is not None
+                return Work(envelope, query, caller_of(grant))
             if not isinstance(query, ProviderRequest):
                 return [self._simple(envelope, query, session, grant, now)]
             answer = self.hub.held(query, envelope.strict, envelope.inline_records)
@@ -233,7 +248,7 @@ class Desk:
         now = self.clock.now_ms()
         envelope, query, result = outcome.envelope, outcome.query, outcome.result
         request_id = envelope.request_id
-        provider = query.provider if isinstance(query, ProviderRequest) else None
+        provider = query.provider if isinstance(query, ProviderRequest | Describe) else None
         request_kind = query.request_kind if isinstance(query, ProviderRequest) else None
         if isinstance(result, GaplessError):
             return [
@@ -246,6 +261,9 @@ class Desk:
                     ts_ms=now,
                 )
             ]
+        if isinstance(result, Described):
+            assert provider is not None
+            return [encode_description(request_id, provider, result.facts, ts_ms=now)]
         assert isinstance(query, ProviderRequest)
         if isinstance(result, Answer):
             return self._frame(envelope, query, result).parts(request_id, now)
@@ -267,11 +285,15 @@ class Desk:
         """Answer a request that needs the store or upstream; never raises."""
         started = perf_counter()
         envelope, query = work.envelope, work.query
-        result: Answer | Listing | GaplessError
+        result: Answer | Listing | Described | GaplessError
         try:
-            result = await self.hub.answer(
-                query, envelope.strict, work.caller, envelope.inline_records
-            )
+            if isinstance(query, Describe):
+                facts = await self.hub.describe(query.provider, query.ticker, work.caller)
+                result = Described(facts)
+            else:
+                result = await self.hub.answer(
+                    query, envelope.strict, work.caller, envelope.inline_records
+                )
         except GaplessError as error:
             result = error
         except Exception:
@@ -292,6 +314,8 @@ class Desk:
             stitched=not view,
             instance=None if most is None else self.announced.instance,
             at_http=self.http is not None and not view,
+            facts=envelope.facts,
+            dates=self.hub.dates(answer) if envelope.facts else None,
         )
         if not answer.loaded or (most is not None and answer.count > most):
             return frame_elsewhere(answer, layout)
@@ -367,6 +391,8 @@ def _kind(query: Query) -> str:
             return KIND_AUTH
         case ProviderList():
             return KIND_PROVIDER_LIST
+        case Describe():
+            return KIND_DESCRIBE
         case Ping():
             return KIND_PING
     return KIND_PROVIDER_REQUEST

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from gapless.domain.facts import every_fact
 from gapless.domain.series import span_text, tags_text
 from gapless.hub.answers import Answer
 from gapless.hub.entities import Listing
@@ -59,7 +60,8 @@ class Layout:
 
     `stitched`: how it was put together. `instance`: it tells of which hub and which version of the
     series it is, this hub being that one.
-    `at_http`: HTTP has records that are left out.
+    `at_http`: HTTP has records that are left out. `facts`: what is known of the ticker, and in
+    which time zone, `dates`, its records have dates.
     """
 
     request_kind: str
@@ -67,12 +69,19 @@ class Layout:
     stitched: bool = True
     instance: str | None = None
     at_http: bool = False
+    facts: bool = False
+    dates: str | None = None
 
     def ending(self, answer: Answer) -> bytes:
         """Return the end of an answer's line, behind the time."""
         told = b',"stitch":' + encode_stitch(stitch_of(answer)) if self.stitched else b""
         if self.instance is not None:
             told += b',"version":"%b-%b"' % (self.instance.encode(), answer.version.encode())
+        if self.facts:
+            told += b',"facts":%b,"dates":%b' % (
+                msgspec.json.encode(every_fact(answer.facts)),
+                msgspec.json.encode(self.dates),
+            )
         return told + b"}\n"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -16,6 +16,7 @@ import msgspec
 from gapless.errors import GaplessError
 from gapless.shell.wording import count_text, takes_blocks
 from gapless.texts import printable
+from gapless.zones import local_date, zone_named
 
 Format = Literal["table", "json", "ndjson", "csv", "arrow", "parquet"]
 BINARY: frozenset[Format] = frozenset({"arrow", "parquet"})
@@ -49,6 +50,8 @@ def rows_of(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     whose data is no list of records is a row of its own.
     """
     result = answer.get("result")
+    if isinstance(result, dict):
+        return [result]
     if not isinstance(result, list):
         return [] if result is None else [_row(result, "result")]
     entities = [item for item in result if _is_entity(item)]
@@ -66,6 +69,16 @@ def rows_of(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def envelope(format: Format) -> Mapping[str, Any]:
+    """Return what is asked beside a query whose answer is to be printed in a format.
+
+    Tables tell the day of each record, for which its ticker's time zone is needed; JSON has what
+    the hub says, and nothing else.
+    """
+    dated = {} if format in ("json", "ndjson") else {"facts": True}
+    return {"data_as": "array", **dated}
+
+
 def render(answer: Mapping[str, Any], format: Format) -> bytes:
     """Return the answer in a format for programs; JSON on one line."""
     if format == "json":
@@ -73,8 +86,10 @@ def render(answer: Mapping[str, Any], format: Format) -> bytes:
     rows = rows_of(answer)
     if format == "ndjson":
         return msgspec.json.Encoder().encode_lines(rows)
+    rows = _dated(rows, answer)
     # A history without records is a table with nothing in it, which programs can read.
-    columns = _columns(rows) or (["timestamp"] if isinstance(answer.get("stitch"), dict) else [])
+    none = ["timestamp", *(["date"] if answer.get("dates") else [])]
+    columns = _columns(rows) or (none if isinstance(answer.get("stitch"), dict) else [])
     if format == "csv":
         return _csv(rows, columns).encode()
     return _columnar(rows, columns, format)
@@ -92,7 +107,10 @@ def print_table(answer: Mapping[str, Any], stream: TextIO, *, whole: bool = Fals
     from rich.text import Text
 
     overview = [] if whole else _overview(answer)
-    rows = overview or rows_of(answer)
+    rows = overview or _dated(rows_of(answer), answer)
+    if not overview and answer.get("dates"):
+        # The day is what people read.
+        rows = [{name: row[name] for name in row if name != "timestamp"} for row in rows]
     cut = not whole and len(rows) > MOST_ROWS
     shown = rows[:EDGE_ROWS] + rows[-EDGE_ROWS:] if cut else rows
     columns = _columns(shown)
@@ -251,6 +269,23 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row))
 
 
+def _dated(rows: list[dict[str, Any]], answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return rows with the day of each behind its time, where the answer says that they have some.
+
+    A record that has a `date` of its own keeps that.
+    """
+    zone = zone_named(answer.get("dates"))
+    if zone is None:
+        return rows
+    dated: list[dict[str, Any]] = []
+    for row in rows:
+        if "timestamp" in row and "date" not in row:
+            day = local_date(row["timestamp"], zone)
+            row = {"timestamp": row["timestamp"], "date": day, **row}
+        dated.append(row)
+    return dated
+
+
 def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     if not columns:
         return ""
@@ -281,6 +316,8 @@ def _columnar(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], format:
 
 
 def _field(value: object) -> object:
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, bool | list | dict):
         return msgspec.json.encode(value).decode()
     return value
@@ -309,5 +346,7 @@ def _cell(column: str, value: object, days: bool) -> str:
         # What four places would all but wipe out keeps four digits.
         tiny = 0 < abs(value) < 0.001
         return f"{value:.4g}" if tiny else f"{value:.4f}".rstrip("0").rstrip(".")
+    if isinstance(value, date):
+        return value.isoformat()
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return printable(text)

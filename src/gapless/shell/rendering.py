@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from gapless.client.facts import Facts
 from gapless.client.failures import UnexpectedAnswer
 from gapless.client.results import Result, Span, Stitch
 from gapless.errors import InvalidQuery
@@ -45,6 +46,7 @@ _QUERIES = (
     ("provider NAME get ID", "one entity"),
     ("provider NAME get-many ID1,ID2,…", "those that are stored"),
     ("provider NAME all limit=N", "what is stored"),
+    ("provider NAME describe TICKER", "what is known of it: time zone, currency, name"),
     ("provider NAME report url=URL", "for plugins that have reports"),
     ("QUERY | COMMAND", "hand the answer to a command of the system, as JSON"),
 )
@@ -259,6 +261,29 @@ def coverage_view(
     yield legend(sorted(shades, key=lambda shade: shade.rank), blocks, width)
 
 
+def facts_view(facts: Facts) -> Table:
+    """Return what is known of a ticker as lines; what is not is left out."""
+    hours = facts.session
+    session = f"{hours.open:%H:%M}..{hours.close:%H:%M}" if hours.open and hours.close else None
+    first = facts.first_trade
+    told = {
+        "name": facts.name,
+        "kind": facts.kind,
+        "exchange": facts.exchange,
+        "currency": facts.currency,
+        "time zone": facts.zone,
+        "session": session,
+        "first trade": None if first is None else f"{first:%Y-%m-%d}",
+    }
+    table = Table.grid(padding=(0, 2))
+    for what, fact in told.items():
+        if fact is not None:
+            table.add_row(Text(what, style="dim"), Text(printable(fact)))
+    if not table.row_count:
+        table.add_row(Text("nothing is known of it", style="dim"))
+    return table
+
+
 def plan_view(plan: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Yield what a request would fetch, as `/v1/plan` tells it."""
     gaps = plan.get("gaps") or []
@@ -339,6 +364,10 @@ def _head(result: Result) -> Text:
         start, end = bounds_text((_at(result.start), _at(result.end)))
         text.append(f" from {start} to {end}")
     text.append(f" {printable(state)}", style=_STATES.get(state, ""))
+    facts = result.facts
+    told = () if facts is None else (facts.zone, facts.currency)
+    for fact in filter(None, told):
+        text.append(f", {printable(fact)}", style="dim")
     changed = None if result.stitch is None else result.stitch.changed_at
     if changed is not None:
         text.append(f", changed upstream {instant_text(_at(changed))}", style="dim")
@@ -353,9 +382,14 @@ def _count(result: Result) -> int | None:
 
 
 def _dayed(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the frame with its instants as people read them: days, where all are midnights."""
+    """Return the frame with its instants as people read them: days, where all are midnights.
+
+    Where the records have dates, these are what people read.
+    """
     import polars as pl
 
+    if frame.schema.get("date") == pl.Date and "timestamp" in frame.columns:
+        return frame.drop("timestamp")
     column = frame.schema.get("timestamp")
     if not isinstance(column, pl.Datetime):
         return frame

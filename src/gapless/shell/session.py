@@ -23,6 +23,7 @@ from gapless.client.results import Found, Result, entities_in
 from gapless.errors import GaplessError, InvalidQuery
 from gapless.protocol.language import parse_line
 from gapless.protocol.messages import (
+    Describe,
     GetEntity,
     ProviderList,
     ProviderRequest,
@@ -118,6 +119,13 @@ class Session:
             answer = self.link.ask(lambda: self._answer(line))
             self.last = _only(answer)
             self._print_answer(answer)
+        elif isinstance(parsed, Describe):
+            facts = self.link.ask(
+                lambda: self.link.client.describe(
+                    parsed.provider, parsed.ticker, timeout=self.looks.timeout
+                )
+            )
+            self.console.print(rendering.facts_view(facts))
         elif isinstance(parsed, ProviderList):
             names = self.link.ask(self.link.client.providers)
             for name in names:
@@ -164,7 +172,10 @@ class Session:
 
     def _answer(self, line: str) -> dict[str, Any]:
         return self.link.client.send_line(
-            line, timeout=self.looks.timeout, data_as="array", strict=self.looks.strict
+            line,
+            timeout=self.looks.timeout,
+            strict=self.looks.strict,
+            **output.envelope(self._format),
         )
 
     def _print_answer(self, answer: Mapping[str, Any]) -> None:

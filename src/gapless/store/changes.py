@@ -12,10 +12,10 @@ import msgspec
 from sqlalchemy import Connection, bindparam, delete, insert, update
 
 from gapless.domain import coverage as known
-from gapless.domain.actions import known_facts
 from gapless.domain.believing import remaining
 from gapless.domain.blocks import EMPTY, Block, Run, relayout
 from gapless.domain.coverage import Coverage
+from gapless.domain.facts import known_facts
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey, span_text
 from gapless.store import rows, schema, snapshots

@@ -43,11 +43,11 @@ class Bodies:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def pieces(
-        self, request: DataRequest, reader: Reader, page: Page, known: Sequence[str]
+        self, request: DataRequest, reader: Reader, page: Page, known: Schema
     ) -> AsyncGenerator[bytes, None]:
         """Yield a body: pieces are read and put into their format one ahead of the client.
 
-        `known` are the columns that the provider says its records have.
+        `known` is what is known of the records' schema without looking at them.
         """
         schema = await self._schema(request, reader, page, known)
         writer = writer_for(request.format, schema, request.columns or None)
@@ -76,7 +76,7 @@ class Bodies:
         yield await self.away(writer.tail)
 
     async def _schema(
-        self, request: DataRequest, reader: Reader, page: Page, known: Sequence[str]
+        self, request: DataRequest, reader: Reader, page: Page, known: Schema
     ) -> Schema | None:
         """Return what all records together look like as columns, where the format needs it."""
         if not needs_schema(request.format, request.columns or None):
@@ -107,7 +107,7 @@ class Bodies:
         return result
 
 
-def in_one_piece(request: DataRequest, runs: Sequence[Run], known: Sequence[str]) -> bytes:
+def in_one_piece(request: DataRequest, runs: Sequence[Run], known: Schema) -> bytes:
     """Return a whole body; it blocks as long as that takes."""
     columns = request.columns or None
     runs = [run for run in runs if len(run)]

@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
+import msgspec
 import xxhash
 
 from gapless.clock import Clock
@@ -21,6 +22,7 @@ from gapless.hub.answers import Answer, State
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.hot import Validity
 from gapless.hub.hub import Hub
+from gapless.protocol.columns import Schema
 from gapless.servers.http import asking
 from gapless.servers.http.asking import DataRequest
 from gapless.servers.http.bodies import Bodies, in_one_piece
@@ -194,17 +196,18 @@ class Data:
     def _reader(self, answer: Answer) -> Reader:
         return Reader(self._hub.holdings, answer, self._limits.piece_records)
 
-    def _declared(self, answer: Answer) -> Sequence[str]:
-        """Return the columns that the provider says its records have."""
+    def _known(self, answer: Answer) -> Schema:
+        """Return what is known of the records' schema without looking at them."""
         provider = self._hub.registry.get(answer.key.provider)
         columns = provider.traits(answer.key).columns or provider.info.columns
-        return ("timestamp", *columns) if columns else ()
+        declared = ("timestamp", *columns) if columns else ()
+        return Schema(declared=tuple(dict.fromkeys(declared)), dates=self._hub.dates(answer))
 
     # Answers in one piece
 
     async def _body(self, request: DataRequest, part: _Part) -> bytes:
         """Return the whole body; what takes long is done away from the loop."""
-        runs, known = part.runs or (), self._declared(part.answer)
+        runs, known = part.runs or (), self._known(part.answer)
         quick = not (request.gzip or needs_schema(request.format, request.columns or None))
         if quick and sum(len(run.text) for run in runs) < _LARGE_BYTES:
             return in_one_piece(request, runs, known)
@@ -246,7 +249,7 @@ class Data:
     # Answers in several pieces
 
     def _pieces(self, request: DataRequest, part: _Part) -> AsyncGenerator[bytes, None]:
-        known = self._declared(part.answer)
+        known = self._known(part.answer)
         return self._bodies.pieces(request, self._reader(part.answer), part.page, known)
 
     async def _stream(
@@ -364,6 +367,9 @@ def _tags(request: DataRequest, part: _Part, body: bytes | None = None) -> Tags:
     form = request.format.value
     if request.columns:
         form += "-" + xxhash.xxh3_64_hexdigest(",".join(request.columns).encode())
+    if answer.facts:
+        # They are told beside the records, and dates are made by them.
+        form += f"-{xxhash.xxh3_64_intdigest(msgspec.json.encode(answer.facts)) >> 32:08x}"
     if request.gzip:
         form += "-gzip"
     tag = f'"{etag(part.page.total)}-{form}"'.encode()

@@ -12,19 +12,27 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gapless.domain.blocks import Run
-from gapless.protocol.columns import Schema, Shape, frame_of_text, framed, looked_at, merge
+from gapless.protocol.columns import (
+    NOTHING_KNOWN,
+    Schema,
+    Shape,
+    frame_of_text,
+    framed,
+    looked_at,
+    merge,
+)
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-def schema_of(runs: Iterable[Run], known: Sequence[str] = ()) -> Schema:
-    """Return the schema of all records; `known` are the columns that the provider declares.
+def schema_of(runs: Iterable[Run], known: Schema = NOTHING_KNOWN) -> Schema:
+    """Return the schema of all records; `known` has what is known of it without looking at them.
 
     It does not depend on how the records are cut into runs: the schemas of runs, merged in
     their order, are the schema of all of them.
     """
-    schema = Schema(declared=tuple(dict.fromkeys(known)))
+    schema = known
     shape: Shape | None = None
     for run in runs:
         if not len(run) or (shape is not None and shape.fits(run.text)):
@@ -54,7 +62,7 @@ def frame_of(
 
 
 def whole_frame(
-    runs: Sequence[Run], known: Sequence[str] = (), columns: Sequence[str] | None = None
+    runs: Sequence[Run], known: Schema = NOTHING_KNOWN, columns: Sequence[str] | None = None
 ) -> pl.DataFrame:
     """Return all records as the frame that `frame_of` gives with their own schema, decoded once.
 

@@ -5,7 +5,7 @@ Instants are RFC 3339, ranges half open; the stitched answers themselves are the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -276,6 +276,33 @@ class CoverageShape(Struct, frozen=True):
             ],
             doubts=[DoubtShape.of(doubt) for doubt in state.doubts],
         )
+
+
+class SessionShape(Struct, frozen=True):
+    """When trading opens and closes, as clocks there show it."""
+
+    open: str | None
+    close: str | None
+
+
+class FactsShape(Struct, frozen=True):
+    """What is known of a ticker beside its records, each null where it is not known.
+
+    `zone` is a name of the tz database, `first_trade` in Unix seconds.
+    """
+
+    zone: str | None
+    currency: str | None
+    kind: str | None
+    exchange: str | None
+    name: str | None
+    first_trade: int | None
+    session: SessionShape
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> FactsShape:
+        """Return how facts are shown."""
+        return msgspec.convert(facts, cls)
 
 
 class RangeRequest(Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""How an answer was put together, as headers: so that every format carries it."""
+"""What is told of an answer, as headers: how it was put together, and its ticker's facts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from gapless.domain.facts import every_fact
 from gapless.domain.intervals import Interval
 from gapless.domain.series import span_text
 from gapless.hub.answers import Answer
@@ -34,6 +35,8 @@ def stitch_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
     ]
     if answer.changed_at is not None:
         headers.append((b"gapless-changed-at", format_instant(answer.changed_at).encode()))
+    facts = msgspec.json.encode(every_fact(answer.facts))
+    headers.append((b"gapless-facts", _ascii(facts)))
     if answer.why:
         reasons = [
             {

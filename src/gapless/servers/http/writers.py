@@ -271,6 +271,8 @@ def _stream(frame: pl.DataFrame) -> bytes:
 
 def _fields(kind: Kind, values: list[Any]) -> Iterable[str]:
     """Return the fields of a column that has at least one value."""
+    if kind is Kind.DATE:
+        return ["" if day is None else day.isoformat() for day in values]
     if kind in (Kind.TEXT, Kind.JSON):
         return ["" if text is None else _quoted(text) for text in values]
     texts = _encode.encode(values)[1:-1].replace(b"null", b"")

@@ -23,6 +23,7 @@ from gapless.servers.http.routes.responses import ANY_KEYS, problems
 from gapless.servers.http.shapes import (
     CoverageShape,
     Deleted,
+    FactsShape,
     PlanShape,
     RangeRequest,
     Refreshed,
@@ -97,6 +98,23 @@ def series_routes(
         )
 
     @get(
+        "/v1/series/{provider:str}/{ticker:path}",
+        tags=["held"],
+        responses=problems(404, 502, 503, 504, 507),
+    )
+    async def describe(
+        request: Request[Any, Any, Any], provider: FromPath[str], ticker: FromPath[str]
+    ) -> FactsShape:
+        """Tell what is known of a ticker beside its records: time zone, currency, name.
+
+        Goes upstream only where nothing is known.
+        """
+        name, ticker = path_of(request.scope["raw_path"], "/v1/series/")
+        return FactsShape.of(
+            await administration.describe(name, ticker, caller_of(grant_of(request)))
+        )
+
+    @get(
         "/v1/coverage/{provider:str}/{ticker:path}",
         tags=["held"],
         opt={ANY_KEYS: True},
@@ -157,4 +175,4 @@ def series_routes(
         asked = None if whole else await administration.range_of(search_of(name, ticker, rest))
         return Deleted(await administration.delete(key, asked))
 
-    return [series, coverage, plan, refresh, forget]
+    return [series, describe, coverage, plan, refresh, forget]

@@ -139,6 +139,18 @@ def parse_line(line: str, *, now_ms: int | None = None) -> LineQuery:
     return _Parser(line, now_ms).query()
 
 
+def range_bounds(text: str) -> tuple[str, str] | None:
+    """Return the bounds that a text has as a range: `A..B`, or a time back from now.
+
+    What they say is not read; either may be empty. `None`: it has the form of neither.
+    """
+    start, separator, end = text.partition("..")
+    if separator:
+        return start, end
+    last = _LAST.fullmatch(text)
+    return None if last is None else (f"-{last[1]}", "now")
+
+
 class _Parser:
     def __init__(self, line: str, now_ms: int | None) -> None:
         self._line = line
@@ -246,17 +258,14 @@ class _Parser:
         return Param(key, value.text)
 
     def _range(self, key: str, value: _Token) -> tuple[str, str]:
-        start, separator, end = value.text.partition("..")
-        if separator:
-            pass
-        elif (last := _LAST.fullmatch(value.text)) is not None:
-            start, end = f"-{last[1]}", "now"
-        else:
+        bounds = range_bounds(value.text)
+        if bounds is None:
             self._fail(
                 value,
                 f"expected {key}=A..B with dates or instants, such as "
                 f"{key}=2025-01-01..2025-02-01, or a time back from now, such as {key}=30d",
             )
+        start, end = bounds
         try:
             if self._now_ms is not None and is_date(start) == is_date(end):
                 parse_range(start, end, now_ms=self._now_ms)

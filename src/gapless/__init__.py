@@ -34,6 +34,14 @@ if TYPE_CHECKING:
         UnexpectedAnswer,
         Unreachable,
     )
+    from gapless.client.holdings import Coverage, Covered, Doubt, Gap, Plan, Refreshed
+    from gapless.client.provider_details import (
+        Breaker,
+        FailingSeries,
+        Pacing,
+        Parameter,
+        ProviderDetails,
+    )
     from gapless.client.results import Result, Span, Stitch, Why
     from gapless.client.talk import HubInfo
     from gapless.errors import (
@@ -83,6 +91,19 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by alphabet
     "TradingHours",
     "NotReadyWarning",
     "HttpUnusedWarning",
+    # what it tells of what it holds
+    "Plan",
+    "Gap",
+    "Coverage",
+    "Covered",
+    "Doubt",
+    "Refreshed",
+    # and of its providers
+    "ProviderDetails",
+    "Parameter",
+    "Pacing",
+    "Breaker",
+    "FailingSeries",
     # the older client's names
     "AuthConfig",
     "ClientBuilder",
@@ -138,6 +159,17 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Why": "gapless.client.results",
         "Facts": "gapless.client.facts",
         "TradingHours": "gapless.client.facts",
+        "Plan": "gapless.client.holdings",
+        "Gap": "gapless.client.holdings",
+        "Coverage": "gapless.client.holdings",
+        "Covered": "gapless.client.holdings",
+        "Doubt": "gapless.client.holdings",
+        "Refreshed": "gapless.client.holdings",
+        "ProviderDetails": "gapless.client.provider_details",
+        "Parameter": "gapless.client.provider_details",
+        "Pacing": "gapless.client.provider_details",
+        "Breaker": "gapless.client.provider_details",
+        "FailingSeries": "gapless.client.provider_details",
         "AuthConfig": "gapless.client.builder",
         "ClientBuilder": "gapless.client.builder",
         "send_parsed_query_line_with_auth": "gapless.client.builder",

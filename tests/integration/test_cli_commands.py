@@ -5,23 +5,16 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
-from gapless.app import RunningHub, running_hub
 from gapless.cli import main
 from gapless.cli.exits import Exit
 from gapless.cli.stage import session
-from gapless.config import Settings, YahooSettings
 from gapless.errors import UpstreamUnavailable
 from gapless.hub.hub import Options
 from gapless.hub.upstream import Limits
@@ -30,57 +23,9 @@ from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market
 from gapless.simulator.server import YahooSimulator
 from gapless.store.sqlite import FileLock, open_store
+from support.command_line import LINE, RECORDS, Commands, filled
 from support.providers import SteadyProvider
 from support.wire import door
-
-LINE = "provider sample search ticker=IBM date=2010-01-01..2011-01-01"
-RECORDS = 252
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What became of a command."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Commands:
-    """Runs commands beside the loop, as another process would."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    async def __call__(self, *argv: str) -> Ran:
-        self._capsys.readouterr()
-        code = await asyncio.to_thread(main, list(argv))
-        captured = self._capsys.readouterr()
-        return Ran(code, captured.out, captured.err)
-
-
-@pytest.fixture
-def gapless(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Commands]:
-    """Yield what runs commands, with no settings but their flags; hubs' logs go elsewhere."""
-    for name in [*os.environ]:
-        if name.startswith("GAPLESS_") or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    with capture_logs():
-        yield Commands(capsys)
-
-
-@asynccontextmanager
-async def filled(path: Path) -> AsyncIterator[RunningHub]:
-    """Run a hub that has fetched a year of a ticker."""
-    settings = Settings(
-        db=str(path), tcp="127.0.0.1:0", http="off", yahoo=YahooSettings(enabled=False)
-    )
-    async with running_hub(settings) as hub, session(hub.tcp) as client:
-        await client.ask(LINE)
-        yield hub
 
 
 async def test_reading_beside_a_hub(tmp_path: Path, gapless: Commands) -> None:

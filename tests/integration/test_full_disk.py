@@ -127,29 +127,32 @@ async def test_nothing_is_stored_that_the_file_could_not_take(tmp_path: Path) ->
             await opened.get(day("C", days=4))
 
 
-async def test_pruning_with_and_without_a_hub(tmp_path: Path) -> None:
-    """`gapless cache prune` works in place, on a hub that runs and on one that was killed."""
+@pytest.mark.parametrize(
+    "command", [("prune", "--before", "2100-01-01"), ("forget", "sample", "aapl")]
+)
+async def test_making_room_with_and_without_a_hub(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """It is done in place, on a hub that runs and on one that was killed."""
     wide = search("sample", "AAPL", "2000-01-01", "2010-01-01")
     with small_disk(tmp_path, 16) as disk:
         database = disk / "hub.db"
-        prune = ("cache", "prune", "--db", str(database), "--before", "2100-01-01")
+        forget = ("cache", *command, "--db", str(database))
         async with hub(database, "--http", "off") as running:
             async with await connect(running.port) as wire:
                 found = records(await wire.ask(wide))
                 stranger = await asyncio.to_thread(fill, disk)
-                done = await gapless(*prune, "--yes")
+                done = await gapless(*forget, "--yes")
                 assert (done.code, done.err) == (0, "")
-                assert f"forgot {len(found):,} records of 1 series" in done.out
+                assert f"forgot {len(found):,} records of " in done.out
                 assert records(await wire.ask(wide)) == found
             running.process.kill()
             await running.process.wait()
         stranger.unlink()
         await asyncio.to_thread(fill, disk)
-        asked = await gapless(*prune)
+        asked = await gapless(*forget)
         assert "say --yes if that is meant" in asked.err
-        done = await gapless(*prune, "--yes")
+        done = await gapless(*forget, "--yes")
         assert (done.code, done.err) == (0, "")
-        assert f"forgot {len(found):,} records of 1 series" in done.out
+        assert f"forgot {len(found):,} records of " in done.out
         async with hub(database, "--http", "off") as running, await connect(running.port) as wire:
             assert records(await wire.ask(wide)) == found
             sound = await gapless("db", "check", "--db", str(database))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gapless.client.control import Control, NotListening
+from gapless.client.control import Control, NotListening, Series
 from gapless.client.failures import UnexpectedAnswer
 from gapless.errors import Conflict, GaplessError, InvalidQuery
 from support.wire import PATIENCE_S
@@ -51,6 +51,21 @@ def test_commands_are_one_line_of_json(tmp_path: Path) -> None:
     with answering(path, b'{"ok":true,"result":{"series":2}}\n') as taken:
         assert Control(path).stats() == {"series": 2}
     assert json.loads(taken[0]) == {"command": "stats"}
+    path.unlink()
+    with answering(path, b'{"ok":true,"result":{"records":7}}\n') as taken:
+        assert Control(path).forget(Series("a", "B", {"c": "d"}), (1, 2)) == 7
+    assert json.loads(taken[0]) == {
+        "command": "forget",
+        "series": {"provider": "a", "ticker": "B", "params": {"c": "d"}},
+        "range_ms": [1, 2],
+    }
+    path.unlink()
+    with (
+        answering(path, b'{"ok":true,"result":{"series":1}}\n') as taken,
+        pytest.raises(UnexpectedAnswer, match="did not say what it forgot"),
+    ):
+        Control(path).forget(Series("a", "B", {}), None)
+    assert json.loads(taken[0])["range_ms"] is None
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def build_app() -> App:
         demo,
         doctor,
         query,
+        refresh,
         serve,
         settings,
         shell,
@@ -59,6 +60,7 @@ def build_app() -> App:
     )
     serve.register(app)
     query.register(app)
+    refresh.register(app)
     shell.register(app)
     coverage.register(app)
     cache.register(app)

@@ -1,4 +1,4 @@
-"""`gapless cache`: what the cache holds, and forgetting what is old.
+"""`gapless cache`: what the cache holds, forgetting what is old, and forgetting a series.
 
 A running hub is asked over its socket; without one the database is opened here.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -15,10 +14,21 @@ from cyclopts import App, Parameter
 from rich.table import Table
 from rich.text import Text
 
-from gapless.cli.database import DEFAULT_DATABASE, DatabaseFlags, read, running, write
+from gapless.cli.coverage import chosen
+from gapless.cli.database import (
+    DEFAULT_DATABASE,
+    DatabaseFlags,
+    all_series,
+    read,
+    running,
+    write,
+)
 from gapless.cli.exits import UsageError
+from gapless.cli.series_words import Words, series_words
+from gapless.cli.stored_series import StoredRange, stored_params, with_params
+from gapless.client.control import Series
 from gapless.clock import SystemClock
-from gapless.errors import DiskFull, InvalidQuery
+from gapless.errors import InvalidQuery
 from gapless.protocol.times import parse_instant
 from gapless.shell.wording import console_on, count_text, instant_text, size_text
 from gapless.store.base import Figures, SeriesState
@@ -38,10 +48,12 @@ _TITLES: Mapping[str, str] = {
 
 
 def register(app: App) -> None:
-    """Add `cache stats` and `cache prune` to the command line."""
-    cache = App(name="cache", help="Look at what is held, or forget what is old.")
+    """Add `cache stats`, `cache prune` and `cache forget` to the command line."""
+    cache = App(name="cache", help="Look at what is held, or forget some of it.")
     cache.command(stats)
     cache.command(prune)
+    usage = "Usage: gapless cache forget PROVIDER TICKER [RANGE] [NAME=VALUE...] [OPTIONS]"
+    cache.command(forget, usage=usage)
     app.command(cache)
 
 
@@ -106,13 +118,15 @@ def prune(
     path = flags.path()
     hub = running(path)
     if not yes:
-        states = _all_series(path, flags)
+        states = all_series(path, "cache prune", flags.load().cache.block_records)
         hit = touched(states, instant)
         if not hit:
             print(f"nothing to forget: nothing in {path} was fetched before {before}")
             return 0
-        about = f"what was fetched before {instant_text(instant)} UTC"
-        if not _agreed(hit, len(states), about):
+        few = f"{len(hit)} of {count_text(len(states), 'series')}"
+        names = ", ".join(state.key.text for state in hit[:5]) + (", …" if len(hit) > 5 else "")
+        about = f"what was fetched before {instant_text(instant)} UTC in {few}"
+        if not _agreed(about, f": {names}"):
             print("nothing was forgotten")
             return 1
     if hub is None:
@@ -128,13 +142,70 @@ def prune(
     return 0
 
 
-def _all_series(path: Path, flags: DatabaseFlags) -> Sequence[SeriesState]:
-    try:
-        return read(path, lambda store: store.all_series())
-    except DiskFull:
-        # Without a hub even reading takes some room, which there is for those who write.
-        block_records = flags.load().cache.block_records
-        return write(path, "cache prune", block_records, lambda store: store.all_series())
+def forget(
+    provider: str,
+    ticker: str,
+    /,
+    *words: Words,
+    flags: DatabaseFlags = DEFAULT_DATABASE,
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative=())] = False,
+    output: Annotated[Literal["text", "json"], Parameter(name=["--output", "-o"])] = "text",
+) -> int:
+    """Forget a range of a series, or all of it, whenever it was fetched.
+
+    It is for good: what is asked for again is fetched again, and what is being fetched at
+    that moment is not stored. A hub that is running on the database does it and goes on
+    serving; without one the database is opened for it.
+
+    Parameters
+    ----------
+    provider
+        The provider, such as "sample", loaded or not.
+    ticker
+        The ticker, in capitals or not.
+    words
+        A range, such as 2024-01-01..2024-02-01 (days of the ticker's exchange) or 30d; without
+        one all of the series goes. Parameters of the provider, such as interval=1h: they say
+        which of the ticker's series is meant.
+    yes
+        Do not ask whether to go on; needed where nobody can answer.
+    output
+        `text` for people, `json` for programs: what went by its id, and how many records.
+    """
+    now = SystemClock().now_ms()
+    asked = series_words(words, now)
+    settings = flags.load()
+    path, block_records = flags.path(), settings.cache.block_records
+    hub = running(path)
+    held = all_series(path, "cache forget", block_records, provider)
+    named = chosen(held, path, provider, ticker)
+    params = stored_params(provider, ticker, asked.params, settings)
+    meant = StoredRange.of(with_params(named, ticker, params), asked, now)
+    records = 0
+    if meant.known:
+        if not yes and not _agreed(meant.what):
+            print("nothing was forgotten")
+            return 1
+        key, interval = meant.key, meant.interval
+        if hub is None:
+            from gapless.hub.holdings import alone
+
+            removal = write(
+                path,
+                "cache forget",
+                block_records,
+                lambda store: alone(store).delete(key, interval),
+            )
+            records = removal.records
+        else:
+            records = hub.forget(Series(key.provider, key.ticker, dict(key.params)), interval)
+    if output == "json":
+        print(msgspec.json.encode({"id": meant.id, "records": records}).decode())
+    elif meant.known:
+        print(printable(f"forgot {count_text(records, 'record')} of {meant.id}"))
+    else:
+        print(printable(f"nothing to forget: nothing is known of {meant.id}"))
+    return 0
 
 
 def touched(found: Sequence[SeriesState], before: int) -> Sequence[SeriesState]:
@@ -142,13 +213,11 @@ def touched(found: Sequence[SeriesState], before: int) -> Sequence[SeriesState]:
     return [state for state in found if any(row.fetched_at < before for row in state.coverage)]
 
 
-def _agreed(hit: Sequence[SeriesState], count: int, about: str) -> bool:
-    """Say what would go, and ask."""
-    few = f"{len(hit)} of {count_text(count, 'series')}"
+def _agreed(what: str, where: str = "") -> bool:
+    """Say what would go, and ask; raise `UsageError` where nobody can answer."""
     if not sys.stdin.isatty():
-        raise UsageError(f"this would forget {about} in {few}; say --yes if that is meant")
-    names = ", ".join(state.key.text for state in hit[:5]) + (", …" if len(hit) > 5 else "")
-    print(printable(f"This forgets {about} in {few}: {names}"), file=sys.stderr)
+        raise UsageError(f"this would forget {what}; say --yes if that is meant")
+    print(printable(f"This forgets {what}{where}"), file=sys.stderr)
     print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shlex
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +16,8 @@ from cyclopts import Parameter
 from gapless import __version__
 from gapless.client.control import Control, NotListening
 from gapless.config import Origins, Settings, database_path, default_db, load_settings
-from gapless.errors import ConfigError, GaplessError, StoreError
+from gapless.errors import ConfigError, DiskFull, GaplessError, StoreError
+from gapless.store.base import SeriesState
 from gapless.store.database import OpenStore, database_at
 from gapless.texts import printable
 
@@ -129,6 +130,17 @@ def write(
         if not there:
             print(f"made a new database {printable(str(path))}", file=sys.stderr)
         return asyncio.run(_closing(store, work))
+
+
+def all_series(
+    path: Path, holder: str, block_records: int, provider: str | None = None
+) -> Sequence[SeriesState]:
+    """Return the series that a database holds, for a command that is about to change it."""
+    try:
+        return read(path, lambda store: store.all_series(provider))
+    except DiskFull:
+        # Without a hub even reading takes some room, which there is for those who write.
+        return write(path, holder, block_records, lambda store: store.all_series(provider))
 
 
 async def _closing(store: OpenStore, work: Callable[[OpenStore], Awaitable[T]]) -> T:

@@ -7,32 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
-from msgspec import Struct
-
 from gapless.cli.findings import Finding
 from gapless.client.client import Client
 from gapless.domain.coverage import CLOCKS_APART_MS
 from gapless.errors import GaplessError
-from gapless.protocol.messages import ErrorBody
-
-
-class _Failure(Struct):
-    id: str
-    error: ErrorBody
-
-
-class _Upstream(Struct):
-    """What a hub tells of a provider, as far as it matters here; an older one tells less."""
-
-    name: str
-    clock_skew_s: float | None = None
-    failing_series: int = 0
-    failures: list[_Failure] = []
-
-
-class _Upstreams(Struct):
-    providers: list[_Upstream]
 
 
 def provider_findings(url: str, token: str | None, patience_s: float) -> Iterator[Finding]:
@@ -45,11 +23,11 @@ def provider_findings(url: str, token: str | None, patience_s: float) -> Iterato
             connect_timeout=patience_s,
             retries=0,
         ) as client:
-            told = msgspec.convert(client.fetch("GET", "/v1/providers"), _Upstreams)
-    except (GaplessError, msgspec.ValidationError):
+            told = client.providers(details=True)
+    except GaplessError:
         # It is off, or elsewhere, or wants another token, which is told above.
         return
-    for one in told.providers:
+    for one in told:
         skew = one.clock_skew_s
         if skew is not None and abs(skew) * 1000 > CLOCKS_APART_MS:
             where = "ahead of" if skew > 0 else "behind"

@@ -12,8 +12,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from gapless.cli.exits import UsageError
-from gapless.cli.hub_address import hub_endpoint
-from gapless.client.connection import connect, telling_of_tls
+from gapless.cli.hub_address import DEFAULT_HUB, HubFlags
 from gapless.errors import GaplessError
 from gapless.protocol.fresh import Fresh
 from gapless.shell import output as outputs
@@ -29,13 +28,11 @@ def query(
     line: str,
     /,
     *more: str,
-    tcp: str | None = None,
-    token: str | None = None,
+    flags: HubFlags = DEFAULT_HUB,
     output: Annotated[outputs.Format | None, Parameter(name=["--output", "-o"])] = None,
     output_file: Annotated[Path | None, Parameter(name=["--output-file", "-O"])] = None,
     strict: Annotated[bool, Parameter(negative=())] = False,
     fresh: Fresh | None = None,
-    timeout: float = 60.0,
 ) -> None:
     """Ask a running hub and print its answer.
 
@@ -50,11 +47,6 @@ def query(
         The query, best in quotes.
     more
         Further words of it, where it is not in quotes.
-    tcp
-        HOST:PORT of the hub, tls://HOST:PORT where it speaks TLS. Default: what `GAPLESS_URL`
-        names (tcp://HOST:PORT or tls://HOST:PORT), else 127.0.0.1:7000.
-    token
-        Access token. Better put it into `GAPLESS_TOKEN`: arguments can be seen by others.
     output
         Default: what the ending of the output file says; without a file `table` on a
         terminal, `json` elsewhere.
@@ -65,21 +57,14 @@ def query(
     fresh
         How fresh a range is wanted: `held` fetches nothing for its age alone, `check` what is due,
         `now` everything anew. Default: what `fresh=` in the line says, else `check`.
-    timeout
-        Seconds to wait for a hub that is silent.
     """
-    hub = hub_endpoint(tcp, token, os.environ)
     format = choose_format(output, output_file, terminal=sys.stdout.isatty())
-    if not timeout > 0:
-        raise UsageError("--timeout needs a number of seconds above 0")
-    with telling_of_tls(hub), connect(hub, timeout) as connection:
-        answer = connection.request(
-            {"type": "Line", "payload": {"line": " ".join([line, *more])}},
-            token=hub.token,
-            strict=strict,
-            **outputs.envelope(format),
-            **({} if fresh is None else {"fresh": fresh}),
-        )
+    answer = flags.ask(
+        {"type": "Line", "payload": {"line": " ".join([line, *more])}},
+        strict=strict,
+        **outputs.envelope(format),
+        **({} if fresh is None else {"fresh": fresh}),
+    )
     if format == "table":
         for text in outputs.summaries(answer):
             print(text, file=sys.stderr)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from gapless.client.async_transport import AsyncTransport
 from gapless.client.bulk import Many, OnError, gather
 from gapless.client.facts import Facts
+from gapless.client.holdings import Coverage, Plan, Refreshed
 from gapless.client.hub_client import HubClient
-from gapless.client.requests import Instant, ParamValue, Stored, provider_line, since
-from gapless.client.results import Result, shortfalls
+from gapless.client.provider_details import ProviderDetails
+from gapless.client.requests import Instant, ParamValue, SeriesRange, Stored, provider_line, since
+from gapless.client.results import Result
+from gapless.client.shortfalls import shortfalls
 from gapless.client.talk import HubInfo, Patience
 from gapless.protocol.messages import Fresh
 
@@ -47,8 +50,19 @@ class AsyncClient(HubClient):
         """Ask the hub who it is; needs no token."""
         return await self._transport.run(self._conversations.greeting())
 
-    async def providers(self) -> list[str]:
-        """Return the names of the providers, sorted."""
+    @overload
+    async def providers(self, *, details: Literal[False] = False) -> list[str]: ...
+    @overload
+    async def providers(self, *, details: Literal[True]) -> list[ProviderDetails]: ...
+    @overload
+    async def providers(self, *, details: bool) -> list[str] | list[ProviderDetails]: ...
+    async def providers(self, *, details: bool = False) -> list[str] | list[ProviderDetails]:
+        """Return the names of the providers, sorted.
+
+        With `details` what each declares and how it fares instead, which only HTTP has.
+        """
+        if details:
+            return await self._transport.run(self._conversations.provider_details())
         return await self._transport.run(self._conversations.providers())
 
     async def list_providers(self) -> list[str]:
@@ -123,6 +137,65 @@ class AsyncClient(HubClient):
         )
         self._warn(gathered.shortfalls)
         return gathered.frame
+
+    # What is held, of which only HTTP tells
+
+    async def plan(
+        self,
+        provider: str,
+        ticker: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        timeout: float | None = None,
+        **params: ParamValue | None,
+    ) -> Plan:
+        """Return what a request for a range would fetch, and why; nothing is fetched."""
+        asked = SeriesRange(provider, ticker, params, start, end)
+        return await self._transport.run(self._conversations.plan(asked, timeout=timeout))
+
+    async def coverage(
+        self,
+        provider: str,
+        ticker: str,
+        *,
+        timeout: float | None = None,
+        **params: ParamValue | None,
+    ) -> Coverage:
+        """Return what is known of a series: intervals with their outcome, age and due time."""
+        asked = SeriesRange(provider, ticker, params)
+        return await self._transport.run(self._conversations.coverage(asked, timeout=timeout))
+
+    async def refresh(
+        self,
+        provider: str,
+        ticker: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        timeout: float | None = None,
+        **params: ParamValue | None,
+    ) -> Refreshed:
+        """Fetch a range anew, held or not; return how that went, without the records."""
+        asked = SeriesRange(provider, ticker, params, start, end)
+        talk = self._conversations.refresh(asked, timeout=timeout)
+        refreshed = await self._transport.run(talk)
+        self._warn(shortfalls(refreshed))
+        return refreshed
+
+    async def forget(
+        self,
+        provider: str,
+        ticker: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        timeout: float | None = None,
+        **params: ParamValue | None,
+    ) -> int:
+        """Forget a range of a series, without bounds all of it; return how many records went."""
+        asked = SeriesRange(provider, ticker, params, start, end)
+        return await self._transport.run(self._conversations.forget(asked, timeout=timeout))
 
     # Entities
 
@@ -222,7 +295,8 @@ class AsyncClient(HubClient):
         """Send a request to the hub's HTTP door; return the JSON that it answers, decoded.
 
         `target` is a path with its query, such as `/v1/series`; `body` is sent as JSON. For what
-        TCP has not: plugins, coverage, plans (see `/docs` of the hub). Only `GET` is sent again.
+        TCP has not and no method does: series, plugins (see `/docs` of the hub). Only `GET` is
+        sent again.
         """
         talk = self._conversations.fetch(method, target, body, timeout=timeout)
         return (await self._transport.run(talk)).json()

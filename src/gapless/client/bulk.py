@@ -17,7 +17,8 @@ from gapless.client.failures import (
 from gapless.client.pages import Pages
 from gapless.client.progress import progress_bar
 from gapless.client.requests import Instant, ParamValue, fresh_of
-from gapless.client.results import Found, shortfall, stitch_of
+from gapless.client.results import Found, stitch_of
+from gapless.client.shortfalls import shortfall
 from gapless.client.stack import Stack
 from gapless.client.steps import Conversation, T
 from gapless.errors import (

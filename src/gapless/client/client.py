@@ -8,14 +8,17 @@ import threading
 from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from gapless.client.async_transport import AsyncTransport
 from gapless.client.bulk import Gathered, Many, OnError, gather
 from gapless.client.facts import Facts
+from gapless.client.holdings import Coverage, Plan, Refreshed
 from gapless.client.hub_client import HubClient
-from gapless.client.requests import Instant, ParamValue, Stored, provider_line, since
-from gapless.client.results import Result, shortfalls
+from gapless.client.provider_details import ProviderDetails
+from gapless.client.requests import Instant, ParamValue, SeriesRange, Stored, provider_line, since
+from gapless.client.results import Result
+from gapless.client.shortfalls import shortfalls
 from gapless.client.talk import HubInfo, Patience
 from gapless.client.transport import Transport
 from gapless.protocol.messages import Fresh
@@ -91,8 +94,19 @@ class Client(HubClient):
         """Ask the hub who it is; needs no token."""
         return self._transport.run(self._conversations.greeting())
 
-    def providers(self) -> list[str]:
-        """Return the names of the providers, sorted."""
+    @overload
+    def providers(self, *, details: Literal[False] = False) -> list[str]: ...
+    @overload
+    def providers(self, *, details: Literal[True]) -> list[ProviderDetails]: ...
+    @overload
+    def providers(self, *, details: bool) -> list[str] | list[ProviderDetails]: ...
+    def providers(self, *, details: bool = False) -> list[str] | list[ProviderDetails]:
+        """Return the names of the providers, sorted.
+
+        With `details` what each declares and how it fares instead, which only HTTP has.
+        """
+        if details:
+            return self._transport.run(self._conversations.provider_details())
         return self._transport.run(self._conversations.providers())
 
     def list_providers(self) -> list[str]:
@@ -182,6 +196,75 @@ class Client(HubClient):
         gathered = _in_a_loop_of_its_own(all_of_them())
         self._warn(gathered.shortfalls)
         return gathered.frame
+
+    # What is held, of which only HTTP tells
+
+    def plan(
+        self,
+        provider: str,
+        ticker: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        timeout: float | None = None,
+        **params: ParamValue | None,
+    ) -> Plan:
+        """Return what a request for a range would fetch, and why; nothing is fetched.
+
+        The arguments are those of `search`. Only HTTP has it, as all that is about what is held.
+        """
+        asked = SeriesRange(provider, ticker, params, start, end)
+        return self._transport.run(self._conversations.plan(asked, timeout=timeout))
+
+    def coverage(
+        self,
+        provider: str,
+        ticker: str,
+        *,
+        timeout: float | None = None,
+        **params: ParamValue | None,
+    ) -> Coverage:
+        """Return what is known of a series: intervals with their outcome, age and due time."""
+        asked = SeriesRange(provider, ticker, params)
+        return self._transport.run(self._conversations.coverage(asked, timeout=timeout))
+
+    def refresh(
+        self,
+        provider: str,
+        ticker: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        timeout: float | None = None,
+        **params: ParamValue | None,
+    ) -> Refreshed:
+        """Fetch a range anew, held or not; return how that went, without the records.
+
+        The arguments are those of `search`. It is asked for once, however it ends. `timeout` is
+        the longest silence in seconds: a long range takes as long as upstream does.
+        """
+        asked = SeriesRange(provider, ticker, params, start, end)
+        talk = self._conversations.refresh(asked, timeout=timeout)
+        refreshed = self._transport.run(talk)
+        self._warn(shortfalls(refreshed))
+        return refreshed
+
+    def forget(
+        self,
+        provider: str,
+        ticker: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        timeout: float | None = None,
+        **params: ParamValue | None,
+    ) -> int:
+        """Forget a range of a series, without bounds all of it; return how many records went.
+
+        What is asked for again is fetched again. It is asked for once, however it ends.
+        """
+        asked = SeriesRange(provider, ticker, params, start, end)
+        return self._transport.run(self._conversations.forget(asked, timeout=timeout))
 
     # Entities
 
@@ -277,7 +360,8 @@ class Client(HubClient):
         """Send a request to the hub's HTTP door; return the JSON that it answers, decoded.
 
         `target` is a path with its query, such as `/v1/series`; `body` is sent as JSON. For what
-        TCP has not: plugins, coverage, plans (see `/docs` of the hub). Only `GET` is sent again.
+        TCP has not and no method does: series, plugins (see `/docs` of the hub). Only `GET` is
+        sent again.
         """
         return self._transport.run(
             self._conversations.fetch(method, target, body, timeout=timeout)

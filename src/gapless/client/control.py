@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,6 +20,14 @@ from gapless.errors import Conflict, GaplessError
 
 class NotListening(Unreachable):
     """Nobody answers at the socket: no hub runs on the database, or it is stuck."""
+
+
+class Series(NamedTuple):
+    """A series by its name as it is stored: the ticker and parameters as the provider has them."""
+
+    provider: str
+    ticker: str
+    params: Mapping[str, str]
 
 
 class Control:
@@ -41,6 +50,15 @@ class Control:
         result = _counts(self._request({"command": "prune", "before_ms": before_ms}, None))
         try:
             return result["series"], result["records"]
+        except KeyError as error:
+            raise UnexpectedAnswer(f"the hub did not say what it forgot: {result}") from error
+
+    def forget(self, series: Series, range_ms: tuple[int, int] | None) -> int:
+        """Forget a range of a series, milliseconds UTC, or all; return how many records went."""
+        command = {"command": "forget", "series": series._asdict(), "range_ms": range_ms}
+        result = _counts(self._request(command, None))
+        try:
+            return result["records"]
         except KeyError as error:
             raise UnexpectedAnswer(f"the hub did not say what it forgot: {result}") from error
 

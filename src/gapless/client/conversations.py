@@ -1,5 +1,8 @@
 """What a client says to a hub, and what it makes of the answers, without doing any of it.
 
+Here is what is asked of providers; what is asked about them, and about what is held, is in
+`administration`.
+
 `Client` takes the steps of a conversation with sockets that block, `AsyncClient` with those of a
 loop; what is decided is decided here, once.
 """
@@ -14,7 +17,7 @@ from typing import Any
 import msgspec
 
 from gapless.client import requests
-from gapless.client.facts import Facts, facts_of
+from gapless.client.administration import Administration
 from gapless.client.failures import ConnectionLost, UnexpectedAnswer
 from gapless.client.identity import NotThisHub
 from gapless.client.lines import Answer
@@ -29,10 +32,9 @@ from gapless.client.pieces import (
 from gapless.client.requests import Instant, ParamValue, Stored
 from gapless.client.results import Found, Result, entities_in
 from gapless.client.steps import Conversation, T
-from gapless.client.talk import Talk
 from gapless.client.web import WebReply
 from gapless.client.web_use import REFUSALS, refusal
-from gapless.errors import InvalidQuery, MissingToken, TooLarge
+from gapless.errors import InvalidQuery, TooLarge
 from gapless.protocol.language import LineQuery
 from gapless.protocol.messages import (
     Describe,
@@ -44,7 +46,6 @@ from gapless.protocol.messages import (
 )
 
 ARROW = "application/vnd.apache.arrow.stream"
-JSON = "application/json"
 # Beyond so many records columns over HTTP are quicker than JSON, second request included.
 INLINE_RECORDS = 5_000
 # Where a frame is wanted, they are sooner.
@@ -56,7 +57,7 @@ _MOST_READINGS = 3
 _MOST_PAGES = 10_000
 
 
-class Conversations(Talk):
+class Conversations(Administration):
     """All that can be asked of a hub."""
 
     # What is asked over TCP
@@ -68,16 +69,6 @@ class Conversations(Talk):
             return msgspec.json.decode(reply.answer.result, type=list[str])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UnexpectedAnswer(f"the hub's list of providers is none: {error}") from error
-
-    def describe(
-        self, provider: str, ticker: str, *, timeout: float | None = None
-    ) -> Conversation[Facts]:
-        """Ask for what is known of a ticker beside its records."""
-        reply = yield from self._asking(requests.describe(provider, ticker), {}, timeout)
-        facts = facts_of(bytes(reply.answer.result))
-        if facts is None:
-            raise UnexpectedAnswer(f"the hub describes {ticker} as nothing")
-        return facts
 
     def search(
         self,
@@ -237,32 +228,6 @@ class Conversations(Talk):
         )
         answer: dict[str, Any] = msgspec.json.decode(reply.line)
         return answer
-
-    # What is asked over HTTP
-
-    def fetch(
-        self, method: str, target: str, body: Any = None, *, timeout: float | None = None
-    ) -> Conversation[WebReply]:
-        """Send a request to the HTTP door; one that changes something is sent once."""
-        if self.info is None:
-            yield from self.greeting()
-        if self.web.base is None:
-            raise self.web.nowhere()
-        method = method.upper()
-        wait = self._wait(timeout)
-        attempts = 0
-        while True:
-            try:
-                reply = yield from self._over_http(method, target, JSON, body, wait)
-                if reply.status == 401 and isinstance(failure := reply.failure(), MissingToken):
-                    raise self._tokenless(failure)
-                return reply
-            except NotThisHub as error:
-                raise self.web.unusable(error.message) from error
-            except ConnectionLost:
-                if method not in ("GET", "HEAD") or attempts >= self.patience.retries:
-                    raise
-            attempts += 1
 
     # The parts of conversations
 

@@ -18,7 +18,13 @@ from gapless.protocol.messages import (
     fresh_word,
     request_to_wire,
 )
-from gapless.protocol.paths import DATA_KEYS, arrow_path
+from gapless.protocol.paths import (
+    COVERAGE_PATH,
+    DATA_KEYS,
+    SERIES_PATH,
+    arrow_path,
+    series_path,
+)
 
 Instant: TypeAlias = str | date | datetime
 """A bound of a range: a text of the wire (RFC 3339, `YYYY-MM-DD`, `now`, `-30d`), a date, or a
@@ -40,9 +46,13 @@ def since(
         return start, end
     if start is not None or end is not None:
         raise InvalidQuery("period= goes without start and end; give the one or the others")
-    if not isinstance(period, str):
-        raise InvalidQuery(f"period={period!r}: expected a text such as '1mo'")
-    return period_bounds(period)
+    bounds = period_bounds(period) if isinstance(period, str) else None
+    if bounds is None:
+        raise InvalidQuery(
+            f"period={str(period)[:60]!r}: expected a time back from now, such as '30d', '3mo', "
+            "'1y', 'ytd' or 'max'"
+        )
+    return bounds
 
 
 def range_search(
@@ -53,15 +63,13 @@ def range_search(
     params: Mapping[str, ParamValue | None],
 ) -> dict[str, Any]:
     """Return the search for a range of a ticker; without bounds the last 30 days are meant."""
-    if not isinstance(ticker, str) or not ticker:
-        raise InvalidQuery(f"ticker={ticker!r}: expected a text such as 'AAPL'")
+    _check_ticker(ticker)
     filters: list[dict[str, Any]] = [{"Ticker": ticker}]
     if start is not None or end is not None:
         bounds = {"start": bound(start, "start"), "end": bound(end, "end")}
         filters.append({"DateRange": bounds})
-    for name, value in params.items():
-        if value is not None:
-            filters.append({"Param": {"name": name, "value": _param(name, value)}})
+    for name, value in _given(params).items():
+        filters.append({"Param": {"name": name, "value": value}})
     return to_provider(provider, {"SearchEntities": {"query": filters, "limit": None}})
 
 
@@ -76,7 +84,7 @@ def arrow_target(
     fresh: Fresh | None = None,
 ) -> str | None:
     """Return the same search as a path of the HTTP door; `None`: the path cannot say it."""
-    given = {name: _param(name, value) for name, value in params.items() if value is not None}
+    given = _given(params)
     if not given.keys().isdisjoint(DATA_KEYS):
         return None
     own = {"start": start, "end": end}
@@ -90,6 +98,54 @@ def arrow_target(
     except UnicodeEncodeError:
         # Half a character; what is wrong with that is said where it is sent otherwise.
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRange:
+    """A series, and a range of it; without bounds what the route takes that for."""
+
+    provider: str
+    ticker: str
+    params: Mapping[str, ParamValue | None]
+    start: Instant | None = None
+    end: Instant | None = None
+
+    def body(self) -> dict[str, Any]:
+        """Return it as routes take it that plan and fetch."""
+        self._check()
+        named = {"provider": self.provider, "ticker": self.ticker, "params": _given(self.params)}
+        return {**named, **self._bounds()}
+
+    def coverage_path(self) -> str:
+        """Return where HTTP tells what is known of the series."""
+        return self._path(COVERAGE_PATH, {})
+
+    def deletion_path(self) -> str:
+        """Return what is deleted over HTTP to forget the range; without bounds all of it."""
+        return self._path(SERIES_PATH, self._bounds())
+
+    def _bounds(self) -> dict[str, str]:
+        """Return the bounds that there are as the wire has them.
+
+        All that there is, which is a range of two empty bounds elsewhere, ends now: to these
+        routes that would be no range at all.
+        """
+        if self.start is None and self.end is None:
+            return {}
+        start, end = bound(self.start, "start"), bound(self.end, "end")
+        return {"start": start, "end": end if start or end else "now"}
+
+    def _path(self, prefix: str, bounds: Mapping[str, str]) -> str:
+        self._check()
+        try:
+            values = {**bounds, **_given(self.params)}
+            return series_path(prefix, self.provider, self.ticker, values)
+        except UnicodeEncodeError as error:
+            raise InvalidQuery("the request holds characters that are no valid UTF-8") from error
+
+    def _check(self) -> None:
+        _check_provider(self.provider)
+        _check_ticker(self.ticker)
 
 
 def fresh_of(value: object) -> Fresh | None:
@@ -135,16 +191,14 @@ def stored_search(provider: str, wanted: Stored, limit: int | None) -> dict[str,
 
 def to_provider(provider: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request to a provider as a query."""
-    if not isinstance(provider, str) or not provider:
-        raise InvalidQuery(f"provider={provider!r}: expected a name such as 'yahoo_finance'")
+    _check_provider(provider)
     return {"type": "ProviderRequest", "payload": {"provider": provider, "request": request}}
 
 
 def describe(provider: str, ticker: str) -> dict[str, Any]:
     """Return the request for the facts of a ticker."""
-    for what, text in (("provider", provider), ("ticker", ticker)):
-        if not isinstance(text, str) or not text:
-            raise InvalidQuery(f"{what}={text!r}: expected a text such as 'AAPL'")
+    _check_provider(provider)
+    _check_ticker(ticker)
     return {"type": "Describe", "payload": {"provider": provider, "ticker": ticker}}
 
 
@@ -209,6 +263,21 @@ def _of_numpy(text: str, what: str) -> datetime:
         return datetime.fromisoformat(text[:26])
     except ValueError:
         raise InvalidQuery(f"{what}={text!r} is no day or time") from None
+
+
+def _check_provider(provider: object) -> None:
+    if not isinstance(provider, str) or not provider:
+        raise InvalidQuery(f"provider={provider!r}: expected a name such as 'yahoo_finance'")
+
+
+def _check_ticker(ticker: object) -> None:
+    if not isinstance(ticker, str) or not ticker:
+        raise InvalidQuery(f"ticker={ticker!r}: expected a text such as 'AAPL'")
+
+
+def _given(params: Mapping[str, ParamValue | None]) -> dict[str, str]:
+    """Return the parameters that are given as the wire has them; `None` is the default."""
+    return {name: _param(name, value) for name, value in params.items() if value is not None}
 
 
 def _param(name: str, value: object) -> str:

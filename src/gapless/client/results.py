@@ -339,22 +339,6 @@ class Result:
         return None
 
 
-def shortfall(name: str, state: str, error: str, stitch: Stitch | None) -> str:
-    """Return in a sentence what an answer that is not `ready` is less than."""
-    because = f": {error}" if error else ""
-    if state == "stale":
-        return f"{name} may be out of date{because}"
-    missing = f"; missing: {', '.join(map(str, stitch.missing))}" if stitch else ""
-    return f"{name} is incomplete{because}{missing}"
-
-
-def shortfalls(*results: Result) -> Iterator[str]:
-    """Yield in sentences what results that are not `ready` are less than."""
-    for one in results:
-        if one.state != "ready":
-            yield shortfall(one.id, one.state, one.last_error, one.stitch)
-
-
 def _unwrapped(raw: Raw) -> bytes:
     """Return JSON that may have come in a string, as it does from hubs that know no arrays."""
     text = bytes(raw)

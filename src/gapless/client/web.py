@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import httptools
@@ -15,6 +15,7 @@ from gapless.client.failures import UnexpectedAnswer, error_of
 from gapless.client.identity import GREETING, Door, NotThisHub
 from gapless.errors import GaplessError, InternalError, InvalidQuery
 
+T = TypeVar("T")
 _NEXT = re.compile(r'<([^<>]*)>\s*;\s*rel="?next"?')
 # No answer of a hub's is that large.
 MOST_BYTES = 1 << 32
@@ -37,6 +38,29 @@ class WebReply:
 
     def json(self) -> Any:
         """Return the body, decoded; raise what it says is wrong."""
+        self._check()
+        if not self.body:
+            return None
+        try:
+            return msgspec.json.decode(self.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise UnexpectedAnswer("what answers over HTTP is no gapless hub") from error
+
+    def value(self, kind: type[T]) -> T:
+        """Return the body as a value of a type; raise what it says is wrong.
+
+        Raises `UnexpectedAnswer` for a body that is none.
+        """
+        self._check()
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise UnexpectedAnswer(
+                f"what answers over HTTP says what no gapless hub does: {error}"
+            ) from error
+
+    def _check(self) -> None:
+        """Raise what the answer says is wrong."""
         if self.status >= 400:
             raise self.failure()
         if self.status >= 300:
@@ -44,12 +68,6 @@ class WebReply:
             raise UnexpectedAnswer(
                 f"it is elsewhere (HTTP {self.status}): {self.headers.get('location', 'nowhere')}"
             )
-        if not self.body:
-            return None
-        try:
-            return msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UnexpectedAnswer("what answers over HTTP is no gapless hub") from error
 
     def failure(self) -> GaplessError:
         """Return the error that a problem document stands for."""

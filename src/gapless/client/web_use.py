@@ -90,7 +90,9 @@ class WebUse:
     def nowhere(self) -> HttpUnusable:
         """Return the same error for where no address is known."""
         if self._override == "":
-            return HttpUnusable("this takes HTTP, and http=False was given")
+            return HttpUnusable(
+                "this takes HTTP, and http=False was given; make a client without that"
+            )
         if not self._has_door:
             return HttpUnusable(
                 f"this takes HTTP, and the hub at {self._endpoint.name} runs without it; start it "

@@ -19,7 +19,7 @@ from gapless.protocol.messages import (
     Param,
     Ticker,
 )
-from gapless.protocol.times import ALL, is_local, parse_instant, parse_range
+from gapless.protocol.times import ALL, check_range, is_local, parse_instant, parse_range
 from gapless.providers.base import DAY_MS, Provider, ProviderInfo
 from gapless.store.base import TickerState
 from gapless.zones import EARLIEST, LATEST, zone_named
@@ -165,11 +165,8 @@ def range_search(
         return RangeSearch(key, asked, False, tuple(others), wanted, latitude=margin)
     said = Dates(dates.start, dates.end, now, beginning(provider.info, now))
     latitude = _latitude(dates.start, margin)
-    local = is_local(dates.start), is_local(dates.end)
-    if provider.info.zoned and any(local):
-        if all(local):
-            # Which one is earlier is the same everywhere.
-            said.within(None)
+    if provider.info.zoned and (is_local(dates.start) or is_local(dates.end)):
+        check_range(dates.start, dates.end, now_ms=now)
         return RangeSearch(key, said.anywhere(), False, tuple(others), wanted, said, latitude)
     asked, absolute = said.within(None)
     return RangeSearch(key, asked, absolute, tuple(others), wanted, latitude=latitude)

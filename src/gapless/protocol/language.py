@@ -37,8 +37,7 @@ from gapless.protocol.messages import (
     SearchEntities,
     Ticker,
 )
-from gapless.protocol.times import ALL, THIS_YEAR, is_local, parse_instant, parse_range
-from gapless.zones import EARLIEST, LATEST
+from gapless.protocol.times import ALL, THIS_YEAR, check_range, parse_instant, parse_range
 
 LineQuery: TypeAlias = ProviderList | ProviderRequest | Describe
 _TextFilter: TypeAlias = ById | BySource | ByState | Ticker | ByUrl
@@ -132,19 +131,14 @@ class LineError(InvalidQuery):
         return type(self), (self.message, self.start, self.end)
 
 
-def period_bounds(period: str) -> tuple[str, str]:
+def period_bounds(text: str) -> tuple[str, str] | None:
     """Return the bounds of a time back from now, such as `30d`, `3mo`, `1y`, `ytd` or `max`.
 
-    Raises InvalidQuery for anything else.
+    `None`: it has no such form.
     """
-    if (last := _LAST.fullmatch(period)) is not None:
+    if (last := _LAST.fullmatch(text)) is not None:
         return f"-{last[1]}", "now"
-    if period.lower() in (ALL, THIS_YEAR):
-        return period.lower(), "now"
-    raise InvalidQuery(
-        f"{_cut(period)!r} is no period; expected a time back from now, such as 30d, 3mo or 1y, "
-        "or ytd or max"
-    )
+    return (text.lower(), "now") if text.lower() in (ALL, THIS_YEAR) else None
 
 
 def parse_line(line: str, *, now_ms: int | None = None) -> LineQuery:
@@ -155,6 +149,17 @@ def parse_line(line: str, *, now_ms: int | None = None) -> LineQuery:
     InvalidQuery that says what was expected and shows where.
     """
     return _Parser(line, now_ms).query()
+
+
+def range_bounds(text: str) -> tuple[str, str] | None:
+    """Return the bounds that a text has as a range: `A..B`, or a time back from now.
+
+    What they say is not read; either may be empty. `None`: it has the form of neither.
+    """
+    start, separator, end = text.partition("..")
+    if separator:
+        return start, end
+    return period_bounds(text)
 
 
 class _Parser:
@@ -272,25 +277,19 @@ class _Parser:
         return Param(key, value.text)
 
     def _range(self, key: str, value: _Token) -> tuple[str, str]:
-        start, separator, end = value.text.partition("..")
-        if not separator:
-            try:
-                start, end = period_bounds(value.text)
-            except InvalidQuery:
-                self._fail(
-                    value,
-                    f"expected {key}=A..B with dates or instants, such as "
-                    f"{key}=2025-01-01..2025-02-01, or a time back from now, such as {key}=30d, "
-                    f"{key}=3mo, {key}=1y, {key}=ytd or {key}=max",
-                )
+        bounds = range_bounds(value.text)
+        if bounds is None:
+            self._fail(
+                value,
+                f"expected {key}=A..B with dates or instants, such as "
+                f"{key}=2025-01-01..2025-02-01, or a time back from now, such as {key}=30d, "
+                f"{key}=3mo, {key}=1y, {key}=ytd or {key}=max",
+            )
+        start, end = bounds
         try:
-            # Which of a date and an instant is earlier is a matter of the ticker's time zone: it is
-            # wrong here what is wrong everywhere.
-            zone = None
-            if key == "date" and is_local(start) != is_local(end):
-                zone = EARLIEST if is_local(start) else LATEST
             if self._now_ms is not None:
-                parse_range(start, end, now_ms=self._now_ms, zone=zone)
+                check = check_range if key == "date" else parse_range
+                check(start, end, now_ms=self._now_ms)
             else:
                 for text, what in ((start, "start"), (end, "end")):
                     if text and (text.lower(), what) != (ALL, "start"):

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from gapless.errors import InvalidQuery
 from gapless.instants import DAY_MS, SECOND_MS, format_instant
-from gapless.zones import midnight_ms
+from gapless.zones import EARLIEST, LATEST, midnight_ms
 
 _UNIT_MS = {
     "s": SECOND_MS,
@@ -119,6 +119,17 @@ def parse_range(start: str, end: str, *, now_ms: int, zone: tzinfo | None = None
     # Both are known to be good: `now` and durations are all that does not begin with a year.
     absolute = start[:1].isdigit() and end[:1].isdigit()
     return RangeBounds(start_ms, end_ms, absolute)
+
+
+def check_range(start: str, end: str, *, now_ms: int) -> None:
+    """Raise InvalidQuery for what is no range, whatever the time zone is that its days are of.
+
+    Which of a date and an instant is the earlier one is a matter of the zone.
+    """
+    zone = None
+    if is_local(start) != is_local(end):
+        zone = EARLIEST if is_local(start) else LATEST
+    parse_range(start, end, now_ms=now_ms, zone=zone)
 
 
 def _absolute_ms(match: re.Match[str], text: str, what: str, zone: tzinfo | None) -> int:

@@ -20,7 +20,10 @@ import structlog
 
 from gapless.auth.authority import Authority
 from gapless.auth.operator import operator_name, order_of, perform
+from gapless.domain.intervals import Interval
+from gapless.domain.series import SeriesKey
 from gapless.errors import Conflict, GaplessError, InvalidQuery
+from gapless.hub.administration import Administration
 from gapless.hub.hub import Hub
 
 _log = structlog.get_logger("gapless.control")
@@ -31,17 +34,29 @@ _LONGEST_PATH = 100
 _CREDENTIALS = struct.Struct("3i")
 # The year 9999, about: no instant lies beyond, and no database counts so far.
 _MOST_MS = 253_402_300_800_000
+_Instant = Annotated[int, msgspec.Meta(ge=-_MOST_MS, le=_MOST_MS)]
+
+
+class SeriesName(msgspec.Struct, forbid_unknown_fields=True):
+    """A series by its name as it is stored."""
+
+    provider: str
+    ticker: str
+    params: dict[str, str]
 
 
 class Command(msgspec.Struct, forbid_unknown_fields=True):
-    """One line to the hub: what to do, and up to which instant (milliseconds UTC).
+    """One line to the hub: what to do, and with what. Instants are milliseconds UTC.
 
-    `account` is what to do about users and tokens.
+    `account` is what to do about users and tokens, `before_ms` up to when something was fetched.
+    Without `range_ms` all of a series is meant.
     """
 
     command: str
     account: dict[str, Any] | None = None
-    before_ms: Annotated[int, msgspec.Meta(ge=-_MOST_MS, le=_MOST_MS)] | None = None
+    before_ms: _Instant | None = None
+    series: SeriesName | None = None
+    range_ms: tuple[_Instant, _Instant] | None = None
 
 
 def socket_path(database: Path) -> Path:
@@ -70,6 +85,7 @@ class ControlServer:
 
     def __init__(self, hub: Hub, authority: Authority) -> None:
         self._hub = hub
+        self._administration = Administration(hub)
         self._authority = authority
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
@@ -131,4 +147,8 @@ class ControlServer:
                 series, records = await self._hub.prune(before)
                 _log.info("pruned", before_ms=before, series=series, records=records)
                 return {"series": series, "records": records}
+            case Command("forget", None, None, SeriesName() as named, range_ms):
+                key = SeriesKey.of(named.provider, named.ticker, named.params)
+                interval = None if range_ms is None else Interval(*range_ms)
+                return {"records": await self._administration.delete(key, interval)}
         raise InvalidQuery(f"this hub has no command {command.command!r} in that form")

@@ -15,6 +15,7 @@ from gapless.errors import InvalidQuery, NotFound
 from gapless.hub.administration import Administration, Knowledge
 from gapless.hub.ranges import RangeSearch, range_search, series_key
 from gapless.protocol.messages import DateRange, Filter, Param, Ticker
+from gapless.protocol.paths import COVERAGE_PATH, SERIES_PATH
 from gapless.providers.registry import Registry
 from gapless.servers.admission import caller_of
 from gapless.servers.http.asking import path_of, query_of
@@ -127,7 +128,7 @@ def series_routes(
 
         Keys of the query are parameters of the provider, such as `interval=1h`.
         """
-        name, ticker = path_of(request.scope["raw_path"], "/v1/coverage/")
+        name, ticker = path_of(request.scope["raw_path"], COVERAGE_PATH)
         params = query_of(request.scope["query_string"])
         return CoverageShape.of(await held(name, ticker, params))
 
@@ -165,7 +166,7 @@ def series_routes(
 
         Further keys of the query are parameters of the provider, such as `interval=1h`.
         """
-        name, ticker = path_of(request.scope["raw_path"], "/v1/series/")
+        name, ticker = path_of(request.scope["raw_path"], SERIES_PATH)
         rest = query_of(request.scope["query_string"])
         params = {name: value for name, value in rest.items() if name not in ("start", "end")}
         key = key_of(name, ticker, params)

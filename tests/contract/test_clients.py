@@ -191,7 +191,8 @@ async def test_an_answer_without_records_is_one(tmp_path: Path, kind: str) -> No
         result = await hub.search("steady", "A", *bounds)
     assert bool(result) is True
     assert (len(result), result.records, result.state) == (0, [], "ready")
-    assert result.to_polars().schema == {"timestamp": pl.Datetime("us", "UTC")}
+    instants = pl.Datetime("us", "UTC")
+    assert result.to_polars().schema == {"timestamp": instants, "date": pl.Date}
     assert result.to_polars().height == 0
     assert result.to_pandas().empty
     assert result.to_arrow().num_rows == 0

@@ -37,6 +37,7 @@ def expected(*tickers: str) -> list[dict[str, Any]]:
             "ticker": ticker,
             **row,
             "timestamp": datetime.fromtimestamp(row["timestamp"], UTC),
+            "date": datetime.fromtimestamp(row["timestamp"], UTC).date(),
         }
         for ticker in tickers
         for row in SteadyProvider().rows(ticker, *JANUARY)
@@ -54,7 +55,7 @@ async def test_they_come_in_the_order_asked(tmp_path: Path, kind: str, http: Any
         frame = await hub.search_many("steady", [*TICKERS, "A"], *JANUARY)
         again = await hub.search_many("steady", iter(TICKERS), *JANUARY, concurrency=1)
         right = await hub.search_many("steady", ["A"], *JANUARY, side="right")
-    assert frame.columns == ["ticker", "timestamp", "value", "note"]
+    assert frame.columns == ["ticker", "timestamp", "date", "value", "note"]
     assert frame.schema["ticker"] == pl.String
     assert frame.schema["timestamp"] == pl.Datetime("us", "UTC")
     assert frame.to_dicts() == again.to_dicts() == expected(*TICKERS)

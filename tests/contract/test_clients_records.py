@@ -49,10 +49,15 @@ async def test_every_form_has_the_same_records(tmp_path: Path, kind: str) -> Non
     async with web(tmp_path, steady) as opened, asking(kind, opened.tcp_port) as hub:
         result = await hub.search("steady", "A", "2021-01-01", "2021-02-01")
     rows = steady.rows("A", "2021-01-01", "2021-02-01")
-    dated = [{**row, "timestamp": datetime.fromtimestamp(row["timestamp"], UTC)} for row in rows]
+    instants = [datetime.fromtimestamp(row["timestamp"], UTC) for row in rows]
+    dated = [
+        {**row, "timestamp": instant, "date": instant.date()}
+        for row, instant in zip(rows, instants, strict=True)
+    ]
     frame = result.to_polars()
     assert frame.schema == {
         "timestamp": pl.Datetime("us", "UTC"),
+        "date": pl.Date,
         "value": pl.Float64,
         "note": pl.String,
     }

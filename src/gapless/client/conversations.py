@@ -62,14 +62,6 @@ class Conversations(Administration):
 
     # What is asked over TCP
 
-    def providers(self) -> Conversation[list[str]]:
-        """Ask for the names of the providers."""
-        reply = yield from self._asking(requests.PROVIDERS)
-        try:
-            return msgspec.json.decode(reply.answer.result, type=list[str])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise UnexpectedAnswer(f"the hub's list of providers is none: {error}") from error
-
     def search(
         self,
         provider: str,

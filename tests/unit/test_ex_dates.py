@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gapless.domain.actions import differing, merged, ratio_since, rescaled, run_of
+from gapless.domain.actions import differing, merged, ratio_since, run_of
+from gapless.domain.adjusting import rescaled
 from gapless.domain.blocks import Run, encode
 from gapless.domain.comparing import Basis
 from gapless.domain.facts import known_facts

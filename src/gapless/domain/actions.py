@@ -7,19 +7,17 @@ number or null; a split is new shares for one old.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isclose
 from typing import Any
 
 from gapless.domain.blocks import Run, encode_all
-from gapless.domain.comparing import Basis
 from gapless.domain.intervals import Interval
 from gapless.instants import DAY_MS
 
 COLUMNS = ("dividend", "split", "capital_gain")
 # Amounts that are no further apart, relatively, are the same one told with other digits.
 _TOLERANCE = 1e-4
-_MOST_VOLUME = 1 << 63
 # How long before and after its ex-date upstream may begin to show a split.
 _NEAR_MS = 14 * DAY_MS
 # Of several splits together: what is rescaled by more could not be had back.
@@ -71,34 +69,32 @@ def ratio_since(actions: Run, at: int) -> float | None:
     names splits some days ahead at times, and others some days late; or the ratio makes no sense.
     Two alike within two weeks are one, whose ex-date was corrected.
     """
-    ratio, before = 1.0, (0, 0.0)
-    for time, row in zip(actions.times, map(actions.row, range(len(actions))), strict=True):
-        split = row.get("split")
-        if not split:
-            continue
+    ratio = 1.0
+    for time, split, again in _splits(actions):
         if abs(time - at) <= _NEAR_MS:
             return None
-        again = split == before[1] and time - before[0] <= _NEAR_MS
-        before = (time, split)
         if time > at and not again:
             ratio *= split
     return ratio if 1 / _MOST_RATIO <= ratio <= _MOST_RATIO else None
 
 
-def rescaled(run: Run, ratio: float, basis: Basis) -> Run:
-    """Return bars as they are after a split of `ratio` new shares for one old."""
-    prices = [*basis.prices, *([basis.adjusted] if basis.adjusted else [])]
-    rows = []
-    for at in range(len(run)):
-        row = run.row(at)
-        for column in prices:
-            if row.get(column) is not None:
-                row[column] = row[column] / ratio
-        if basis.volume and row.get(basis.volume) is not None:
-            volume = round(row[basis.volume] * ratio)
-            row[basis.volume] = volume if volume < _MOST_VOLUME else None
-        rows.append(row)
-    return Run.of_texts(list(run.times), encode_all(rows))
+def splits_of(actions: Run) -> list[tuple[int, float]]:
+    """Return the splits as the time of each, milliseconds UTC, and new shares for one old.
+
+    Two alike within two weeks are one, whose ex-date was corrected.
+    """
+    return [(time, split) for time, split, again in _splits(actions) if not again]
+
+
+def _splits(actions: Run) -> Iterator[tuple[int, float, bool]]:
+    """Yield time and ratio of each split, and whether it is the one before it, told again."""
+    before = (0, 0.0)
+    for time, row in zip(actions.times, map(actions.row, range(len(actions))), strict=True):
+        split = row.get("split")
+        if split:
+            again = split == before[1] and time - before[0] <= _NEAR_MS
+            before = (time, split)
+            yield time, split, again
 
 
 def _differ(stored: Mapping[str, Any], named: Mapping[str, Any], *, whole: bool) -> bool:

@@ -75,7 +75,8 @@ class Answer:
     `total` of records is to be read from the blocks. `refresh_after` `None`: all of it is final.
     `fresh_until`: until when the very same would be answered; `None`: until the series changes.
     `changed_at`: when a record of it that was final then was last changed, withdrawn or added by
-    upstream; `None`: never yet.
+    upstream; `None`: never yet. `derived`: its records are made of those that are held, and its
+    slices are all there is of them.
     """
 
     key: SeriesKey
@@ -96,6 +97,7 @@ class Answer:
     loaded: bool = True
     total: int = 0
     changed_at: int | None = None
+    derived: bool = False
 
     @property
     def version(self) -> str:

@@ -5,7 +5,7 @@ Nothing here goes upstream; what a provider answers with by itself is kept here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
@@ -17,7 +17,7 @@ from gapless.errors import InvalidQuery, NotFound, TooLarge
 from gapless.hub.answers import Answer, Reason, State, compose
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotSeries
-from gapless.hub.ranges import RangeSearch, present, reach, series_key, shortened
+from gapless.hub.ranges import Adjusted, RangeSearch, present, reach, series_key, shortened
 from gapless.instants import format_instant
 from gapless.protocol.messages import (
     ById,
@@ -62,11 +62,13 @@ class Entities:
         clock: Clock,
         limits: ListingLimits,
         plan: Callable[[Provider, HotSeries, RangeSearch, int], Plan],
+        adjust: Callable[[Answer, Adjusted], Awaitable[Answer | None]],
     ) -> None:
         self._holdings = holdings
         self._clock = clock
         self._limits = limits
         self._plan = plan
+        self._adjust = adjust
 
     async def stored(
         self, provider: Provider, id: str, most_loaded: int | None = None
@@ -149,6 +151,9 @@ class Entities:
         now = self._clock.now_ms()
         try:
             key = series_key(provider, parts.ticker, dict(parts.params))
+            derived = provider.traits(key).derived
+            adjusted = None if derived is None else Adjusted(key, derived)
+            key = key if derived is None else key.sibling(derived.source)
             zone = await self._zone(provider, key, parts.start, parts.end)
             bounds = parse_range(parts.start, parts.end, now_ms=now, zone=zone)
         except (InvalidQuery, NotFound):
@@ -156,6 +161,8 @@ class Entities:
         if bounds.start_ms is None or bounds.end_ms > present(now):
             return None
         asked = Interval(bounds.start_ms, bounds.end_ms)
+        if adjusted is not None:
+            most_loaded = None
         entry = await self._holdings.load(key, asked if most_loaded is None else Interval(0, 0))
         # At the beginning of time nothing is due: what is held is held, if only as stale.
         wanted = plan(asked, Known(entry.state.coverage), reach(provider, key, now), -1)
@@ -174,7 +181,8 @@ class Entities:
                 f"{self._limits.max_records:,} one answer may have (limits.max_records); ask for "
                 "a part of its range"
             )
-        return self._aged(provider, answer, now)
+        answer = self._aged(provider, answer, now)
+        return answer if adjusted is None else await self._adjust(answer, adjusted)
 
     async def _zone(
         self, provider: Provider, key: SeriesKey, start: str, end: str

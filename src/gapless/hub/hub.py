@@ -17,6 +17,7 @@ from gapless.errors import (
     ProviderError,
     Unsupported,
 )
+from gapless.hub.adjusting import Adjuster
 from gapless.hub.answers import Answer, State, compose
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.course import as_held
@@ -77,6 +78,7 @@ class Hub:
         self.searcher = Searcher(
             self.holdings, registry, clock, self.options, self.leases, self.upstream
         )
+        self.adjuster = Adjuster(self.searcher, self.holdings, registry, clock)
         self.entities = Entities(
             self.holdings,
             clock,
@@ -87,6 +89,7 @@ class Hub:
                 self.options.max_records,
             ),
             self.searcher.plan,
+            self.adjuster.as_held,
         )
         self._observe = observe
         self._seed = seed
@@ -136,7 +139,9 @@ class Hub:
         answer = compose(entry, wanted, now, unchecked=pending)
         if most_loaded is None or answer.count <= most_loaded:
             self.searcher.check_size(answer)
-        return self.searcher.dated(provider, _complete(answer, strict, search.fresh), search, now)
+        answer = _complete(answer, strict, search.fresh)
+        dated = self.searcher.dated(provider, answer, search, now)
+        return dated if search.adjusted is None else self.adjuster.held(dated, search.adjusted)
 
     async def answer(
         self,
@@ -192,9 +197,7 @@ class Hub:
         now = self.clock.now_ms()
         search = range_search(provider, request.request.query, now, request.fresh)
         assert search is not None and not search.others
-        answer = await self.searcher.search(
-            search, caller=caller, strict=strict, most_loaded=most_loaded
-        )
+        answer = await self._searched(search, strict, caller, most_loaded)
         return _complete(answer, strict, search.fresh)
 
     async def warm(self) -> Answer | None:
@@ -283,14 +286,21 @@ class Hub:
         caller: Caller,
         most_loaded: int | None = None,
     ) -> Answer | Listing:
-        answer = await self.searcher.search(
-            search, caller=caller, strict=strict, most_loaded=most_loaded
-        )
+        answer = await self._searched(search, strict, caller, most_loaded)
         answer = _complete(answer, strict, search.fresh)
         now = self.clock.now_ms()
         if not all(matches(answer, item, now) for item in search.others):
             return Listing(())
         return answer
+
+    async def _searched(
+        self, search: RangeSearch, strict: bool, caller: Caller, most_loaded: int | None
+    ) -> Answer:
+        if search.adjusted is not None:
+            return await self.adjuster.search(search, caller=caller, strict=strict)
+        return await self.searcher.search(
+            search, caller=caller, strict=strict, most_loaded=most_loaded
+        )
 
     async def _by_id(
         self,

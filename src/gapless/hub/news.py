@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isclose
 
-from gapless.domain.actions import differing, merged, ratio_since, rescaled, run_of
+from gapless.domain.actions import differing, merged, ratio_since, run_of
+from gapless.domain.adjusting import rescaled
 from gapless.domain.blocks import EMPTY, Run
 from gapless.domain.comparing import Basis
 from gapless.domain.coverage import Coverage, Mark, Outcome, Written, changed, written

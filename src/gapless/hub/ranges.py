@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from gapless.domain.freshness import Freshness
@@ -20,7 +21,7 @@ from gapless.protocol.messages import (
     Ticker,
 )
 from gapless.protocol.times import ALL, check_range, is_local, parse_instant, parse_range
-from gapless.providers.base import DAY_MS, Provider, ProviderInfo
+from gapless.providers.base import DAY_MS, Derived, Provider, ProviderInfo
 from gapless.store.base import TickerState
 from gapless.zones import EARLIEST, LATEST, zone_named
 
@@ -79,6 +80,13 @@ def _aside(text: str) -> int:
     return DAY_MS if is_local(text) else 0
 
 
+class Adjusted(NamedTuple):
+    """A series that is made of the one which is looked up, and how."""
+
+    key: SeriesKey
+    how: Derived
+
+
 @dataclass(frozen=True, slots=True)
 class RangeSearch:
     """A series and the asked range, which never ends after the second it was asked in.
@@ -87,7 +95,8 @@ class RangeSearch:
     the stitched entity must match besides. `fresh`: how fresh it is wanted (stitching rule 10).
     `dates`: what was said of a range whose bounds depend on the ticker's time zone; `asked` is then
     as wide as it may be, until it is `placed`. `latitude`: where upstream does not serve that far
-    back, so many milliseconds of its beginning are left out (stitching rule 15).
+    back, so many milliseconds of its beginning are left out (stitching rule 15). `adjusted`: what
+    is to be made of the records; `key` is that of the series which has them.
     """
 
     key: SeriesKey
@@ -97,6 +106,7 @@ class RangeSearch:
     fresh: Freshness = Freshness.CHECK
     dates: Dates | None = None
     latitude: int = 0
+    adjusted: Adjusted | None = None
 
     def placed(self, ticker: TickerState) -> RangeSearch | None:
         """Return the search with its range as it is in its ticker's time zone.
@@ -159,17 +169,29 @@ def range_search(
         return None
     key = series_key(provider, ticker.value, params)
     wanted = Freshness.CHECK if fresh is None else Freshness(fresh)
-    margin = provider.traits(key).margin
+    traits = provider.traits(key)
+    adjusted = None
+    if traits.derived is not None:
+        adjusted = Adjusted(key, traits.derived)
+        key = key.sibling(traits.derived.source)
+    search = RangeSearch(
+        key,
+        default_range(provider.info, now),
+        absolute=False,
+        others=tuple(others),
+        fresh=wanted,
+        latitude=traits.margin,
+        adjusted=adjusted,
+    )
     if dates is None:
-        asked = default_range(provider.info, now)
-        return RangeSearch(key, asked, False, tuple(others), wanted, latitude=margin)
+        return search
     said = Dates(dates.start, dates.end, now, beginning(provider.info, now))
-    latitude = _latitude(dates.start, margin)
+    search = replace(search, latitude=_latitude(dates.start, traits.margin))
     if provider.info.zoned and (is_local(dates.start) or is_local(dates.end)):
         check_range(dates.start, dates.end, now_ms=now)
-        return RangeSearch(key, said.anywhere(), False, tuple(others), wanted, said, latitude)
+        return replace(search, asked=said.anywhere(), dates=said)
     asked, absolute = said.within(None)
-    return RangeSearch(key, asked, absolute, tuple(others), wanted, latitude=latitude)
+    return replace(search, asked=asked, absolute=absolute)
 
 
 def _latitude(start: str, margin: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, NamedTuple, Protocol
 
+from gapless.domain.adjusting import Adjustment
 from gapless.domain.blocks import Run, encode_all
 from gapless.domain.comparing import Basis
 from gapless.domain.coverage import CLOCKS_APART_MS
@@ -78,6 +79,18 @@ class ProviderInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Derived:
+    """How a series is made of another one of its ticker, by parameters of that; it is not stored.
+
+    `basis` names the columns that `adjustment` changes.
+    """
+
+    source: tuple[tuple[str, str], ...]
+    adjustment: Adjustment
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True)
 class Traits:
     """What holds for one series: nominal milliseconds a bar, and the limits of asking for it.
 
@@ -89,7 +102,7 @@ class Traits:
     `actions`: the parameters of the ticker's series that keeps the actions which its answers name
     (`None`: they name none); `all_actions`: they name all that there are in the asked interval.
     `carrier`: those of the one that is asked for instead, for this one comes with its answers
-    (stitching rule 21).
+    (stitching rule 21). `derived`: it is made of another one.
     """
 
     bar: int
@@ -101,6 +114,7 @@ class Traits:
     all_actions: bool = False
     carrier: tuple[tuple[str, str], ...] | None = None
     columns: tuple[str, ...] | None = None
+    derived: Derived | None = None
 
 
 class Record(NamedTuple):

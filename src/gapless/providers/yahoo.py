@@ -19,6 +19,7 @@ from curl_cffi.requests import AsyncSession, Response
 from curl_cffi.requests.exceptions import RequestException
 
 from gapless.domain.actions import COLUMNS as ACTION_COLUMNS
+from gapless.domain.adjusting import Adjustment
 from gapless.domain.comparing import Basis
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
@@ -32,6 +33,7 @@ from gapless.providers import yahoo_actions, yahoo_facts, yahoo_replies, yahoo_r
 from gapless.providers.base import (
     DAY_MS,
     Clocks,
+    Derived,
     DueMoments,
     Fetched,
     Pace,
@@ -53,6 +55,8 @@ _FARTHEST_MS = 99 * 365 * DAY_MS
 _DEFAULT_INTERVAL = "1d"
 _ACTIONS = "actions"
 _ACTIONS_PARAMS = (("data", _ACTIONS),)
+_ADJUST = "adjust"
+_BASIS = Basis()
 _TICKER = re.compile(r"[A-Z0-9^][A-Z0-9.\-=^&_+$!]{0,31}")
 _LOOK_BACK_DAYS: Mapping[str, int] = {
     "1m": 30,
@@ -180,6 +184,13 @@ class YahooProvider:
                     help="How long a bar is; minutes and hours reach back a limited time only.",
                 ),
                 Param(
+                    name="adjust",
+                    default="split",
+                    choices=("split", *Adjustment),
+                    help="Prices less splits, as upstream has them; less dividends as well (all); "
+                    "or as they were traded on the day (none).",
+                ),
+                Param(
                     name="data",
                     default="prices",
                     choices=("prices", _ACTIONS),
@@ -192,7 +203,7 @@ class YahooProvider:
             revises=True,
             zoned=True,
             farthest=_FARTHEST_MS,
-            basis=Basis(),
+            basis=_BASIS,
         )
 
     @property
@@ -219,13 +230,19 @@ class YahooProvider:
                 f"data={_ACTIONS} takes no interval but {_DEFAULT_INTERVAL}: actions are known by "
                 "their ex-dates; leave interval out"
             )
+        _check_adjust(given)
         return SeriesKey.of(self._info.name, canonical, given)
 
     def traits(self, key: SeriesKey) -> Traits:
         """Return the limits; `look_back` stays an hour inside what upstream serves."""
         if key.params == _ACTIONS_PARAMS:
             return _ACTIONS_TRAITS
-        return _TRAITS[key.param("interval", _DEFAULT_INTERVAL)]
+        traits = _TRAITS[key.param("interval", _DEFAULT_INTERVAL)]
+        adjust = key.param(_ADJUST, "")
+        if not adjust:
+            return traits
+        source = tuple(one for one in key.params if one[0] != _ADJUST)
+        return replace(traits, derived=Derived(source, Adjustment(adjust), _BASIS))
 
     async def fetch(
         self, key: SeriesKey, interval: Interval, now_ms: int, meta: Mapping[str, Any]
@@ -454,6 +471,25 @@ def _traits(interval: str) -> Traits:
 _TRAITS: Mapping[str, Traits] = {interval: _traits(interval) for interval in BAR_MS}
 # Actions come with daily bars, so that they are never asked for by themselves.
 _ACTIONS_TRAITS = Traits(bar=DAY_MS, carrier=(), columns=ACTION_COLUMNS)
+
+
+def _check_adjust(given: Mapping[str, str]) -> None:
+    """Raise `InvalidQuery` for bars that cannot be had on the basis that is asked for."""
+    adjust, interval = given.get(_ADJUST), given.get("interval", _DEFAULT_INTERVAL)
+    if adjust is None:
+        return
+    if given.get("data") == _ACTIONS:
+        raise InvalidQuery(f"{_ADJUST}= is about prices, and data={_ACTIONS} has none")
+    if interval in _LOOK_BACK_DAYS:
+        raise InvalidQuery(
+            f"{_ADJUST}={adjust} cannot be had of {interval}: upstream has no adjusted close of "
+            "bars that are shorter than a day; leave it out, or ask for 1d"
+        )
+    if adjust == Adjustment.NONE and interval != _DEFAULT_INTERVAL:
+        raise InvalidQuery(
+            f"{_ADJUST}={adjust} cannot be had of {interval}: such a bar may have days before a "
+            "split and after it; ask for 1d"
+        )
 
 
 def target_of(ticker: str, interval: str, asked: tuple[int, int]) -> str:

@@ -27,7 +27,7 @@ from gapless.servers.http import asking
 from gapless.servers.http.asking import DataRequest
 from gapless.servers.http.bodies import Bodies, in_one_piece
 from gapless.servers.http.formats import Format
-from gapless.servers.http.reading import Page, Reader
+from gapless.servers.http.reading import Page, Reader, first_page
 from gapless.servers.http.replies import Asked, Replies, Reply, Tags
 from gapless.servers.http.stitching import stitch_headers
 from gapless.servers.http.writers import needs_schema
@@ -107,7 +107,7 @@ class Data:
             return None
         if answer is None or answer.size > _LARGE_BYTES or answer.count > request.limit:
             return None
-        part = _Part(answer, _whole_page(answer), None)
+        part = _Part(answer, first_page(answer, request.limit), None)
         return self._keep(asked, part, self._whole(asked, request, part, answer.text()))
 
     async def reply(self, asked: Asked, whole: bool = False, caller: Caller = ANYBODY) -> Reply:
@@ -180,9 +180,10 @@ class Data:
 
     async def _part(self, request: DataRequest, answer: Answer) -> _Part:
         """Return the page of an answer that is sent, with its runs unless it is large."""
-        if answer.loaded and answer.size <= _MOST_LOADED_BYTES:
-            runs = tuple(one.run.run.cut(answer.asked) for one in answer.slices)
-            return _Part(answer, _whole_page(answer), runs)
+        if answer.loaded and (answer.derived or answer.size <= _MOST_LOADED_BYTES):
+            page = first_page(answer, request.limit)
+            runs = tuple(one.run.run.cut(page.interval) for one in answer.slices)
+            return _Part(answer, page, runs)
         reader = self._reader(answer)
         page = await reader.page(request.limit)
         if answer.loaded or page.count > self._limits.most_loaded:
@@ -343,11 +344,6 @@ async def _turn(places: asyncio.Semaphore, what: str) -> AsyncGenerator[None, No
         yield
     finally:
         places.release()
-
-
-def _whole_page(answer: Answer) -> Page:
-    total = sum(one.run.run.sum(one.i, one.j) for one in answer.slices)
-    return Page(answer.count, answer.asked, False, total)
 
 
 def _ranged(headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:

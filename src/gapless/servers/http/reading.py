@@ -43,6 +43,19 @@ class Page:
     total: int
 
 
+def first_page(answer: Answer, limit: int) -> Page:
+    """Return the page of the first `limit` records of an answer that has its slices."""
+    count = total = 0
+    for part in answer.slices:
+        inside = min(part.j - part.i, limit - count)
+        total += part.run.run.sum(part.i, part.i + inside)
+        count += inside
+        if inside < part.j - part.i:
+            end = part.run.run.times[part.i + inside]
+            return Page(count, Interval(answer.asked.start, end), True, total & _MASK)
+    return Page(count, answer.asked, False, total & _MASK)
+
+
 class Reader:
     """Reads an answer that came without its slices from the store.
 

@@ -70,7 +70,16 @@ def series_routes(
         Data outlives its provider.
         """
         if name in registry.names():
-            return series_key(registry.get(name), ticker, params)
+            provider = registry.get(name)
+            key = series_key(provider, ticker, params)
+            derived = provider.traits(key).derived
+            if derived is not None:
+                held = key.sibling(derived.source).text
+                raise InvalidQuery(
+                    f"{key.text} is made of {held} when it is asked for, and not held itself; "
+                    "name that"
+                )
+            return key
         return SeriesKey.of(name, ticker, params)
 
     async def held(name: str, ticker: str, params: Mapping[str, str]) -> Knowledge:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from gapless.protocol.times import parse_instant
-from gapless.shell.charts import BLOCKS, PLAIN, Bar, Marks, candles, line, merged
+from gapless.shell.charts import BLOCKS, PLAIN, Bar, Canvas, Marks, Note, candles, line, merged
 
 DAY = 86_400
 START = parse_instant("2025-01-01", now_ms=0) // 1_000
@@ -79,7 +79,7 @@ def test_candles_fit_and_reach_top_and_bottom(
     drawn: list[Bar], width: int, height: int, marks: Marks
 ) -> None:
     """No line is wider than the width, and the extremes are in the outermost rows."""
-    chart = candles(drawn, days(len(drawn)), width, height, marks)
+    chart = candles(drawn, days(len(drawn)), Canvas(width, height, marks))
     assert max(map(len, chart.plain.split("\n"))) <= width
     found = rows(chart)
     assert len(found) == max(2, height)
@@ -99,7 +99,7 @@ def test_lines_fit_and_hang_together(
     values: list[float], width: int, height: int, marks: Marks
 ) -> None:
     """Every column has a stroke, one begins where the last ended, and the extremes are reached."""
-    chart = line(values, days(len(values)), width, height, marks)
+    chart = line(values, days(len(values)), Canvas(width, height, marks))
     assert max(map(len, chart.plain.split("\n"))) <= width
     found = rows(chart)
     columns = ["".join(cells) for cells in zip(*found, strict=True)]
@@ -115,7 +115,7 @@ def test_lines_fit_and_hang_together(
 @given(st.lists(numbers.filter(lambda one: abs(one) < 1e300), min_size=1), st.integers(2, 24))
 def test_labels_ascend(values: list[float], height: int) -> None:
     """Higher rows have higher labels, the lowest row the least value."""
-    found = labels(line(values, days(len(values)), 60, height, BLOCKS))
+    found = labels(line(values, days(len(values)), Canvas(60, height, BLOCKS)))
     assert found == sorted(found)
     near = (max(values) - min(values)) / 100 + 1e-5
     assert found[0] == pytest.approx(min(values), rel=4e-3, abs=near)
@@ -141,7 +141,7 @@ def test_labels_have_as_many_digits_as_they_need(
     low: float, high: float, first: str, last: str
 ) -> None:
     """Neighbours differ, tiny numbers keep their digits, huge ones are not written out."""
-    lines = line([low, high], days(2), 60, 9, BLOCKS).plain.split("\n")
+    lines = line([low, high], days(2), Canvas(60, 9, BLOCKS)).plain.split("\n")
     assert lines[8].split(" ┤")[0].strip() == first
     assert lines[0].split(" ┤")[0].strip() == last
 
@@ -149,7 +149,7 @@ def test_labels_have_as_many_digits_as_they_need(
 def test_rise_is_green_and_fall_is_red() -> None:
     """A close below the open is a fall; one that is the same is none."""
     three = [Bar(1, 4, 0, 3), Bar(3, 4, 0, 1), Bar(2, 4, 0, 2)]
-    chart = candles(three, days(3), 40, 8, BLOCKS)
+    chart = candles(three, days(3), Canvas(40, 8, BLOCKS))
     styles: list[set[str]] = [set(), set(), set()]
     top = chart.plain.split("\n")[0]
     left, stride = len(top) - 3, len(top) + 1
@@ -172,7 +172,7 @@ def test_rise_is_green_and_fall_is_red() -> None:
 )
 def test_candles_have_bodies_and_wicks(bar: Bar, marks: Marks, column: str) -> None:
     """The body is from open to close, the wick from low to high; top first."""
-    assert "".join(rows(candles([bar], days(1), 40, 4, marks))) == column
+    assert "".join(rows(candles([bar], days(1), Canvas(40, 4, marks)))) == column
 
 
 @pytest.mark.parametrize(
@@ -188,16 +188,17 @@ def test_candles_have_bodies_and_wicks(bar: Bar, marks: Marks, column: str) -> N
 def test_half_a_row_is_told_apart(bar: Bar, column: str) -> None:
     """Rows have an upper and a lower half; beside a bar over all of it, which sets the scale."""
     whole = Bar(0, 8, 0, 8)
-    found = rows(candles([whole, bar], days(2), 40, 4, BLOCKS))
+    found = rows(candles([whole, bar], days(2), Canvas(40, 4, BLOCKS)))
     assert "".join(row[1] for row in found) == column
 
 
 def test_flat_values_are_a_line_in_the_middle() -> None:
     """Without any span there is still something to see."""
-    found = rows(line([5.0] * 10, days(10), 40, 9, PLAIN))
+    found = rows(line([5.0] * 10, days(10), Canvas(40, 9, PLAIN)))
     assert [row.strip() for row in found] == [""] * 4 + ["*" * 10] + [""] * 4
     assert all(
-        row.strip() == "" for row in rows(candles([Bar(5, 5, 5, 5)], days(1), 40, 9, PLAIN))[:4]
+        row.strip() == ""
+        for row in rows(candles([Bar(5, 5, 5, 5)], days(1), Canvas(40, 9, PLAIN)))[:4]
     )
 
 
@@ -214,7 +215,7 @@ def test_flat_values_are_a_line_in_the_middle() -> None:
 )
 def test_dates_are_below(times: list[float], count: int, below: str) -> None:
     """The first and the last where both have room; where there are none, none is made up."""
-    chart = line([float(i) for i in range(count)], times, 60, 8, PLAIN)
+    chart = line([float(i) for i in range(count)], times, Canvas(60, 8, PLAIN))
     floor, dates = chart.plain.split("\n")[-2:]
     assert dates.strip() == below
     assert floor.strip() == "+" + "-" * count
@@ -225,7 +226,25 @@ def test_dates_are_below(times: list[float], count: int, below: str) -> None:
 def test_where_there_is_hardly_room_a_column_is_left(width: int) -> None:
     """A chart never fails for want of room; what it cannot do without it keeps."""
     values = [100.0, 200.0, 150.0]
-    chart = line(values, days(3), width, 4, PLAIN)
+    chart = line(values, days(3), Canvas(width, 4, PLAIN))
     beside = len("100 |")
     assert max(map(len, chart.plain.split("\n"))) <= max(width, beside + 1)
     assert len(rows(chart)[0]) == min(3, max(1, width - beside))
+
+
+def test_notes_stand_below_their_bars() -> None:
+    """Each letter is below the bar of its day, the first note where several fall to one column."""
+    bars_of = [Bar(1.0, 2.0, 0.5, 1.5)] * 8
+    notes = [
+        Note(START + 2 * DAY + 60, "S", "split"),
+        Note(START + 2 * DAY + 60, "D", "dividend"),
+        Note(START + 5 * DAY, "D", "dividend"),
+        Note(START - DAY, "G", "capital gain"),
+    ]
+    chart = candles(bars_of, days(8), Canvas(40, 6, PLAIN, notes=notes)).plain.split("\n")
+    axis = chart[6].index("+")
+    assert chart[7][axis + 1 :] == "  S  D"
+    assert chart[-1].strip() == "D dividend  S split"
+    narrow = candles(bars_of, days(8), Canvas(11, 6, PLAIN, notes=notes)).plain.split("\n")
+    assert narrow[7].strip() == "SD" or narrow[7].split() == ["S", "D"]
+    assert "split" not in candles(bars_of, days(8), Canvas(40, 6, PLAIN)).plain

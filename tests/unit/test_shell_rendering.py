@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from gapless.errors import InvalidQuery
+from gapless.shell.charts import BLOCKS, PLAIN, Canvas
 from gapless.shell.rendering import (
     chart_view,
     coverage_view,
@@ -370,26 +371,26 @@ def test_what_cannot_be_drawn_is_told(
 ) -> None:
     """The error says what there is instead."""
     with pytest.raises(InvalidQuery) as raised:
-        chart_view(frame, column, 80, 10, blocks=True)
+        chart_view(frame, column, Canvas(80, 10, BLOCKS))
     assert raised.value.message == message
 
 
 def test_prices_are_candles_and_a_column_is_a_line() -> None:
     """Without a column, prices are drawn; those that are not whole are left out."""
     frame = result_of([*BARS, {**BARS[0], "open": None}]).to_polars()
-    chart = chart_view(frame, None, 80, 10, blocks=False).plain
+    chart = chart_view(frame, None, Canvas(80, 10, PLAIN)).plain
     assert "#" in chart
     assert chart.split("\n")[-2].count("-") == 10
-    chart = chart_view(frame, "volume", 80, 10, blocks=False).plain
+    chart = chart_view(frame, "volume", Canvas(80, 10, PLAIN)).plain
     assert "*" * 11 in chart
     assert "1,234,567,890" in chart
 
 
 def test_a_chart_without_instants_has_no_dates() -> None:
     """Whatever plugins hand out is drawn: no timestamps, null ones, prices that are texts."""
-    assert "19" not in chart_view(frame_of(a=[1, 2]), None, 80, 10, blocks=False).plain
+    assert "19" not in chart_view(frame_of(a=[1, 2]), None, Canvas(80, 10, PLAIN)).plain
     empty = pl.DataFrame({"timestamp": [None, None], "a": [1, 2]})
     empty = empty.cast({"timestamp": pl.Datetime("us", "UTC")})
-    assert "19" not in chart_view(empty, "a", 80, 10, blocks=False).plain
+    assert "19" not in chart_view(empty, "a", Canvas(80, 10, PLAIN)).plain
     odd = frame_of(open=["1"], high=["2"], low=["0"], close=["1"], a=[5])
-    assert "*" in chart_view(odd, None, 80, 10, blocks=False).plain
+    assert "*" in chart_view(odd, None, Canvas(80, 10, PLAIN)).plain

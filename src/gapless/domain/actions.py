@@ -7,7 +7,7 @@ number or null; a split is new shares for one old.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isclose
 from typing import Any
 
@@ -69,32 +69,22 @@ def ratio_since(actions: Run, at: int) -> float | None:
     names splits some days ahead at times, and others some days late; or the ratio makes no sense.
     Two alike within two weeks are one, whose ex-date was corrected.
     """
-    ratio = 1.0
-    for time, split, again in _splits(actions):
+    ratio, before = 1.0, (0, 0.0)
+    for time, split in splits_of(actions):
         if abs(time - at) <= _NEAR_MS:
             return None
+        again = split == before[1] and time - before[0] <= _NEAR_MS
+        before = (time, split)
         if time > at and not again:
             ratio *= split
     return ratio if 1 / _MOST_RATIO <= ratio <= _MOST_RATIO else None
 
 
 def splits_of(actions: Run) -> list[tuple[int, float]]:
-    """Return the splits as the time of each, milliseconds UTC, and new shares for one old.
-
-    Two alike within two weeks are one, whose ex-date was corrected.
-    """
-    return [(time, split) for time, split, again in _splits(actions) if not again]
-
-
-def _splits(actions: Run) -> Iterator[tuple[int, float, bool]]:
-    """Yield time and ratio of each split, and whether it is the one before it, told again."""
-    before = (0, 0.0)
-    for time, row in zip(actions.times, map(actions.row, range(len(actions))), strict=True):
-        split = row.get("split")
-        if split:
-            again = split == before[1] and time - before[0] <= _NEAR_MS
-            before = (time, split)
-            yield time, split, again
+    """Return the splits as the time of each, milliseconds UTC, and new shares for one old."""
+    rows = map(actions.row, range(len(actions)))
+    named = zip(actions.times, (row.get("split") for row in rows), strict=True)
+    return [(time, split) for time, split in named if split]
 
 
 def _differ(stored: Mapping[str, Any], named: Mapping[str, Any], *, whole: bool) -> bool:

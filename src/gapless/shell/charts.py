@@ -6,6 +6,7 @@ Nothing of it looks at the terminal: width, height and what can be printed are a
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from rich.text import Text
 _HALVES = 2
 # Numbers from here to there are written out.
 _SMALLEST, _LARGEST = 1e-5, 1e15
-_UP, _DOWN, _LINE, _AXIS = "green", "red", "cyan", "dim"
+_UP, _DOWN, _LINE, _AXIS, _NOTE = "green", "red", "cyan", "dim", "yellow"
 
 
 class Bar(NamedTuple):
@@ -43,6 +44,24 @@ class Marks(NamedTuple):
     floor: str
 
 
+class Note(NamedTuple):
+    """What is told below a chart: a letter at an instant, in seconds, and what it stands for."""
+
+    at: float
+    letter: str
+    what: str
+
+
+class Canvas(NamedTuple):
+    """What a chart is drawn on, in characters, and what is told above and below it."""
+
+    width: int
+    height: int
+    marks: Marks
+    title: str | None = None
+    notes: Sequence[Note] = ()
+
+
 BLOCKS = Marks("┃", "╹", "╻", "│", "╵", "╷", "•", "┤", "└", "─")
 PLAIN = Marks("#", "'", ",", "|", "'", ",", "*", "|", "+", "-")
 
@@ -66,28 +85,24 @@ def merged(bars: Sequence[Bar], width: int) -> list[Bar]:
     return found
 
 
-def candles(
-    bars: Sequence[Bar], times: Sequence[float], width: int, height: int, marks: Marks
-) -> Text:
+def candles(bars: Sequence[Bar], times: Sequence[float], canvas: Canvas) -> Text:
     """Return bars as candles, green where the close is not below the open; `times` in seconds."""
     low, high = min(bar.low for bar in bars), max(bar.high for bar in bars)
-    scale = _Scale(low, high, height)
+    scale = _Scale(low, high, canvas.height)
     labels = scale.labels()
-    room = max(1, width - max(map(len, labels)) - 2)
+    room = _room(labels, canvas)
     columns: list[tuple[list[str], str]] = []
     for bar in merged(bars, room):
         style = _UP if bar.close >= bar.open else _DOWN
-        columns.append((_candle(bar, scale, marks), style))
-    return _laid_out(columns, labels, times, room, marks)
+        columns.append((_candle(bar, scale, canvas.marks), style))
+    return _laid_out(columns, labels, times, canvas)
 
 
-def line(
-    values: Sequence[float], times: Sequence[float], width: int, height: int, marks: Marks
-) -> Text:
+def line(values: Sequence[float], times: Sequence[float], canvas: Canvas) -> Text:
     """Return values as a line: in each column a stroke over the values that fall to it."""
-    scale = _Scale(min(values), max(values), height)
+    scale = _Scale(min(values), max(values), canvas.height)
     labels = scale.labels()
-    room = max(1, width - max(map(len, labels)) - 2)
+    room = _room(labels, canvas)
     flat = [Bar(value, value, value, value) for value in values]
     columns: list[tuple[list[str], str]] = []
     before: float | None = None
@@ -95,10 +110,10 @@ def line(
         # From where the column before ended, so that the line hangs together.
         low = bar.low if before is None else min(bar.low, before)
         high = bar.high if before is None else max(bar.high, before)
-        cells = _stroke(low, high, scale, marks)
+        cells = _stroke(low, high, scale, canvas.marks)
         columns.append((cells, _LINE))
         before = bar.close
-    return _laid_out(columns, labels, times, room, marks)
+    return _laid_out(columns, labels, times, canvas)
 
 
 class _Scale:
@@ -171,9 +186,9 @@ def _laid_out(
     columns: Sequence[tuple[list[str], str]],
     labels: Sequence[str],
     times: Sequence[float],
-    room: int,
-    marks: Marks,
+    canvas: Canvas,
 ) -> Text:
+    marks = canvas.marks
     text = Text(no_wrap=True)
     for row in reversed(range(len(labels))):
         edge = marks.edge if labels[row].strip() else marks.wick
@@ -183,11 +198,42 @@ def _laid_out(
         text.append("\n")
     margin = " " * len(labels[0])
     text.append(f"{margin} {marks.corner}{marks.floor * len(columns)}\n", style=_AXIS)
+    noted = _noted(canvas.notes, times, len(columns))
+    if noted:
+        text.append(f"{margin}  {''.join(noted)}".rstrip() + "\n", style=_NOTE)
     first, last = _day(times[0]), _day(times[-1])
     gap = len(columns) - len(first) - len(last)
-    dates = f"{first}{' ' * gap}{last}" if gap > 0 else first if len(first) <= room else ""
+    dates = (
+        f"{first}{' ' * gap}{last}"
+        if gap > 0
+        else first
+        if len(first) <= _room(labels, canvas)
+        else ""
+    )
     text.append(f"{margin}  {dates}", style=_AXIS)
+    if noted:
+        told = {note.letter: note.what for note in canvas.notes if note.letter in noted}
+        legend = "  ".join(f"{letter} {what}" for letter, what in sorted(told.items()))
+        text.append(f"\n{margin}  {legend}", style=_NOTE)
     return text
+
+
+def _room(labels: Sequence[str], canvas: Canvas) -> int:
+    """Return how many columns there are beside the labels."""
+    return max(1, canvas.width - max(map(len, labels)) - 2)
+
+
+def _noted(notes: Sequence[Note], times: Sequence[float], columns: int) -> list[str]:
+    """Return a letter or a space for each column of a chart; nothing where there is no letter.
+
+    Of several that fall to one column the first note is told.
+    """
+    cells = [" "] * columns
+    for note in reversed(notes):
+        index = bisect_right(times, note.at) - 1
+        if 0 <= index < len(times):
+            cells[index * columns // len(times)] = note.letter
+    return cells if any(cell != " " for cell in cells) else []
 
 
 def _digits(span: float, largest: float) -> int:

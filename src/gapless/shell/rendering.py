@@ -18,6 +18,7 @@ from gapless.client.facts import Facts
 from gapless.client.failures import UnexpectedAnswer
 from gapless.client.results import Result, Span, Stitch
 from gapless.errors import InvalidQuery
+from gapless.instants import format_instant
 from gapless.protocol.times import parse_instant
 from gapless.shell import bars, charts
 from gapless.shell.bars import Shade, legend, ranged_bar
@@ -38,6 +39,11 @@ _TEXT_WIDTHS = (60, 30, 15, 8)
 # What four decimals would all but wipe out, or write as a row of digits that mean nothing.
 _TINY, _HUGE = 0.001, 1e15
 _WIDEST_USAGE = 40
+_NOTES = (
+    ("split", "S", "split"),
+    ("dividend", "D", "dividend"),
+    ("capital_gain", "G", "capital gain"),
+)
 _QUERIES = (
     ("providers", "the names of the providers"),
     ("provider NAME search ticker=T date=A..B", "a history; date=30d: the last 30 days"),
@@ -304,24 +310,37 @@ def plan_view(plan: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text(f"{requests} at least", style="dim")
 
 
-def chart_view(
-    frame: pl.DataFrame,
-    column: str | None,
-    width: int,
-    height: int,
-    *,
-    blocks: bool,
-    name: str | None = None,
-) -> Text:
-    """Return a frame drawn: candles where it has prices, or one column as a line.
+def actions_id(result: Result) -> str | None:
+    """Return the id of the actions up to the last record of an answer; `None`: it is no range."""
+    source, _, rest = result.id.partition(":")
+    series, _, bounds = rest.partition(":")
+    ticker = series.partition("?")[0]
+    times = _times(result.to_polars())
+    if result.stitch is None or not times or math.isnan(times[-1]):
+        return None
+    start, _, _ = bounds.partition("..")
+    return f"{source}:{ticker}?data=actions:{start}..{format_instant(round(times[-1]) * 1000 + 1)}"
 
-    `name` is what it is of, for the title: there is none without it.
+
+def notes_of(actions: Result | None) -> list[charts.Note]:
+    """Return what is told of actions below a chart, splits first."""
+    if actions is None:
+        return []
+    return [
+        charts.Note(record["timestamp"], letter, what)
+        for name, letter, what in _NOTES
+        for record in actions.records
+        if record.get(name)
+    ]
+
+
+def chart_view(frame: pl.DataFrame, column: str | None, canvas: charts.Canvas) -> Text:
+    """Return a frame drawn: candles where it has prices, or one column as a line.
 
     Raises `InvalidQuery` for a column that is not there or has no numbers.
     """
     import polars as pl
 
-    marks = charts.BLOCKS if blocks else charts.PLAIN
     if frame.height == 0:
         raise InvalidQuery("there are no records to draw")
     numeric = [
@@ -332,8 +351,8 @@ def chart_view(
         there = frame.filter(*(pl.col(name).is_finite() for name in prices))
         if there.height:
             made = [charts.Bar(*map(float, row)) for row in there.select(prices).iter_rows()]
-            drawn = charts.candles(made, _times(there), width, height, marks)
-            return _titled(drawn, name, "open, high, low, close")
+            drawn = charts.candles(made, _times(there), canvas)
+            return _titled(drawn, canvas.title, "open, high, low, close")
     chosen = column or next(iter(numeric), None)
     if chosen is None or chosen not in numeric:
         known = printable(", ".join(numeric)) or "none"
@@ -342,10 +361,8 @@ def chart_view(
     there = frame.filter(pl.col(chosen).is_finite())
     if not there.height:
         raise InvalidQuery(f"all values of {printable(chosen)} are null")
-    drawn = charts.line(
-        [float(value) for value in there[chosen]], _times(there), width, height, marks
-    )
-    return _titled(drawn, name, chosen)
+    drawn = charts.line([float(value) for value in there[chosen]], _times(there), canvas)
+    return _titled(drawn, canvas.title, chosen)
 
 
 def _titled(drawn: Text, name: str | None, what: str) -> Text:

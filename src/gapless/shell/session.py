@@ -28,7 +28,7 @@ from gapless.protocol.messages import (
     ProviderList,
     ProviderRequest,
 )
-from gapless.shell import administration, output, rendering
+from gapless.shell import administration, charts, output, rendering
 from gapless.shell.commands import COMMANDS, FORMATS, Call, parse_call, usage_of
 from gapless.shell.completion import Known
 from gapless.shell.exporting import export
@@ -301,16 +301,25 @@ class Session:
         column = call.optional()
         last = self._last()
         height = max(8, min(24, self.console.height - 8))
-        self.console.print(
-            rendering.chart_view(
-                last.to_polars(),
-                column,
-                self.console.width,
-                height,
-                blocks=self._blocks,
-                name=last.ticker or last.id,
-            )
+        canvas = charts.Canvas(
+            self.console.width,
+            height,
+            charts.BLOCKS if self._blocks else charts.PLAIN,
+            last.ticker or last.id,
+            rendering.notes_of(self._actions(last)),
         )
+        self.console.print(rendering.chart_view(last.to_polars(), column, canvas))
+
+    def _actions(self, last: Result) -> Result | None:
+        """Return the actions of the time of an answer, if they are held; nothing is fetched."""
+        id = rendering.actions_id(last)
+        if id is None:
+            return None
+        try:
+            return self.link.ask(lambda: self.link.client.get(last.source, id))
+        except GaplessError:
+            # Not held, or not of a provider that tells any.
+            return None
 
     def _do_export(self, call: Call) -> None:
         path = administration.path_of(call.one())

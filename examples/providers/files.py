@@ -3,7 +3,8 @@ r"""A folder of CSV, Excel and Parquet files as a provider of histories.
 Each file is a series, and its name without the ending is the ticker: `prices/AAPL.csv` is `AAPL`.
 It needs a column of times called timestamp, date, time or datetime (capitals do not matter): dates,
 RFC 3339 or ISO 8601 texts, or Unix seconds; without an offset it is UTC. All other columns are
-taken as they are, but for a `date` beside a `timestamp`, which tables of the hub have. For a workbook the parameter `sheet` names the sheet; without it, the first.
+taken as they are, but for a `date` beside a `timestamp`, which tables of the hub have. For a
+workbook the parameter `sheet` names the sheet; without it, the first.
 
 The folder is PRICES_FOLDER of the hub's environment, or else `prices` beside this file. Excel files
 need `pip install fastexcel`. Load it into a running hub, and ask:

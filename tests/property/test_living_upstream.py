@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import tempfile
 from datetime import date
@@ -24,7 +25,14 @@ from hypothesis.stateful import (
 
 from gapless.errors import GaplessError, ProviderError
 from gapless.hub.answers import Answer
-from gapless.protocol.messages import ProviderRequest
+from gapless.instants import format_instant
+from gapless.protocol.messages import (
+    DateRange,
+    Param,
+    ProviderRequest,
+    SearchEntities,
+    Ticker,
+)
 from gapless.simulator.happenings import (
     Absent,
     Delisted,
@@ -40,6 +48,7 @@ from gapless.simulator.market import Market
 from gapless.simulator.prices import RandomWalk
 from gapless.simulator.quirks import Quirks
 from gapless.store.base import SeriesState
+from support.bases import Bases, Window
 from support.extent import EXTENT, SOAK
 from support.living import (
     FAULTS,
@@ -109,6 +118,7 @@ class LivingUpstream(RuleBasedStateMachine):
         )
         self.world = World(market, START_S, Path(self.folder.name), self.template, quirks)
         self.promise = Promise(market, self.world.sim.requests, wanted=self.world.wanted)
+        self.bases = Bases(market)
         self.faulty = False
         self.asked_before: list[ProviderRequest] = []
         self.runner.run(self.world.open())
@@ -261,6 +271,74 @@ class LivingUpstream(RuleBasedStateMachine):
         if isinstance(first, Answer) and first.state == "ready":
             assert isinstance(again, Answer)
             assert again.requests == 0, "asked again at once, it asks nothing upstream"
+
+    @rule(back=st.integers(0, 60), length=st.integers(1, 60), other=ELSEWHERE)
+    def ask_for_days(self, back: int, length: int, other: bool) -> None:
+        """Ask for days of the exchange, which may be of another date than UTC's."""
+        last = self._today(self.ticker) - back // 2
+        length = max(1, length // (8 if self.interval == "15m" else 1))
+        days = [date.fromordinal(day) for day in (last - length, last + 1)]
+        wanted = self._request(0, DAY_MS, other)
+        assert isinstance(wanted.request, SearchEntities)
+        ticker, _, *rest = wanted.request.query
+        bounds = DateRange(*map(date.isoformat, days))
+        search = SearchEntities((ticker, bounds, *rest))
+        self._ask([ProviderRequest(wanted.provider, search)])
+
+    @precondition(lambda self: self.interval == "1d")
+    @rule(
+        back=st.integers(0, 40),
+        length=st.integers(1, 60),
+        what=st.sampled_from(["all", "none", "none", "actions"]),
+        days=st.booleans(),
+    )
+    def ask_otherwise(self, back: int, length: int, what: str, days: bool) -> None:
+        """Ask for bars on another basis, or for actions; by days, or by instants."""
+        world = self.world
+        now = world.clock.now_ms()
+        end = now // 1000 * 1000 - back * DAY_MS // 2
+        start = end - length * DAY_MS
+        bounds = DateRange(format_instant(start), format_instant(end))
+        if days:
+            last = self._today(self.ticker) - back // 2
+            first = last - length
+            bounds = DateRange(*(date.fromordinal(day).isoformat() for day in (first, last + 1)))
+        param = Param("data", what) if what == "actions" else Param("adjust", what)
+        search = SearchEntities((Ticker(self.ticker), bounds, param))
+        wanted = ProviderRequest("yahoo_finance", search)
+
+        async def ask() -> Answer | None:
+            known = bool((await world.hub.holdings.load(key_of(world, wanted))).state.meta)
+            try:
+                answer = await world.hub.answer(wanted)
+            except ProviderError as error:
+                if self._explained(error, beside=False):
+                    return None
+                raise
+            assert isinstance(answer, Answer)
+            check_parts(answer)
+            if answer.state == "ready" and not answer.why:
+                self._check_otherwise(answer, what, now, known)
+            return answer
+
+        self.runner.run(ask())
+
+    def _check_otherwise(self, answer: Answer, what: str, now: int, known: bool) -> None:
+        instrument = self.world.market.instrument(self.ticker)
+        assert instrument is not None
+        due = Facts.of(instrument).due_ms(now) if known else now - DAY_MS
+        window = Window(due / 1000 - 1, self.world.clock.now_s + 1)
+        rows = json.loads(answer.text())
+        if what == "actions":
+            self.bases.check_actions(self.ticker, rows, answer.asked, window)
+            return
+        final = [
+            row
+            for row in rows
+            for covered in answer.entry.state.coverage
+            if covered.start <= row["timestamp"] * 1000 < covered.end and covered.final
+        ]
+        self.bases.check_bars(self.ticker, what, final, window)
 
     def _ticker(self, other: bool) -> str:
         return TICKERS[TICKERS.index(self.ticker) - 1] if other else self.ticker

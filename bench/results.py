@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from checks import Checks
 from client import Bulks
 from client_asks import Got
+from days import Days
 from frames import Frames
 from frugality import Frugality
 from grid import Measured
@@ -94,6 +95,7 @@ class Results:
 
     grid: list[Measured] = field(default_factory=list)
     tokens: list[Tokens] = field(default_factory=list)
+    days: list[Days] = field(default_factory=list)
     scale: list[Scale] = field(default_factory=list)
     restart: Restart | None = None
     idle: list[Idle] = field(default_factory=list)
@@ -122,6 +124,9 @@ def problems_of(results: Results) -> list[str]:
     for one in results.tokens:
         if one.problems:
             found.append(f"Tokens, {one.way}: {one.problems} wrong or lost. {one.first_problem}")
+    for way in results.days:
+        if way.problems:
+            found.append(f"Days, {way.way}: {way.problems} wrong or lost. {way.first_problem}")
     for scale in results.scale:
         if scale.problems:
             found.append(

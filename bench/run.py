@@ -31,6 +31,7 @@ import report_client
 import report_http
 from checks import measure_checks, print_checks, targets_checks
 from client import Rivals, measure_asks, measure_bulk
+from days import measure_days, print_days, targets_days
 from frames import measure_frames
 from frugality import measure_frugality, print_frugality
 from grid import SIZES, Measured, measure_grid, subjects
@@ -48,6 +49,7 @@ from web import measure_web
 PARTS = (
     "grid",
     "tokens",
+    "days",
     "scale",
     "restart",
     "idle",
@@ -101,6 +103,7 @@ class Bench:
         if hub is not None:
             for name, part in (
                 ("tokens", self._tokens),
+                ("days", self._days),
                 ("scale", self._scale),
                 ("restart", self._restart),
                 ("http", self._http),
@@ -150,6 +153,13 @@ class Bench:
             self.load, self.start, self.folder, plan.token_rounds, plan.seconds
         )
         report.print_tokens(self.to, self.results.tokens)
+
+    def _days(self) -> None:
+        plan = self.plan
+        self.results.days += measure_days(
+            self.load, self.start, self.folder, plan.token_rounds, plan.seconds
+        )
+        print_days(self.to, self.results.days)
 
     def _idle(self) -> None:
         core, connections = self.load.cores.server, self.plan.idle
@@ -332,6 +342,7 @@ def main() -> int:
         results.web, results.frames, results.fetches, results.loads, results.reloads
     )
     found += report_client.targets_client(results.asks, results.bulks)
+    found += targets_days(results.days)
     found += targets_checks(results.checks)
     report.print_targets(to, found)
     problems = problems_of(results)

@@ -222,7 +222,14 @@ async def test_what_is_made_of_others_is_not_held_itself(tmp_path: Path) -> None
                 await call("yahoo_finance", "AAA", adjust="all")
         plan = await client.plan("yahoo_finance", "AAA", *JUNE, adjust="all")
         assert plan.gaps == ()
-        assert await client.forget("yahoo_finance", "AAA") == 10
+        # As traded takes all splits up to now.
+        plan = await client.plan("yahoo_finance", "AAA", *JUNE, adjust="none")
+        (gap,) = plan.gaps
+        assert str(gap.span) == "2024-06-15T12:00:00Z..2025-08-08T18:30:00Z"
+        await client.search("yahoo_finance", "AAA", *JUNE, adjust="none")
+        plan = await client.plan("yahoo_finance", "AAA", *JUNE, adjust="none")
+        assert plan.gaps == ()
+        assert await client.forget("yahoo_finance", "AAA", *JUNE) == 10
 
 
 async def test_many_at_once_are_made_of_one_request(tmp_path: Path) -> None:

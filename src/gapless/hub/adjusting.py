@@ -79,6 +79,16 @@ class Adjuster:
                 raise _not_known(adjusted, since)
         raise Overloaded(f"{adjusted.key.text} changes faster than it can be put as it was traded")
 
+    async def needed(self, search: RangeSearch) -> RangeSearch:
+        """Return the search for all that an answer is made of, as far as it is not held."""
+        assert search.adjusted is not None
+        plain = replace(search, adjusted=None)
+        provider = self._registry.get(search.key.provider)
+        traded = search.adjusted.how.adjustment is Adjustment.NONE
+        if traded and not await self._told(provider, plain):
+            return self._up_to_now(plain, anew=False)
+        return plain
+
     def held(self, answer: Answer, adjusted: Adjusted) -> Answer | None:
         """Return an answer of what is held on the other basis; `None` where it cannot be told."""
         if adjusted.how.adjustment is not Adjustment.ALL or answer.count > _MOST_HELD:

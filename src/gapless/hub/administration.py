@@ -143,6 +143,8 @@ class Administration:
         now = self._hub.clock.now_ms()
         entry = await self._hub.holdings.load(search.key)
         searcher = self._hub.searcher
+        if search.adjusted is not None:
+            search = await self._hub.adjuster.needed(search)
         # Of a ticker of which nobody knows the time zone yet a little more would be asked for.
         search = search.placed(entry.state.ticker) or search
         plan = searcher.plan(provider, entry, search, now)

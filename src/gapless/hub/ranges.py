@@ -75,9 +75,10 @@ class Dates:
 def _aside(text: str) -> int:
     """Return how far a bound may be from what it is in the zones where days begin first and last.
 
-    Between them days begin at other times, of the one or the other date.
+    Between them a date begins at other times, but no farther; what is reckoned from today's may be
+    of the one day or the other.
     """
-    return DAY_MS if is_local(text) else 0
+    return DAY_MS if is_local(text) and not text[:1].isdigit() else 0
 
 
 class Adjusted(NamedTuple):

@@ -142,6 +142,11 @@ class HotTier:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def zone_of(self, key: SeriesKey) -> str | None:
+        """Return the time zone of a series' ticker, if the series is in memory and it is known."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.state.ticker.facts.get("zone")
+
     def get(self, key: SeriesKey) -> HotSeries | None:
         """Return a series and mark it as used."""
         entry = self._entries.get(key)

@@ -119,7 +119,7 @@ class Hub:
             return None
         provider = self.registry.get(request.provider)
         now = self.clock.now_ms()
-        search = range_search(provider, request.request.query, now, request.fresh)
+        search = range_search(provider, request.request.query, now, request.fresh, self.hot.zone_of)
         if search is None or search.others or search.fresh is Freshness.NOW:
             return None
         entry = self.hot.get(search.key)

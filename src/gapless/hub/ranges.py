@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -94,10 +94,11 @@ class RangeSearch:
 
     `absolute`: the same words mean the same range at any later time. `others` are filters that
     the stitched entity must match besides. `fresh`: how fresh it is wanted (stitching rule 10).
-    `dates`: what was said of a range whose bounds depend on the ticker's time zone; `asked` is then
-    as wide as it may be, until it is `placed`. `latitude`: where upstream does not serve that far
-    back, so many milliseconds of its beginning are left out (stitching rule 15). `adjusted`: what
-    is to be made of the records; `key` is that of the series which has them.
+    `dates`: what was said of a range whose bounds depend on the ticker's time zone; `asked` is what
+    they mean in `zone`, or, where that is not known, as wide as it may be. `latitude`: where
+    upstream does not serve that far back, so many milliseconds of its beginning are left out
+    (stitching rule 15). `adjusted`: what is to be made of the records; `key` is that of the series
+    which has them.
     """
 
     key: SeriesKey
@@ -106,6 +107,7 @@ class RangeSearch:
     others: tuple[Filter, ...] = ()
     fresh: Freshness = Freshness.CHECK
     dates: Dates | None = None
+    zone: str | None = None
     latitude: int = 0
     adjusted: Adjusted | None = None
 
@@ -116,11 +118,14 @@ class RangeSearch:
         """
         if self.dates is None:
             return self
-        zone = zone_named(ticker.facts.get("zone"))
+        name = ticker.facts.get("zone")
+        if name is not None and name == self.zone:
+            return self
+        zone = zone_named(name)
         if zone is None:
             return None
         asked, absolute = self.dates.within(zone)
-        return replace(self, asked=asked, absolute=absolute)
+        return replace(self, asked=asked, absolute=absolute, zone=name)
 
     def placed_in_utc(self) -> RangeSearch:
         """Return the search with its range as it is where nobody knows of a time zone."""
@@ -131,11 +136,16 @@ class RangeSearch:
 
 
 def range_search(
-    provider: Provider, filters: Sequence[Filter], now: int, fresh: str | None = None
+    provider: Provider,
+    filters: Sequence[Filter],
+    now: int,
+    fresh: str | None = None,
+    zone_of: Callable[[SeriesKey], str | None] = lambda key: None,
 ) -> RangeSearch | None:
     """Read the filters of a search; `None` where they name no ticker.
 
-    `fresh` is a word of the protocol, `None` where none was said. Raises `InvalidQuery` for a bad
+    `fresh` is a word of the protocol, `None` where none was said. `zone_of` tells the time zone of
+    a series' ticker where that is at hand. Raises `InvalidQuery` for a bad
     range, ticker or parameter, one that is given twice, and for a range without a ticker, unless
     the provider reads such requests itself; for how fresh what is no range is wanted.
     """
@@ -175,24 +185,27 @@ def range_search(
     if traits.derived is not None:
         adjusted = Adjusted(key, traits.derived)
         key = key.sibling(traits.derived.source)
-    search = RangeSearch(
-        key,
-        default_range(provider.info, now),
-        absolute=False,
-        others=tuple(others),
-        fresh=wanted,
-        latitude=traits.margin,
-        adjusted=adjusted,
-    )
+    said: Dates | None = None
+    zone: str | None = None
+    latitude = traits.margin
     if dates is None:
-        return search
-    said = Dates(dates.start, dates.end, now, beginning(provider.info, now))
-    search = replace(search, latitude=_latitude(dates.start, traits.margin))
-    if provider.info.zoned and (is_local(dates.start) or is_local(dates.end)):
-        check_range(dates.start, dates.end, now_ms=now)
-        return replace(search, asked=said.anywhere(), dates=said)
-    asked, absolute = said.within(None)
-    return replace(search, asked=asked, absolute=absolute)
+        asked, absolute = default_range(provider.info, now), False
+    else:
+        said = Dates(dates.start, dates.end, now, beginning(provider.info, now))
+        latitude = _latitude(dates.start, latitude)
+        if provider.info.zoned and (is_local(dates.start) or is_local(dates.end)):
+            zone = zone_of(key)
+            where = zone_named(zone)
+            if where is None:
+                zone = None
+                check_range(dates.start, dates.end, now_ms=now)
+                asked, absolute = said.anywhere(), False
+            else:
+                asked, absolute = said.within(where)
+        else:
+            asked, absolute = said.within(None)
+            said = None
+    return RangeSearch(key, asked, absolute, tuple(others), wanted, said, zone, latitude, adjusted)
 
 
 def _latitude(start: str, margin: int) -> int:

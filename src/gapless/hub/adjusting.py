@@ -202,7 +202,11 @@ def _fetched(answer: Answer, since: Answer | None, requests: int) -> Answer:
 
 
 def _not_known(adjusted: Adjusted, since: Answer) -> ProviderError:
-    why = since.why[0] if since.why else None
+    # What is held may be marked as well, which is no reason why something is missing.
+    first = sorted(
+        since.why, key=lambda one: not any(one.interval.overlaps(gap) for gap in since.missing)
+    )
+    why = first[0] if first else None
     return ProviderError(
         f"{adjusted.key.text} takes all splits up to now, and they could not be asked for: "
         f"{since.last_error or (why.message if why else 'a part of the time since is not known')}",

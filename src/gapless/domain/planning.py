@@ -160,23 +160,36 @@ def plan(
     )
 
 
-def clipped(plan: Plan, latitude: int) -> Plan:
+def clipped(plan: Plan, latitude: int | None) -> Plan:
     """Return the plan without what is not served any more at its beginning (stitching rule 15).
 
-    Where that is all of it, or begins more than `latitude` milliseconds before what is served, the
-    plan stays as it is.
+    That is as much as `latitude` milliseconds before what is served, what is held there included;
+    a plan that begins earlier stays as it is. `None`: all that is not served before what is held.
     """
     if not plan.unserved:
         return plan
-    first = plan.unserved[0]
-    last = max(part.end for part in plan.unserved)
-    if first.start != plan.asked.start or first == plan.asked or last - first.start > latitude:
+    first, last = plan.unserved[0], plan.unserved[-1]
+    edge = plan.asked.start
+    if latitude is None:
+        edge = first.end if first.start == edge else edge
+    elif last.end - edge <= latitude:
+        edge = last.end
+    if not plan.asked.start < edge < plan.asked.end:
         return plan
+    asked = Interval(edge, plan.asked.end)
+
+    def within(parts: Sequence[Interval]) -> tuple[Interval, ...]:
+        return tuple(intersect(parts, [asked]))
+
     return replace(
         plan,
-        asked=Interval(first.end, plan.asked.end),
-        unserved=plan.unserved[1:],
-        clipped=first,
+        asked=asked,
+        cached=within(plan.cached),
+        unserved=within(plan.unserved),
+        aged=within(plan.aged),
+        unverified=within(plan.unverified),
+        beyond=within(plan.beyond),
+        clipped=Interval(plan.asked.start, edge),
     )
 
 

@@ -31,10 +31,8 @@ _LONGEST_NAME = 100
 _LONGEST_FILTER = 1_000
 _MOST_FILTERS = 100
 _SHOWN = 60
-# So much longer than its days are counted may be what a month or a year back from now is.
-_UNEVEN_MS = 2 * DAY_MS
-# Of all there is what is not served is nobody's loss.
-_ALL = 1 << 62
+# So much longer than its days are counted may be what two months or two years back from now are.
+_UNEVEN_MS = 4 * DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +94,9 @@ class RangeSearch:
     the stitched entity must match besides. `fresh`: how fresh it is wanted (stitching rule 10).
     `dates`: what was said of a range whose bounds depend on the ticker's time zone; `asked` is what
     they mean in `zone`, or, where that is not known, as wide as it may be. `latitude`: where
-    upstream does not serve that far back, so many milliseconds of its beginning are left out
-    (stitching rule 15). `adjusted`: what is to be made of the records; `key` is that of the series
-    which has them.
+    upstream does not serve that far back, so many milliseconds of its beginning are left out, with
+    `None` all that is not held (stitching rule 15). `adjusted`: what is to be made of the records;
+    `key` is that of the series which has them.
     """
 
     key: SeriesKey
@@ -108,7 +106,7 @@ class RangeSearch:
     fresh: Freshness = Freshness.CHECK
     dates: Dates | None = None
     zone: str | None = None
-    latitude: int = 0
+    latitude: int | None = 0
     adjusted: Adjusted | None = None
 
     def placed(self, ticker: TickerState) -> RangeSearch | None:
@@ -187,12 +185,12 @@ def range_search(
         key = key.sibling(traits.derived.source)
     said: Dates | None = None
     zone: str | None = None
-    latitude = traits.margin
+    latitude: int | None = traits.margin
     if dates is None:
         asked, absolute = default_range(provider.info, now), False
     else:
         said = Dates(dates.start, dates.end, now, beginning(provider.info, now))
-        latitude = _latitude(dates.start, latitude)
+        latitude = _latitude(dates.start, traits.margin)
         if provider.info.zoned and (is_local(dates.start) or is_local(dates.end)):
             zone = zone_of(key)
             where = zone_named(zone)
@@ -208,10 +206,10 @@ def range_search(
     return RangeSearch(key, asked, absolute, tuple(others), wanted, said, zone, latitude, adjusted)
 
 
-def _latitude(start: str, margin: int) -> int:
-    """Return how much of a range may be left out that begins where `start` says."""
+def _latitude(start: str, margin: int) -> int | None:
+    """Return how much of a range may be left out that begins where `start` says; `None`: any."""
     if start.lower() == ALL:
-        return _ALL
+        return None
     if not start or start[:1].isdigit() or not margin:
         return 0
     return margin + (_UNEVEN_MS if is_local(start) else 0)

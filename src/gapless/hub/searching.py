@@ -366,7 +366,7 @@ class Searcher:
         """Decide what of a search is answered from what is held, and what would be fetched."""
         known = self._known(provider, entry, now)
         wanted = plan(search.asked, known, reach(provider, search.key, now), now, self._joining)
-        return clipped(wanted, search.latitude) if search.latitude else wanted
+        return wanted if search.latitude == 0 else clipped(wanted, search.latitude)
 
     def _known(self, provider: Provider, entry: HotSeries, now: int) -> Known:
         state = entry.state

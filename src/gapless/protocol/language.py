@@ -88,7 +88,7 @@ _RANGE_FILTERS: Final[Mapping[str, type[_RangeFilter]]] = MappingProxyType(
     {"date": DateRange, "updated": ByUpdatedAtRange}
 )
 _KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_LAST: Final = re.compile(r"-?([0-9]+(?:[smhdwy]|mo))", re.IGNORECASE)
+_LAST: Final = re.compile(r"-?([0-9]+(?:[smhdwySHDWY]|[mM][oO]))")
 _COUNT: Final = re.compile(r"[0-9]{1,19}")
 _QUOTES: Final = ("'", '"')
 _ESCAPABLE: Final = ('"', "\\", ",")

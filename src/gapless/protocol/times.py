@@ -31,7 +31,8 @@ _INSTANT = re.compile(
     r"(?:[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
     r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2})))?"
 )
-_RELATIVE = re.compile(r"-([0-9]{1,12})([smhdw])", re.IGNORECASE)
+# A capital M is months to some, and minutes to others.
+_RELATIVE = re.compile(r"-([0-9]{1,12})([smhdwSHDW])")
 _CALENDAR = re.compile(r"-([0-9]{1,5})(mo|y)", re.IGNORECASE)
 _MONTHS = {"mo": 1, "y": 12}
 _EXPECTED = (
@@ -124,12 +125,19 @@ def parse_range(start: str, end: str, *, now_ms: int, zone: tzinfo | None = None
 def check_range(start: str, end: str, *, now_ms: int) -> None:
     """Raise InvalidQuery for what is no range, whatever the time zone is that its days are of.
 
-    Which of a date and an instant is the earlier one is a matter of the zone.
+    Which of a date and an instant is the earlier one is a matter of the zone, and so is which year
+    it is.
     """
-    zone = None
-    if is_local(start) != is_local(end):
-        zone = EARLIEST if is_local(start) else LATEST
-    parse_range(start, end, now_ms=now_ms, zone=zone)
+    wrong: InvalidQuery | None = None
+    for zone in (None, EARLIEST, LATEST):
+        try:
+            parse_range(start, end, now_ms=now_ms, zone=zone)
+        except InvalidQuery as error:
+            wrong = wrong or error
+        else:
+            return
+    assert wrong is not None
+    raise wrong
 
 
 def _absolute_ms(match: re.Match[str], text: str, what: str, zone: tzinfo | None) -> int:
@@ -185,6 +193,9 @@ def _midnight(day: date, zone: tzinfo) -> int:
 
 
 def _bound(text: str, ms: int) -> str:
+    if is_local(text):
+        # When it begins is a matter of the time zone.
+        return _shown(text)
     instant = format_instant(ms)
     return instant if text == instant else f"{_shown(text or 'now')} ({instant})"
 

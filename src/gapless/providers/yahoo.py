@@ -315,7 +315,7 @@ class YahooProvider:
     ) -> Fetched:
         """Return what a chart says about `interval`."""
         known = yahoo_facts.remember(chart.meta, meta)
-        records = yahoo_rows.records(chart, name, interval, known, clocks.earlier)
+        records = yahoo_rows.records(chart, name, interval, known)
         awaited = yahoo_sessions.awaited_session(
             name, interval, records, known, clocks.earlier, chart.meta.last_trade_ms
         )

@@ -23,7 +23,6 @@ from gapless.providers.yahoo_sessions import (
     PERIODS,
     Hours,
     period_first,
-    period_next,
 )
 
 # A live row is stamped at the last trade or at the last poll, some minutes apart at most.
@@ -49,16 +48,14 @@ def check_answers(chart: Chart, interval: str, asked: tuple[int, int]) -> None:
         raise NoChart(f"none of its {len(chart.rows)} rows is of the time that was asked for")
 
 
-def records(
-    chart: Chart, interval: str, asked: Interval, known: Mapping[str, Any], now_ms: int
-) -> list[Record]:
+def records(chart: Chart, interval: str, asked: Interval, known: Mapping[str, Any]) -> list[Record]:
     """Return the chart's records in `asked`: sorted, one a stamp, live rows put in their place.
 
-    `known` is what `remember` returned for this chart; `now_ms` when it was asked for.
+    `known` is what `remember` returned for this chart.
     """
     hours = Hours.of(known)
     if interval in PERIODS:
-        bars: Iterable[Bar] = _by_period(chart, interval, hours, now_ms)
+        bars: Iterable[Bar] = _by_period(chart, interval, hours)
     elif interval == "1d":
         bars = _by_session(chart, hours)
     else:
@@ -180,14 +177,15 @@ def _snapshot(bar: Bar, last_trade: int | None) -> bool:
     return last_trade is None or abs(bar.timestamp - last_trade) < _NEAR_S
 
 
-def _by_period(chart: Chart, interval: str, hours: Hours, now_ms: int) -> list[Bar]:
+def _by_period(chart: Chart, interval: str, hours: Hours) -> list[Bar]:
     """Return one row a week, month or quarter, on its first local midnight (quirks 1 and 3).
 
-    Of several rows of a period the first is the period's own. While the period lasts, the live row
-    beside it tells how far that has come.
+    Of several rows of a period the first is the period's own. It may lack the latest day as long as
+    the live row stands beside it, over a weekend and beyond its end.
     """
     found: dict[int, Bar] = {}
-    at = _live_index(chart)
+    # Without the time of the last trade it is not known which row is the live one.
+    at = None if chart.meta.regular_market_time is None else _live_index(chart)
     live = None if at is None else chart.rows[at]
     for bar in chart.rows:
         stamp = _period_stamp(interval, bar, hours)
@@ -197,7 +195,7 @@ def _by_period(chart: Chart, interval: str, hours: Hours, now_ms: int) -> list[B
     if live is not None:
         stamp = _period_stamp(interval, live, hours)
         own = found[stamp]
-        if own.timestamp < live.timestamp and _still(chart, interval, live, hours, now_ms):
+        if own.timestamp < live.timestamp and _one_side(chart, interval, live, hours):
             found[stamp] = _so_far(own, live)
     return [msgspec.structs.replace(bar, timestamp=stamp) for stamp, bar in found.items()]
 
@@ -210,16 +208,16 @@ def _first_day(interval: str, bar: Bar, hours: Hours) -> date:
     return period_first(interval, hours.day((bar.timestamp + _BEFORE_MIDNIGHT_S) * 1000))
 
 
-def _still(chart: Chart, interval: str, live: Bar, hours: Hours, now_ms: int) -> bool:
-    """Whether the period of the live row lasts, with no action between its first day and that.
+def _one_side(chart: Chart, interval: str, live: Bar, hours: Hours) -> bool:
+    """Whether no action lies between the first day of the live row's period and its own.
 
-    One that is over has its final row, and one row may be of before the action and the other not.
+    Otherwise the one row may be of before it, and the other of after it.
     """
     first = _first_day(interval, live, hours)
     day = hours.day(live.timestamp * 1000)
-    return now_ms < hours.at(period_next(interval, first)) and not any(
+    return not any(
         first < hours.day(action["timestamp"] * 1000) <= day
-        for action in yahoo_actions.actions(chart.events, hours.zone, now_ms)
+        for action in yahoo_actions.actions(chart.events, hours.zone, live.timestamp * 1000)
     )
 
 

@@ -136,10 +136,10 @@ async def test_ids_name_the_basis(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"adjust": "none", "interval": "1wk"}, "days before a split and after it; ask for 1d"),
-        ({"adjust": "none", "interval": "1mo"}, "days before a split and after it; ask for 1d"),
+        ({"adjust": "none", "interval": "1wk"}, "days before a split and after it"),
+        ({"adjust": "none", "interval": "1mo"}, "days before a split and after it"),
         ({"adjust": "all", "interval": "15m"}, "no adjusted close of bars that are shorter"),
-        ({"adjust": "none", "interval": "1h"}, "no adjusted close of bars that are shorter"),
+        ({"adjust": "none", "interval": "1h"}, "depends on when they are asked for"),
         ({"adjust": "all", "data": "actions"}, "is about prices, and data=actions has none"),
         ({"adjust": "half"}, "choose one of: split, none, all"),
     ],

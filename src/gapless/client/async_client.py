@@ -147,11 +147,12 @@ class AsyncClient(HubClient):
         start: Instant | None = None,
         end: Instant | None = None,
         *,
+        period: str | None = None,
         timeout: float | None = None,
         **params: ParamValue | None,
     ) -> Plan:
         """Return what a request for a range would fetch, and why; nothing is fetched."""
-        asked = SeriesRange(provider, ticker, params, start, end)
+        asked = SeriesRange(provider, ticker, params, *since(start, end, period))
         return await self._transport.run(self._conversations.plan(asked, timeout=timeout))
 
     async def coverage(
@@ -173,11 +174,12 @@ class AsyncClient(HubClient):
         start: Instant | None = None,
         end: Instant | None = None,
         *,
+        period: str | None = None,
         timeout: float | None = None,
         **params: ParamValue | None,
     ) -> Refreshed:
         """Fetch a range anew, held or not; return how that went, without the records."""
-        asked = SeriesRange(provider, ticker, params, start, end)
+        asked = SeriesRange(provider, ticker, params, *since(start, end, period))
         talk = self._conversations.refresh(asked, timeout=timeout)
         refreshed = await self._transport.run(talk)
         self._warn(shortfalls(refreshed))
@@ -190,11 +192,12 @@ class AsyncClient(HubClient):
         start: Instant | None = None,
         end: Instant | None = None,
         *,
+        period: str | None = None,
         timeout: float | None = None,
         **params: ParamValue | None,
     ) -> int:
         """Forget a range of a series, without bounds all of it; return how many records went."""
-        asked = SeriesRange(provider, ticker, params, start, end)
+        asked = SeriesRange(provider, ticker, params, *since(start, end, period))
         return await self._transport.run(self._conversations.forget(asked, timeout=timeout))
 
     # Entities

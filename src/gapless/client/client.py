@@ -206,6 +206,7 @@ class Client(HubClient):
         start: Instant | None = None,
         end: Instant | None = None,
         *,
+        period: str | None = None,
         timeout: float | None = None,
         **params: ParamValue | None,
     ) -> Plan:
@@ -213,7 +214,7 @@ class Client(HubClient):
 
         The arguments are those of `search`. Only HTTP has it, as all that is about what is held.
         """
-        asked = SeriesRange(provider, ticker, params, start, end)
+        asked = SeriesRange(provider, ticker, params, *since(start, end, period))
         return self._transport.run(self._conversations.plan(asked, timeout=timeout))
 
     def coverage(
@@ -235,6 +236,7 @@ class Client(HubClient):
         start: Instant | None = None,
         end: Instant | None = None,
         *,
+        period: str | None = None,
         timeout: float | None = None,
         **params: ParamValue | None,
     ) -> Refreshed:
@@ -243,7 +245,7 @@ class Client(HubClient):
         The arguments are those of `search`. It is asked for once, however it ends. `timeout` is
         the longest silence in seconds: a long range takes as long as upstream does.
         """
-        asked = SeriesRange(provider, ticker, params, start, end)
+        asked = SeriesRange(provider, ticker, params, *since(start, end, period))
         talk = self._conversations.refresh(asked, timeout=timeout)
         refreshed = self._transport.run(talk)
         self._warn(shortfalls(refreshed))
@@ -256,6 +258,7 @@ class Client(HubClient):
         start: Instant | None = None,
         end: Instant | None = None,
         *,
+        period: str | None = None,
         timeout: float | None = None,
         **params: ParamValue | None,
     ) -> int:
@@ -263,7 +266,7 @@ class Client(HubClient):
 
         What is asked for again is fetched again. It is asked for once, however it ends.
         """
-        asked = SeriesRange(provider, ticker, params, start, end)
+        asked = SeriesRange(provider, ticker, params, *since(start, end, period))
         return self._transport.run(self._conversations.forget(asked, timeout=timeout))
 
     # Entities

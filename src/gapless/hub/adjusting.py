@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC
 from functools import partial
 
 from gapless.clock import Clock
 from gapless.domain.actions import splits_of
 from gapless.domain.adjusting import Adjustment, Undoing, as_traded, less_dividends
-from gapless.domain.coverage import Coverage, within
+from gapless.domain.coverage import Coverage, Outcome, within
 from gapless.domain.freshness import Freshness
-from gapless.domain.intervals import Interval, covers, intersect, subtract
+from gapless.domain.intervals import Interval, covers, intersect, subtract, union
+from gapless.domain.series import SeriesKey
 from gapless.errors import Overloaded, ProviderError
 from gapless.hub.answers import Answer, Slice
 from gapless.hub.beside import held_run
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.holdings import Holdings
-from gapless.hub.hot import HotRun
+from gapless.hub.hot import HotRun, HotSeries
 from gapless.hub.news import ALWAYS
-from gapless.hub.ranges import Adjusted, RangeSearch, present
+from gapless.hub.ranges import Adjusted, RangeSearch, present, reach
 from gapless.hub.searching import Searcher
 from gapless.providers.base import Provider
 from gapless.providers.registry import Registry
@@ -57,37 +58,47 @@ class Adjuster:
         """Answer a search; see `Searcher.search` for the rest.
 
         Prices as they were traded take all splits from the first bar up to now, and these come
-        with daily bars, so that these are fetched up to now. Raises what that fails with.
+        with daily bars, so that these are fetched up to now. Raises what that fails with, and
+        `ProviderError` where nobody can tell.
         """
         assert search.adjusted is not None
         adjusted, plain = search.adjusted, replace(search, adjusted=None)
         ask = partial(self._searcher.search, caller=caller, strict=strict)
         if adjusted.how.adjustment is Adjustment.ALL:
             return await _made(await ask(plain), adjusted, ())
-        provider = self._registry.get(search.key.provider)
-        since: Answer | None = None
+        now = self._clock.now_ms()
+        fetched: list[Interval] = []
         requests = 0
+        since: Answer | None = None
         for attempt in range(_MOST_TRIES):
-            if attempt or search.fresh is Freshness.NOW or not await self._told(provider, plain):
-                since = await ask(self._up_to_now(plain, anew=attempt > 1), most_loaded=0)
+            if attempt or plain.fresh is Freshness.NOW or not await self._told(plain, now):
+                since = await ask(_up_to_now(plain, present(now), anew=attempt > 0), most_loaded=0)
+                fetched += since.fetched
                 requests += since.requests
             answer = await ask(replace(plain, fresh=_not_again(plain.fresh, since)))
-            splits = await self._splits(provider, answer, plain.fresh)
+            try:
+                splits = await self._splits(answer, adjusted, plain.fresh, now)
+            except _Overtaken:
+                continue
             if splits is not None:
-                return await _made(_fetched(answer, since, requests), adjusted, splits)
-            if since is not None and (since.missing or since.state != "ready"):
+                return await _made(_fetched(answer, fetched, requests), adjusted, splits)
+            again = not attempt and plain.fresh is not Freshness.HELD
+            if since is not None and not (again and since.state == "ready"):
                 raise _not_known(adjusted, since)
         raise Overloaded(f"{adjusted.key.text} changes faster than it can be put as it was traded")
 
     async def needed(self, search: RangeSearch) -> RangeSearch:
         """Return the search for all that an answer is made of, as far as it is not held."""
         assert search.adjusted is not None
-        plain = replace(search, adjusted=None)
-        provider = self._registry.get(search.key.provider)
+        plain, now = replace(search, adjusted=None), self._clock.now_ms()
         traded = search.adjusted.how.adjustment is Adjustment.NONE
-        if traded and not await self._told(provider, plain):
-            return self._up_to_now(plain, anew=False)
-        return plain
+        if not traded or await self._told(plain, now):
+            return plain
+        wide = _up_to_now(plain, present(now), anew=False)
+        entry = await self._holdings.load(wide.key)
+        wanted = self._searcher.plan(self._provider(wide.key), entry, wide, now)
+        # Where all of it is held, it is fetched again for its splits.
+        return wide if wanted.gaps or wanted.aged else replace(wide, fresh=Freshness.NOW)
 
     def held(self, answer: Answer, adjusted: Adjusted) -> Answer | None:
         """Return an answer of what is held on the other basis; `None` where it cannot be told."""
@@ -99,74 +110,131 @@ class Adjuster:
         """Return an answer as it is held on the other basis; `None` where it cannot be told."""
         splits: Sequence[Undoing] | None = ()
         if adjusted.how.adjustment is Adjustment.NONE:
-            provider = self._registry.get(answer.key.provider)
-            splits = await self._splits(provider, answer, Freshness.HELD)
+            now = self._clock.now_ms()
+            try:
+                splits = await self._splits(answer, adjusted, Freshness.HELD, now)
+            except (_Overtaken, ProviderError):
+                return None
         return None if splits is None else await _made(answer, adjusted, splits)
 
-    def _up_to_now(self, search: RangeSearch, *, anew: bool) -> RangeSearch:
-        now = present(self._clock.now_ms())
-        asked = Interval(search.asked.start, max(now, search.asked.end))
-        fresh = Freshness.NOW if anew and search.fresh is not Freshness.HELD else search.fresh
-        return replace(search, asked=asked, absolute=False, dates=None, fresh=fresh, latitude=0)
+    def _provider(self, key: SeriesKey) -> Provider:
+        return self._registry.get(key.provider)
 
-    async def _told(self, provider: Provider, search: RangeSearch) -> bool:
+    async def _told(self, search: RangeSearch, now: int) -> bool:
         """Whether what is held is enough to say what the bars of a range were traded at."""
         entry = await self._holdings.load(search.key)
         placed = search.placed(entry.state.ticker)
         if placed is None:
             return False
-        wanted = self._searcher.plan(provider, entry, placed, self._clock.now_ms())
+        wanted = self._searcher.plan(self._provider(search.key), entry, placed, now)
         if not wanted.complete or not (wanted.fresh or search.fresh is Freshness.HELD):
             return False
-        rows = within(entry.state.coverage, wanted.asked)
-        return await self._known(provider, search, wanted.asked, rows) is not None
+        asked = _Asked(wanted.asked, within(entry.state.coverage, wanted.asked), search.fresh, now)
+        actions = await self._actions(search.key)
+        return self._covered(search.key, asked, actions)
 
     async def _splits(
-        self, provider: Provider, answer: Answer, fresh: Freshness
+        self, answer: Answer, adjusted: Adjusted, fresh: Freshness, now: int
     ) -> Sequence[Undoing] | None:
-        """Return the splits that the bars of an answer are divided by; `None`: not known."""
+        """Return the splits that the bars of an answer are divided by; `None`: not known yet.
+
+        Raises `_Overtaken` where the bars were changed meanwhile, which may be of another side of
+        a registration, and `ProviderError` where no request would tell.
+        """
         if answer.missing:
             return None
         rows = within(answer.entry.state.coverage, answer.asked)
-        search = RangeSearch(answer.key, answer.asked, absolute=True, fresh=fresh)
-        found = await self._known(provider, search, answer.asked, rows)
+        actions = await self._actions(answer.key)
         entry = await self._holdings.load(answer.key)
-        # What was changed meanwhile may be of another side of a registration.
-        same = entry.state.version == answer.entry.state.version
-        return found if same and _one_side(entry.state.due_before, rows) else None
+        if entry.state.version != answer.entry.state.version:
+            raise _Overtaken
+        if any(row.mark is not None or row.outcome is Outcome.OUT_OF_WINDOW for row in rows):
+            raise ProviderError(
+                f"{adjusted.key.text}: upstream no longer serves a part of these bars, and which "
+                "splits are in them is not known",
+                reason="unverified",
+            )
+        asked = _Asked(answer.asked, rows, fresh, now)
+        if not _one_side(entry.state.due_before, rows):
+            return None
+        if not self._covered(answer.key, asked, actions):
+            return None
+        return _undoings(actions, asked, adjusted)
 
-    async def _known(
-        self, provider: Provider, search: RangeSearch, asked: Interval, rows: Sequence[Coverage]
-    ) -> Sequence[Undoing] | None:
-        """Return the splits after the beginning of a range; `None`: they are not all known.
-
-        `rows` are what is known of its bars. An answer that came before one of them may not know
-        of a split that upstream has registered since (stitching rule 13).
-        """
-        params = provider.traits(search.key).actions
+    async def _actions(self, key: SeriesKey) -> HotSeries:
+        params = self._provider(key).traits(key).actions
         assert params is not None, "who has bars as they were traded tells splits"
-        entry = await self._holdings.load(search.key.sibling(params), ALWAYS)
-        state = entry.state
-        latest = max((row.fetched_at for row in rows), default=0)
+        return await self._holdings.load(key.sibling(params), ALWAYS)
+
+    def _covered(self, key: SeriesKey, asked: _Asked, actions: HotSeries) -> bool:
+        """Whether all splits after the beginning of a range are known.
+
+        An answer that came before one that brought bars may not know of a split that upstream has
+        registered since (stitching rule 13).
+        """
+        provider, state = self._provider(key), actions.state
         known = [row for row in state.coverage if _one_side(state.due_before, [row])]
-        until = latest
-        if search.fresh is not Freshness.HELD:
-            ageing = self._searcher.ageings.of(provider, entry, self._clock.now_ms())
+        until = asked.latest
+        if asked.fresh is not Freshness.HELD:
+            ageing = self._searcher.ageings.of(provider, actions, asked.now)
             if ageing is not None:
                 known = [row for row in known if ageing.fresh(row)]
                 until = max(until, ageing.since)
-        known = [row for row in known if row.start < asked.end or row.fetched_at >= latest]
-        if asked.start < until and not covers(map(_reach, known), Interval(asked.start, until)):
-            return None
-        zone = zone_named(state.ticker.facts.get("zone")) or UTC
-        undoings: list[Undoing] = []
-        for time, ratio in splits_of(held_run(entry, ALWAYS)):
-            day = local_date(time / 1000, zone)
-            first = time if day is None else midnight_ms(day, zone)
-            # One that is still to come was named ahead, and divides nothing yet.
-            if asked.start < first <= latest:
-                undoings.append(Undoing(first, ratio))
-        return undoings
+        known = [
+            row for row in known if row.start < asked.span.end or row.fetched_at >= asked.latest
+        ]
+        start = max(asked.span.start, reach(provider, key, asked.now).data_start)
+        return start >= until or covers(map(_reach, known), Interval(start, until))
+
+
+class _Overtaken(Exception):
+    """What an answer was made of has changed since."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Bars that are asked for: their range, what is known of it, how fresh they are wanted, when.
+
+    `now` is the instant of the request, milliseconds UTC.
+    """
+
+    span: Interval
+    rows: Sequence[Coverage]
+    fresh: Freshness
+    now: int
+
+    @property
+    def latest(self) -> int:
+        """When the latest of them were asked for."""
+        return max((row.fetched_at for row in self.rows), default=0)
+
+
+def _undoings(actions: HotSeries, asked: _Asked, adjusted: Adjusted) -> Sequence[Undoing]:
+    """Return the splits after the beginning of a range, by the midnights of their ex-dates.
+
+    Raises `ProviderError` for one that is still to come: whether bars show it already, nobody says.
+    """
+    zone = zone_named(actions.state.ticker.facts.get("zone")) or UTC
+    found: list[Undoing] = []
+    for time, ratio in splits_of(held_run(actions, ALWAYS)):
+        day = local_date(time / 1000, zone)
+        first = time if day is None else midnight_ms(day, zone)
+        if first > asked.latest:
+            raise ProviderError(
+                f"{adjusted.key.text}: upstream names a split of {day} ahead, and whether it is in "
+                "its prices already is not known; ask again from that day on",
+                reason="unverified",
+            )
+        if first > asked.span.start:
+            found.append(Undoing(first, ratio))
+    return found
+
+
+def _up_to_now(search: RangeSearch, now: int, *, anew: bool) -> RangeSearch:
+    """Return the search for all bars since the beginning of a range."""
+    asked = Interval(search.asked.start, max(now, search.asked.end))
+    fresh = Freshness.NOW if anew and search.fresh is not Freshness.HELD else search.fresh
+    return replace(search, asked=asked, absolute=False, dates=None, fresh=fresh, latitude=0)
 
 
 def _one_side(due_before: int, rows: Sequence[Coverage]) -> bool:
@@ -187,11 +255,11 @@ def _not_again(fresh: Freshness, since: Answer | None) -> Freshness:
     return Freshness.CHECK if since is not None and fresh is Freshness.NOW else fresh
 
 
-def _fetched(answer: Answer, since: Answer | None, requests: int) -> Answer:
+def _fetched(answer: Answer, before: Sequence[Interval], requests: int) -> Answer:
     """Return an answer with what was fetched for it before (stitching rule 14)."""
-    if since is None:
+    if not before and not requests:
         return answer
-    fetched = intersect([*answer.fetched, *since.fetched], [answer.asked])
+    fetched = intersect(union(answer.fetched, before), [answer.asked])
     cached = subtract(subtract([answer.asked], fetched), answer.missing)
     return replace(
         answer,
@@ -207,9 +275,9 @@ def _not_known(adjusted: Adjusted, since: Answer) -> ProviderError:
         since.why, key=lambda one: not any(one.interval.overlaps(gap) for gap in since.missing)
     )
     why = first[0] if first else None
+    because = since.last_error or (why.message if why else "what is held does not tell them")
     return ProviderError(
-        f"{adjusted.key.text} takes all splits up to now, and they could not be asked for: "
-        f"{since.last_error or (why.message if why else 'a part of the time since is not known')}",
+        f"{adjusted.key.text} takes all splits up to now, and they are not all known: {because}",
         reason=why.reason if why else None,
     )
 

@@ -14,7 +14,7 @@ import structlog
 from gapless.domain.coverage import Ageing, Outcome, within
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval, intersect, subtract
-from gapless.domain.planning import Plan
+from gapless.domain.planning import Plan, renewed
 from gapless.domain.series import SeriesKey, parse_view_id, span_text
 from gapless.errors import GaplessError, NotFound, TooLarge
 from gapless.hub.answers import Answer
@@ -23,7 +23,7 @@ from gapless.hub.entities import Listing, check_id
 from gapless.hub.failures import SeriesFailure
 from gapless.hub.hot import HotSeries
 from gapless.hub.hub import Hub
-from gapless.hub.ranges import RangeSearch, shortened
+from gapless.hub.ranges import RangeSearch, reach, shortened
 from gapless.providers.base import Provider, ProviderInfo
 from gapless.store.base import EntityFilter, SeriesState, SeriesSummary, StoredEntity
 
@@ -88,10 +88,11 @@ class Gap:
 class Explanation:
     """What a range search would do now; `requests`: how many requests go upstream at least.
 
-    `next_due`: when what is fresh now is to be fetched again; `None`: it does not age.
+    `id` is that of the answer there would be. `next_due`: when what is fresh now is to be fetched
+    again; `None`: it does not age.
     """
 
-    search: RangeSearch
+    id: str
     plan: Plan
     gaps: tuple[Gap, ...]
     requests: int
@@ -143,18 +144,25 @@ class Administration:
         now = self._hub.clock.now_ms()
         entry = await self._hub.holdings.load(search.key)
         searcher = self._hub.searcher
-        if search.adjusted is not None:
-            search = await self._hub.adjuster.needed(search)
         # Of a ticker of which nobody knows the time zone yet a little more would be asked for.
         search = search.placed(entry.state.ticker) or search
         plan = searcher.plan(provider, entry, search, now)
+        key = search.key if search.adjusted is None else search.adjusted.key
+        id = f"{key.text}:{span_text(plan.asked)}"
+        if search.adjusted is not None:
+            needed = await self._hub.adjuster.needed(search)
+            plan = searcher.plan(provider, entry, needed, now)
+            if needed.fresh is Freshness.NOW:
+                plan = renewed(plan, reach(provider, search.key, now))
         requests = searcher.requests(provider, entry, plan, now)
         next_due = searcher.ageings.next_due(provider, entry, now)
-        return Explanation(search, plan, tuple(_reasons(entry, plan, now)), requests, next_due)
+        return Explanation(id, plan, tuple(_reasons(entry, plan, now)), requests, next_due)
 
     async def refresh(self, search: RangeSearch, caller: Caller = ANYBODY) -> Answer:
         """Fetch all that upstream serves of a range anew; return the answer without its records."""
         anew = replace(search, fresh=Freshness.NOW)
+        if search.adjusted is not None:
+            return await self._hub.adjuster.search(anew, caller=caller)
         return await self._hub.searcher.search(anew, caller=caller, most_loaded=0)
 
     async def describe(

@@ -262,7 +262,9 @@ class EntityProvider(Provider, Protocol):
         ...
 
 
-_RANGE_WORDS = frozenset({"start", "end", "from", "to", "since", "until", "date", "dates", "range"})
+_RANGE_WORDS = frozenset(
+    {"start", "end", "from", "to", "since", "until", "date", "dates", "range", "period"}
+)
 
 
 def canonical_params(info: ProviderInfo, params: Mapping[str, str]) -> dict[str, str]:
@@ -294,6 +296,6 @@ def canonical_params(info: ProviderInfo, params: Mapping[str, str]) -> dict[str,
 def _meant(name: str, known: Iterable[str]) -> str:
     """Return what else somebody may have meant who gave an unknown parameter, or nothing."""
     if name in _RANGE_WORDS:
-        return "; a range is date=FROM..TO, over HTTP start= and end="
+        return "; a range is date=FROM..TO or date=1y, over HTTP start= and end=, such as start=-1y"
     near = get_close_matches(name, [*known, "ticker", "date", "id"], n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -480,16 +480,20 @@ def _check_adjust(given: Mapping[str, str]) -> None:
         return
     if given.get("data") == _ACTIONS:
         raise InvalidQuery(f"{_ADJUST}= is about prices, and data={_ACTIONS} has none")
-    if interval in _LOOK_BACK_DAYS:
-        raise InvalidQuery(
-            f"{_ADJUST}={adjust} cannot be had of {interval}: upstream has no adjusted close of "
-            "bars that are shorter than a day; leave it out, or ask for 1d"
-        )
-    if adjust == Adjustment.NONE and interval != _DEFAULT_INTERVAL:
-        raise InvalidQuery(
-            f"{_ADJUST}={adjust} cannot be had of {interval}: such a bar may have days before a "
-            "split and after it; ask for 1d"
-        )
+    short = interval in _LOOK_BACK_DAYS
+    if adjust == Adjustment.ALL and not short:
+        return
+    if adjust == Adjustment.NONE and interval == _DEFAULT_INTERVAL:
+        return
+    if adjust == Adjustment.ALL:
+        why = "upstream has no adjusted close of bars that are shorter than a day"
+    elif short:
+        why = "whether upstream divides such bars by a split depends on when they are asked for"
+    else:
+        why = "such a bar may have days before a split and after it"
+    raise InvalidQuery(
+        f"{_ADJUST}={adjust} cannot be had of {interval}: {why}; leave it out, or ask for 1d"
+    )
 
 
 def target_of(ticker: str, interval: str, asked: tuple[int, int]) -> str:

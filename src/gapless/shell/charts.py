@@ -17,6 +17,7 @@ from rich.text import Text
 _HALVES = 2
 # Numbers from here to there are written out.
 _SMALLEST, _LARGEST = 1e-5, 1e15
+_SEVERAL = "*"
 _UP, _DOWN, _LINE, _AXIS, _NOTE = "green", "red", "cyan", "dim", "yellow"
 
 
@@ -213,6 +214,7 @@ def _laid_out(
     text.append(f"{margin}  {dates}", style=_AXIS)
     if noted:
         told = {note.letter: note.what for note in canvas.notes if note.letter in noted}
+        told |= {_SEVERAL: "several of them"} if _SEVERAL in noted else {}
         legend = "  ".join(f"{letter} {what}" for letter, what in sorted(told.items()))
         text.append(f"\n{margin}  {legend}", style=_NOTE)
     return text
@@ -226,13 +228,14 @@ def _room(labels: Sequence[str], canvas: Canvas) -> int:
 def _noted(notes: Sequence[Note], times: Sequence[float], columns: int) -> list[str]:
     """Return a letter or a space for each column of a chart; nothing where there is no letter.
 
-    Of several that fall to one column the first note is told.
+    Several that fall to one column are a star.
     """
     cells = [" "] * columns
-    for note in reversed(notes):
+    for note in notes:
         index = bisect_right(times, note.at) - 1
         if 0 <= index < len(times):
-            cells[index * columns // len(times)] = note.letter
+            column = index * columns // len(times)
+            cells[column] = note.letter if cells[column] in (" ", note.letter) else _SEVERAL
     return cells if any(cell != " " for cell in cells) else []
 
 

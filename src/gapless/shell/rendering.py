@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
@@ -25,6 +25,7 @@ from gapless.shell.bars import Shade, legend, ranged_bar
 from gapless.shell.commands import COMMANDS, usage_of
 from gapless.shell.wording import bounds_text, count_text, instant_text
 from gapless.texts import printable
+from gapless.zones import zone_named
 
 if TYPE_CHECKING:
     import polars as pl
@@ -62,11 +63,12 @@ def result_view(
     result: Result, rows: int, width: int, *, vertical: bool, blocks: bool
 ) -> Iterator[RenderableType]:
     """Yield what is shown of a result: its head, its bar, and the first of its records."""
-    yield _head(result)
+    zone = _zone(result)
+    yield _head(result, zone)
     yield Text(printable(result.id), style="dim")
     stitch = result.stitch
     if stitch is not None:
-        yield from stitch_view(stitch, width, blocks)
+        yield from stitch_view(stitch, width, blocks, zone)
     if result.last_error:
         yield Text(printable(result.last_error), style="red")
     try:
@@ -98,13 +100,16 @@ def results_view(results: Sequence[Result]) -> RenderableType:
     return Group(listing(rows), Text(count_text(len(results), "row"), style="dim"))
 
 
-def stitch_view(stitch: Stitch, width: int, blocks: bool) -> Iterator[Text]:
-    """Yield a bar of what was cached, fetched and missing, and what its shades mean."""
+def stitch_view(stitch: Stitch, width: int, blocks: bool, zone: tzinfo = UTC) -> Iterator[Text]:
+    """Yield a bar of what was cached, fetched and missing, and what its shades mean.
+
+    Its ends are told as clocks in `zone` show them.
+    """
     asked = stitch.asked
     if asked is None:
         return
     parts: list[tuple[Shade, tuple[int, int]]] = [
-        (shade, _ms(span))
+        (shade, _ms(span, zone))
         for shade, spans in (
             (bars.CACHED, stitch.cached),
             (bars.FETCHED, stitch.fetched),
@@ -112,7 +117,7 @@ def stitch_view(stitch: Stitch, width: int, blocks: bool) -> Iterator[Text]:
         )
         for span in spans
     ]
-    text, shades = ranged_bar(parts, _ms(asked), min(width, _WIDEST_BAR), blocks)
+    text, shades = ranged_bar(parts, _ms(asked, zone), min(width, _WIDEST_BAR), blocks)
     yield text
     order = [bars.CACHED, bars.FETCHED, bars.PARTLY, bars.MISSING]
     told = legend([shade for shade in order if shade in shades], blocks, width)
@@ -272,6 +277,8 @@ def facts_view(facts: Facts) -> Table:
     hours = facts.session
     session = f"{hours.open:%H:%M}..{hours.close:%H:%M}" if hours.open and hours.close else None
     first = facts.first_trade
+    if first is not None:
+        first = first.astimezone(zone_named(facts.zone) or UTC)
     told = {
         "name": facts.name,
         "kind": facts.kind,
@@ -315,21 +322,23 @@ def actions_id(result: Result) -> str | None:
     source, _, rest = result.id.partition(":")
     series, _, bounds = rest.partition(":")
     ticker = series.partition("?")[0]
-    times = _times(result.to_polars())
+    times = _times(result.to_polars().drop("date", strict=False))
     if result.stitch is None or not times or math.isnan(times[-1]):
         return None
     start, _, _ = bounds.partition("..")
     return f"{source}:{ticker}?data=actions:{start}..{format_instant(round(times[-1]) * 1000 + 1)}"
 
 
-def notes_of(actions: Result | None) -> list[charts.Note]:
-    """Return what is told of actions below a chart, splits first."""
+def notes_of(actions: Result | None, frame: pl.DataFrame) -> list[charts.Note]:
+    """Return what is told of actions below the chart of a frame, by its days where it has some."""
     if actions is None:
         return []
+    told = actions.to_polars()
+    times = _times(told if "date" in frame.columns else told.drop("date", strict=False))
     return [
-        charts.Note(record["timestamp"], letter, what)
+        charts.Note(at, letter, what)
         for name, letter, what in _NOTES
-        for record in actions.records
+        for at, record in zip(times, actions.records, strict=True)
         if record.get(name)
     ]
 
@@ -372,13 +381,23 @@ def _titled(drawn: Text, name: str | None, what: str) -> Text:
     return title.append_text(drawn)
 
 
-def _head(result: Result) -> Text:
+def _zone(result: Result) -> tzinfo:
+    """Return the time zone in which the records have dates; UTC where they have none."""
+    try:
+        dated = "date" in result.to_polars().columns
+    except UnexpectedAnswer:
+        dated = False
+    facts = result.facts if dated else None
+    return zone_named(None if facts is None else facts.zone) or UTC
+
+
+def _head(result: Result, zone: tzinfo) -> Text:
     state = result.state
     text = Text.assemble(("ok", "bold green"), f" ProviderRequest {printable(result.source)}")
     if result.ticker is not None:
         text.append(f" {printable(result.ticker)}", style="bold")
     if result.start is not None and result.end is not None:
-        start, end = bounds_text((_at(result.start), _at(result.end)))
+        start, end = bounds_text((_local(result.start, zone), _local(result.end, zone)))
         text.append(f" from {start} to {end}")
     text.append(f" {printable(state)}", style=_STATES.get(state, ""))
     facts = result.facts
@@ -419,9 +438,12 @@ def _dayed(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _times(frame: pl.DataFrame) -> list[float]:
-    """Return the instants in seconds, NaN where there is none."""
+    """Return the instants in seconds, those of days their midnights; NaN where there is none."""
     import polars as pl
 
+    if frame.schema.get("date") == pl.Date:
+        days = frame["date"].cast(pl.Int32).to_list()
+        return [math.nan if day is None else day * 86_400.0 for day in days]
     column = frame["timestamp"] if "timestamp" in frame.columns else None
     if column is None or not isinstance(column.dtype, pl.Datetime):
         return [math.nan] * frame.height
@@ -446,8 +468,13 @@ def _plain(instant: object) -> str:
     return str(instant).removesuffix("T00:00:00Z")
 
 
-def _ms(span: Span) -> tuple[int, int]:
-    return _at(span.start), _at(span.end)
+def _ms(span: Span, zone: tzinfo = UTC) -> tuple[int, int]:
+    return _local(span.start, zone), _local(span.end, zone)
+
+
+def _local(instant: datetime, zone: tzinfo) -> int:
+    """Return what clocks in a zone show, in milliseconds as if it were UTC."""
+    return _at(instant.astimezone(zone).replace(tzinfo=UTC))
 
 
 def _at(instant: datetime) -> int:

@@ -300,15 +300,16 @@ class Session:
     def _do_plot(self, call: Call) -> None:
         column = call.optional()
         last = self._last()
+        frame = last.to_polars()
         height = max(8, min(24, self.console.height - 8))
         canvas = charts.Canvas(
             self.console.width,
             height,
             charts.BLOCKS if self._blocks else charts.PLAIN,
             last.ticker or last.id,
-            rendering.notes_of(self._actions(last)),
+            rendering.notes_of(self._actions(last), frame),
         )
-        self.console.print(rendering.chart_view(last.to_polars(), column, canvas))
+        self.console.print(rendering.chart_view(frame, column, canvas))
 
     def _actions(self, last: Result) -> Result | None:
         """Return the actions of the time of an answer, if they are held; nothing is fetched."""

@@ -30,9 +30,9 @@ Bound = Annotated[
     str,
     Meta(
         max_length=100,
-        description="RFC 3339, YYYY-MM-DD (a day of the exchange), now, or a negative duration "
-        "such as -30d",
-        examples=["2010-01-01", "-30d"],
+        description="RFC 3339, YYYY-MM-DD (a day of the exchange), now, a time back such as -30d, "
+        "-3mo or -1y, ytd, or, as a start, max",
+        examples=["2010-01-01", "-30d", "-1y"],
     ),
 ]
 
@@ -346,7 +346,7 @@ class PlanShape(Struct, frozen=True):
         """Return how a plan is shown."""
         plan = explained.plan
         return cls(
-            id=f"{explained.search.key.text}:{span_text(plan.asked)}",
+            id=explained.id,
             cached=_spans(plan.cached),
             gaps=[
                 GapShape(

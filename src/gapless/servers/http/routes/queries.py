@@ -159,7 +159,10 @@ def query_routes(
 
 _Start = Annotated[
     str,
-    QueryParameter(description="first instant: RFC 3339, YYYY-MM-DD, now, or a duration as -30d"),
+    QueryParameter(
+        description="first instant: RFC 3339, YYYY-MM-DD (a day of the exchange), now, a time back "
+        "such as -30d, -3mo or -1y, ytd or max"
+    ),
 ]
 _End = Annotated[str, QueryParameter(description="first instant that is not in it; empty: now")]
 _Columns = Annotated[str, QueryParameter(description="names with commas between them; empty: all")]

@@ -3,7 +3,7 @@ r"""A folder of CSV, Excel and Parquet files as a provider of histories.
 Each file is a series, and its name without the ending is the ticker: `prices/AAPL.csv` is `AAPL`.
 It needs a column of times called timestamp, date, time or datetime (capitals do not matter): dates,
 RFC 3339 or ISO 8601 texts, or Unix seconds; without an offset it is UTC. All other columns are
-taken as they are, but for a `date` beside a `timestamp`, which tables of the hub have. For a
+taken as they are, but for days in `date` beside a `timestamp`, which tables of the hub have. For a
 workbook the parameter `sheet` names the sheet; without it, the first.
 
 The folder is PRICES_FOLDER of the hub's environment, or else `prices` beside this file. Excel files
@@ -81,8 +81,7 @@ class Provider:
                 f"found {', '.join(schema) or 'none'}"
             )
         column = min(candidates, key=lambda name: TIMES.index(name.lower()))
-        # Beside a timestamp it is the day of that, which tables of the hub have.
-        left = {column, "date"} if column.lower() == "timestamp" else {column}
+        left = {column, *days_beside(rows, schema, column)}
         others = [pl.col(name) for name in schema if name not in left]
         timed = rows.select(instant(column, schema[column], path).alias("timestamp"), *others)
         part = timed.filter(pl.col("timestamp").is_between(start, end, closed="left"))
@@ -127,6 +126,14 @@ class Provider:
                 f"there are: {known or 'none'}"
             )
         return min(found, key=lambda path: ENDINGS.index(path.suffix.lower()))
+
+
+def days_beside(rows: pl.LazyFrame, schema: pl.Schema, column: str) -> list[str]:
+    """Return `date` where it is the days of the timestamps, which tables of the hub have."""
+    if column.lower() != "timestamp" or "date" not in schema:
+        return []
+    days = pl.col("date").cast(pl.String).str.contains(YEAR_FIRST).all()
+    return ["date"] if rows.select(days).collect().item() else []
 
 
 def scan(path: Path, sheet: str) -> tuple[pl.LazyFrame, pl.Schema]:

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 import gapless
+from gapless.domain.intervals import Interval
 from gapless.errors import InvalidQuery, NotFound, ProviderError
 from gapless.hub.answers import Answer
 from gapless.protocol.messages import (
@@ -25,12 +26,12 @@ from gapless.protocol.messages import (
     Ticker,
 )
 from gapless.providers.sample import SampleProvider
-from gapless.simulator.happenings import Dividend, Split
+from gapless.simulator.happenings import Absent, Dividend, Split
 from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market
 from support.asking import asking
 from support.exchanges import exchange
-from support.scenes import PRICES, REJECTED, Scene, parts, scene, seconds, told
+from support.scenes import PRICES, REJECTED, Scene, ms, parts, scene, seconds, told
 from support.web import web
 
 SPLIT = Split("AAA", date(2024, 6, 10), 4)
@@ -106,6 +107,67 @@ async def test_splits_that_cannot_be_asked_for_are_an_error(tmp_path: Path) -> N
         world.at("2025-09-01T18:30")
         answer = await ask(world, *JUNE, adjust="none", fresh="held")
         assert (answer.state, world.asked) == ("stale", [])
+
+
+async def test_bars_that_upstream_has_lost_are_not_told_as_traded(tmp_path: Path) -> None:
+    """They are of before a split that came since, and nobody divides them any more."""
+    async with scene(tmp_path, "2024-06-03T21:00") as world:
+        lost = Absent(
+            "AAA",
+            seconds("2024-01-01"),
+            seconds("2024-03-01"),
+            from_s=seconds("2024-06-04T00:00"),
+        )
+        world.market.add(lost)
+        world.market.add(SPLIT)
+        for at in ("2024-06-03T21:00", "2024-06-04T21:00", "2024-06-05T14:00", "2024-06-10T21:00"):
+            world.at(at)
+            await ask(world, "2024-01-02", "")
+        for fresh in (None, "held", "now"):
+            with pytest.raises(ProviderError, match="which splits are in them is not known"):
+                await ask(world, "2024-02-26", "2024-03-06", adjust="none", fresh=fresh)
+        bars = ("2024-03-04", "2024-03-08")
+        as_traded = [row["close"] for row in told(await ask(world, *bars, adjust="none"))]
+        divided = [row["close"] for row in told(await ask(world, *bars))]
+        assert as_traded == [close * 4 for close in divided]
+
+
+@pytest.mark.parametrize("start", ["1900-01-01", "0001-01-01", "", "max"])
+async def test_all_there_is_is_told_as_traded(tmp_path: Path, start: str) -> None:
+    """Splits are known from where the data begin; before that there is nothing to undo."""
+    async with scene(tmp_path, "2025-08-08T18:30") as world:
+        world.market.add(SPLIT)
+        for requests in (1, 0):
+            answer = await ask(world, start, "", adjust="none")
+            assert (answer.state, len(world.asked)) == ("ready", requests)
+            assert told(answer)[0]["close"] == 4 * world.truth("2023-01-03")[0]["close"]
+        early = await ask(world, "1900-01-01", "1920-01-01", adjust="none")
+        assert (early.state, told(early), world.asked) == ("ready", [], [])
+
+
+async def test_splits_that_were_forgotten_are_fetched_again(tmp_path: Path) -> None:
+    """As it is held, it is an error that says so; otherwise one request brings them."""
+    async with scene(tmp_path, "2025-08-08T18:30") as world:
+        world.market.add(SPLIT)
+        first = told(await ask(world, *JUNE, adjust="none"))
+        key = world.hub.registry.get("yahoo_finance").key("AAA", {"data": "actions"})
+        await world.hub.holdings.delete(key)
+        with pytest.raises(ProviderError, match="what is held does not tell them"):
+            await ask(world, *JUNE, adjust="none", fresh="held")
+        assert world.asked == []
+        answer = await ask(world, *JUNE, adjust="none")
+        assert (told(answer), len(world.asked)) == (first, 1)
+
+
+async def test_a_gap_that_is_filled_for_it_is_told_as_fetched(tmp_path: Path) -> None:
+    """Also where what is known of splits has to be fetched again behind it."""
+    async with scene(tmp_path, "2025-08-08T18:30") as world:
+        await ask(world, "2024-01-02", "")
+        key = world.hub.registry.get("yahoo_finance").key("AAA", {})
+        await world.hub.holdings.delete(key, Interval(*map(ms, JUNE)))
+        answer = await ask(world, *JUNE, adjust="none")
+        assert answer.requests == len(world.asked) > 0
+        assert parts(answer)["fetched"] == ["2024-06-03T04:00..2024-06-15"]
 
 
 async def test_ids_name_the_basis(tmp_path: Path) -> None:

@@ -513,7 +513,7 @@ async def test_a_gap_takes_along_what_is_due_for_held_too(tmp_path: Path) -> Non
         wider = search("yahoo_finance", "ACME", "2026-04-01", MAY[1])
         found = await wire.ask(wider, fresh="held")
         assert (found["stitch"]["state"], found["stitch"]["upstream_requests"]) == ("ready", 1)
-        assert found["stitch"]["fetched"] == [["2026-04-01T04:00:00Z", "2026-04-30T00:00:00Z"]]
+        assert found["stitch"]["fetched"] == [["2026-04-01T04:00:00Z", "2026-04-30T10:00:00Z"]]
         assert it.requests() == 1
         it.age()
         it.sim.faults.fail_always(REJECTED)

@@ -129,3 +129,51 @@ async def test_all_there_is_is_whole(tmp_path: Path) -> None:
         answer = await search(world, "date=max")
         assert (answer.state, answer.why) == ("ready", ())
         assert told(answer) == world.truth("2023-01-01")
+
+
+async def test_what_is_held_within_the_margin_makes_no_hole(tmp_path: Path) -> None:
+    """A look-back is whole, whatever was asked for a month ago."""
+    async with scene(tmp_path, "2025-07-10T19:05") as world:
+        await world.ask("2025-07-10T18:00", "2025-07-10T19:00", "1m")
+        world.at("2025-08-09T18:45")
+        answer = await search(world, "date=30d interval=1m")
+        assert (answer.state, reasons(answer)) == (
+            "ready",
+            [("2025-07-10T18:45..2025-07-10T19:45", "margin")],
+        )
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        ("2024-11-16T04:40", "date=1mo interval=1m"),
+        ("2025-09-21T03:30", "date=2mo interval=15m"),
+        ("2024-03-02T04:30", "date=2y interval=1h"),
+    ],
+)
+async def test_the_longest_months_and_years_are_whole_look_backs(
+    tmp_path: Path, now: str, words: str
+) -> None:
+    """Of 31 days and a day of 25 hours, in the last hour of a local day."""
+    async with scene(tmp_path, now) as world:
+        answer = await search(world, words)
+        assert answer.state == "ready"
+        assert [reason for _, reason in reasons(answer)] == ["margin"]
+
+
+async def test_this_year_is_the_exchanges(tmp_path: Path) -> None:
+    """On New Year's Eve there it is the next year in UTC."""
+    async with scene(tmp_path, "2026-01-01T02:00") as world:
+        whole = await search(world, "date=ytd..2026-01-01")
+        assert told(whole) == told(await search(world, "date=ytd")) != []
+
+
+async def test_a_month_that_has_just_ended_has_its_last_day(tmp_path: Path) -> None:
+    """Upstream's live row stands beside the month's own for some hours after midnight."""
+    async with scene(tmp_path, "2025-07-31T21:30") as world:
+        for at in ("2025-07-31T21:30", "2025-08-01T05:00", "2025-08-01T12:00"):
+            world.at(at)
+            row = told(await world.anew("2025-07-01", interval="1mo"))[-1]
+            (true,) = world.truth("2025-07-01", "2025-07-31", "1mo")
+            for name in ("timestamp", "open", "high", "low", "close"):
+                assert row[name] == true[name]

@@ -63,7 +63,7 @@ async def test_when_upstream_changed_what_was_final_is_told(tmp_path: Path) -> N
             line = f"provider yahoo_finance search ticker=ACME date=2026-05-10..{MAY[1]}"
             address = ("--tcp", f"127.0.0.1:{opened.tcp_port}")
             done = await command("shell", *address, stdin=f":format table\n{line}\n")
-            assert "ready, changed upstream 2026-06-12 14:00" in " ".join(done.out.split())
+            assert "USD, changed upstream 2026-06-12 14:00" in " ".join(done.out.split())
 
 
 async def test_why_what_is_held_is_stale_is_told_over_both_doors(tmp_path: Path) -> None:

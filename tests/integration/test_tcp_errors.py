@@ -92,7 +92,7 @@ ERRORS: list[tuple[bytes, str, str]] = [
     (ranged("2021-02-30", "now"), "invalid_query", "ProviderRequest"),
     (ranged("2021-01-01T25:00:00Z", "now"), "invalid_query", "ProviderRequest"),
     (ranged("2021-01-01 00:00:00", "now"), "invalid_query", "ProviderRequest"),
-    (ranged("-1y", "now"), "invalid_query", "ProviderRequest"),
+    (ranged("-1q", "now"), "invalid_query", "ProviderRequest"),
     (ranged("now", "-1d"), "invalid_query", "ProviderRequest"),
     (searching({"Ticker": "A"}, {"Ticker": "B"}), "invalid_query", "ProviderRequest"),
     (searching({"Ticker": " "}), "invalid_query", "ProviderRequest"),

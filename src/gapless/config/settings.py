@@ -114,7 +114,7 @@ class CacheSettings:
         check=parse_check,
     )
     check_bars: int = _setting(
-        30_000, "bars that one request brings at the most, with what is taken along", least=1
+        40_000, "bars that one request brings at the most, with what is taken along", least=1
     )
     check_wait_s: float = _setting(
         5.0,

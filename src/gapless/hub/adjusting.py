@@ -214,8 +214,10 @@ def _undoings(actions: HotSeries, asked: _Asked, adjusted: Adjusted) -> Sequence
 
     Raises `ProviderError` for one that is still to come: whether bars show it already, nobody says.
     """
-    zone = zone_named(actions.state.ticker.facts.get("zone")) or UTC
     found: list[Undoing] = []
+    if not asked.rows:
+        return found
+    zone = zone_named(actions.state.ticker.facts.get("zone")) or UTC
     for time, ratio in splits_of(held_run(actions, ALWAYS)):
         day = local_date(time / 1000, zone)
         first = time if day is None else midnight_ms(day, zone)
@@ -251,8 +253,13 @@ def _reach(row: Coverage) -> Interval:
 
 
 def _not_again(fresh: Freshness, since: Answer | None) -> Freshness:
-    """Return how fresh a part is wanted of what has been fetched just now."""
-    return Freshness.CHECK if since is not None and fresh is Freshness.NOW else fresh
+    """Return how fresh a part is wanted of what has been fetched just now.
+
+    Fetched once more, it would be younger than what is known of splits.
+    """
+    if since is not None and since.state == "ready":
+        return Freshness.HELD
+    return Freshness.CHECK if fresh is Freshness.NOW else fresh
 
 
 def _fetched(answer: Answer, before: Sequence[Interval], requests: int) -> Answer:

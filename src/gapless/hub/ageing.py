@@ -39,7 +39,7 @@ class Checks:
     """
 
     every: Check = "session"
-    bars: int = 30_000
+    bars: int = 40_000
     wait_s: float = 5.0
     pause_s: float = 60.0
     own: Mapping[str, Check] = field(default_factory=dict)

@@ -354,3 +354,19 @@ async def test_what_was_forgotten_and_fetched_again_is_another_series(tmp_path: 
         await opened.get(path)
         said = await opened.get(first.links["next"]["url"], 400)
         assert "forgotten" in said.json()["message"]
+
+
+@pytest.mark.parametrize("name", ["json", "ndjson", "csv"])
+async def test_days_come_where_they_are_named(tmp_path: Path, name: str) -> None:
+    """JSON has the column `date` where `columns=` names it, with the time beside it or not."""
+    async with web(tmp_path, SampleProvider()) as opened:
+        path = f"/v1/data/sample/AAPL?start=2010-01-04&end=2010-01-06&format={name}"
+        for columns in ("timestamp,date,close", "close,date"):
+            rows = READERS[name]((await opened.get(f"{path}&columns={columns}")).content)
+            assert [list(row) for row in rows] == [columns.split(",")] * 2
+            assert [str(row["date"]) for row in rows] == ["2010-01-04", "2010-01-05"]
+        # Records are as the wire has them otherwise.
+        whole = READERS[name]((await opened.get(path)).content)
+        assert ("date" in whole[0]) is (name == "csv")
+        problem = await opened.get(f"{path}&columns=day", 400)
+        assert "there is no column 'day'" in problem.json()["detail"]

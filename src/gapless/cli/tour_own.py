@@ -92,4 +92,5 @@ def _loaded(url: str, body: bytes) -> str:
 def _rows(body: bytes) -> list[dict[str, object]]:
     import polars as pl
 
-    return pl.read_parquet(io.BytesIO(body)).to_dicts()
+    # Tables have the days of bars besides.
+    return pl.read_parquet(io.BytesIO(body)).drop("date").to_dicts()

@@ -25,10 +25,15 @@ _PARAMS: Final[Json] = {
     "in": "query",
     "style": "form",
     "explode": True,
-    "description": "parameters of the provider, such as interval=1h",
+    "description": "parameters of the provider, such as interval=1h or adjust=all",
     "schema": {"type": "object", "additionalProperties": {"type": "string"}},
 }
-_OPEN: Final = (_DATA, "/v1/coverage/{provider}/{ticker}", "/v1/series/{provider}/{ticker}")
+_OPEN: Final = (
+    (_DATA, "get"),
+    (_DATA, "head"),
+    ("/v1/coverage/{provider}/{ticker}", "get"),
+    ("/v1/series/{provider}/{ticker}", "delete"),
+)
 _LINKS: Final = (
     # From what, by which key of its answer, to which operations.
     ("/plugins/load", "post", "200", "name", ("/v1/plugins/{name}", "get")),
@@ -48,9 +53,8 @@ def described(document: Mapping[str, Any], authenticated: bool = False) -> Json:
     paths = result["paths"]
     _describe_data(paths[_DATA])
     _describe_query(paths[_QUERY]["post"])
-    for path in _OPEN:
-        for operation in paths[path].values():
-            operation["parameters"].append(copy.deepcopy(_PARAMS))
+    for path, method in _OPEN:
+        paths[path][method]["parameters"].append(copy.deepcopy(_PARAMS))
     result["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
     for path, methods in paths.items():
         for method, operation in methods.items():
@@ -115,6 +119,7 @@ def _stitch_headers() -> Json:
         "Gapless-Cached": "the ranges that were held",
         "Gapless-Fetched": "the ranges that were fetched for this answer",
         "Gapless-Missing": "the ranges that could not be had",
+        "Gapless-Facts": "what is known of the ticker, as JSON",
         "Gapless-Why": "why, as JSON",
         "Gapless-Upstream-Requests": "how many requests it took",
         "Gapless-Records": "how many records follow",

@@ -196,3 +196,9 @@ def test_all_there_is_has_no_start(start: str) -> None:
     assert parse_range(start, "", now_ms=NOW) == (None, FLOORED, False)
     with pytest.raises(InvalidQuery, match=r"^end `max`"):
         parse_range("", "max", now_ms=NOW)
+
+
+def test_a_period_as_a_bound_is_told_how_it_is_written() -> None:
+    """Who knows `date=1mo` writes `1mo..now`."""
+    with pytest.raises(InvalidQuery, match=r"a time back is written `-1mo`$"):
+        parse_range("1mo", "now", now_ms=NOW)

@@ -95,7 +95,10 @@ def parse_instant(text: str, *, now_ms: int, what: str = "date", zone: tzinfo | 
                 "such as +02:00"
             )
         if relative is None:
-            raise InvalidQuery(f"{what} {_shown(text)} is no instant; expected {_EXPECTED}")
+            back = f"-{text}"
+            meant = _RELATIVE.fullmatch(back) or _CALENDAR.fullmatch(back)
+            hint = f"; a time back is written `{back}`" if meant else ""
+            raise InvalidQuery(f"{what} {_shown(text)} is no instant; expected {_EXPECTED}{hint}")
         ms = relative
     if not _MIN_MS <= ms <= _MAX_MS:
         raise InvalidQuery(f"{what} {_shown(text)} lies outside the years 0001 to 9999")

@@ -312,7 +312,9 @@ class LivingUpstream(RuleBasedStateMachine):
             try:
                 answer = await world.hub.answer(wanted)
             except ProviderError as error:
-                if self._explained(error, beside=False):
+                # What upstream is believed to have lost is not told as it was traded.
+                lost = what == "none" and error.reason == "unverified"
+                if self._explained(error, beside=False) or (lost and self._lost()):
                     return None
                 raise
             assert isinstance(answer, Answer)
@@ -322,6 +324,10 @@ class LivingUpstream(RuleBasedStateMachine):
             return answer
 
         self.runner.run(ask())
+
+    def _lost(self) -> bool:
+        """Whether upstream has lacked anything yet."""
+        return any(isinstance(one, Absent | Delisted | MissingRow) for one in self.happenings)
 
     def _check_otherwise(self, answer: Answer, what: str, now: int, known: bool) -> None:
         instrument = self.world.market.instrument(self.ticker)

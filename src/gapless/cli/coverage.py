@@ -116,8 +116,7 @@ def coverage(
     elsewhere = [] if held else read(path, lambda store: store.all_series(None))
     found = chosen(held, path, provider, ticker, elsewhere)
     views = [
-        view(state, now, *bounds(start, end, now, zone_named(state.ticker.facts.get("zone"))))
-        for state in found
+        view(state, now, *bounds(start, end, now, zone_named(state.ticker.zone))) for state in found
     ]
     if output == "json":
         told = [record(one) for one in views]

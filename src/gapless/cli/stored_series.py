@@ -27,7 +27,7 @@ class StoredRange:
     @classmethod
     def of(cls, state: SeriesState, asked: SeriesWords, now: int) -> StoredRange:
         """Return the range that was asked for; bare dates are days of the ticker's exchange."""
-        bounds = asked.within(now, zone_named(state.ticker.facts.get("zone")))
+        bounds = asked.within(now, zone_named(state.ticker.zone))
         if bounds is None:
             return cls(state, None)
         first = min((row.start for row in state.coverage), default=bounds.end_ms)

@@ -72,7 +72,12 @@ class Coverage:
     @property
     def reaches_present(self) -> bool:
         """Whether it ended at the present when it was fetched: a tail, not a patch."""
-        return not self.final and self.end >= self.fetched_at - _PRESENT_MS
+        return not self.final and self.asked_to_present
+
+    @property
+    def asked_to_present(self) -> bool:
+        """Whether it was asked for up to the present, final or not."""
+        return self.end >= self.fetched_at - _PRESENT_MS
 
     def due(self, now: int) -> bool:
         """Whether it must be fetched again before it is answered as fresh."""

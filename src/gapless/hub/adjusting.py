@@ -38,7 +38,6 @@ _MOST_TRIES = 3
 _MOST_AT_ONCE = 1_000
 # While the event loop waits.
 _MOST_HELD = 300
-_PRESENT_MS = 1_000
 
 
 class Adjuster:
@@ -217,7 +216,7 @@ def _undoings(actions: HotSeries, asked: _Asked, adjusted: Adjusted) -> Sequence
     found: list[Undoing] = []
     if not asked.rows:
         return found
-    zone = zone_named(actions.state.ticker.facts.get("zone")) or UTC
+    zone = zone_named(actions.state.ticker.zone) or UTC
     for time, ratio in splits_of(held_run(actions, ALWAYS)):
         day = local_date(time / 1000, zone)
         first = time if day is None else midnight_ms(day, zone)
@@ -246,9 +245,7 @@ def _one_side(due_before: int, rows: Sequence[Coverage]) -> bool:
 
 def _reach(row: Coverage) -> Interval:
     """Return what a row tells of: what was asked for up to now tells of all until it was sent."""
-    end = row.end
-    if end >= row.fetched_at - _PRESENT_MS:
-        end = max(end, row.fetched_at)
+    end = max(row.end, row.fetched_at) if row.asked_to_present else row.end
     return Interval(row.start, end)
 
 

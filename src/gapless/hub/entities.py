@@ -15,9 +15,17 @@ from gapless.domain.planning import Known, Plan, plan
 from gapless.domain.series import SeriesKey, parse_view_id
 from gapless.errors import InvalidQuery, NotFound, TooLarge
 from gapless.hub.answers import Answer, Reason, State, compose
-from gapless.hub.holdings import Holdings
+from gapless.hub.holdings import NOTHING, Holdings
 from gapless.hub.hot import HotSeries
-from gapless.hub.ranges import Adjusted, RangeSearch, present, reach, series_key, shortened
+from gapless.hub.ranges import (
+    Adjusted,
+    RangeSearch,
+    present,
+    reach,
+    series_key,
+    shortened,
+    source_of,
+)
 from gapless.instants import format_instant
 from gapless.protocol.messages import (
     ById,
@@ -151,9 +159,7 @@ class Entities:
         now = self._clock.now_ms()
         try:
             key = series_key(provider, parts.ticker, dict(parts.params))
-            derived = provider.traits(key).derived
-            adjusted = None if derived is None else Adjusted(key, derived)
-            key = key if derived is None else key.sibling(derived.source)
+            key, adjusted = source_of(key, provider.traits(key))
             zone = await self._zone(provider, key, parts.start, parts.end)
             bounds = parse_range(parts.start, parts.end, now_ms=now, zone=zone)
         except (InvalidQuery, NotFound):
@@ -163,7 +169,7 @@ class Entities:
         asked = Interval(bounds.start_ms, bounds.end_ms)
         if adjusted is not None:
             most_loaded = None
-        entry = await self._holdings.load(key, asked if most_loaded is None else Interval(0, 0))
+        entry = await self._holdings.load(key, asked if most_loaded is None else NOTHING)
         # At the beginning of time nothing is due: what is held is held, if only as stale.
         wanted = plan(asked, Known(entry.state.coverage), reach(provider, key, now), -1)
         if not wanted.complete:
@@ -194,7 +200,7 @@ class Entities:
         if not (provider.info.zoned and (is_local(start) or is_local(end))):
             return None
         entry = await self._holdings.load(key)
-        zone = zone_named(entry.state.ticker.facts.get("zone"))
+        zone = zone_named(entry.state.ticker.zone)
         if zone is None:
             raise NotFound(f"the time zone of {key.ticker} is not known")
         return zone

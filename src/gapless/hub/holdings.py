@@ -36,7 +36,8 @@ _log = structlog.get_logger("gapless.holdings")
 
 # A read is only overtaken by a change of the same series, and those take as long as a read.
 _MOST_READS = 50
-_NOTHING = Interval(0, 0)
+NOTHING = Interval(0, 0)
+"""Overlaps no block, so that none is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Holdings:
 
     # Reading
 
-    async def load(self, key: SeriesKey, interval: Interval = _NOTHING) -> HotSeries:
+    async def load(self, key: SeriesKey, interval: Interval = NOTHING) -> HotSeries:
         """Return a series with the runs of the blocks over `interval` in memory."""
         for _ in range(_MOST_READS):
             entry = self.hot.get(key)

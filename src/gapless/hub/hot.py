@@ -145,7 +145,7 @@ class HotTier:
     def zone_of(self, key: SeriesKey) -> str | None:
         """Return the time zone of a series' ticker, if the series is in memory and it is known."""
         entry = self._entries.get(key)
-        return None if entry is None else entry.state.ticker.facts.get("zone")
+        return None if entry is None else entry.state.ticker.zone
 
     def get(self, key: SeriesKey) -> HotSeries | None:
         """Return a series and mark it as used."""

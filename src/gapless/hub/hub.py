@@ -255,7 +255,7 @@ class Hub:
         provider = self.registry.get(answer.key.provider)
         if provider.traits(answer.key).bar < DAY_MS:
             return None
-        zone = zone_named(answer.facts.get("zone"))
+        zone = zone_named(answer.entry.state.ticker.zone)
         return "UTC" if zone is None else zone.key
 
     async def describe(

@@ -21,7 +21,7 @@ from gapless.protocol.messages import (
     Ticker,
 )
 from gapless.protocol.times import ALL, check_range, is_local, parse_instant, parse_range
-from gapless.providers.base import DAY_MS, Derived, Provider, ProviderInfo
+from gapless.providers.base import DAY_MS, Derived, Provider, ProviderInfo, Traits
 from gapless.store.base import TickerState
 from gapless.zones import EARLIEST, LATEST, zone_named
 
@@ -52,11 +52,7 @@ class Dates:
 
         And whether the same words mean the same there at any later time.
         """
-        bounds = parse_range(self.start, self.end, now_ms=self.now, zone=zone)
-        start = self.data_start if bounds.start_ms is None else bounds.start_ms
-        end = min(bounds.end_ms, present(self.now))
-        # What lies ahead is neither fetched nor missing: such a range is empty, and whole.
-        return Interval(start, max(start, end)), bounds.absolute and bounds.end_ms <= end
+        return _meant(self.start, self.end, self.now, self.data_start, zone)
 
     def anywhere(self) -> Interval:
         """Return a range that has all they can mean, whatever the time zone is."""
@@ -68,6 +64,17 @@ class Dates:
 
     def _read(self, text: str) -> list[int]:
         return [parse_instant(text, now_ms=self.now, zone=zone) for zone in (EARLIEST, LATEST)]
+
+
+def _meant(
+    start: str, end: str, now: int, data_start: int, zone: ZoneInfo | None
+) -> tuple[Interval, bool]:
+    """Return the range of two bounds, and whether they mean the same at any later time."""
+    start_ms, end_ms, absolute = parse_range(start, end, now_ms=now, zone=zone)
+    begin = data_start if start_ms is None else start_ms
+    until = min(end_ms, present(now))
+    # What lies ahead is neither fetched nor missing: such a range is empty, and whole.
+    return Interval(begin, max(begin, until)), absolute and end_ms <= until
 
 
 def _aside(text: str) -> int:
@@ -84,6 +91,16 @@ class Adjusted(NamedTuple):
 
     key: SeriesKey
     how: Derived
+
+
+def source_of(key: SeriesKey, traits: Traits) -> tuple[SeriesKey, Adjusted | None]:
+    """Return the series that has the records of one, and what is to be made of them, if anything.
+
+    `traits` are those of `key`.
+    """
+    if traits.derived is None:
+        return key, None
+    return key.sibling(traits.derived.source), Adjusted(key, traits.derived)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +133,7 @@ class RangeSearch:
         """
         if self.dates is None:
             return self
-        name = ticker.facts.get("zone")
+        name = ticker.zone
         if name is not None and name == self.zone:
             return self
         zone = zone_named(name)
@@ -179,30 +196,27 @@ def range_search(
     key = series_key(provider, ticker.value, params)
     wanted = Freshness.CHECK if fresh is None else Freshness(fresh)
     traits = provider.traits(key)
-    adjusted = None
-    if traits.derived is not None:
-        adjusted = Adjusted(key, traits.derived)
-        key = key.sibling(traits.derived.source)
+    key, adjusted = source_of(key, traits)
     said: Dates | None = None
     zone: str | None = None
     latitude: int | None = traits.margin
     if dates is None:
         asked, absolute = default_range(provider.info, now), False
     else:
-        said = Dates(dates.start, dates.end, now, beginning(provider.info, now))
-        latitude = _latitude(dates.start, traits.margin)
-        if provider.info.zoned and (is_local(dates.start) or is_local(dates.end)):
-            zone = zone_of(key)
+        start, end = dates.start, dates.end
+        data_start = beginning(provider.info, now)
+        latitude = _latitude(start, traits.margin)
+        if provider.info.zoned and (is_local(start) or is_local(end)):
+            said, zone = Dates(start, end, now, data_start), zone_of(key)
             where = zone_named(zone)
             if where is None:
                 zone = None
-                check_range(dates.start, dates.end, now_ms=now)
+                check_range(start, end, now_ms=now)
                 asked, absolute = said.anywhere(), False
             else:
                 asked, absolute = said.within(where)
         else:
-            asked, absolute = said.within(None)
-            said = None
+            asked, absolute = _meant(start, end, now, data_start, None)
     return RangeSearch(key, asked, absolute, tuple(others), wanted, said, zone, latitude, adjusted)
 
 

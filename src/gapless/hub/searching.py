@@ -33,7 +33,7 @@ from gapless.hub.beside import finals
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.course import Course, as_held, not_checked
 from gapless.hub.filling import Filler
-from gapless.hub.holdings import Holdings
+from gapless.hub.holdings import NOTHING, Holdings
 from gapless.hub.hot import HotSeries
 from gapless.hub.leases import Filled, Lease, Leases, LeaseTaken
 from gapless.hub.options import Options
@@ -50,8 +50,6 @@ _log = structlog.get_logger("gapless.hub")
 _MOST_ROUNDS = 200
 # After the second time that stored data has become due, an answer is given (stitching rule 13).
 _MOST_RESTATED = 2
-# Overlaps no block, so that none is loaded.
-_NOTHING = Interval(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ class Searcher:
         fetched = _fetched(provider, search.key)
         whole = most_loaded is None
         for _ in range(_MOST_ROUNDS):
-            entry = await self._holdings.load(said.key, said.asked if whole else _NOTHING)
+            entry = await self._holdings.load(said.key, said.asked if whole else NOTHING)
             search, wanted = self._placed(provider, entry, said, now, course)
             course.gaps = union(course.gaps, wanted.gaps)
             if anew:

@@ -32,6 +32,11 @@ class TickerState:
     version: int = 0
     due_before: int = 0
 
+    @property
+    def zone(self) -> str | None:
+        """The name of the time zone in which it is traded; `None`: not known."""
+        return self.facts.get("zone")
+
 
 @dataclass(frozen=True, slots=True)
 class SeriesState:

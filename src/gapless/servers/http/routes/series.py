@@ -13,7 +13,7 @@ from gapless.clock import Clock
 from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery, NotFound
 from gapless.hub.administration import Administration, Knowledge
-from gapless.hub.ranges import RangeSearch, range_search, series_key
+from gapless.hub.ranges import RangeSearch, range_search, series_key, source_of
 from gapless.protocol.messages import DateRange, Filter, Param, Ticker
 from gapless.protocol.paths import COVERAGE_PATH, SERIES_PATH
 from gapless.providers.registry import Registry
@@ -72,12 +72,11 @@ def series_routes(
         if name in registry.names():
             provider = registry.get(name)
             key = series_key(provider, ticker, params)
-            derived = provider.traits(key).derived
-            if derived is not None:
-                held = key.sibling(derived.source).text
+            source, adjusted = source_of(key, provider.traits(key))
+            if adjusted is not None:
                 raise InvalidQuery(
-                    f"{key.text} is made of {held} when it is asked for, and not held itself; "
-                    "name that"
+                    f"{key.text} is made of {source.text} when it is asked for, and not held "
+                    "itself; name that"
                 )
             return key
         return SeriesKey.of(name, ticker, params)

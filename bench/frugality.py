@@ -137,7 +137,7 @@ class Trial:
         assert isinstance(request, ProviderRequest)
         self.cost.answers += 1
         try:
-            came = await self.hub.answer(request)
+            came = await self.hub.answer(self.hub.question(request))
         except InvalidQuery:
             raise
         except GaplessError:

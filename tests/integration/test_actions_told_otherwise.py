@@ -159,7 +159,7 @@ async def test_who_waits_is_not_charged_with_the_changes_of_others(tmp_path: Pat
         await world.ask("2025-03-12", "2025-03-20", "1h")
         world.at("2025-03-20T15:10")
         answers = await asyncio.gather(
-            *(world.hub.answer(world.request(*one, "1h")) for one in asked)
+            *(world.hub.answer(world.hub.question(world.request(*one, "1h"))) for one in asked)
         )
         for span, answer in zip(asked, answers, strict=True):
             assert isinstance(answer, Answer)

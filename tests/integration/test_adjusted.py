@@ -46,7 +46,7 @@ async def ask(world: Scene, *bounds: str, fresh: Any = None, **params: str) -> A
     filters: list[Filter] = [Param(name, value) for name, value in params.items()]
     query = (Ticker("AAA"), DateRange(*bounds), *filters)
     request = ProviderRequest("yahoo_finance", SearchEntities(query), fresh=fresh)
-    answer = await world.hub.answer(request)
+    answer = await world.hub.answer(world.hub.question(request))
     assert isinstance(answer, Answer)
     return answer
 
@@ -180,7 +180,9 @@ async def test_ids_name_the_basis(tmp_path: Path) -> None:
 
         async def view(adjust: str) -> Answer:
             request = GetEntity(f"yahoo_finance:AAA?adjust={adjust}:{bounds}")
-            found = await world.hub.answer(ProviderRequest("yahoo_finance", request))
+            found = await world.hub.answer(
+                world.hub.question(ProviderRequest("yahoo_finance", request))
+            )
             assert not isinstance(found, Answer)
             (entity,) = found.entities
             assert isinstance(entity, Answer)

@@ -71,9 +71,9 @@ async def test_a_range_that_is_due_is_never_a_full_hit(tmp_path: Path) -> None:
         answer = await world.ask(*MAY)
         assert answer.fresh_until == seconds("2025-06-10T13:45") * 1000
         world.at("2025-06-10T13:44:59")
-        assert world.hub.held(world.request(*MAY)) is not None
+        assert world.hub.held(world.hub.question(world.request(*MAY))) is not None
         world.wait(1)
-        assert world.hub.held(world.request(*MAY)) is None
+        assert world.hub.held(world.hub.question(world.request(*MAY))) is None
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ async def test_what_else_is_not_fresh_is_taken_along(tmp_path: Path) -> None:
         # With so few bars a request they are fetched apart.
         await world.ask("2025-04-01", "2025-04-04")
         await world.ask("2025-05-13", "2025-05-17")
-        world.hub.searcher.ageings.checks = Checks()
+        world.hub.searcher.rules.ageings.checks = Checks()
         known = spans(union(row.interval for row in await world.known()))
         assert known == ["2025-04-01..2025-04-04T13:30", "2025-05-13..2025-05-17"]
         world.at(MONDAY)
@@ -259,9 +259,13 @@ async def test_who_waited_for_the_wider_part_plans_again(tmp_path: Path) -> None
         # The first try waits, so that the second request finds it under way.
         world.sim.faults.fail_next(faults.held(faults.server_error(502)), when=wide)
         world.sim.faults.fail_always(faults.server_error(502), when=wide)
-        gap = asyncio.ensure_future(world.hub.answer(world.request("2025-06-08", "2025-06-11")))
+        gap = asyncio.ensure_future(
+            world.hub.answer(world.hub.question(world.request("2025-06-08", "2025-06-11")))
+        )
         await world.sim.reach(lambda: bool(world.sim.requests))
-        held = asyncio.ensure_future(world.hub.answer(world.request("2025-05-01", "2025-06-01")))
+        held = asyncio.ensure_future(
+            world.hub.answer(world.hub.question(world.request("2025-05-01", "2025-06-01")))
+        )
         await asyncio.sleep(0)
         world.sim.release()
         assert (await gap).state == "ready"  # type: ignore[union-attr]
@@ -335,7 +339,7 @@ async def test_a_check_that_fails_is_said_and_tried_again_after_a_while(tmp_path
             assert answer.last_error
             assert parts(answer) == {"cached": ["2025-05-01..2025-06-01"]}
             assert told(answer) == told(held)
-            assert world.hub.held(world.request(*MAY)) is None
+            assert world.hub.held(world.hub.question(world.request(*MAY))) is None
         world.sim.faults.clear()
         world.wait(59)
         assert (await world.ask(*MAY)).state == "stale"
@@ -384,6 +388,8 @@ async def test_many_who_ask_at_the_opening_cost_one_check(tmp_path: Path) -> Non
         world.at(MONDAY)
         world.asked.clear()
         ranges = [(f"2025-05-{day:02}", f"2025-05-{day + 3:02}") for day in range(1, 28)]
-        answers = await asyncio.gather(*(world.hub.answer(world.request(*one)) for one in ranges))
+        answers = await asyncio.gather(
+            *(world.hub.answer(world.hub.question(world.request(*one))) for one in ranges)
+        )
         assert world.upstream == ["check 2025-05-01..2025-06-08"]
         assert {one.state for one in answers} == {"ready"}  # type: ignore[union-attr]

@@ -52,7 +52,7 @@ async def test_a_gap_between_held_bars_has_both_sides(tmp_path: Path) -> None:
     async with scene(tmp_path, WEDNESDAY, options=NARROW) as world:
         await world.ask("2025-05-01", "2025-05-10")
         await world.ask("2025-06-02", "2025-06-07")
-        world.hub.searcher.ageings.checks = Checks()
+        world.hub.searcher.rules.ageings.checks = Checks()
         answer = await world.ask("2025-05-10", "2025-06-02")
         assert world.upstream == ["gap 2025-05-01T13:30..2025-06-07T13:30"]
         assert told(answer) == world.truth("2025-05-10", "2025-06-02")
@@ -166,7 +166,7 @@ async def test_what_is_not_asked_for_comes_again_when_it_is(tmp_path: Path) -> N
         world.at(LATER)
         await world.ask("2025-05-12", "2025-05-17")
         assert world.upstream == ["gap 2025-04-28T13:30..2025-05-17"]
-        assert world.hub.held(world.request("2024-01-01", "2024-02-01")) is None
+        assert world.hub.held(world.hub.question(world.request("2024-01-01", "2024-02-01"))) is None
         answer = await world.ask("2024-01-01", "2024-02-01")
         assert [one.split()[0] for one in world.upstream] == ["check"]
         assert told(answer) == world.truth("2024-01-01", "2024-02-01")

@@ -38,7 +38,7 @@ def by_dates(
 async def ask(world: Scene, request: ProviderRequest) -> Answer:
     """Ask, after forgetting what was asked upstream before."""
     world.asked.clear()
-    answer = await world.hub.answer(request)
+    answer = await world.hub.answer(world.hub.question(request))
     assert isinstance(answer, Answer)
     return answer
 
@@ -75,7 +75,7 @@ async def test_days_and_months_are_those_of_the_exchange(
             zone = ZoneInfo(listed.tz)
             assert answer.asked.start == midnight_ms(date.fromisoformat(start), zone)
             assert answer.asked.end == midnight_ms(date.fromisoformat(end), zone)
-            held = world.hub.held(request)
+            held = world.hub.held(world.hub.question(request))
             assert held is None or told(held) == told(answer)
             await world.restart()
         utc = by_dates(listed.symbol, f"{start}T00:00:00Z", f"{end}T00:00:00Z", interval)

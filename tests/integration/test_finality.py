@@ -103,7 +103,7 @@ async def test_a_forming_bar_stays_as_it_was_until_it_is_due(tmp_path: Path) -> 
         assert again.refresh_after == before.refresh_after == ms("2025-06-11T15:15")
         world.wait(1)
         # A full hit until a moment ago, by the same words.
-        assert world.hub.held(world.request(START)) is None
+        assert world.hub.held(world.hub.question(world.request(START))) is None
         await all_true(world)
         assert world.upstream == ["gap 2025-06-02T13:30..2025-06-11T15:15"]
 
@@ -222,7 +222,7 @@ async def test_a_view_of_what_is_due_is_stale(tmp_path: Path) -> None:
         for at, state in (("2025-06-11T15:10", "ready"), ("2025-06-12T15:00", "stale")):
             world.at(at)
             world.asked.clear()
-            listing = await world.hub.answer(by_id)
+            listing = await world.hub.answer(world.hub.question(by_id))
             assert isinstance(listing, Listing)
             (view,) = listing.entities
             assert isinstance(view, Answer)
@@ -235,7 +235,9 @@ async def test_a_tail_that_had_to_wait_is_a_tail(tmp_path: Path) -> None:
     async with scene(tmp_path, "2025-06-11T15:00") as world:
         world.sim.faults.fail_next(server_error(502), 2)
         early, late = world.request("2024-01-01", "2024-06-01"), world.request(START)
-        await asyncio.gather(world.hub.answer(early), world.hub.answer(late))
+        await asyncio.gather(
+            world.hub.answer(world.hub.question(early)), world.hub.answer(world.hub.question(late))
+        )
         world.wait(5)
         answer = await world.ask(START)
         assert world.upstream == []

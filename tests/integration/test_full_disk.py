@@ -83,7 +83,7 @@ async def test_room_is_made_in_place(tmp_path: Path, by: str) -> None:
             async def read_on() -> int:
                 count = 0
                 while not stop.is_set():
-                    opened.hub.hot.drop(provider.key("A", {}))
+                    opened.hub.memory.drop(provider.key("A", {}))
                     assert (await opened.get(day("A"))).content == held
                     count += 1
                 return count
@@ -99,7 +99,7 @@ async def test_room_is_made_in_place(tmp_path: Path, by: str) -> None:
             assert again.json() == provider.rows("X", "2020-01-01", "2020-01-04")
             stop.set()
             assert await reading > 0
-            opened.hub.hot.drop(provider.key("X", {}))
+            opened.hub.memory.drop(provider.key("X", {}))
             assert (await opened.get(day("X", days=3))).content == again.content
             assert (await opened.get(day("A"))).content == held
             rest = (await opened.get(day("B"))).json()

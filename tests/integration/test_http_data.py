@@ -176,7 +176,7 @@ async def test_a_cursor_belongs_to_its_series_and_basis(tmp_path: Path) -> None:
         for bad in ("x", "%00", "AAAA", cursor[:-3]):
             said = await opened.get(f"{AAPL}&cursor={bad}", 400)
             assert "none of this hub's" in said.json()["message"]
-        key = next(iter(opened.hub.hot.keys()))
+        key = next(iter(opened.hub.memory.keys()))
         await opened.hub.holdings.apply(Change(key, (), restates=True, at=1))
         moved = await opened.get(f"{AAPL}&cursor={cursor}", 400)
         assert "changed the past" in moved.json()["message"]

@@ -73,7 +73,7 @@ async def test_a_large_answer_goes_on_where_blocks_were_merged(
         runs = store.runs
         reads: list[int] = []
         doing: list[str] = ["relay"]
-        key = next(iter(opened.hub.hot.keys()))
+        key = next(iter(opened.hub.memory.keys()))
 
         async def disturbed(numbers: Any) -> Any:
             reads.append(len(numbers))

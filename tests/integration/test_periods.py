@@ -28,7 +28,7 @@ def said(world: Scene, words: str, ticker: str) -> ProviderRequest:
 async def search(world: Scene, words: str, ticker: str = "AAA") -> Answer:
     """Ask in the query language, after forgetting what was asked upstream before."""
     world.asked.clear()
-    answer = await world.hub.answer(said(world, words, ticker))
+    answer = await world.hub.answer(world.hub.question(said(world, words, ticker)))
     assert isinstance(answer, Answer)
     return answer
 
@@ -62,7 +62,7 @@ async def test_a_whole_look_back_asked_for_by_its_name_is_whole(
             assert CLIPPED in why(answer, span)
             assert bool(world.asked) is requests
         assert told(answer) == world.truth(begins, interval=words.rsplit("=")[-1])
-        held = world.hub.held(said(world, words, "AAA"))
+        held = world.hub.held(world.hub.question(said(world, words, "AAA")))
         assert held is not None
         assert held.why == answer.why
 

@@ -56,7 +56,9 @@ async def test_a_quiet_upstream_is_answered_as_promised(
             world.clock.now_s = BEGIN + later
             t0 = world.clock.now_ms()
             start = (t0 // 1000 - days * DAY) * 1000
-            answer = await world.hub.answer(request(symbol, interval, start, t0 // 1000 * 1000))
+            answer = await world.hub.answer(
+                world.hub.question(request(symbol, interval, start, t0 // 1000 * 1000))
+            )
             assert isinstance(answer, Answer)
             assert answer.state == "ready"
             promise.check(told(answer, t0, world.clock.now_ms(), facts))

@@ -80,7 +80,7 @@ async def test_every_method_keeps_to_the_hub_that_is_asked(
                     'hub answers; say where it speaks HTTP by http="http://HOST:PORT"'
                 )
         both.kept_apart()
-        assert not both.b.hub.holdings.hot.keys()
+        assert not both.b.hub.holdings.memory.keys()
 
 
 @pytest.mark.share(1)
@@ -441,7 +441,7 @@ async def test_an_address_that_leads_to_another_hub_by_now(tmp_path: Path, kind:
         assert (await hub.search("minutes", "A", *SHORT)).records == theirs().rows("A", *SHORT)
         with pytest.raises(gapless.NotFound):
             await hub.fetch("DELETE", "/v1/series/minutes/X")
-        assert a.hub.hot.get(a.hub.registry.get("minutes").key("X", {})) is not None
+        assert a.hub.memory.get(a.hub.registry.get("minutes").key("X", {})) is not None
 
 
 @each_kind

@@ -30,7 +30,9 @@ async def refreshed(world: Scene, interval: str, start: str, end: str) -> Answer
     """Ask for all of it to be fetched anew, a minute later."""
     world.wait(60)
     request = world.request(start, end, interval)
-    answer = await world.hub.answer(msgspec.structs.replace(request, fresh="now"))
+    answer = await world.hub.answer(
+        world.hub.question(msgspec.structs.replace(request, fresh="now"))
+    )
     assert isinstance(answer, Answer)
     return answer
 

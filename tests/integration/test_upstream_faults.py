@@ -228,7 +228,7 @@ async def test_a_refused_connection_is_an_error_and_passes(tmp_path: Path) -> No
     async with scene(tmp_path, NOW, lags=(0.0, 0.0)) as world:
         await world.ask(*HELD)
         await world.sim.refuse()
-        answer = await world.hub.answer(world.request(*ASKED))
+        answer = await world.hub.answer(world.hub.question(world.request(*ASKED)))
         assert isinstance(answer, Answer)
         assert answer.state == "partial"
         assert told(answer) == world.truth(*HELD)
@@ -241,7 +241,7 @@ async def test_a_refused_connection_is_an_error_and_passes(tmp_path: Path) -> No
 async def test_the_fallback_host_is_asked_where_the_first_refuses(tmp_path: Path) -> None:
     """A host that is down is no failure as long as the other one answers."""
     async with scene(tmp_path, NOW, lags=(0.0, 0.0), base_url=dead_url()) as world:
-        answer = await world.hub.answer(world.request(*ASKED))
+        answer = await world.hub.answer(world.hub.question(world.request(*ASKED)))
         assert isinstance(answer, Answer)
         assert [one.edge for one in world.sim.requests] == [1]
         assert (answer.state, answer.requests) == ("ready", 2)
@@ -322,7 +322,10 @@ async def test_many_at_once_do_not_storm_a_failing_upstream(tmp_path: Path) -> N
         async def storm(most: int) -> int:
             world.sim.clear_requests()
             answers = asyncio.gather(
-                *(world.hub.answer(world.request(*BEYOND, ticker=ticker)) for ticker in tickers),
+                *(
+                    world.hub.answer(world.hub.question(world.request(*BEYOND, ticker=ticker)))
+                    for ticker in tickers
+                ),
                 return_exceptions=True,
             )
             for enough in (min(most, AT_ONCE), most):
@@ -386,7 +389,7 @@ async def test_waiters_share_a_failure(tmp_path: Path) -> None:
         world.sim.clear_requests()
         world.sim.faults.fail_always(faults.html_page())
         answers = await asyncio.gather(
-            *(world.hub.answer(world.request(*ASKED)) for _ in range(10))
+            *(world.hub.answer(world.hub.question(world.request(*ASKED))) for _ in range(10))
         )
         sent = len(world.sim.requests)
         assert 5 <= sent <= 6

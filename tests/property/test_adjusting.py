@@ -205,7 +205,9 @@ async def told(
     if not asked.dates:
         bounds = (f"{days[0]}T00:00:00-05:00", f"{days[-1]}T22:00:00Z")
     query = (Ticker("AAA"), DateRange(*bounds), Param("adjust", adjust or asked.adjust))
-    answer = await world.hub.answer(ProviderRequest("yahoo_finance", SearchEntities(query)))
+    answer = await world.hub.answer(
+        world.hub.question(ProviderRequest("yahoo_finance", SearchEntities(query)))
+    )
     assert isinstance(answer, Answer)
     assert answer.state == "ready", answer.why
     rows: list[Row] = json.loads(answer.text())

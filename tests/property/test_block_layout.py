@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from gapless.domain.blocks import EMPTY, Block, Relayout, Run, encode, etag, relayout
 from gapless.domain.coverage import Coverage, cut, insert
 from gapless.domain.intervals import Interval, covers
+from gapless.domain.spans import Spans
 from support.series import EMPTY as NOTHING
 from support.series import HELD, OUT, filled, intervals, text
 
@@ -145,8 +146,10 @@ class Layout:
     def replace(self, interval: Interval, coverage: Sequence[Coverage], fresh: Run) -> Relayout:
         """Replace an interval; return what that changed."""
         self.read = []
-        self.known = insert(cut(self.known, interval), coverage)
-        made = relayout(self.blocks, self.known, interval, fresh, self.load, self.limit)
+        self.known = insert(cut(self.known, [interval]), coverage)
+        made = relayout(
+            Spans(self.blocks), Spans(self.known), interval, fresh, self.load, self.limit
+        )
         assert len(set(made.removed)) == len(made.removed)
         self.blocks = [one for one in self.blocks if one not in made.removed]
         for piece in made.added:
@@ -262,5 +265,5 @@ def test_a_step_done_twice_is_done(done: list[Step], layout: Layout) -> None:
 
 def test_a_run_of_nothing_lays_nothing() -> None:
     """Replacing nothing by nothing changes nothing."""
-    made = relayout([], [], Interval(0, 9), EMPTY, lambda one: EMPTY, 10)
+    made = relayout(Spans(), Spans(), Interval(0, 9), EMPTY, lambda one: EMPTY, 10)
     assert (made.removed, made.added) == ((), ())

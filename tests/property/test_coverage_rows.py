@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gapless.domain.coverage import Coverage, Mark, changed, cut, gone, insert, written
 from gapless.domain.intervals import Interval
+from gapless.domain.spans import Spans
 from support.series import EMPTY, HELD, OUT, filled
 
 SIZE = 40
@@ -44,7 +45,7 @@ def told(done: list[Coverage | Interval], revises: bool = True) -> list[Coverage
         if isinstance(step, Coverage):
             known = insert(known, [replace(step, commit=commit)], revises)
         else:
-            known = cut(known, step)
+            known = cut(known, [step])
     return known
 
 
@@ -59,7 +60,7 @@ def test_rows_say_what_was_said_last(done: list[Coverage | Interval], revises: b
             known = insert(known, [said], revises)
             cells[step.start : step.end] = [said] * (step.end - step.start)
         else:
-            known = cut(known, step)
+            known = cut(known, [step])
             cells[step.start : step.end] = [None] * (step.end - step.start)
     assert all(row.start < row.end for row in known)
     assert all(one.end <= two.start and not one.joins(two, revises) for one, two in pairwise(known))
@@ -90,14 +91,14 @@ def test_what_was_written_tells_what_has_changed(
 ) -> None:
     """A commit, or a deletion of what is known, shows wherever it touches (stitching rule 7)."""
     known = told(done, revises)
-    before = written(known, planned)
+    before = written(Spans(known), planned)
     assert sum(part.end - part.start for part in before) == sum(
         row.interval.intersection(planned).length for row in known
     )
-    there = bool(written(known, planned.intersection(touched)))
-    assert (written(cut(known, touched), planned) != before) is there
+    there = bool(written(Spans(known), planned.intersection(touched)))
+    assert (written(Spans(cut(known, [touched])), planned) != before) is there
     later = insert(known, [Coverage(*touched, HELD, 9, 99, commit=len(done))], revises)
-    assert (written(later, planned) != before) is planned.overlaps(touched)
+    assert (written(Spans(later), planned) != before) is planned.overlaps(touched)
 
 
 @given(steps, st.lists(placed, max_size=3), st.lists(filled(SIZE), max_size=4))
@@ -106,7 +107,7 @@ def test_what_was_changed_is_told_apart(
 ) -> None:
     """New rows say of each instant that it was changed now, or when it was last, or never."""
     known, rows = told(before), told([*new])
-    result = changed(rows, known, where, at=8)
+    result = changed(rows, Spans(known), where, at=8)
     assert all(one.end <= two.start for one, two in pairwise(result))
     for at in range(SIZE):
         row, found, earlier = at_cell(rows, at), at_cell(result, at), at_cell(known, at)
@@ -124,7 +125,9 @@ def test_what_is_gone_is_out_of_reach(
 ) -> None:
     """What was held there is, and final; what was empty stays so, and nothing else is told."""
     known = told(before)
-    result = gone(known, where, at=9, commit=99)
+    result = known
+    for part in where:
+        result = gone(result, part, at=9, commit=99)
     assert all(one.end <= two.start for one, two in pairwise(result))
     for at in range(SIZE):
         earlier, found = at_cell(known, at), at_cell(result, at)

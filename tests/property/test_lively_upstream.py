@@ -26,8 +26,8 @@ from gapless.domain.coverage import Outcome
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import GaplessError, ProviderError
+from gapless.hub import series
 from gapless.hub.answers import Answer
-from gapless.hub.hot import HotSeries
 from gapless.protocol.fresh import Fresh
 from gapless.protocol.messages import ProviderRequest
 from gapless.simulator.happenings import Delisted, Happening, Odd
@@ -305,7 +305,7 @@ class LivelyUpstream(RuleBasedStateMachine):
         async def one_of_them(asked: ProviderRequest) -> Answer | GaplessError:
             meta = (await world.hub.holdings.load(key_of(world, asked))).state.meta
             try:
-                answer = await world.hub.answer(asked)
+                answer = await world.hub.answer(world.hub.question(asked))
             except ProviderError as error:
                 if self._explained(error, key_of(world, asked).ticker, beside=len(wanted) > 1):
                     return error
@@ -325,7 +325,7 @@ class LivelyUpstream(RuleBasedStateMachine):
             if isinstance(answer, Answer) and any(one.reason in DOUBTS for one in answer.why):
                 self.failed_s[answer.key] = world.clock.now_s
         for one, answer in zip(wanted, answers, strict=True):
-            held = world.hub.held(one)
+            held = world.hub.held(world.hub.question(one))
             if held is not None and isinstance(answer, Answer) and len(wanted) == 1:
                 assert held.text() == answer.text(), "held, it is answered the same"
         for call in world.asked:
@@ -362,7 +362,9 @@ class LivelyUpstream(RuleBasedStateMachine):
         t1 = self.world.clock.now_ms()
         self.promise.check(told(answer, now, t1, facts, beside=beside, anew=asked.fresh == "now"))
 
-    def _frugal(self, answer: Answer, asked: ProviderRequest, before: HotSeries, now: int) -> None:
+    def _frugal(
+        self, answer: Answer, asked: ProviderRequest, before: series.Series, now: int
+    ) -> None:
         """What was asked upstream is what the rules call for."""
         calls = [one for one in self.world.asked if one.key == answer.key]
         # Upstream that fails is left alone for a while.
@@ -373,7 +375,7 @@ class LivelyUpstream(RuleBasedStateMachine):
         sent = [(*one.interval,) for one in calls if one.purpose != "seam"]
         gaps, again, _ = model.called_for()
         narrowed = self.world.clock.now_s - self.failed_s.get(answer.key, 0.0) < NARROW_S
-        restated = answer.entry.state.due_before != before.state.due_before
+        restated = answer.series.state.due_before != before.state.due_before
         if (gaps or again) and (narrowed or restated):
             # Twice at the most all that is asked has become due again (stitching rule 13).
             assert len(calls) <= 3 * (len(list(gaps)) + len(list(again)) + 1), f"{calls}"
@@ -381,7 +383,7 @@ class LivelyUpstream(RuleBasedStateMachine):
         model.check(sent, seams)
 
     def _before(
-        self, answer: Answer, asked: ProviderRequest, before: HotSeries, now: int
+        self, answer: Answer, asked: ProviderRequest, before: series.Series, now: int
     ) -> Before:
         ticker, interval = answer.key.ticker, answer.key.param("interval", "1d")
         instrument = self.world.market.instrument(ticker)
@@ -429,7 +431,7 @@ class LivelyUpstream(RuleBasedStateMachine):
             self.world.market.add(what, delays_s={1: float(HOUR * behind)})
 
 
-def _times(entry: HotSeries) -> list[int]:
+def _times(entry: series.Series) -> list[int]:
     """Return the stamps of the held records that can be compared: final ones with prices."""
     runs = [entry.runs[one.number].run for one in entry.state.blocks if one.number is not None]
     return [

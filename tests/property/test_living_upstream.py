@@ -310,7 +310,7 @@ class LivingUpstream(RuleBasedStateMachine):
         async def ask() -> Answer | None:
             known = bool((await world.hub.holdings.load(key_of(world, wanted))).state.meta)
             try:
-                answer = await world.hub.answer(wanted)
+                answer = await world.hub.answer(world.hub.question(wanted))
             except ProviderError as error:
                 # What upstream is believed to have lost is not told as it was traded.
                 lost = what == "none" and error.reason == "unverified"
@@ -341,7 +341,7 @@ class LivingUpstream(RuleBasedStateMachine):
         final = [
             row
             for row in rows
-            for covered in answer.entry.state.coverage
+            for covered in answer.series.state.coverage
             if covered.start <= row["timestamp"] * 1000 < covered.end and covered.final
         ]
         self.bases.check_bars(self.ticker, what, final, window)
@@ -368,7 +368,7 @@ class LivingUpstream(RuleBasedStateMachine):
         async def one_of_them(asked: ProviderRequest) -> Answer | GaplessError:
             known = bool((await world.hub.holdings.load(key_of(world, asked))).state.meta)
             try:
-                answer = await world.hub.answer(asked)
+                answer = await world.hub.answer(world.hub.question(asked))
             except ProviderError as error:
                 if self._explained(error, beside=len(wanted) > 1):
                     return error
@@ -385,7 +385,7 @@ class LivingUpstream(RuleBasedStateMachine):
         answers = self.runner.run(all_of_them())
         self.asked_before += wanted
         for one, answer in zip(wanted, answers, strict=True):
-            held = world.hub.held(one)
+            held = world.hub.held(world.hub.question(one))
             if held is not None and isinstance(answer, Answer) and len(wanted) == 1:
                 assert held.text() == answer.text(), "held, it is answered the same"
         if len(wanted) == 1 and isinstance(answers[0], Answer):
@@ -421,7 +421,7 @@ class LivingUpstream(RuleBasedStateMachine):
         asked = [one for one in self.world.asked if one.key == answer.key]
         if answer.state != "ready" or any(one.error is not None for one in asked):
             return
-        if answer.entry.state.due_before != before.due_before:
+        if answer.series.state.due_before != before.due_before:
             return
         lacking, aged = self._lacking(answer, before, now)
         if not lacking and not aged:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gapless.domain.believing import Doubt, Suspicion, unasked
 from gapless.domain.coverage import Ageing, Coverage, insert
-from gapless.domain.intervals import Interval, covers, hull, intersect, subtract, union
+from gapless.domain.intervals import ALWAYS, Interval, covers, hull, intersect, subtract, union
 from gapless.domain.planning import (
     Joining,
     Known,
@@ -22,6 +22,7 @@ from gapless.domain.planning import (
     tail,
     worth_taking_along,
 )
+from gapless.domain.spans import Spans
 from support.series import EMPTY, HELD, OUT, filled, intervals
 
 SIZE = 60
@@ -83,7 +84,7 @@ def questions(draw: st.DrawFn) -> Question:
     return Question(
         draw(filled(now)),
         Known(
-            known,
+            Spans(known),
             draw(st.none() | st.builds(Ageing, since, until, st.integers(0, 3))),
             draw(st.just([]) | st.lists(doubts, max_size=2)),
         ),
@@ -171,7 +172,7 @@ def test_carrying_a_plan_out_leaves_nothing_to_do(question: Question) -> None:
         ageing = replace(ageing, since=min(ageing.since, at), until=max(ageing.until, at))
     for gap in (*wanted.gaps, *wanted.aged):
         coverage = insert(coverage, [Coverage(*gap, HELD, at, None, commit=9)], ageing is not None)
-    known = Known(coverage, ageing, question.known.doubts)
+    known = Known(Spans(coverage), ageing, question.known.doubts)
     again = replace(question, known=known).plan()
     assert (again.gaps, again.fresh) == ((), True)
     assert union(again.cached) == union(wanted.cached, wanted.gaps)
@@ -193,7 +194,7 @@ def test_a_hit_lasts_as_long_as_it_is_said_to(question: Question) -> None:
 @given(questions())
 def test_what_is_taken_along_is_worth_it(question: Question) -> None:
     """It is served and due or not fresh, all of it, and holds all that was asked of its kind."""
-    found = worth_taking_along(question.known, question.reach, question.now)
+    found = worth_taking_along(question.known, question.reach, ALWAYS, question.now)
     if question.known.ageing is None:
         assert found == []
         return

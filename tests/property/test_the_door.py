@@ -127,7 +127,7 @@ class History:
             case "prune":
                 await self.prune(self.world.clock.now_ms() - act.first % 3 * TICK_S * 1000)
             case "reload":
-                hub.hot.forget(upstream.info.name)
+                hub.memory.forget(upstream.info.name)
             case "revise":
                 upstream.revise(self.ticker, act.first, act.end)
             case "tick":

@@ -153,7 +153,7 @@ class Scene(World):
     async def _ask(self, request: ProviderRequest, strict: bool = False) -> Answer:
         self.asked.clear()
         self.sim.clear_requests()
-        answer = await self.hub.answer(request, strict)
+        answer = await self.hub.answer(self.hub.question(request, strict))
         assert isinstance(answer, Answer)
         if not any(one.fault for one in self.sim.requests):
             assert answer.requests == len(self.sim.requests), "it says what it cost"
@@ -208,7 +208,7 @@ class Scene(World):
         """Return the series' coverage as it is stored."""
         provider = self.hub.registry.get("yahoo_finance")
         snapshot = await store_of(self.hub).read(provider.key(ticker, {"interval": interval}))
-        return snapshot.state.coverage
+        return tuple(snapshot.state.coverage)
 
     async def _hub(self, path: Path, ledger: Ledger, watched: bool = True) -> Hub:
         urls = self.sim.base_urls

@@ -76,7 +76,10 @@ class Steps:
 
     async def ask(self, ticker: str, first: int, end: int) -> Any:
         """Ask for days `[first, end)`."""
-        return await self.hub.searcher.search(self.search(ticker, days(first, end)))
+        search, now = self.search(ticker, days(first, end)), self.hub.clock.now_ms()
+        return await self.hub.searcher.search(
+            await self.hub.searcher.look(self.upstream, search, now)
+        )
 
     async def refresh(self, ticker: str, first: int, end: int) -> Any:
         """Have days `[first, end)` fetched anew."""

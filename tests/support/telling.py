@@ -32,7 +32,7 @@ def told(
         t1,
         [
             Covered(one.start, one.end, one.fetched_at, one.refresh_after)
-            for one in answer.entry.state.coverage
+            for one in answer.series.state.coverage
         ],
         facts,
         [Span(*one) for one in answer.missing],

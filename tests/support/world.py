@@ -184,7 +184,7 @@ class World:
         await asyncio.to_thread(shutil.copyfile, self.template, path)
         hub = await self._hub(path, Ledger(), watched=False)
         try:
-            answer = await hub.answer(request)
+            answer = await hub.answer(hub.question(request))
             assert isinstance(answer, Answer)
             return answer
         finally:

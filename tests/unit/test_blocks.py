@@ -10,6 +10,7 @@ import pytest
 from gapless.domain.blocks import EMPTY, Block, Run, encode, encode_all, etag, relayout
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval
+from gapless.domain.spans import Spans
 from support.series import EMPTY as NOTHING
 from support.series import HELD, OUT, cover, run, text
 
@@ -108,7 +109,7 @@ def lay(
         read.append(one.number)
         return blocks[one]
 
-    made = relayout(list(blocks), coverage, interval, fresh, load, limit)
+    made = relayout(Spans(blocks), Spans(coverage), interval, fresh, load, limit)
     return (
         [one.number for one in made.removed],
         [(*piece.interval, list(piece.run.times)) for piece in made.added],

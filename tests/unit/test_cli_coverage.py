@@ -16,6 +16,7 @@ from gapless.domain.blocks import Block
 from gapless.domain.coverage import Mark
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
+from gapless.domain.spans import Spans
 from gapless.errors import NotFound
 from gapless.instants import DAY_MS
 from gapless.protocol.times import parse_instant
@@ -38,17 +39,21 @@ STATE = SeriesState(
     KEY,
     number=1,
     due_before=5,
-    coverage=(
-        cover(day(0), day(10), OUT, fetched_at=NOW, commit=5),
-        cover(day(10), day(30), fetched_at=NOW - 3 * 3_600_000, commit=4),
-        cover(day(30), day(60), fetched_at=NOW, mark=Mark.UNVERIFIED, commit=5),
-        cover(day(60), day(70), EMPTY, fetched_at=NOW, commit=6),
-        cover(day(90), day(100), fetched_at=NOW, refresh_after=NOW + 900_000, commit=6),
+    coverage=Spans(
+        [
+            cover(day(0), day(10), OUT, fetched_at=NOW, commit=5),
+            cover(day(10), day(30), fetched_at=NOW - 3 * 3_600_000, commit=4),
+            cover(day(30), day(60), fetched_at=NOW, mark=Mark.UNVERIFIED, commit=5),
+            cover(day(60), day(70), EMPTY, fetched_at=NOW, commit=6),
+            cover(day(90), day(100), fetched_at=NOW, refresh_after=NOW + 900_000, commit=6),
+        ]
     ),
-    blocks=(
-        Block(day(10), day(30), True, 14, day(11), day(29), 1),
-        Block(day(30), day(60), True, 20, day(31), day(59), 2),
-        Block(day(90), day(100), False, 7, day(91), day(99), 3),
+    blocks=Spans(
+        [
+            Block(day(10), day(30), True, 14, day(11), day(29), 1),
+            Block(day(30), day(60), True, 20, day(31), day(59), 2),
+            Block(day(90), day(100), False, 7, day(91), day(99), 3),
+        ]
     ),
 )
 

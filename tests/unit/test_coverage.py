@@ -13,11 +13,11 @@ from gapless.domain.coverage import (
     Mark,
     cut,
     insert,
-    within,
     written,
 )
 from gapless.domain.intervals import Interval
-from support.series import EMPTY, HELD, OUT, cover
+from gapless.domain.spans import Spans
+from support.series import EMPTY, OUT, cover
 
 NOW = 10_000_000
 
@@ -34,7 +34,7 @@ CUT: list[tuple[str, Interval, list[tuple[int, int]]]] = [
 def test_cut(name: str, interval: Interval, left: list[tuple[int, int]]) -> None:
     """A row over the edge of what is cut keeps its rest and its age."""
     rows = [cover(0, 20, fetched_at=7), cover(30, 40, fetched_at=9)]
-    result = cut(rows, interval)
+    result = cut(rows, [interval])
     assert [(row.start, row.end) for row in result] == left, name
     assert all(row.fetched_at == (7 if row.start < 30 else 9) for row in result)
 
@@ -106,7 +106,7 @@ def test_a_cut_tail_no_longer_reaches_the_present() -> None:
     assert tail.reaches_present
     assert not tail.final
     assert not replace(tail, refresh_after=None).reaches_present
-    [rest] = cut([tail], Interval(NOW - 5_000, NOW))
+    [rest] = cut([tail], [Interval(NOW - 5_000, NOW)])
     assert not rest.reaches_present
 
 
@@ -116,13 +116,6 @@ def test_due() -> None:
     assert not row.due(NOW - 1)
     assert row.due(NOW)
     assert not cover(0, 10).due(NOW * 9)
-
-
-def test_within_returns_rows_whole() -> None:
-    """Rows that overlap what is asked are returned as they are, those that touch are not."""
-    rows = [cover(0, 10), cover(10, 20, HELD), cover(20, 30)]
-    assert within(rows, Interval(10, 20)) == [rows[1]]
-    assert within(rows, Interval(9, 21)) == rows
 
 
 AGES: list[tuple[str, Coverage, bool]] = [
@@ -153,5 +146,5 @@ def test_what_was_written_where() -> None:
         cover(20, 30, commit=2),
         cover(40, 50, commit=2),
     ]
-    assert written(rows, Interval(5, 45)) == ((5, 20, 1), (20, 30, 2), (40, 45, 2))
-    assert written(rows, Interval(30, 40)) == ()
+    assert written(Spans(rows), Interval(5, 45)) == ((5, 20, 1), (20, 30, 2), (40, 45, 2))
+    assert written(Spans(rows), Interval(30, 40)) == ()

@@ -9,7 +9,7 @@ import pytest
 
 from gapless.domain.believing import Doubt, Suspicion
 from gapless.domain.coverage import CLOCKS_APART_MS, Ageing, Coverage
-from gapless.domain.intervals import Interval, subtract
+from gapless.domain.intervals import ALWAYS, Interval, subtract
 from gapless.domain.planning import (
     Joining,
     Known,
@@ -22,6 +22,7 @@ from gapless.domain.planning import (
     tail,
     worth_taking_along,
 )
+from gapless.domain.spans import Spans
 from support.series import EMPTY, OUT, cover
 
 NOW = 1_000_000
@@ -329,7 +330,7 @@ def intervals(spans: Iterable[tuple[int, int]]) -> tuple[Interval, ...]:
 def test_plan(case: Case) -> None:
     """A plan says of each part of what is asked where it comes from (rules 5, 9 and 12)."""
     asked = Interval(*case.asked)
-    known = Known(case.known, case.ageing, case.doubts)
+    known = Known(Spans(case.known), case.ageing, case.doubts)
     assert plan(asked, known, case.reach, NOW, case.joining) == Plan(
         asked=asked,
         cached=intervals(case.cached),
@@ -345,11 +346,11 @@ def test_plan(case: Case) -> None:
 def test_what_a_plan_still_needs() -> None:
     """A plan is complete without gaps, and fresh if nothing is to be fetched again either."""
     asked = Interval(0, 100)
-    full = plan(asked, Known(final((0, 100)), SESSION), ALL, NOW)
-    aging = plan(asked, Known(old((0, 100)), SESSION), ALL, NOW)
-    lacking = plan(asked, Known(final((0, 90)), SESSION), ALL, NOW)
-    unserved = plan(asked, Known([], SESSION), WINDOW, NOW)
-    doubted = plan(asked, Known([], SESSION, (doubt(0, 100, NOW + 1),)), ALL, NOW)
+    full = plan(asked, Known(Spans(final((0, 100))), SESSION), ALL, NOW)
+    aging = plan(asked, Known(Spans(old((0, 100))), SESSION), ALL, NOW)
+    lacking = plan(asked, Known(Spans(final((0, 90))), SESSION), ALL, NOW)
+    unserved = plan(asked, Known(Spans(), SESSION), WINDOW, NOW)
+    doubted = plan(asked, Known(Spans(), SESSION, (doubt(0, 100, NOW + 1),)), ALL, NOW)
     plans = (full, aging, lacking, unserved, doubted)
     assert [one.complete for one in plans] == [True, True, False, False, False]
     assert [one.fresh for one in plans] == [True, False, False, True, True]
@@ -357,7 +358,7 @@ def test_what_a_plan_still_needs() -> None:
 
 def test_a_plan_renewed_fetches_all_that_is_served() -> None:
     """A refresh takes fresh and final as due, but for what it has fetched already."""
-    wanted = plan(Interval(400, 600), Known(final((400, 600)), SESSION), WINDOW, NOW)
+    wanted = plan(Interval(400, 600), Known(Spans(final((400, 600))), SESSION), WINDOW, NOW)
     assert wanted.aged == ()
     assert renewed(wanted, WINDOW).aged == intervals([(500, 600)])
     again = renewed(wanted, WINDOW, intervals([(520, 540), (590, 700)]))
@@ -368,7 +369,7 @@ def test_a_plan_renewed_fetches_all_that_is_served() -> None:
 def test_a_plan_renewed_waits_for_no_doubt() -> None:
     """What is in doubt is asked for at once, where it is served, and once (stitching rule 6)."""
     doubts = (doubt(400, 550, NOW + 1),)
-    wanted = plan(Interval(400, 600), Known(final((550, 600)), SESSION, doubts), WINDOW, NOW)
+    wanted = plan(Interval(400, 600), Known(Spans(final((550, 600))), SESSION, doubts), WINDOW, NOW)
     assert (wanted.gaps, wanted.doubted) == ((), intervals([(500, 550)]))
     again = renewed(wanted, WINDOW)
     assert (again.gaps, again.doubted) == (intervals([(500, 550)]), ())
@@ -387,9 +388,11 @@ def test_what_is_worth_being_taken_along() -> None:
         cover(640, 650, refresh_after=NOW, commit=5),
         cover(650, 660, refresh_after=NOW + 1, commit=5),
     ]
-    ageing = Known(known, SESSION, (doubt(610, 620, NOW + 1), doubt(500, 510, NOW)))
-    assert worth_taking_along(ageing, WINDOW, NOW) == list(intervals([(500, 610), (640, 650)]))
-    assert worth_taking_along(Known(known), WINDOW, NOW) == []
+    ageing = Known(Spans(known), SESSION, (doubt(610, 620, NOW + 1), doubt(500, 510, NOW)))
+    assert worth_taking_along(ageing, WINDOW, ALWAYS, NOW) == list(
+        intervals([(500, 610), (640, 650)])
+    )
+    assert worth_taking_along(Known(Spans(known)), WINDOW, ALWAYS, NOW) == []
 
 
 WIDE: list[tuple[str, tuple[int, int], list[tuple[int, int]], int | None, tuple[int, int]]] = [
@@ -424,16 +427,16 @@ def test_as_wide_as_one_request(
 
 def test_the_tail_ends_at_now() -> None:
     """A tail reaches from the end of what was fetched to now, and is none once now is before it."""
-    known = tailed(1)
+    known = Spans(tailed(1))
     assert tail(known, NOW) == Interval(NOW - 2 * SECOND, NOW)
     assert tail(known, NOW - 2 * SECOND) is None
-    assert tail([*known, *final((NOW - SECOND, NOW))], NOW) is None
-    assert tail([], NOW) is None
+    assert tail(Spans([*known, *final((NOW - SECOND, NOW))]), NOW) is None
+    assert tail(Spans(), NOW) is None
 
 
 def test_fresh_until() -> None:
     """A full hit stays one until the first thing it rests on is due, the tail included."""
-    known = [*final((0, 100)), cover(100, 200, refresh_after=900)]
+    known = Spans([*final((0, 100)), cover(100, 200, refresh_after=900)])
     assert fresh_until(Interval(0, 100), known) is None
     assert fresh_until(Interval(0, 101), known) == 900
-    assert fresh_until(Interval(NOW - 1, NOW), tailed(77)) == NOW + 77
+    assert fresh_until(Interval(NOW - 1, NOW), Spans(tailed(77))) == NOW + 77

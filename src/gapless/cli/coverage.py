@@ -185,7 +185,7 @@ def view(state: SeriesState, now: int, first: int | None = None, last: int | Non
     provisional tail that is not due counts as covered (stitching rule 3).
     """
     rows = list(state.coverage)
-    after = tail(rows, now)
+    after = tail(state.coverage, now)
     if after is not None and last is not None:
         latest = max(rows, key=lambda row: row.end)
         rows.append(replace(latest, start=after.start, end=after.end))

@@ -229,7 +229,7 @@ def due(path: Path, settings: Settings) -> Iterator[Finding]:
         return
     from gapless.app import checks, providers
     from gapless.hub.ageing import Ageings
-    from gapless.hub.hot import HotSeries
+    from gapless.hub.series import Series, Validity
 
     clock = SystemClock()
     ageings, now = Ageings(checks(settings), clock), clock.now_ms()
@@ -238,7 +238,7 @@ def due(path: Path, settings: Settings) -> Iterator[Finding]:
         if not provider.info.revises:
             continue
         try:
-            series = [HotSeries(state) for state in _held(path, name)]
+            series = [Series(state, Validity()) for state in _held(path, name)]
         except GaplessError:
             return  # It is told above.
         count, later = 0, []

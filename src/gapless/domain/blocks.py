@@ -21,6 +21,7 @@ import xxhash
 
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval, covers, subtract
+from gapless.domain.spans import Spans
 
 _MASK = (1 << 64) - 1
 # Magic, number of records, checksum of the text and of what follows.
@@ -254,8 +255,8 @@ class Relayout:
 
 
 def relayout(
-    blocks: Sequence[Block],
-    coverage: Sequence[Coverage],
+    blocks: Spans[Block],
+    coverage: Spans[Coverage],
     interval: Interval,
     fresh: Run,
     load: Callable[[Block], Run],
@@ -263,11 +264,12 @@ def relayout(
 ) -> Relayout:
     """Lay `fresh` into `interval` (stitching rules 6 and 17).
 
-    `blocks` are the series' blocks by start, `coverage` what will be known afterwards, `limit`
-    the most records of a block. What the blocks held in `interval` goes; their rests stay. A block
-    whose records are the very same afterwards is left as it is. Final neighbours with nothing
-    unknown between them become one block while they are small. `load` reads a block's run and is
-    called only for blocks that change, and for those that reach beyond `interval`.
+    `blocks` are the series' blocks over the interval with their neighbours, `coverage` what will be
+    known there afterwards, `limit` the most records of a block. What the blocks held in `interval`
+    goes; their rests stay. A block whose records are the very same afterwards is left as it is.
+    Final neighbours with nothing unknown between them become one block while they are small. `load`
+    reads a block's run and is called only for blocks that change, and for those that reach beyond
+    `interval`.
     """
     changed: list[Block] = []
     others: list[Block] = []
@@ -277,7 +279,7 @@ def relayout(
         )
         (others if keeps else changed).append(block)
     # What is not in the interval is not asked about: it is nobody's but its block's.
-    kept = [block.interval for block in others if block.interval.overlaps(interval)]
+    kept = Spans(block for block in others if block.interval.overlaps(interval))
     pieces = _fresh_pieces(coverage, interval, kept, fresh)
     for block in changed:
         run = load(block)
@@ -305,13 +307,13 @@ def relayout(
 
 def _unchanged(
     block: Block,
-    coverage: Sequence[Coverage],
+    coverage: Spans[Coverage],
     interval: Interval,
     fresh: Run,
     load: Callable[[Block], Run],
 ) -> bool:
     """Whether a block holds of `interval` what came, and is as final as it was."""
-    rows = [row for row in coverage if row.interval.overlaps(block.interval)]
+    rows = coverage.over(block.interval)
     if any(row.final is not block.final for row in rows):
         return False
     if not covers([row.interval for row in rows], block.interval):
@@ -329,15 +331,13 @@ def _unchanged(
 
 
 def _fresh_pieces(
-    coverage: Sequence[Coverage], interval: Interval, kept: Sequence[Interval], fresh: Run
+    coverage: Spans[Coverage], interval: Interval, kept: Spans[Block], fresh: Run
 ) -> list[Piece]:
     """Cut the fetched records along the coverage rows they lie in, without what is kept."""
     pieces: list[Piece] = []
-    for row in coverage:
+    for row in coverage.over(interval):
         part = row.interval.intersection(interval)
-        if part.empty:
-            continue
-        for rest in subtract([part], kept):
+        for rest in subtract([part], (block.interval for block in kept.over(part))):
             run = fresh.cut(rest)
             if len(run):
                 pieces.append(Piece(rest, row.final, run))
@@ -345,7 +345,7 @@ def _fresh_pieces(
 
 
 def _small_enough(
-    one: Block | Piece, other: Block | Piece, limit: int, coverage: Sequence[Coverage]
+    one: Block | Piece, other: Block | Piece, limit: int, coverage: Spans[Coverage]
 ) -> bool:
     """Whether two neighbours, at least one of which is to be written, become one block."""
     if isinstance(one, Block) and isinstance(other, Block):
@@ -358,21 +358,16 @@ def _count(one: Block | Piece) -> int:
     return one.count if isinstance(one, Block) else len(one.run)
 
 
-def _mergeable(one: Block | Piece, other: Block | Piece, coverage: Sequence[Coverage]) -> bool:
+def _mergeable(one: Block | Piece, other: Block | Piece, coverage: Spans[Coverage]) -> bool:
     """Whether both are final, and all between them is known and final."""
     if not (one.final and other.final):
         return False
     start = min(one.interval.end, other.interval.end)
     end = max(one.interval.start, other.interval.start)
-    for row in coverage:
-        if row.end <= start:
-            continue
-        if start >= end:
-            break
-        if row.start > start or not row.final:
-            return False
-        start = row.end
-    return start >= end
+    between = coverage.over(Interval(start, end))
+    return all(row.final for row in between) and covers(
+        (row.interval for row in between), Interval(start, end)
+    )
 
 
 def _split(piece: Piece, limit: int) -> list[Piece]:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from gapless.domain.intervals import Interval, intersect, subtract, union
+from gapless.domain.spans import Spans
 
 # A range that ends within this of the instant it was asked at reached the present: bounds
 # relative to now are floored to the second (stitching rule 1).
@@ -127,17 +128,18 @@ class Ageing:
         )
 
 
-def cut(rows: Iterable[Coverage], interval: Interval) -> list[Coverage]:
-    """Return the rows without what lies in `interval`; a row over its edge keeps its rest."""
+def cut(rows: Iterable[Coverage], holes: Iterable[Coverage | Interval]) -> list[Coverage]:
+    """Return the rows without what lies in the holes; a row over an edge of one keeps its rest."""
+    over = Spans(union(Interval(hole.start, hole.end) for hole in holes))
     result: list[Coverage] = []
     for row in rows:
-        if not row.interval.overlaps(interval):
+        parts = over.over(row.interval)
+        if not parts:
             result.append(row)
             continue
-        if row.start < interval.start:
-            result.append(replace(row, end=interval.start))
-        if row.end > interval.end:
-            result.append(replace(row, start=interval.end))
+        result += [
+            replace(row, start=part.start, end=part.end) for part in subtract([row.interval], parts)
+        ]
     return result
 
 
@@ -149,9 +151,7 @@ def insert(
     A joined row carries the older `fetched_at` of the two: no instant is claimed to be fresher
     than it is. It carries the later `commit`: nothing is claimed to be as it was that is not.
     """
-    kept = list(rows)
-    for row in fresh:
-        kept = cut(kept, row.interval)
+    kept = cut(rows, fresh)
     result: list[Coverage] = []
     for row in sorted([*kept, *fresh], key=lambda one: one.start):
         if result and result[-1].joins(row, revises):
@@ -168,22 +168,23 @@ def insert(
 
 
 def changed(
-    rows: Iterable[Coverage], before: Sequence[Coverage], where: Iterable[Interval], at: int
+    rows: Iterable[Coverage], before: Spans[Coverage], where: Iterable[Interval], at: int
 ) -> list[Coverage]:
     """Return new rows, cut where what was final was changed at different times.
 
     `where` it was changed now, at `at`; elsewhere it was when the rows before them say.
     """
-    times = dict.fromkeys(where, at)
-    told = [row for row in before if row.changed_at is not None]
+    times = Spans(union(where))
     result: list[Coverage] = []
     for row in rows:
         left = [row.interval]
         parts: list[tuple[Interval, int | None]] = []
         for part, changed_at in (
-            *times.items(),
-            *((one.interval, one.changed_at) for one in reversed(told)),
+            *((one, at) for one in times.over(row.interval)),
+            *((one.interval, one.changed_at) for one in before.over(row.interval)),
         ):
+            if changed_at is None:
+                continue
             parts += [(hit, changed_at) for hit in intersect(left, [part])]
             left = subtract(left, [part])
         parts += [(part, None) for part in left]
@@ -194,14 +195,11 @@ def changed(
     return result
 
 
-def gone(
-    rows: Sequence[Coverage], intervals: Iterable[Interval], at: int, commit: int
-) -> list[Coverage]:
-    """Return the rows with what they know of the intervals as out of reach, asked for at `at`.
+def gone(rows: Sequence[Coverage], interval: Interval, at: int, commit: int) -> list[Coverage]:
+    """Return the rows with what they know of an interval as out of reach, asked for at `at`.
 
     `commit` is the number of the commit that does so (stitching rule 6).
     """
-    over = union(intervals)
     lost = [
         replace(
             row,
@@ -214,14 +212,9 @@ def gone(
         )
         for row in rows
         if row.outcome is not Outcome.EMPTY
-        for part in intersect([row.interval], over)
+        for part in intersect([row.interval], [interval])
     ]
     return insert(rows, lost, revises=True)
-
-
-def within(rows: Iterable[Coverage], asked: Interval) -> list[Coverage]:
-    """Return the rows that overlap `asked`, whole."""
-    return [row for row in rows if row.start < asked.end and asked.start < row.end]
 
 
 class Written(NamedTuple):
@@ -232,12 +225,12 @@ class Written(NamedTuple):
     commit: int
 
 
-def written(rows: Iterable[Coverage], interval: Interval) -> tuple[Written, ...]:
+def written(rows: Spans[Coverage], interval: Interval) -> tuple[Written, ...]:
     """Return which commits wrote what is known of `interval`.
 
     Two of them are equal as long as nothing was written or forgotten there (stitching rule 7).
     """
-    parts = (Written(row.start, row.end, row.commit) for row in within(rows, interval))
+    parts = (Written(row.start, row.end, row.commit) for row in rows.over(interval))
     return clipped(parts, interval)
 
 

@@ -39,6 +39,10 @@ class Interval(NamedTuple):
         return Interval(max(self.start, other.start), min(self.end, other.end))
 
 
+ALWAYS = Interval(-(1 << 62), 1 << 62)
+"""All time: no instant that anything here is asked for lies outside of it."""
+
+
 def union(*sets: Iterable[Interval]) -> list[Interval]:
     """Return the instants that lie in any of the sets."""
     ordered = sorted(interval for one in sets for interval in one if not interval.empty)

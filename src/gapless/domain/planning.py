@@ -9,6 +9,7 @@ from itertools import pairwise
 from gapless.domain.believing import Doubt, to_retry, unasked
 from gapless.domain.coverage import Ageing, Coverage, Outcome
 from gapless.domain.intervals import Interval, intersect, join, subtract, union
+from gapless.domain.spans import Spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +76,21 @@ class Plan:
         return not (self.gaps or self.unserved or self.doubted)
 
     @property
+    def plain(self) -> bool:
+        """Whether all of it is known, fresh and served, and there is nothing more to be said."""
+        return self.cached == (self.asked,) and not (
+            self.gaps or self.aged or self.unverified or self.beyond or self.clipped
+        )
+
+    @property
     def fresh(self) -> bool:
         """Whether nothing of it is to be fetched, or fetched again."""
         return not (self.gaps or self.aged)
 
 
-def tail(coverage: Sequence[Coverage], now: int) -> Interval | None:
+def tail(coverage: Spans[Coverage], now: int) -> Interval | None:
     """Return what counts as covered after a provisional tail that is not due (stitching rule 3)."""
-    latest = coverage[-1] if coverage else None
+    latest = coverage.latest
     if latest is None or not latest.reaches_present or latest.due(now) or latest.end >= now:
         return None
     return Interval(latest.end, now)
@@ -90,12 +98,13 @@ def tail(coverage: Sequence[Coverage], now: int) -> Interval | None:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a series: its coverage, ascending, what of it is fresh, what is in doubt.
+    """What is known of a series: its coverage, what of it is fresh, what is in doubt.
 
-    `ageing` `None`: it does not age.
+    Of the coverage at least what lies over the interval that is looked at. `ageing` `None`: it does
+    not age.
     """
 
-    coverage: Sequence[Coverage]
+    coverage: Spans[Coverage]
     ageing: Ageing | None = None
     doubts: Sequence[Doubt] = ()
 
@@ -109,13 +118,22 @@ def plan(
     is no longer counted as cached. What is in doubt is not asked for before its next try.
     """
     coverage, ageing = known.coverage, known.ageing
-    if not known.doubts and reach.data_start <= asked.start < asked.end <= reach.data_end:
-        for row in coverage:
-            if row.start <= asked.start and asked.end <= row.end:
-                if _holds(row) and (ageing is None or ageing.fresh(row)):
-                    # The common case by far, told without any arithmetic.
-                    return Plan(asked, (asked,), ())
-                break
+    rows = coverage.over(asked)
+    if (
+        len(rows) == 1
+        and not known.doubts
+        and reach.data_start <= asked.start
+        and asked.end <= reach.data_end
+    ):
+        row = rows[0]
+        if (
+            row.start <= asked.start
+            and asked.end <= row.end
+            and _holds(row)
+            and (ageing is None or ageing.fresh(row))
+        ):
+            # The common case by far, told without any arithmetic.
+            return Plan(asked, (asked,), ())
     exists = [Interval(reach.data_start, reach.data_end)]
     served = [reach.served]
     covered: list[Interval] = []
@@ -123,12 +141,13 @@ def plan(
     due: list[Interval] = []
     aged: list[Interval] = []
     after = tail(coverage, now)
-    for row in coverage:
+    if after is not None and after.overlaps(asked) and after.start <= asked.start:
+        # It tells of what is asked, and does not reach it by itself.
+        rows = [coverage[-1]]
+    for row in rows:
         part = row.interval
         if after is not None and row.end == after.start:
             part = Interval(row.start, after.end)
-        if not part.overlaps(asked):
-            continue
         if row.outcome is Outcome.OUT_OF_WINDOW:
             gone.append(row.interval)
         if ageing is not None and not ageing.fresh(row):
@@ -208,12 +227,13 @@ def renewed(plan: Plan, reach: Reach, but: Iterable[Interval] = ()) -> Plan:
     )
 
 
-def worth_taking_along(known: Known, reach: Reach, now: int) -> list[Interval]:
-    """Return what is known of a series and served, and is due or not fresh (stitching rule 9)."""
+def worth_taking_along(known: Known, reach: Reach, near: Interval, now: int) -> list[Interval]:
+    """Return what is known `near` something and served, and is due or not fresh (rule 9)."""
     ageing = known.ageing
     if ageing is None:
         return []
-    old = [row.interval for row in known.coverage if row.due(now) or not ageing.fresh(row)]
+    rows = known.coverage.over(near)
+    old = [row.interval for row in rows if row.due(now) or not ageing.fresh(row)]
     old = union([*old, *to_retry(known.doubts, now)])
     return subtract(intersect(old, [reach.served]), unasked(known.doubts, now))
 
@@ -238,15 +258,13 @@ def as_wide(core: Interval, others: Iterable[Interval], span: int | None) -> Int
     return Interval(start, end)
 
 
-def fresh_until(asked: Interval, coverage: Sequence[Coverage]) -> int | None:
+def fresh_until(asked: Interval, coverage: Spans[Coverage]) -> int | None:
     """Return until when a full hit on `asked` stays one; `None`: for good, unless it ages."""
-    due = [
-        row.refresh_after
-        for row in coverage
-        if row.refresh_after is not None
-        and row.start < asked.end
-        and (asked.start < row.end or row.reaches_present)
-    ]
+    due = [row.refresh_after for row in coverage.over(asked) if row.refresh_after is not None]
+    latest = coverage.latest
+    if latest is not None and latest.refresh_after is not None and latest.reaches_present:
+        # A tail tells of what comes after it as well (stitching rule 3).
+        due += [latest.refresh_after] if latest.end <= asked.start else []
     return min(due, default=None)
 
 

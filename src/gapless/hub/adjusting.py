@@ -10,26 +10,23 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC
-from functools import partial
 
 from gapless.clock import Clock
 from gapless.domain.actions import splits_of
 from gapless.domain.adjusting import Adjustment, Undoing, as_traded, less_dividends
-from gapless.domain.coverage import Coverage, Outcome, within
+from gapless.domain.coverage import Coverage, Outcome
 from gapless.domain.freshness import Freshness
-from gapless.domain.intervals import Interval, covers, intersect, subtract, union
+from gapless.domain.intervals import ALWAYS, Interval, covers, intersect, subtract, union
 from gapless.domain.series import SeriesKey
 from gapless.errors import Overloaded, ProviderError
 from gapless.hub.answers import Answer, Slice
-from gapless.hub.beside import held_run
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.holdings import Holdings
-from gapless.hub.hot import HotRun, HotSeries
-from gapless.hub.news import ALWAYS
+from gapless.hub.look import Look
 from gapless.hub.ranges import Adjusted, RangeSearch, present, reach
 from gapless.hub.searching import Searcher
+from gapless.hub.series import HotRun, Series
 from gapless.providers.base import Provider
-from gapless.providers.registry import Registry
 from gapless.zones import local_date, midnight_ms, zone_named
 
 # The second time all of it is fetched at once; more is a series that changes all the while.
@@ -43,26 +40,28 @@ _MOST_HELD = 300
 class Adjuster:
     """Answers range searches that want bars on another basis."""
 
-    def __init__(
-        self, searcher: Searcher, holdings: Holdings, registry: Registry, clock: Clock
-    ) -> None:
+    def __init__(self, searcher: Searcher, holdings: Holdings, clock: Clock) -> None:
         self._searcher = searcher
         self._holdings = holdings
-        self._registry = registry
         self._clock = clock
 
-    async def search(
-        self, search: RangeSearch, *, caller: Caller = ANYBODY, strict: bool = False
-    ) -> Answer:
+    async def search(self, look: Look, *, caller: Caller = ANYBODY, strict: bool = False) -> Answer:
         """Answer a search; see `Searcher.search` for the rest.
 
         Prices as they were traded take all splits from the first bar up to now, and these come
         with daily bars, so that these are fetched up to now. Raises what that fails with, and
         `ProviderError` where nobody can tell.
         """
-        assert search.adjusted is not None
-        adjusted, plain = search.adjusted, replace(search, adjusted=None)
-        ask = partial(self._searcher.search, caller=caller, strict=strict)
+        adjusted, provider = look.said.adjusted, look.provider
+        assert adjusted is not None
+        plain = replace(look.said, adjusted=None)
+
+        async def ask(search: RangeSearch, most_loaded: int | None = None) -> Answer:
+            seen = await self._searcher.look(provider, search, self._clock.now_ms())
+            return await self._searcher.search(
+                seen, caller=caller, strict=strict, most_loaded=most_loaded
+            )
+
         if adjusted.how.adjustment is Adjustment.ALL:
             return await _made(await ask(plain), adjusted, ())
         now = self._clock.now_ms()
@@ -70,13 +69,17 @@ class Adjuster:
         requests = 0
         since: Answer | None = None
         for attempt in range(_MOST_TRIES):
-            if attempt or plain.fresh is Freshness.NOW or not await self._told(plain, now):
+            if (
+                attempt
+                or plain.fresh is Freshness.NOW
+                or not await self._told(provider, plain, now)
+            ):
                 since = await ask(_up_to_now(plain, present(now), anew=attempt > 0), most_loaded=0)
                 fetched += since.fetched
                 requests += since.requests
             answer = await ask(replace(plain, fresh=_not_again(plain.fresh, since)))
             try:
-                splits = await self._splits(answer, adjusted, plain.fresh, now)
+                splits = await self._splits(provider, answer, adjusted, plain.fresh, now)
             except _Overtaken:
                 continue
             if splits is not None:
@@ -86,18 +89,19 @@ class Adjuster:
                 raise _not_known(adjusted, since)
         raise Overloaded(f"{adjusted.key.text} changes faster than it can be put as it was traded")
 
-    async def needed(self, search: RangeSearch) -> RangeSearch:
-        """Return the search for all that an answer is made of, as far as it is not held."""
-        assert search.adjusted is not None
-        plain, now = replace(search, adjusted=None), self._clock.now_ms()
-        traded = search.adjusted.how.adjustment is Adjustment.NONE
-        if not traded or await self._told(plain, now):
-            return plain
+    async def needed(self, look: Look) -> Look:
+        """Return the look at all that an answer is made of, as far as it is not held."""
+        adjusted, provider, now = look.said.adjusted, look.provider, look.now
+        assert adjusted is not None
+        plain = replace(look.said, adjusted=None)
+        if adjusted.how.adjustment is not Adjustment.NONE or await self._told(provider, plain, now):
+            return await self._searcher.look(provider, plain, now)
         wide = _up_to_now(plain, present(now), anew=False)
-        entry = await self._holdings.load(wide.key)
-        wanted = self._searcher.plan(self._provider(wide.key), entry, wide, now)
+        seen = await self._searcher.look(provider, wide, now)
+        if seen.plan.gaps or seen.plan.aged:
+            return seen
         # Where all of it is held, it is fetched again for its splits.
-        return wide if wanted.gaps or wanted.aged else replace(wide, fresh=Freshness.NOW)
+        return await self._searcher.look(provider, replace(wide, fresh=Freshness.NOW), now)
 
     def held(self, answer: Answer, adjusted: Adjusted) -> Answer | None:
         """Return an answer of what is held on the other basis; `None` where it cannot be told."""
@@ -105,35 +109,38 @@ class Adjuster:
             return None
         return _on(answer, adjusted, ())
 
-    async def as_held(self, answer: Answer, adjusted: Adjusted) -> Answer | None:
+    async def as_held(
+        self, provider: Provider, answer: Answer, adjusted: Adjusted
+    ) -> Answer | None:
         """Return an answer as it is held on the other basis; `None` where it cannot be told."""
         splits: Sequence[Undoing] | None = ()
         if adjusted.how.adjustment is Adjustment.NONE:
             now = self._clock.now_ms()
             try:
-                splits = await self._splits(answer, adjusted, Freshness.HELD, now)
+                splits = await self._splits(provider, answer, adjusted, Freshness.HELD, now)
             except (_Overtaken, ProviderError):
                 return None
         return None if splits is None else await _made(answer, adjusted, splits)
 
-    def _provider(self, key: SeriesKey) -> Provider:
-        return self._registry.get(key.provider)
-
-    async def _told(self, search: RangeSearch, now: int) -> bool:
+    async def _told(self, provider: Provider, search: RangeSearch, now: int) -> bool:
         """Whether what is held is enough to say what the bars of a range were traded at."""
-        entry = await self._holdings.load(search.key)
-        placed = search.placed(entry.state.ticker)
-        if placed is None:
+        look = await self._searcher.look(provider, search, now)
+        wanted = look.plan
+        if not (look.placed and wanted.complete):
             return False
-        wanted = self._searcher.plan(self._provider(search.key), entry, placed, now)
-        if not wanted.complete or not (wanted.fresh or search.fresh is Freshness.HELD):
+        if not (wanted.fresh or search.fresh is Freshness.HELD):
             return False
-        asked = _Asked(wanted.asked, within(entry.state.coverage, wanted.asked), search.fresh, now)
-        actions = await self._actions(search.key)
-        return self._covered(search.key, asked, actions)
+        rows = look.series.state.coverage.over(wanted.asked)
+        actions = await self._actions(provider, search.key)
+        return self._covered(provider, _Bars(wanted.asked, rows, search.fresh, now), actions)
 
     async def _splits(
-        self, answer: Answer, adjusted: Adjusted, fresh: Freshness, now: int
+        self,
+        provider: Provider,
+        answer: Answer,
+        adjusted: Adjusted,
+        fresh: Freshness,
+        now: int,
     ) -> Sequence[Undoing] | None:
         """Return the splits that the bars of an answer are divided by; `None`: not known yet.
 
@@ -142,10 +149,10 @@ class Adjuster:
         """
         if answer.missing:
             return None
-        rows = within(answer.entry.state.coverage, answer.asked)
-        actions = await self._actions(answer.key)
-        entry = await self._holdings.load(answer.key)
-        if entry.state.version != answer.entry.state.version:
+        state = answer.series.state
+        rows = state.coverage.over(answer.asked)
+        actions = await self._actions(provider, answer.key)
+        if not answer.series.current:
             raise _Overtaken
         if any(row.mark is not None or row.outcome is Outcome.OUT_OF_WINDOW for row in rows):
             raise ProviderError(
@@ -153,36 +160,36 @@ class Adjuster:
                 "splits are in them is not known",
                 reason="unverified",
             )
-        asked = _Asked(answer.asked, rows, fresh, now)
-        if not _one_side(entry.state.due_before, rows):
+        asked = _Bars(answer.asked, rows, fresh, now)
+        if not _one_side(state.due_before, rows):
             return None
-        if not self._covered(answer.key, asked, actions):
+        if not self._covered(provider, asked, actions):
             return None
         return _undoings(actions, asked, adjusted)
 
-    async def _actions(self, key: SeriesKey) -> HotSeries:
-        params = self._provider(key).traits(key).actions
+    async def _actions(self, provider: Provider, key: SeriesKey) -> Series:
+        params = provider.traits(key).actions
         assert params is not None, "who has bars as they were traded tells splits"
         return await self._holdings.load(key.sibling(params), ALWAYS)
 
-    def _covered(self, key: SeriesKey, asked: _Asked, actions: HotSeries) -> bool:
+    def _covered(self, provider: Provider, asked: _Bars, actions: Series) -> bool:
         """Whether all splits after the beginning of a range are known.
 
         An answer that came before one that brought bars may not know of a split that upstream has
         registered since (stitching rule 13).
         """
-        provider, state = self._provider(key), actions.state
+        state = actions.state
         known = [row for row in state.coverage if _one_side(state.due_before, [row])]
         until = asked.latest
         if asked.fresh is not Freshness.HELD:
-            ageing = self._searcher.ageings.of(provider, actions, asked.now)
+            ageing = self._searcher.rules.ageings.of(provider, actions, asked.now)
             if ageing is not None:
                 known = [row for row in known if ageing.fresh(row)]
                 until = max(until, ageing.since)
         known = [
             row for row in known if row.start < asked.span.end or row.fetched_at >= asked.latest
         ]
-        start = max(asked.span.start, reach(provider, key, asked.now).data_start)
+        start = max(asked.span.start, reach(provider, state.key, asked.now).data_start)
         return start >= until or covers(map(_reach, known), Interval(start, until))
 
 
@@ -191,7 +198,7 @@ class _Overtaken(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Bars:
     """Bars that are asked for: their range, what is known of it, how fresh they are wanted, when.
 
     `now` is the instant of the request, milliseconds UTC.
@@ -208,7 +215,7 @@ class _Asked:
         return max((row.fetched_at for row in self.rows), default=0)
 
 
-def _undoings(actions: HotSeries, asked: _Asked, adjusted: Adjusted) -> Sequence[Undoing]:
+def _undoings(actions: Series, asked: _Bars, adjusted: Adjusted) -> Sequence[Undoing]:
     """Return the splits after the beginning of a range, by the midnights of their ex-dates.
 
     Raises `ProviderError` for one that is still to come: whether bars show it already, nobody says.
@@ -217,7 +224,7 @@ def _undoings(actions: HotSeries, asked: _Asked, adjusted: Adjusted) -> Sequence
     if not asked.rows:
         return found
     zone = zone_named(actions.state.ticker.zone) or UTC
-    for time, ratio in splits_of(held_run(actions, ALWAYS)):
+    for time, ratio in splits_of(actions.held(ALWAYS)):
         day = local_date(time / 1000, zone)
         first = time if day is None else midnight_ms(day, zone)
         if first > asked.latest:

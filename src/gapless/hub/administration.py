@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import structlog
 
-from gapless.domain.coverage import Ageing, Outcome, within
+from gapless.domain.coverage import Ageing, Outcome
 from gapless.domain.freshness import Freshness
-from gapless.domain.intervals import Interval, intersect, subtract
+from gapless.domain.intervals import ALWAYS, Interval, intersect, subtract
 from gapless.domain.planning import Plan, renewed
 from gapless.domain.series import SeriesKey, parse_view_id, span_text
 from gapless.errors import GaplessError, NotFound, TooLarge
@@ -21,9 +21,10 @@ from gapless.hub.answers import Answer
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.entities import Listing, check_id
 from gapless.hub.failures import SeriesFailure
-from gapless.hub.hot import HotSeries
 from gapless.hub.hub import Hub
-from gapless.hub.ranges import RangeSearch, reach, shortened
+from gapless.hub.look import needed
+from gapless.hub.ranges import RangeSearch, shortened
+from gapless.hub.series import Series
 from gapless.providers.base import Provider, ProviderInfo
 from gapless.store.base import EntityFilter, SeriesState, SeriesSummary, StoredEntity
 
@@ -129,12 +130,12 @@ class Administration:
 
     async def known(self, key: SeriesKey) -> Knowledge:
         """Return what is known of a series, and what of it is fresh."""
-        entry = await self._hub.holdings.load(key)
+        entry = await self._hub.holdings.directory(key, ALWAYS)
         if key.provider not in self._hub.registry.names():
             # Data outlives its provider, and nothing of it will be fetched again.
             return Knowledge(entry.state, None, None)
         provider, now = self._hub.registry.get(key.provider), self._hub.clock.now_ms()
-        ageings = self._hub.searcher.ageings
+        ageings = self._hub.searcher.rules.ageings
         next_due = ageings.next_due(provider, entry, now)
         return Knowledge(entry.state, ageings.of(provider, entry, now), next_due)
 
@@ -142,28 +143,28 @@ class Administration:
         """Plan a search without going upstream."""
         provider = self._hub.registry.get(search.key.provider)
         now = self._hub.clock.now_ms()
-        entry = await self._hub.holdings.load(search.key)
-        searcher = self._hub.searcher
         # Of a ticker of which nobody knows the time zone yet a little more would be asked for.
-        search = search.placed(entry.state.ticker) or search
-        plan = searcher.plan(provider, entry, search, now)
+        look = await self._hub.searcher.look(provider, search, now)
         key = search.key if search.adjusted is None else search.adjusted.key
-        id = f"{key.text}:{span_text(plan.asked)}"
+        id = f"{key.text}:{span_text(look.plan.asked)}"
         if search.adjusted is not None:
-            needed = await self._hub.adjuster.needed(search)
-            plan = searcher.plan(provider, entry, needed, now)
-            if needed.fresh is Freshness.NOW:
-                plan = renewed(plan, reach(provider, search.key, now))
-        requests = searcher.requests(provider, entry, plan, now)
-        next_due = searcher.ageings.next_due(provider, entry, now)
-        return Explanation(id, plan, tuple(_reasons(entry, plan, now)), requests, next_due)
+            look = await self._hub.adjuster.needed(look)
+        plan = look.plan
+        if look.search.fresh is Freshness.NOW and search.adjusted is not None:
+            plan = renewed(plan, look.reach)
+        series = await self._hub.holdings.directory(search.key, needed(provider, plan.asked))
+        requests = look.cost(series, plan)
+        next_due = look.rules.ageings.next_due(provider, series, now)
+        return Explanation(id, plan, tuple(_reasons(look.series, plan, now)), requests, next_due)
 
     async def refresh(self, search: RangeSearch, caller: Caller = ANYBODY) -> Answer:
         """Fetch all that upstream serves of a range anew; return the answer without its records."""
         anew = replace(search, fresh=Freshness.NOW)
+        provider = self._hub.registry.get(search.key.provider)
+        look = await self._hub.searcher.look(provider, anew, self._hub.clock.now_ms())
         if search.adjusted is not None:
-            return await self._hub.adjuster.search(anew, caller=caller)
-        return await self._hub.searcher.search(anew, caller=caller, most_loaded=0)
+            return await self._hub.adjuster.search(look, caller=caller)
+        return await self._hub.searcher.search(look, caller=caller, most_loaded=0)
 
     async def describe(
         self, provider: str, ticker: str, caller: Caller = ANYBODY
@@ -177,7 +178,7 @@ class Administration:
 
     async def range_of(self, search: RangeSearch) -> Interval:
         """Return the range that a search means, by what is known of its ticker's time zone."""
-        entry = await self._hub.holdings.load(search.key)
+        entry = await self._hub.holdings.directory(search.key)
         return (search.placed(entry.state.ticker) or search.placed_in_utc()).asked
 
     async def delete(self, key: SeriesKey, interval: Interval | None = None) -> int:
@@ -245,13 +246,11 @@ class Administration:
         return FailingSeries(failure.key, failure.error, until)
 
 
-def _reasons(entry: HotSeries, plan: Plan, now: int) -> Iterable[Gap]:
+def _reasons(entry: Series, plan: Plan, now: int) -> Iterable[Gap]:
     """Yield the gaps of a plan, cut where the reason changes, in order."""
     state = entry.state
     rows = [
-        row
-        for row in within(state.coverage, plan.asked)
-        if row.outcome is not Outcome.OUT_OF_WINDOW
+        row for row in state.coverage.over(plan.asked) if row.outcome is not Outcome.OUT_OF_WINDOW
     ]
     due = [row.interval for row in rows if row.due(now)]
     reasons: dict[Why, list[Interval]] = {

@@ -15,7 +15,7 @@ from gapless.clock import Clock
 from gapless.domain.coverage import CLOCKS_APART_MS, Ageing
 from gapless.domain.series import SeriesKey
 from gapless.errors import GaplessError
-from gapless.hub.hot import HotSeries
+from gapless.hub.series import Series
 from gapless.instants import DAY_MS
 from gapless.providers.base import DueMoments, Provider, Traits
 
@@ -59,7 +59,7 @@ class Ageings:
         self._narrowed: OrderedDict[SeriesKey, tuple[float, int]] = OrderedDict()
         self._failed: OrderedDict[SeriesKey, tuple[float, GaplessError]] = OrderedDict()
 
-    def of(self, provider: Provider, entry: HotSeries, now: int) -> Ageing | None:
+    def of(self, provider: Provider, entry: Series, now: int) -> Ageing | None:
         """Return what of a series is fresh now; `None`: what its provider serves does not age."""
         if not provider.info.revises:
             return None
@@ -68,14 +68,14 @@ class Ageings:
         until = self._clock.now_ms() + CLOCKS_APART_MS
         return Ageing(since, until, entry.state.due_before)
 
-    def until(self, provider: Provider, entry: HotSeries, fetched_at: int, now: int) -> int | None:
+    def until(self, provider: Provider, entry: Series, fetched_at: int, now: int) -> int | None:
         """Return until when what was fetched then, and is fresh now, stays so; `None`: for good."""
         if not provider.info.revises or self.checks.of(provider) == "never":
             return None
         moments = self._moments(provider, entry, now)
         return moments.next if moments.every is None else fetched_at + moments.every
 
-    def next_due(self, provider: Provider, entry: HotSeries, now: int) -> int | None:
+    def next_due(self, provider: Provider, entry: Series, now: int) -> int | None:
         """Return when what is fetched now is to be fetched again; `None`: it does not age."""
         return self.until(provider, entry, now, now)
 
@@ -113,15 +113,15 @@ class Ageings:
             return None
         return error
 
-    def _moments(self, provider: Provider, entry: HotSeries, now: int) -> DueMoments:
+    def _moments(self, provider: Provider, entry: Series, now: int) -> DueMoments:
         every = self.checks.of(provider)
         if every == "never":
             return _NEVER
         if every != "session":
             pause = round(every * 1000)
             return DueMoments(now - pause, now + pause, pause)
-        at, moments = entry.moments
+        at, moments = entry.validity.moments
         if moments is None or not at <= now < min(at + _MOMENTS_MS, moments.next):
             moments = provider.due_moments(entry.state.meta, now)
-            entry.moments = (now, moments)
+            entry.validity.moments = (now, moments)
         return moments

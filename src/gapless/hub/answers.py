@@ -13,13 +13,13 @@ from typing import Any
 
 from gapless.domain.believing import Doubt, Suspicion
 from gapless.domain.blocks import etag
-from gapless.domain.coverage import Coverage, Mark, within
+from gapless.domain.coverage import Coverage, Mark
 from gapless.domain.intervals import Interval, intersect, subtract, union
 from gapless.domain.planning import Plan, fresh_until
 from gapless.domain.series import SeriesKey
-from gapless.errors import GaplessError, OutOfWindow, UpstreamUnavailable
-from gapless.hub.hot import HotRun, HotSeries
-from gapless.providers.base import BadValues
+from gapless.errors import GaplessError, OutOfWindow
+from gapless.hub.course import Course, Failure, not_believed
+from gapless.hub.series import HotRun, Series
 
 _IN_DOUBT = {
     Suspicion.LOSS: "upstream answered without records that are held, which is not believed yet",
@@ -60,19 +60,11 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """A range that could not be fetched, and why."""
-
-    interval: Interval
-    error: GaplessError
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """One stitched entity. Instants are milliseconds UTC.
 
     `cached`, `fetched` and `missing` partition `asked`. One that is not `loaded` has no slices: its
-    `total` of records is to be read from the blocks. `refresh_after` `None`: all of it is final.
+    `count` of records is to be read from the blocks. `refresh_after` `None`: all of it is final.
     `fresh_until`: until when the very same would be answered; `None`: until the series changes.
     `changed_at`: when a record of it that was final then was last changed, withdrawn or added by
     upstream; `None`: never yet. `derived`: its records are made of those that are held, and its
@@ -93,9 +85,9 @@ class Answer:
     refresh_after: int | None
     last_error: str
     fresh_until: int | None
-    entry: HotSeries
+    series: Series
     loaded: bool = True
-    total: int = 0
+    count: int = 0
     changed_at: int | None = None
     derived: bool = False
 
@@ -106,17 +98,12 @@ class Answer:
         That is where upstream has changed the past of the series, or it was forgotten and fetched
         again.
         """
-        return f"{self.entry.state.created:x}-{self.entry.state.changed:x}"
+        return f"{self.series.state.created:x}-{self.series.state.changed:x}"
 
     @property
     def facts(self) -> Mapping[str, Any]:
         """What was known of its ticker beside its records when it was put together."""
-        return self.entry.state.ticker.facts
-
-    @property
-    def count(self) -> int:
-        """How many records are in its slices."""
-        return sum(part.j - part.i for part in self.slices)
+        return self.series.state.ticker.facts
 
     @property
     def size(self) -> int:
@@ -147,36 +134,81 @@ class Answer:
 
 
 def compose(
-    entry: HotSeries,
+    series: Series,
     plan: Plan,
     now: int,
+    course: Course | None = None,
     *,
     doubts: Sequence[Doubt] | None = None,
-    fetched: Sequence[Interval] = (),
-    failures: Sequence[Failure] = (),
-    unchecked: GaplessError | None = None,
-    bad_values: Sequence[BadValues] = (),
-    requests: int = 0,
-    loaded: bool = True,
+    total: int | None = None,
 ) -> Answer:
     """Put an answer together from what is held; raise the failure where nothing of it is.
 
-    Unless it is `loaded` it has no slices. `plan` is the last one: what gaps it has left could
-    not be filled. `fetched` was brought to gaps meanwhile, `bad_values` with it. `unchecked` is why
-    what is not fresh was not fetched again. `doubts` are of the series that it is fetched by;
-    `None`: its own.
+    `plan` is the last one: what gaps it has left could not be filled. `course` is what has happened
+    for it; `None`: nothing has. `doubts` are of the series that it is fetched by; `None`: its own.
+    `total`: it has so many records, and no slices.
     """
-    asked = plan.asked
-    state = entry.state
-    rows = within(state.coverage, asked)
-    why: list[Reason] = []
+    asked, state = plan.asked, series.state
+    rows = state.coverage.over(asked)
+    story = _PLAIN
+    in_doubt = state.doubts if doubts is None else doubts
+    if course is not None or in_doubt or not plan.plain or any(row.mark for row in rows):
+        story = _told(plan, rows, course or Course(), in_doubt)
+    slices = _slices(series, asked) if total is None else ()
+    times = [row.fetched_at for row in rows]
+    changes = [row.changed_at for row in rows if row.changed_at is not None]
+    until = fresh_until(asked, state.coverage)
+    return Answer(
+        key=state.key,
+        asked=asked,
+        slices=slices,
+        state=story.state,
+        cached=(asked,) if story.cached is None else story.cached,
+        fetched=story.fetched,
+        missing=story.missing,
+        why=story.why,
+        requests=story.requests,
+        fetched_at=min(times, default=now),
+        updated_at=max(times, default=now),
+        refresh_after=until,
+        last_error=story.last_error,
+        fresh_until=until,
+        series=series,
+        loaded=total is None,
+        count=sum(part.j - part.i for part in slices) if total is None else total,
+        changed_at=max(changes, default=None),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Story:
+    """How an answer came; `cached` `None`: all of it was held."""
+
+    state: State = State.READY
+    cached: tuple[Interval, ...] | None = None
+    fetched: tuple[Interval, ...] = ()
+    missing: tuple[Interval, ...] = ()
+    why: tuple[Reason, ...] = ()
+    requests: int = 0
+    last_error: str = ""
+
+
+# All of it is held, fresh, and as upstream said it: the common case by far.
+_PLAIN = _Story()
+
+
+def _told(
+    plan: Plan, rows: Sequence[Coverage], course: Course, in_doubt: Sequence[Doubt]
+) -> _Story:
+    """Return how an answer came, and why it is not as it should be."""
+    asked, failures, unchecked = plan.asked, course.failures, course.unchecked
     # What is due and could not be fetched again is answered as it is held.
     due = intersect([*plan.gaps, *plan.doubted], (row.interval for row in rows))
-    known = union(plan.cached, due) if due else plan.cached
-    missing = [] if plan.cached == (asked,) else subtract([asked], known)
+    missing = subtract([asked], union(plan.cached, due))
     # What no ticker has is no answer about this one.
     if missing and missing == subtract([asked], plan.beyond):
         raise _sole_failure(plan, failures)
+    why: list[Reason] = []
     if plan.clipped is not None:
         why.append(Reason(plan.clipped, "margin", _CLIPPED))
     why.extend(_explained(missing, failures, plan))
@@ -187,47 +219,29 @@ def compose(
     why.extend(_marks(rows, plan))
     doubted = [
         Reason(part, doubt.suspicion.reason, _IN_DOUBT[doubt.suspicion])
-        for doubt in (state.doubts if doubts is None else doubts)
+        for doubt in in_doubt
         # Where nobody can ask for it any more it is unverified for good.
         for part in subtract(intersect([asked], [doubt.interval]), plan.unverified)
     ]
     why.extend(doubted)
     why.extend(
         Reason(Interval(time, time + 1), "bad_value", _not_numbers(bad.total))
-        for bad in bad_values
+        for bad in course.bad_values
         for time in bad.times
         if asked.start <= time < asked.end
     )
-    if fetched:
-        brought = subtract(intersect(fetched, [asked]), missing)
-        cached = tuple(subtract(subtract([asked], brought), missing))
-    else:
-        brought = []
-        cached = (asked,) if plan.cached == (asked,) else tuple(subtract([asked], missing))
+    brought = subtract(intersect(intersect(course.fetched, course.gaps), [asked]), missing)
     last_error = failures[0].error.message if failures else ""
     if unchecked is not None and plan.aged and not failures:
         last_error = unchecked.message
-    until = fresh_until(asked, state.coverage)
-    return Answer(
-        key=state.key,
-        asked=asked,
-        slices=_slices(entry, asked) if loaded else (),
-        state=_state(missing, bool(due or plan.aged or doubted)),
-        cached=cached,
-        fetched=tuple(brought),
-        missing=tuple(missing),
-        why=tuple(sorted(why, key=lambda one: one.interval)),
-        requests=requests,
-        fetched_at=min((row.fetched_at for row in rows), default=now),
-        updated_at=max((row.fetched_at for row in rows), default=now),
-        refresh_after=until,
-        last_error=last_error,
-        fresh_until=until,
-        entry=entry,
-        loaded=loaded,
-        changed_at=max(
-            (row.changed_at for row in rows if row.changed_at is not None), default=None
-        ),
+    return _Story(
+        _state(missing, bool(due or plan.aged or doubted)),
+        tuple(subtract(subtract([asked], brought), missing)),
+        tuple(brought),
+        tuple(missing),
+        tuple(sorted(why, key=lambda one: one.interval)),
+        course.requests,
+        last_error,
     )
 
 
@@ -240,15 +254,6 @@ def _sole_failure(plan: Plan, failures: Sequence[Failure]) -> GaplessError:
     return OutOfWindow(
         "upstream no longer serves any of the asked range, and none of it is held; "
         "ask for a later one, or for a longer interval"
-    )
-
-
-def not_believed() -> UpstreamUnavailable:
-    """Return the error of a range of which nothing is held, for upstream's word is in doubt."""
-    return UpstreamUnavailable(
-        "upstream answered that it has nothing of that range, which is not believed yet; it is "
-        "asked again later",
-        reason=Suspicion.EMPTY.reason,
     )
 
 
@@ -303,13 +308,12 @@ def _state(missing: Sequence[Interval], stale: bool) -> State:
     return State.STALE if stale else State.READY
 
 
-def _slices(entry: HotSeries, asked: Interval) -> tuple[Slice, ...]:
+def _slices(series: Series, asked: Interval) -> tuple[Slice, ...]:
     result: list[Slice] = []
-    for block in entry.state.blocks:
-        if block.interval.overlaps(asked):
-            assert block.number is not None
-            run = entry.runs[block.number]
-            i, j = run.run.bounds(asked)
-            if i < j:
-                result.append(Slice(run, i, j))
+    for block in series.state.blocks.over(asked):
+        assert block.number is not None
+        hot = series.runs[block.number]
+        i, j = hot.run.bounds(asked)
+        if i < j:
+            result.append(Slice(hot, i, j))
     return tuple(result)

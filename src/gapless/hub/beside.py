@@ -9,17 +9,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
-from gapless.domain.blocks import Block, Run
+from gapless.domain.blocks import Block
 from gapless.domain.comparing import Basis
-from gapless.domain.coverage import Ageing, Outcome
-from gapless.domain.intervals import Interval, hull, intersect, subtract, union
+from gapless.domain.coverage import Ageing, Coverage, Outcome
+from gapless.domain.intervals import ALWAYS, Interval, hull, intersect, subtract, union
 from gapless.domain.planning import Reach
-from gapless.hub.hot import HotSeries
+from gapless.domain.spans import Spans
 from gapless.hub.ranges import present
+from gapless.hub.series import Series
 
 # So many held bars on each side are taken along, and so near they must lie (stitching rule 11).
 _MOST_BARS = 10
-_FIRST, _LAST = -(1 << 62), 1 << 62
+_FIRST, _LAST = ALWAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Beside:
     bar: Interval | None = None
 
 
-def edges(entry: HotSeries, piece: Interval) -> list[Interval]:
+def edges(entry: Series, piece: Interval) -> list[Interval]:
     """Return instants whose runs must be in memory to choose the bars beside a piece."""
     before, after = _before(entry.state.blocks, piece), _after(entry.state.blocks, piece)
     instants = [block.last for block in (before,) if block is not None]
@@ -55,7 +56,7 @@ def edges(entry: HotSeries, piece: Interval) -> list[Interval]:
     return [Interval(at, at + 1) for at in instants]
 
 
-def to_bar(entry: HotSeries, piece: Interval, bar: int, after: bool) -> int:
+def to_bar(entry: Series, piece: Interval, bar: int, after: bool) -> int:
     """Return how far the nearest held bar before a piece, or after it, reaches from it.
 
     Milliseconds; 0: there is none. Of a block that goes on into the piece, and is not in memory,
@@ -73,7 +74,7 @@ def to_bar(entry: HotSeries, piece: Interval, bar: int, after: bool) -> int:
     return max(piece.start - last, bar)
 
 
-def beside(entry: HotSeries, piece: Interval, sight: Sight) -> Beside:
+def beside(entry: Series, piece: Interval, sight: Sight) -> Beside:
     """Return how a request for a piece is widened by held bars on either side of it.
 
     By up to ten where held ones lie next to it; else to the nearest one, if one request spans
@@ -112,47 +113,34 @@ def beside(entry: HotSeries, piece: Interval, sight: Sight) -> Beside:
 
 
 def finals(
-    entry: HotSeries, within: Iterable[Interval], ageing: Ageing | None = None
+    entry: Series, within: Iterable[Interval], ageing: Ageing | None = None
 ) -> list[Interval]:
     """Return where what is held is final, and fresh if `ageing` tells what is."""
-    rows = (
-        row.interval
-        for row in entry.state.coverage
-        if row.final and row.outcome is Outcome.HELD and (ageing is None or ageing.fresh(row))
-    )
-    return intersect(rows, within)
+    parts = union(within)
+    rows = (row for part in parts for row in entry.state.coverage.over(part))
+    return intersect((row.interval for row in rows if _final(row, ageing)), parts)
 
 
-def held_run(entry: HotSeries, interval: Interval) -> Run:
-    """Return the held records of an interval, whose runs are in memory."""
-    return Run.concat(
-        [
-            entry.runs[block.number].run.cut(interval)
-            for block in entry.state.blocks
-            if block.number is not None and block.interval.overlaps(interval)
-        ]
-    )
+def holds_final(entry: Series, within: Interval, ageing: Ageing) -> bool:
+    """Whether anything that is held there is final and fresh."""
+    return any(_final(row, ageing) for row in entry.state.coverage.over(within))
 
 
-def _before(blocks: Iterable[Block], piece: Interval) -> Block | None:
-    return max(
-        (block for block in blocks if block.final and block.first < piece.start),
-        key=lambda block: block.first,
-        default=None,
-    )
+def _final(row: Coverage, ageing: Ageing | None) -> bool:
+    return row.final and row.outcome is Outcome.HELD and (ageing is None or ageing.fresh(row))
 
 
-def _after(blocks: Iterable[Block], piece: Interval) -> Block | None:
-    return min(
-        (block for block in blocks if block.final and block.last >= piece.end),
-        key=lambda block: block.last,
-        default=None,
-    )
+def _before(blocks: Spans[Block], piece: Interval) -> Block | None:
+    near = blocks.before(piece.start)
+    return next((block for block in near if block.final and block.first < piece.start), None)
 
 
-def _bars(
-    entry: HotSeries, block: Block | None, side: Interval, sight: Sight
-) -> Iterator[Interval]:
+def _after(blocks: Spans[Block], piece: Interval) -> Block | None:
+    near = blocks.after(piece.end)
+    return next((block for block in near if block.final and block.last >= piece.end), None)
+
+
+def _bars(entry: Series, block: Block | None, side: Interval, sight: Sight) -> Iterator[Interval]:
     """Yield the bars of a block on one side of a piece that can be compared, nearest first."""
     if block is None or block.number is None:
         return
@@ -167,28 +155,36 @@ def _bars(
                 yield Interval(start, max(start + 1, min(start + sight.bar, sight.now)))
 
 
-def _forming(entry: HotSeries, piece: Interval, sight: Sight, *, after: bool) -> Interval | None:
+def _forming(entry: Series, piece: Interval, sight: Sight, *, after: bool) -> Interval | None:
     """Return the nearest held stretch on a side of a piece that may still change, in one.
 
     One that reaches the present goes on to it: it stays a tail. `None`: there is none near enough,
     what lies between has to be fetched again before anything is known, or another task has it.
     """
-    side = [
-        row
-        for row in entry.state.coverage[:: 1 if after else -1]
-        if sight.reach.served.start <= row.start
-        and (piece.end <= row.start if after else row.end <= piece.start)
-        and not (row.final and sight.ageing.fresh(row))
-    ]
-    first = next((row for row in side if row.outcome is Outcome.HELD), None)
-    if first is None or first.final:
+    coverage = entry.state.coverage
+    held = False
+    part: Interval | None = None
+    for row in coverage.after(piece.end) if after else coverage.before(piece.start):
+        beside = piece.end <= row.start if after else row.end <= piece.start
+        if not beside or row.start < sight.reach.served.start:
+            continue
+        if row.final and sight.ageing.fresh(row):
+            continue
+        if row.final:
+            if row.outcome is Outcome.HELD and not held:
+                return None
+            continue
+        reaches = row is coverage.latest and row.reaches_present
+        span = Interval(row.start, max(row.end, present(sight.now)) if reaches else row.end)
+        if part is not None and part.start <= span.end and span.start <= part.end:
+            part = hull([part, span])
+        elif held:
+            break
+        else:
+            part = span
+        held = held or row.outcome is Outcome.HELD
+    if not held or part is None:
         return None
-    changing = union(
-        Interval(row.start, max(row.end, present(sight.now)) if row.reaches_present else row.end)
-        for row in side
-        if not row.final
-    )
-    part = next(one for one in changing if one.contains(first.interval))
     near = _apart(entry, part, piece) <= _MOST_BARS * sight.bar
     return part if near and _free([part], piece, sight.taken) else None
 
@@ -200,8 +196,8 @@ def _free(bars: Iterable[Interval], piece: Interval, taken: Sequence[Interval]) 
     )
 
 
-def _apart(entry: HotSeries, bar: Interval, piece: Interval) -> int:
+def _apart(entry: Series, bar: Interval, piece: Interval) -> int:
     """Return how long the unknown time between a bar and a piece is."""
     between = Interval(min(bar.end, piece.end), max(bar.start, piece.start))
-    known = [row.interval for row in entry.state.coverage]
+    known = [row.interval for row in entry.state.coverage.over(between)]
     return sum(one.length for one in subtract([between], known))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from gapless.domain.believing import Suspicion
 from gapless.domain.intervals import Interval, intersect
 from gapless.domain.planning import Plan
 from gapless.domain.series import SeriesKey
@@ -22,7 +23,6 @@ from gapless.errors import (
     StoreError,
     UpstreamUnavailable,
 )
-from gapless.hub.answers import Failure, not_believed
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.leases import Filled, Lease
 from gapless.hub.upstream import Tally
@@ -55,6 +55,23 @@ def as_held(key: SeriesKey) -> ProviderError:
     return ProviderError(
         f"{key.text} was asked for as it is held (fresh=held)", reason="check_pending"
     )
+
+
+def not_believed() -> UpstreamUnavailable:
+    """Return the error of a range of which nothing is held, for upstream's word is in doubt."""
+    return UpstreamUnavailable(
+        "upstream answered that it has nothing of that range, which is not believed yet; it is "
+        "asked again later",
+        reason=Suspicion.EMPTY.reason,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A range that could not be fetched, and why."""
+
+    interval: Interval
+    error: GaplessError
 
 
 @dataclass(slots=True)

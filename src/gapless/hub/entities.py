@@ -5,27 +5,27 @@ Nothing here goes upstream; what a provider answers with by itself is kept here.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
 from gapless.clock import Clock
+from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval, union
-from gapless.domain.planning import Known, Plan, plan
 from gapless.domain.series import SeriesKey, parse_view_id
 from gapless.errors import InvalidQuery, NotFound, TooLarge
-from gapless.hub.answers import Answer, Reason, State, compose
-from gapless.hub.holdings import NOTHING, Holdings
-from gapless.hub.hot import HotSeries
+from gapless.hub.adjusting import Adjuster
+from gapless.hub.answers import Answer, Reason, State
+from gapless.hub.holdings import Holdings
+from gapless.hub.look import Look
 from gapless.hub.ranges import (
-    Adjusted,
     RangeSearch,
     present,
-    reach,
     series_key,
     shortened,
     source_of,
 )
+from gapless.hub.searching import Searcher
 from gapless.instants import format_instant
 from gapless.protocol.messages import (
     ById,
@@ -69,14 +69,14 @@ class Entities:
         holdings: Holdings,
         clock: Clock,
         limits: ListingLimits,
-        plan: Callable[[Provider, HotSeries, RangeSearch, int], Plan],
-        adjust: Callable[[Answer, Adjusted], Awaitable[Answer | None]],
+        searcher: Searcher,
+        adjuster: Adjuster,
     ) -> None:
         self._holdings = holdings
         self._clock = clock
         self._limits = limits
-        self._plan = plan
-        self._adjust = adjust
+        self._searcher = searcher
+        self._adjuster = adjuster
 
     async def stored(
         self, provider: Provider, id: str, most_loaded: int | None = None
@@ -169,26 +169,38 @@ class Entities:
         asked = Interval(bounds.start_ms, bounds.end_ms)
         if adjusted is not None:
             most_loaded = None
-        entry = await self._holdings.load(key, asked if most_loaded is None else NOTHING)
-        # At the beginning of time nothing is due: what is held is held, if only as stale.
-        wanted = plan(asked, Known(entry.state.coverage), reach(provider, key, now), -1)
-        if not wanted.complete:
-            return None
-        if most_loaded is not None:
-            total = await self._holdings.count(entry, asked)
-            if total is None or total <= most_loaded:
-                return await self.view(provider, id, None if total is not None else most_loaded)
-            answer = replace(compose(entry, wanted, now, loaded=False), total=total)
-            return self._aged(provider, answer, now)
-        answer = compose(entry, wanted, now)
-        if answer.count > self._limits.max_records:
-            raise TooLarge(
-                f"{shortened(id)} has {answer.count:,} records, more than the "
-                f"{self._limits.max_records:,} one answer may have (limits.max_records); ask for "
-                "a part of its range"
-            )
-        answer = self._aged(provider, answer, now)
-        return answer if adjusted is None else await self._adjust(answer, adjusted)
+        search = RangeSearch(key, asked, absolute=True, fresh=Freshness.HELD)
+        answer = await self._viewed(provider, search, id, most_loaded)
+        if answer is None or adjusted is None:
+            return answer
+        return await self._adjuster.as_held(provider, answer, adjusted)
+
+    async def _viewed(
+        self, provider: Provider, search: RangeSearch, id: str, most_loaded: int | None
+    ) -> Answer | None:
+        """Return what is held of a range, if all of it is; `None`: it is not."""
+        now = self._clock.now_ms()
+        while True:
+            look = await self._searcher.look(provider, search, now)
+            # What is held is held, if only as due.
+            wanted = look.as_held()
+            if not wanted.complete:
+                return None
+            total = await self._holdings.count(look.series, search.asked)
+            if total is None:
+                continue
+            if most_loaded is not None and total > most_loaded:
+                return _aged(look.answer(wanted, total=total), look)
+            if total > self._limits.max_records:
+                raise TooLarge(
+                    f"{shortened(id)} has {total:,} records, more than the "
+                    f"{self._limits.max_records:,} one answer may have (limits.max_records); ask "
+                    "for a part of its range"
+                )
+            series = await self._holdings.load(search.key, search.asked)
+            if series.validity is look.series.validity:
+                look = look.renewed(series)
+                return _aged(look.answer(wanted), look)
 
     async def _zone(
         self, provider: Provider, key: SeriesKey, start: str, end: str
@@ -199,23 +211,11 @@ class Entities:
         """
         if not (provider.info.zoned and (is_local(start) or is_local(end))):
             return None
-        entry = await self._holdings.load(key)
-        zone = zone_named(entry.state.ticker.zone)
+        series = await self._holdings.directory(key)
+        zone = zone_named(series.state.ticker.zone)
         if zone is None:
             raise NotFound(f"the time zone of {key.ticker} is not known")
         return zone
-
-    def _aged(self, provider: Provider, answer: Answer, now: int) -> Answer:
-        """Say of a view what a search would have fetched anew: it is told as it is held."""
-        search = RangeSearch(answer.key, answer.asked, absolute=True)
-        wanted = self._plan(provider, answer.entry, search, now)
-        why = [
-            Reason(one, "stale", "due to be fetched again; search for it anew")
-            for one in union(wanted.gaps, wanted.aged)
-        ]
-        if not why:
-            return answer
-        return replace(answer, state=State.STALE, why=(*answer.why, *why))
 
     async def kept(
         self, found: Sequence[Entity], limit: int | None, providers: Container[str]
@@ -282,6 +282,17 @@ class Entities:
     async def _more(self, wanted: EntityFilter, offset: int, page: Sequence[StoredEntity]) -> bool:
         """Whether entities follow a page that may have been cut at its size."""
         return bool(page) and bool(await self._holdings.entities(wanted, 1, offset, 1))
+
+
+def _aged(answer: Answer, look: Look) -> Answer:
+    """Say of a view what a search would have fetched anew: it is told as it is held."""
+    why = [
+        Reason(one, "stale", "due to be fetched again; search for it anew")
+        for one in union(look.plan.gaps, look.plan.aged)
+    ]
+    if not why:
+        return answer
+    return replace(answer, state=State.STALE, why=(*answer.why, *why))
 
 
 def check_id(id: str, providers: Container[str]) -> None:

@@ -15,7 +15,7 @@ from gapless.clock import Clock
 from gapless.domain.believing import Sent, judge_unknown
 from gapless.domain.blocks import EMPTY
 from gapless.domain.coverage import Coverage, Outcome, changed, written
-from gapless.domain.intervals import Interval, hull, intersect, subtract, union
+from gapless.domain.intervals import ALWAYS, Interval, hull, intersect, subtract, union
 from gapless.domain.planning import Reach
 from gapless.errors import (
     BadUpstreamReply,
@@ -26,14 +26,15 @@ from gapless.errors import (
     UpstreamUnreachable,
 )
 from gapless.hub.ageing import Ageings
-from gapless.hub.beside import Beside, Sight, beside, edges, finals, held_run, to_bar
+from gapless.hub.beside import Beside, Sight, beside, edges, holds_final, to_bar
 from gapless.hub.holdings import Holdings
-from gapless.hub.hot import HotSeries
 from gapless.hub.judging import Came, Said, gone_quiet, known, said
 from gapless.hub.leases import Filled, Lease, Leases, LeaseTaken
-from gapless.hub.news import ALWAYS, NamedActions, facts_of
+from gapless.hub.look import needed
+from gapless.hub.news import NamedActions, facts_of
 from gapless.hub.pacing import Deadline
 from gapless.hub.ranges import present, reach
+from gapless.hub.series import Series
 from gapless.hub.upstream import Upstream
 from gapless.providers.base import Traits
 from gapless.store.base import Change, Gone, News, Replacement, SeriesState
@@ -55,18 +56,18 @@ class _Filling:
 
     lease: Lease
     core: Interval
-    entry: HotSeries
+    entry: Series
     traits: Traits
     reach: Reach
     deadline: Deadline | None = None
     alone: bool = False
     filled: Filled = field(default_factory=Filled)
-    actions: HotSeries | None = None
+    actions: Series | None = None
 
     @property
     def purpose(self) -> str:
         """Whether it is for a gap, or a check of what is held: for logs, metrics and tests."""
-        held = (row.interval for row in self.entry.state.coverage)
+        held = (row.interval for row in self.entry.state.coverage.over(self.core))
         return "check" if intersect([self.core], held) == [self.core] else "gap"
 
 
@@ -118,7 +119,8 @@ class Filler:
             await self._leases.widen(lease, Interval(lease.interval.start, end))
             core = Interval(core.start, end) if core.end >= lease.interval.start else core
         traits = self._provider.traits(key)
-        entry = await self._holdings.load(key)
+        about = needed(self._provider, lease.interval)
+        entry = await self._holdings.directory(key, about)
         filling = _Filling(lease, core, entry, traits, reach(self._provider, key, now))
         if self._upstream.refusal(key) is None:
             try:
@@ -192,7 +194,7 @@ class Filler:
                 f"{filling.lease.key.text} at once, so that this range would take {count:,} "
                 f"requests; {_MOST_CHUNKS:,} are the most; ask for less"
             )
-        rows = filling.entry.state.coverage
+        rows = filling.entry.state.coverage.touching(wide)
         backwards = not any(row.end == wide.start for row in rows) and any(
             row.start == wide.end for row in rows
         )
@@ -211,7 +213,8 @@ class Filler:
 
     async def _piece(self, filling: _Filling, piece: Interval) -> list[Came]:
         """Fetch a piece once, with held bars beside it (stitching rule 11)."""
-        filling.entry = await self._holdings.load(filling.lease.key)
+        about = needed(self._provider, piece)
+        filling.entry = await self._holdings.directory(filling.lease.key, about)
         if filling.traits.actions is not None:
             actions = filling.lease.key.sibling(filling.traits.actions)
             filling.actions = await self._holdings.load(actions, ALWAYS)
@@ -230,8 +233,9 @@ class Filler:
         if basis is None:
             return Beside(piece)
         key = filling.lease.key
-        for instant in edges(filling.entry, piece):
-            filling.entry = await self._holdings.load(key, instant)
+        instants = edges(filling.entry, piece)
+        if instants:
+            filling.entry = await self._holdings.load(key, *instants, about=ALWAYS)
         ageing = self._ageings.of(self._provider, filling.entry, now)
         span = self._ageings.span(key, filling.traits)
         assert ageing is not None
@@ -353,19 +357,21 @@ class Filler:
         named = NamedActions(came, parts, kept, filling.actions, filling.traits)
         rescaled = []
         if basis is not None:
-            rows, reached = filling.entry.state.coverage, filling.reach
+            reached = filling.reach
             unserved = Interval(reached.data_start, reached.served_from)
             beyond = subtract([unserved], [part for part, _ in parts])
+            rows = filling.entry.state.coverage.over(unserved)
             for one in named.rescalings(rows, beyond):
-                entry = await self._holdings.load(lease.key, one.interval)
+                entry = await self._holdings.load(lease.key, one.interval, about=ALWAYS)
                 # What was forgotten meanwhile is not there to be rescaled.
                 if one.was not in entry.state.coverage:
                     continue
                 with suppress(LeaseTaken):
                     # Whoever has it now sees to it; what came is stored all the same.
                     await self._leases.widen(lease, one.interval)
-                    held = held_run(entry, one.interval)
-                    rescaled.append(one.replacement(held, basis, written(rows, one.interval)))
+                    held = entry.held(one.interval)
+                    planned = written(filling.entry.state.coverage, one.interval)
+                    rescaled.append(one.replacement(held, basis, planned))
         return named.news(self._clock.now_ms(), splits=bool(rescaled)), rescaled
 
     async def _said(self, filling: _Filling, came: Sequence[Came]) -> Said:
@@ -380,10 +386,10 @@ class Filler:
             return Said()
         found = Said()
         for one in came:
-            entry = await self._holdings.load(filling.lease.key, one.interval)
+            entry = await self._holdings.load(filling.lease.key, one.interval, about=ALWAYS)
             found = found.also(said(entry, one, basis, ageing, filling.traits.bar))
         beyond = Interval(filling.reach.data_start, filling.reach.served_from)
-        if not found.compared and finals(filling.entry, [beyond], ageing):
+        if not found.compared and holds_final(filling.entry, beyond, ageing):
             return replace(found, restated=True)
         return found
 
@@ -394,7 +400,7 @@ class Filler:
         and there is nothing else (stitching rule 6).
         """
         lease, now = filling.lease, self._clock.now_ms()
-        entry = await self._holdings.load(lease.key)
+        entry = await self._holdings.directory(lease.key, ALWAYS)
         state = entry.state
         held = union(row.interval for row in state.coverage if row.outcome is Outcome.HELD)
         believed = _believed_gone(state.coverage)
@@ -420,11 +426,13 @@ class Filler:
 
 def _believed_gone(rows: Sequence[Coverage]) -> bool:
     """Whether all that is held is believed to be served no more."""
-    known = [row.outcome for row in rows if row.outcome is not Outcome.EMPTY]
-    return bool(known) and all(one is Outcome.OUT_OF_WINDOW for one in known)
+    known = (row.outcome for row in rows if row.outcome is not Outcome.EMPTY)
+    return next(known, None) is Outcome.OUT_OF_WINDOW and all(
+        one is Outcome.OUT_OF_WINDOW for one in known
+    )
 
 
-def _nothing_more(entry: HotSeries, interval: Interval, now: int, due: int | None) -> Change:
+def _nothing_more(entry: Series, interval: Interval, now: int, due: int | None) -> Change:
     """Return the change after which what is held is all that there is of a series."""
     rows = entry.state.coverage
     kept = union(row.interval for row in rows if row.outcome is not Outcome.EMPTY)

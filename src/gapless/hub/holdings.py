@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import structlog
 
 from gapless.domain.blocks import Run
-from gapless.domain.intervals import Interval
+from gapless.domain.intervals import ALWAYS, Interval, hull
 from gapless.domain.series import SeriesKey
 from gapless.errors import InternalError
-from gapless.hub.hot import HotSeries, HotTier
 from gapless.hub.leases import Lease, Leases, LocalLeases
+from gapless.hub.memory import Memory
+from gapless.hub.series import Series
 from gapless.store.base import (
     Change,
     EntityFilter,
@@ -36,8 +38,8 @@ _log = structlog.get_logger("gapless.holdings")
 
 # A read is only overtaken by a change of the same series, and those take as long as a read.
 _MOST_READS = 50
-NOTHING = Interval(0, 0)
-"""Overlaps no block, so that none is loaded."""
+NOTHING = Interval(ALWAYS.end, ALWAYS.end)
+"""Of which nothing is known but the latest of a series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,8 @@ class Holdings:
     is stored and seen in memory. It must not wait, and what it raises is logged.
     """
 
-    def __init__(self, store: Store, hot: HotTier, leases: Leases) -> None:
-        self.hot = hot
+    def __init__(self, store: Store, memory: Memory, leases: Leases) -> None:
+        self.memory = memory
         self.listeners: list[Callable[[SeriesChanged], None]] = []
         self._store = store
         self._leases = leases
@@ -69,53 +71,76 @@ class Holdings:
 
     # Reading
 
-    async def load(self, key: SeriesKey, interval: Interval = NOTHING) -> HotSeries:
-        """Return a series with the runs of the blocks over `interval` in memory."""
+    async def load(
+        self, key: SeriesKey, *intervals: Interval, about: Interval | None = None
+    ) -> Series:
+        """Return a series over some intervals, with its runs there; and `about` that, without."""
+        needed = intervals if about is None else (*intervals, about)
         for _ in range(_MOST_READS):
-            entry = self.hot.get(key)
-            if entry is None:
-                self.hot.misses += 1
-                entry = await self._read(key, interval)
-                if entry is None:
+            series = self.memory.get(key)
+            if series is None or not all(map(series.state.knows, needed)):
+                if about is None:
+                    series = await self._read(key, self._store.read(key, hull(intervals)))
+                else:
+                    series = await self._read(key, self._store.directory(key, hull(needed)))
+                if series is None:
                     continue
-            lacking = entry.lacking(interval)
-            if not lacking:
-                return entry
-            runs = await self._store.runs(lacking)
-            if len(runs) < len(lacking) or not entry.current:
-                # The series was changed meanwhile; a run that is gone is no longer its.
-                if entry.current:
-                    self.hot.drop(key)
-                continue
-            self.hot.add_runs(entry, runs)
-            return entry
+            runs = dict(series.runs)
+            lacking: list[int] = []
+            for interval in intervals:
+                for block in series.state.blocks.over(interval):
+                    if block.number is None or block.number in runs:
+                        continue
+                    run = self.memory.run(block.number)
+                    if run is None:
+                        lacking.append(block.number)
+                    else:
+                        runs[block.number] = run
+            if lacking:
+                found = await self._store.runs(lacking)
+                if len(found) < len(lacking) or not series.current:
+                    # The series was changed meanwhile; a run that is gone is no longer its.
+                    if series.current:
+                        self.memory.drop(key)
+                    continue
+                runs.update(self.memory.add_runs(found))
+            return Series(series.state, series.validity, runs)
         raise InternalError(f"{key.text} changes faster than it can be read")
 
-    async def anew(self, key: SeriesKey) -> HotSeries:
-        """Return a series as the store has it, for what memory shows proved to be overtaken."""
-        self.hot.drop(key)
-        return await self.load(key)
+    async def directory(self, key: SeriesKey, interval: Interval = NOTHING) -> Series:
+        """Return a series over an interval, with none of its runs to be relied on."""
+        for _ in range(_MOST_READS):
+            series = self.memory.get(key)
+            if series is not None and series.state.knows(interval):
+                return series
+            series = await self._read(key, self._store.directory(key, interval))
+            if series is not None:
+                return series
+        raise InternalError(f"{key.text} changes faster than it can be read")
 
-    async def count(self, entry: HotSeries, interval: Interval) -> int | None:
+    async def anew(self, key: SeriesKey, interval: Interval) -> Series:
+        """Return a series as the store has it, for what memory shows proved to be overtaken."""
+        self.memory.drop(key)
+        return await self.directory(key, interval)
+
+    async def count(self, series: Series, interval: Interval) -> int | None:
         """Count the records in an interval; `None`: the series has changed since.
 
         Blocks that lie within it are not read for that; those at its edges are, if they must be.
         """
         count = 0
         edges: list[int] = []
-        for block in entry.state.blocks:
-            if not block.interval.overlaps(interval):
-                continue
+        for block in series.state.blocks.over(interval):
             if interval.start <= block.first and block.last < interval.end:
                 count += block.count
             elif block.number is not None:
                 edges.append(block.number)
-        runs = {number: entry.runs[number].run for number in edges if number in entry.runs}
+        runs = {number: hot.run for number in edges if (hot := self.memory.run(number))}
         lacking = [number for number in edges if number not in runs]
         if lacking:
             runs.update(await self._store.runs(lacking))
             if len(runs) < len(edges):
-                self.hot.drop(entry.state.key)
+                self.memory.drop(series.state.key)
                 return None
         for i, j in (run.bounds(interval) for run in runs.values()):
             count += j - i
@@ -147,7 +172,7 @@ class Holdings:
 
     # Changing
 
-    async def apply(self, change: Change, lease: Lease | None = None) -> HotSeries:
+    async def apply(self, change: Change, lease: Lease | None = None) -> Series:
         """Make a change in the store, then in memory; see `Store.apply`.
 
         It writes only within its lease; one that writes no records needs none. Raises
@@ -158,16 +183,16 @@ class Holdings:
         elif change.replacements:
             raise AssertionError(f"{change.key.text}: no lease on what is written")
 
-        def seen(snapshot: Snapshot) -> HotSeries:
-            entry = self.hot.changed(snapshot)
+        def seen(snapshot: Snapshot) -> Series:
+            entry = self.memory.changed(snapshot)
             self._announce(SeriesChanged(change.key, snapshot.state.version))
             if snapshot.actions is not None:
-                self.hot.changed(snapshot.actions)
+                self.memory.changed(snapshot.actions)
                 actions = snapshot.actions.state
                 self._announce(SeriesChanged(actions.key, actions.version))
             # What is known of the ticker has changed: by it the others may be due.
             for sibling in snapshot.siblings:
-                self.hot.drop(sibling)
+                self.memory.drop(sibling)
             return entry
 
         return await self._changed(change.key, self._store.apply(change), seen)
@@ -175,16 +200,13 @@ class Holdings:
     async def delete(self, key: SeriesKey, interval: Interval | None = None) -> Removal:
         """Forget a range of a series (`None`: all of it), and what is being fetched of it."""
         self._leases.revoke(key, interval)
-        return await self._removed(key, self._store.delete(key, interval))
+        return await self._forgotten(key, partial(self._store.delete, key, interval))
 
     async def prune(self, before: int) -> tuple[int, int]:
-        """Forget what was fetched before that instant; return (series touched, records gone).
-
-        It goes series by series, so that others have their turn, and what is done stays done.
-        """
+        """Forget what was fetched before that instant; return (series touched, records gone)."""
         series = records = 0
         for key in await self._store.aged(before):
-            removal = await self._removed(key, self._store.prune(key, before))
+            removal = await self._forgotten(key, partial(self._store.prune, key, before))
             series += removal.commit is not None
             records += removal.records
         return series, records
@@ -198,23 +220,33 @@ class Holdings:
         if self._changing:
             await asyncio.wait(self._changing)
 
-    async def _read(self, key: SeriesKey, interval: Interval) -> HotSeries | None:
-        ticket = self.hot.begin_read(key)
+    async def _read(self, key: SeriesKey, work: Awaitable[Snapshot]) -> Series | None:
+        """Read a series of the store; `None`: it was changed meanwhile."""
+        self.memory.misses += 1
+        reading = self.memory.begin_read(key)
         snapshot = None
         try:
-            snapshot = await self._store.read(key, interval)
+            snapshot = await work
         finally:
-            entry = self.hot.end_read(ticket, snapshot)
-        return entry
+            series = self.memory.end_read(reading, snapshot)
+        return series
 
-    async def _removed(self, key: SeriesKey, work: Awaitable[Removal]) -> Removal:
+    async def _forgotten(self, key: SeriesKey, step: Callable[[], Awaitable[Removal]]) -> Removal:
+        """Forget step by step, so that others have their turn; what is done stays done."""
+
         def seen(removal: Removal) -> Removal:
             if removal.commit is not None:
-                self.hot.drop(key)
+                self.memory.drop(key)
                 self._announce(SeriesChanged(key, removal.commit, removal.series))
             return removal
 
-        return await self._changed(key, work, seen)
+        records, commit = 0, None
+        while True:
+            done = await self._changed(key, step(), seen)
+            records += done.records
+            commit = commit if done.commit is None else done.commit
+            if not done.more:
+                return Removal(records, commit, done.series)
 
     async def _changed(self, key: SeriesKey, work: Awaitable[T], seen: Callable[[T], U]) -> U:
         """Have the store changed and tell what came of it, whether or not the caller waits.
@@ -227,7 +259,7 @@ class Holdings:
                 came = await work
             except BaseException:
                 # Whether it was made is not known for certain; the store tells at the next read.
-                self.hot.drop(key)
+                self.memory.drop(key)
                 raise
             return seen(came)
 
@@ -249,4 +281,4 @@ class Holdings:
 
 def alone(store: Store) -> Holdings:
     """Return the door to a store that no hub has: nothing is kept in memory, nobody else asks."""
-    return Holdings(store, HotTier(0), LocalLeases())
+    return Holdings(store, Memory(0), LocalLeases())

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from gapless.clock import Clock
 from gapless.domain.facts import every_fact
-from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval
-from gapless.domain.planning import Known, Reach, plan
-from gapless.errors import (
-    Forbidden,
-    NotFound,
-    ProviderError,
-    Unsupported,
-)
+from gapless.domain.planning import Joining
+from gapless.errors import Forbidden, NotFound, Unsupported
 from gapless.hub.adjusting import Adjuster
-from gapless.hub.answers import Answer, State, compose
+from gapless.hub.ageing import Ageings
+from gapless.hub.answers import Answer
 from gapless.hub.callers import ANYBODY, Caller
-from gapless.hub.course import as_held
 from gapless.hub.entities import Entities, Listing, ListingLimits, matches, may_match
 from gapless.hub.holdings import Holdings
-from gapless.hub.hot import HotTier
 from gapless.hub.leases import Leases, LocalLeases
+from gapless.hub.look import Look, Rules
+from gapless.hub.memory import Memory
 from gapless.hub.options import Options
+from gapless.hub.question import Question
 from gapless.hub.ranges import (
     RangeSearch,
     default_range,
@@ -72,13 +69,16 @@ class Hub:
         self.options = options or Options()
         self.registry = registry
         self.clock = clock
-        self.hot = HotTier(self.options.hot_bytes)
+        self.memory = Memory(self.options.hot_bytes)
         self.leases = leases or LocalLeases()
-        self.holdings = Holdings(store, self.hot, self.leases)
-        self.searcher = Searcher(
-            self.holdings, registry, clock, self.options, self.leases, self.upstream
+        self.holdings = Holdings(store, self.memory, self.leases)
+        rules = Rules(
+            Ageings(self.options.checks, clock),
+            Joining(int(self.options.join_distance_s * 1000), self.options.max_gaps),
+            self.options.max_records,
         )
-        self.adjuster = Adjuster(self.searcher, self.holdings, registry, clock)
+        self.searcher = Searcher(self.holdings, clock, rules, self.leases, self.upstream)
+        self.adjuster = Adjuster(self.searcher, self.holdings, clock)
         self.entities = Entities(
             self.holdings,
             clock,
@@ -88,14 +88,14 @@ class Hub:
                 self.options.max_listing_bytes,
                 self.options.max_records,
             ),
-            self.searcher.plan,
-            self.adjuster.as_held,
+            self.searcher,
+            self.adjuster,
         )
         self._observe = observe
         self._seed = seed
         self._upstreams: dict[str, Upstream] = {}
         # Answers that are kept ready hang on the series in memory.
-        registry.replaced.append(self.hot.forget)
+        registry.replaced.append(self.memory.forget)
 
     def upstream(self, provider: Provider) -> Upstream:
         """Return the provider as it is asked, with its budget and breaker."""
@@ -106,71 +106,71 @@ class Hub:
             self._upstreams[name] = found
         return found
 
-    def held(
+    def question(
         self, request: ProviderRequest, strict: bool = False, most_loaded: int | None = None
-    ) -> Answer | None:
-        """Answer a range search at once if all of it is fresh and in memory; else `None`.
+    ) -> Question:
+        """Read a request, once; raise what is wrong with it.
 
-        Raises what is wrong with the request, and `TooLarge` for more records than one answer may
-        have, unless more than `most_loaded` are not sent with it; `strict` as for `answer`. Never
-        waits, so it is called where requests are read.
+        `strict`: a partial or stale answer is an error. `most_loaded`: a range of more records, or
+        the view of one, is answered without them; `None`: with them.
         """
-        if type(request.request) is not SearchEntities:
-            return None
         provider = self.registry.get(request.provider)
         now = self.clock.now_ms()
-        search = range_search(provider, request.request.query, now, request.fresh, self.hot.zone_of)
-        if search is None or search.others or search.fresh is Freshness.NOW:
-            return None
-        entry = self.hot.get(search.key)
-        if entry is None:
-            return None
-        placed = search.placed(entry.state.ticker)
-        if placed is None:
-            return None
-        search = placed
-        wanted = self.searcher.plan(provider, entry, search, now)
-        if not wanted.complete or entry.lacking(search.asked):
-            return None
-        if not wanted.fresh and search.fresh is not Freshness.HELD:
-            return None
-        pending = None if wanted.fresh else as_held(search.key)
-        self.hot.hits += 1
-        answer = compose(entry, wanted, now, unchecked=pending)
-        if most_loaded is None or answer.count <= most_loaded:
-            self.searcher.check_size(answer)
-        answer = _complete(answer, strict, search.fresh)
-        dated = self.searcher.dated(provider, answer, search, now)
-        return dated if search.adjusted is None else self.adjuster.held(dated, search.adjusted)
-
-    async def answer(
-        self,
-        request: ProviderRequest,
-        strict: bool = False,
-        caller: Caller = ANYBODY,
-        most_loaded: int | None = None,
-    ) -> Answer | Listing:
-        """Answer any request to a provider; `strict`: a partial or stale answer is an error.
-
-        Whatever goes upstream for it does so on behalf of `caller`. `most_loaded`: a range of
-        more records, or the view of one, is answered without them.
-        """
-        provider = self.registry.get(request.provider)
-        if request.fresh is not None and type(request.request) is not SearchEntities:
+        asked = request.request
+        search = None
+        if type(asked) is SearchEntities:
+            search = range_search(provider, asked.query, now, request.fresh, self.memory.zone_of)
+        elif request.fresh is not None:
             raise no_range(request.fresh)
-        match request.request:
+        return Question(provider, asked, search, now, strict, most_loaded)
+
+    def held(self, question: Question) -> Answer | None:
+        """Answer a range search at once if all of it is fresh and in memory; else `None`.
+
+        Raises what it fails with, and `TooLarge` for more records than one answer may have, unless
+        they are not sent with it. Never waits, so it is called where requests are read.
+        """
+        search = question.search
+        if search is None or search.others:
+            return None
+        series = self.memory.get(search.key)
+        if series is None or not series.state.knows(search.asked):
+            return None
+        look = Look(self.searcher.rules, question.provider, search, series, question.now)
+        question.look = look
+        if not look.ready:
+            return None
+        with_runs = self.memory.with_runs(series, look.plan.asked)
+        if with_runs is None:
+            return None
+        self.memory.hits += 1
+        answer = look.renewed(with_runs).answer()
+        if question.most_loaded is None or answer.count <= question.most_loaded:
+            look.check_size(answer.count)
+        answer = question.complete(answer)
+        return answer if search.adjusted is None else self.adjuster.held(answer, search.adjusted)
+
+    async def answer(self, question: Question, caller: Caller = ANYBODY) -> Answer | Listing:
+        """Answer any request to a provider.
+
+        Whatever goes upstream for it does so on behalf of `caller`.
+        """
+        provider, search = question.provider, question.search
+        match question.request:
             case SearchEntities(query, limit):
-                now = self.clock.now_ms()
-                search = range_search(provider, query, now, request.fresh)
                 if search is None and provider.info.entities:
-                    return await self._asked(provider, request.request, limit, caller)
+                    return await self._asked(provider, question.request, limit, caller)
                 if search is None:
                     return await self.entities.filtered(provider, query, limit)
                 if limit == 0 or not may_match(search):
                     return Listing(())
-                return await self._range(provider, search, strict, caller, most_loaded)
+                answer = await self.records(question, caller)
+                now = self.clock.now_ms()
+                if not all(matches(answer, item, now) for item in search.others):
+                    return Listing(())
+                return answer
             case GetEntity(id):
-                return await self._by_id(provider, id, strict, caller, most_loaded)
+                return await self._by_id(question, id, caller)
             case GetEntities(ids):
                 return await self.entities.many(provider, ids)
             case GetAllEntities(limit, offset):
@@ -179,26 +179,18 @@ class Hub:
                 )
             case GetReport():
                 if provider.info.entities:
-                    return await self._asked(provider, request.request, None, caller)
+                    return await self._asked(provider, question.request, None, caller)
                 raise Unsupported(
                     f"{provider.info.name} has no reports; ask it for a ticker with search"
                 )
 
-    async def records(
-        self,
-        request: ProviderRequest,
-        strict: bool = False,
-        most_loaded: int | None = None,
-        caller: Caller = ANYBODY,
-    ) -> Answer:
-        """Answer a search by ticker and range alone; see `search`."""
-        provider = self.registry.get(request.provider)
-        assert isinstance(request.request, SearchEntities)
-        now = self.clock.now_ms()
-        search = range_search(provider, request.request.query, now, request.fresh)
-        assert search is not None and not search.others
-        answer = await self._searched(search, strict, caller, most_loaded)
-        return _complete(answer, strict, search.fresh)
+    async def records(self, question: Question, caller: Caller = ANYBODY) -> Answer:
+        """Answer a search by ticker and range; see `Searcher.search`."""
+        search, look = question.search, question.look
+        assert search is not None
+        if look is None or not look.series.current:
+            look = await self.searcher.look(question.provider, search, question.now)
+        return question.complete(await self._searched(look, question, caller))
 
     async def warm(self) -> Answer | None:
         """Prepare what the first request would otherwise pay for: statements, connections, code.
@@ -207,19 +199,18 @@ class Hub:
         nothing is held. Nothing is asked upstream, and nothing stays in memory.
         """
         key = await self.holdings.warm()
-        if key is None:
+        if key is None or key.provider not in self.registry.names():
             return None
-        entry = await self.holdings.load(key)
-        blocks = entry.state.blocks
-        if not blocks:
+        provider, now = self.registry.get(key.provider), self.clock.now_ms()
+        series = await self.holdings.directory(key)
+        if not series.state.blocks:
             return None
-        asked = blocks[0].interval
-        entry = await self.holdings.load(key, asked)
-        whole = Reach(asked.start, asked.end, asked.start)
-        # At the beginning of time nothing is due.
-        wanted = plan(asked, Known(entry.state.coverage), whole, -1)
-        self.hot.drop(key)
-        return compose(entry, wanted, self.clock.now_ms())
+        asked = series.state.blocks[-1].interval
+        series = await self.holdings.load(key, asked)
+        look = Look(self.searcher.rules, provider, RangeSearch(key, asked, True), series, now)
+        wanted = look.as_held()
+        self.memory.drop(key)
+        return look.answer(wanted) if wanted.complete else None
 
     async def prune(self, before: int) -> tuple[int, int]:
         """Forget what was fetched before that instant; return (series touched, records gone)."""
@@ -233,10 +224,10 @@ class Hub:
             "blocks": figures.blocks,
             "records": figures.records,
             "bytes": figures.bytes,
-            "hot_series": len(self.hot),
-            "hot_bytes": self.hot.size,
-            "hot_hits": self.hot.hits,
-            "hot_misses": self.hot.misses,
+            "hot_series": len(self.memory),
+            "hot_bytes": self.memory.size,
+            "hot_hits": self.memory.hits,
+            "hot_misses": self.memory.misses,
             "upstream_requests": sum(one.requests for one in self._upstreams.values()),
         }
 
@@ -255,7 +246,7 @@ class Hub:
         provider = self.registry.get(answer.key.provider)
         if provider.traits(answer.key).bar < DAY_MS:
             return None
-        zone = zone_named(answer.entry.state.ticker.zone)
+        zone = zone_named(answer.series.state.ticker.zone)
         return "UTC" if zone is None else zone.key
 
     async def describe(
@@ -268,50 +259,32 @@ class Hub:
         """
         source = self.registry.get(provider)
         key = series_key(source, ticker, {})
-        entry = await self.holdings.load(key)
-        if source.info.zoned and not entry.state.ticker.facts:
-            end = present(self.clock.now_ms())
+        series = await self.holdings.directory(key)
+        if source.info.zoned and not series.state.ticker.facts:
+            now = self.clock.now_ms()
+            end = present(now)
             latest = RangeSearch(key, Interval(end - _LATEST_MS, end), absolute=False)
-            answer = await self.searcher.search(latest, caller=caller, most_loaded=0)
-            entry = answer.entry
-        return every_fact(entry.state.ticker.facts)
+            look = await self.searcher.look(source, latest, now)
+            answer = await self.searcher.search(look, caller=caller, most_loaded=0)
+            series = answer.series
+        return every_fact(series.state.ticker.facts)
 
     # Entities
 
-    async def _range(
-        self,
-        provider: Provider,
-        search: RangeSearch,
-        strict: bool,
-        caller: Caller,
-        most_loaded: int | None = None,
-    ) -> Answer | Listing:
-        answer = await self._searched(search, strict, caller, most_loaded)
-        answer = _complete(answer, strict, search.fresh)
-        now = self.clock.now_ms()
-        if not all(matches(answer, item, now) for item in search.others):
-            return Listing(())
-        return answer
-
-    async def _searched(
-        self, search: RangeSearch, strict: bool, caller: Caller, most_loaded: int | None
-    ) -> Answer:
-        if search.adjusted is not None:
-            return await self.adjuster.search(search, caller=caller, strict=strict)
+    async def _searched(self, look: Look, question: Question, caller: Caller) -> Answer:
+        if look.said.adjusted is not None:
+            return await self.adjuster.search(look, caller=caller, strict=question.strict)
         return await self.searcher.search(
-            search, caller=caller, strict=strict, most_loaded=most_loaded
+            look,
+            caller=caller,
+            strict=question.strict,
+            most_loaded=question.most_loaded,
         )
 
-    async def _by_id(
-        self,
-        provider: Provider,
-        id: str,
-        strict: bool,
-        caller: Caller,
-        most_loaded: int | None,
-    ) -> Answer | Listing:
+    async def _by_id(self, question: Question, id: str, caller: Caller) -> Answer | Listing:
         """Answer an id; one that is no stored entity's is read as a ticker, of the last 30 days."""
-        found = await self.entities.stored(provider, id, most_loaded)
+        provider = question.provider
+        found = await self.entities.stored(provider, id, question.most_loaded)
         if found is not None:
             return found
         if provider.info.entities:
@@ -319,9 +292,9 @@ class Hub:
             if not listing.entities:
                 raise NotFound(f"{provider.info.name} has no entity {shortened(id)}")
             return listing
-        asked = default_range(provider.info, self.clock.now_ms())
+        asked = default_range(provider.info, question.now)
         search = RangeSearch(series_key(provider, id, {}), asked, absolute=False)
-        return await self._range(provider, search, strict, caller, most_loaded)
+        return await self.records(replace(question, search=search), caller)
 
     async def _asked(
         self, provider: Provider, request: Request, limit: int | None, caller: Caller
@@ -337,21 +310,6 @@ class Hub:
         upstream = self.upstream(provider)
         found = await upstream.entities(cast("EntityProvider", provider), request, caller)
         return await self.entities.kept(found, limit, self.registry.names())
-
-
-def _complete(answer: Answer, strict: bool, fresh: Freshness) -> Answer:
-    """Return the answer; where it must be complete, or as fresh as was wanted, raise why not."""
-    if strict and answer.missing:
-        # Not all reasons are of what is missing: what is held may be marked, too.
-        first = min(
-            answer.why,
-            key=lambda one: not any(one.interval.overlaps(span) for span in answer.missing),
-        )
-        raise ProviderError(f"the answer would be partial: {first.message}", reason=first.reason)
-    if strict and answer.state is State.STALE and fresh is not Freshness.HELD:
-        stale = answer.why[0]
-        raise ProviderError(f"the answer would be stale: {stale.message}", reason=stale.reason)
-    return answer
 
 
 __all__ = ["Hub", "Options"]

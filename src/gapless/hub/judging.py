@@ -23,8 +23,8 @@ from gapless.domain.blocks import Run
 from gapless.domain.comparing import Basis, pairs
 from gapless.domain.coverage import CLOCKS_APART_MS, Ageing, Coverage, Outcome
 from gapless.domain.intervals import Interval, hull, intersect, subtract, union
-from gapless.hub.beside import finals, held_run
-from gapless.hub.hot import HotSeries
+from gapless.hub.beside import finals
+from gapless.hub.series import Series
 from gapless.hub.upstream import Brought
 
 _FIRST = -(1 << 62)
@@ -101,31 +101,32 @@ class Said:
         )
 
     def verdict(
-        self, entry: HotSeries, came: Sequence[Came], asked: Sequence[Interval], bar: int
+        self, entry: Series, came: Sequence[Came], asked: Sequence[Interval], bar: int
     ) -> Verdict:
         """Return what of it is believed, by what was said before; `bar` as for `said`.
 
         `asked`: what of the answers it is about.
         """
-        rows = entry.state.coverage
         # A part that differs is not decided with the rest, so that any loss in it is doubted.
         most = 0 if self.part and self.differs else MOST_LOST
         lacking = Lacking(self.lost, self.empty, bar, asked, most)
         verdict = judge(lacking, entry.state.doubts, came[-1].clocks)
         # A long bar reaches over what is known of its series; only what is held can be kept.
+        parts = [*verdict.lost_for_good, *self.kept]
+        rows = entry.state.coverage.over(hull(parts)) if parts else ()
         held = [row.interval for row in rows if row.outcome is not Outcome.EMPTY]
-        for_good = intersect([*verdict.lost_for_good, *self.kept], held)
+        for_good = intersect(parts, held)
         return replace(verdict, lost_for_good=tuple(for_good))
 
 
-def said(entry: HotSeries, came: Came, basis: Basis, ageing: Ageing, bar: int) -> Said:
+def said(entry: Series, came: Came, basis: Basis, ageing: Ageing, bar: int) -> Said:
     """Compare an answer with what is held, whose runs over its interval are in memory.
 
     `bar` is the nominal length of one, milliseconds.
     """
     interval, run = came.interval, came.brought.run
     final, fresh = finals(entry, [interval]), finals(entry, [interval], ageing)
-    held = held_run(entry, interval)
+    held = entry.held(interval)
     restated = differs = False
     lost: list[list[Interval]] = []
     changes: list[Interval] = []
@@ -204,17 +205,17 @@ def known(part: Interval, run: Run, came: Came) -> Iterator[Coverage]:
         yield _row(at, part.end, run, sent, None)
 
 
-def _still_lost(entry: HotSeries, came: Came, basis: Basis, bar: int) -> list[Interval]:
+def _still_lost(entry: Series, came: Came, basis: Basis, bar: int) -> list[Interval]:
     """Return where an answer does not bring back what is believed to be lost.
 
     Such bars that follow one another are one stretch, whatever lies between them.
     """
-    rows = entry.state.coverage
+    rows = entry.state.coverage.over(came.interval)
     parts = [row.interval for row in rows if row.outcome is Outcome.OUT_OF_WINDOW]
     gone = intersect(parts, [came.interval])
     if not gone:
         return []
-    held, run = held_run(entry, came.interval), came.brought.run
+    held, run = entry.held(came.interval), came.brought.run
     brought = {
         run.times[at]
         for part in gone
@@ -235,7 +236,7 @@ def _still_lost(entry: HotSeries, came: Came, basis: Basis, bar: int) -> list[In
     return found
 
 
-def _unexplained(entry: HotSeries, came: Came, bar: int) -> list[Interval]:
+def _unexplained(entry: Series, came: Came, bar: int) -> list[Interval]:
     """Return where an answer has no rows, nothing was known, and upstream did not say why.
 
     Before the first trade there are none. Of a ticker of which nothing was ever told nobody can
@@ -244,7 +245,7 @@ def _unexplained(entry: HotSeries, came: Came, bar: int) -> list[Interval]:
     facts = came.brought.facts or entry.state.ticker.facts
     if not facts:
         return []
-    known = [row.interval for row in entry.state.coverage]
+    known = [row.interval for row in entry.state.coverage.over(came.interval)]
     first = facts.get("first_trade")
     if isinstance(first, int):
         known.append(Interval(_FIRST, first * 1000))

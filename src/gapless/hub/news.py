@@ -14,15 +14,12 @@ from gapless.domain.adjusting import rescaled
 from gapless.domain.blocks import EMPTY, Run
 from gapless.domain.comparing import Basis
 from gapless.domain.coverage import Coverage, Mark, Outcome, Written, changed, written
-from gapless.domain.intervals import Interval, covers, intersect, subtract
-from gapless.hub.beside import held_run
-from gapless.hub.hot import HotSeries
+from gapless.domain.intervals import ALWAYS, Interval, covers, intersect, subtract
 from gapless.hub.judging import Came, known
+from gapless.hub.series import Series
 from gapless.instants import DAY_MS
 from gapless.providers.base import Traits
 from gapless.store.base import Change, Gone, News, Replacement
-
-ALWAYS = Interval(-(1 << 62), 1 << 62)
 
 # So much of the latest time need not be covered: a day still trading is not asked for each time.
 _RECENT_MS = 7 * DAY_MS
@@ -65,7 +62,7 @@ class NamedActions:
         came: Sequence[Came],
         parts: Sequence[Part],
         kept: Sequence[Interval],
-        stored: HotSeries,
+        stored: Series,
         traits: Traits,
     ) -> None:
         self._came = came
@@ -74,7 +71,7 @@ class NamedActions:
         held = [row.interval for row in self._rows if row.outcome is not Outcome.EMPTY]
         self._kept = intersect(kept, held) if traits.all_actions else []
         where = [*parts, *((part, one) for one in came for part in intersect(kept, [one.interval]))]
-        self._held = held_run(stored, ALWAYS)
+        self._held = stored.held(ALWAYS)
         # Where an answer names all actions, and which.
         self._whole: list[tuple[Interval, Run, Came]] = []
         self._named = EMPTY

@@ -6,7 +6,7 @@ Apart from the hub, which knows what else can be asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -14,34 +14,21 @@ import structlog
 from gapless.clock import Clock
 from gapless.domain.believing import unasked
 from gapless.domain.freshness import Freshness
-from gapless.domain.intervals import Interval, intersect, subtract, union
-from gapless.domain.planning import (
-    Joining,
-    Known,
-    Plan,
-    as_wide,
-    clipped,
-    plan,
-    renewed,
-    worth_taking_along,
-)
+from gapless.domain.intervals import Interval, hull, intersect, subtract, union
+from gapless.domain.planning import Plan, renewed
 from gapless.domain.series import SeriesKey
-from gapless.errors import GaplessError, InternalError, QuotaExceeded, TooLarge
-from gapless.hub.ageing import Ageings
-from gapless.hub.answers import Answer, compose
-from gapless.hub.beside import finals
+from gapless.errors import GaplessError, InternalError, QuotaExceeded
+from gapless.hub.answers import Answer
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.course import Course, as_held, not_checked
 from gapless.hub.filling import Filler
-from gapless.hub.holdings import NOTHING, Holdings
-from gapless.hub.hot import HotSeries
+from gapless.hub.holdings import Holdings
 from gapless.hub.leases import Filled, Lease, Leases, LeaseTaken
-from gapless.hub.options import Options
+from gapless.hub.look import Look, Requests, Rules, needed
 from gapless.hub.queues import Queues
 from gapless.hub.ranges import RangeSearch, present, reach
 from gapless.hub.upstream import Upstream
 from gapless.providers.base import Provider
-from gapless.providers.registry import Registry
 from gapless.store.base import Superseded
 
 _log = structlog.get_logger("gapless.hub")
@@ -52,39 +39,32 @@ _MOST_ROUNDS = 200
 _MOST_RESTATED = 2
 
 
-@dataclass(frozen=True, slots=True)
-class _Requests:
-    """What is asked for: ranges, each with the part of it that must be had; one after the other?"""
-
-    ranges: tuple[tuple[Interval, Interval], ...]
-    serial: bool
-
-
 class Searcher:
     """Answers range searches from what is held, going upstream for gaps and what is not fresh."""
 
     def __init__(
         self,
         holdings: Holdings,
-        registry: Registry,
         clock: Clock,
-        options: Options,
+        rules: Rules,
         leases: Leases,
         upstream: Callable[[Provider], Upstream],
     ) -> None:
+        self.rules = rules
         self._holdings = holdings
-        self._registry = registry
         self._clock = clock
-        self._options = options
         self._leases = leases
         self._queues = Queues(leases)
         self._upstream = upstream
-        self.ageings = Ageings(options.checks, clock)
-        self._joining = Joining(int(options.join_distance_s * 1000), options.max_gaps)
+
+    async def look(self, provider: Provider, search: RangeSearch, now: int) -> Look:
+        """Look at a range without going upstream; `now` is in milliseconds UTC."""
+        series = await self._holdings.directory(search.key, search.asked)
+        return Look(self.rules, provider, search, series, now)
 
     async def search(
         self,
-        search: RangeSearch,
+        look: Look,
         *,
         caller: Caller = ANYBODY,
         strict: bool = False,
@@ -97,37 +77,32 @@ class Searcher:
         records comes without its slices, to be read block by block; `None` has it whole, or raises
         `TooLarge`. A `caller` who may not have anything fetched is told so of the gaps.
         """
-        provider = self._registry.get(search.key.provider)
-        now = self._clock.now_ms()
-        anew = search.fresh is Freshness.NOW
-        course = Course(caller, None if anew or strict else self._options.checks.wait_s)
-        if search.fresh is Freshness.HELD:
-            course.unchecked = as_held(search.key)
+        fresh, key = look.said.fresh, look.key
+        waits = self.rules.ageings.checks.wait_s
+        course = Course(caller, None if fresh is Freshness.NOW or strict else waits)
+        if fresh is Freshness.HELD:
+            course.unchecked = as_held(key)
         try:
-            return await self._searched(provider, search, course, now, most_loaded)
+            return await self._searched(look, course, most_loaded)
         finally:
-            self._queues.leave(_fetched(provider, search.key), course)
+            self._queues.leave(_fetched(look.provider, key), course)
 
-    async def _searched(
-        self,
-        provider: Provider,
-        search: RangeSearch,
-        course: Course,
-        now: int,
-        most_loaded: int | None,
-    ) -> Answer:
-        said, anew = search, search.fresh is Freshness.NOW
-        fetched = _fetched(provider, search.key)
-        whole = most_loaded is None
+    async def _searched(self, look: Look, course: Course, most_loaded: int | None) -> Answer:
+        key, anew = look.key, look.said.fresh is Freshness.NOW
+        fetched = _fetched(look.provider, key)
         for _ in range(_MOST_ROUNDS):
-            entry = await self._holdings.load(said.key, said.asked if whole else NOTHING)
-            search, wanted = self._placed(provider, entry, said, now, course)
+            series = await self._holdings.directory(key, look.said.asked)
+            look = look.renewed(series)
+            if not look.placed and (look.plan.complete or course.answered or course.failures):
+                # An answer tells the zone, or there is none.
+                look = look.anywhere()
+            wanted = look.plan
             course.gaps = union(course.gaps, wanted.gaps)
             if anew:
-                served = reach(provider, search.key, now)
-                wanted = renewed(wanted, served, course.answered)
+                wanted = renewed(wanted, look.reach, course.answered)
             # What upstream has answered for in this request is as fresh as it gets.
-            wanted = replace(wanted, aged=tuple(subtract(wanted.aged, course.answered)))
+            if wanted.aged and course.answered:
+                wanted = replace(wanted, aged=tuple(subtract(wanted.aged, course.answered)))
             if anew:
                 busy = self._leases.overlapping(fetched, [*wanted.gaps, *wanted.aged])
                 if busy and not course.begun:
@@ -138,85 +113,66 @@ class Searcher:
                     continue
             course.begun = True
             if course.times_due >= _MOST_RESTATED and not wanted.fresh:
-                course.give_up(wanted, search.key)
-            elif await self._advance(provider, entry, wanted, search, now, course):
+                course.give_up(wanted, key)
+            elif await self._advance(look, wanted, course):
                 continue
-            by = entry if fetched == search.key else await self._holdings.load(fetched)
-            answer = compose(
-                entry,
-                wanted,
-                now,
-                doubts=by.state.doubts,
-                fetched=intersect(course.fetched, course.gaps),
-                failures=course.failures,
-                unchecked=course.unchecked,
-                bad_values=course.bad_values,
-                requests=course.requests,
-                loaded=whole,
-            )
-            if not whole:
-                assert most_loaded is not None
-                total = await self._total(entry, answer.asked, most_loaded)
-                if total is None:
-                    continue
-                if total <= most_loaded:
-                    whole = True
-                    continue
-                answer = replace(answer, total=total)
-            self.check_size(answer)
-            return self.dated(provider, answer, search, now)
-        _log.error("no end of planning", series=search.key.text, asked=search.asked, course=course)
-        raise InternalError(f"{search.key.text} could not be planned to an end; the log has more")
+            answer = await self._answer(look, wanted, course, most_loaded)
+            if answer is not None:
+                return answer
+        asked = look.said.asked
+        _log.error("no end of planning", series=key.text, asked=asked, course=course)
+        raise InternalError(f"{key.text} could not be planned to an end; the log has more")
 
-    def _placed(
-        self, provider: Provider, entry: HotSeries, said: RangeSearch, now: int, course: Course
-    ) -> tuple[RangeSearch, Plan]:
-        """Return a search as its range is in its ticker's time zone, and its plan.
+    async def _answer(
+        self, look: Look, wanted: Plan, course: Course, most_loaded: int | None
+    ) -> Answer | None:
+        """Put an answer together; `None`: the series has changed, so that it is planned again.
 
-        Where that is not known yet it stays as wide as it may be, until upstream was asked for
-        it: an answer tells the zone, or there is none.
+        How many records it has is known before any is read.
         """
-        placed = said.placed(entry.state.ticker)
-        search = said if placed is None else placed
-        wanted = self.plan(provider, entry, search, now)
-        if placed is None and (wanted.complete or course.answered or course.failures):
-            search = said.placed_in_utc()
-            wanted = self.plan(provider, entry, search, now)
-        return search, wanted
-
-    async def _total(self, entry: HotSeries, asked: Interval, enough: int) -> int | None:
-        """Count the records of an answer, unless they are surely no more than `enough`.
-
-        `None`: the series has changed meanwhile.
-        """
-        most = entry.state.count(asked)
-        return most if most <= enough else await self._holdings.count(entry, asked)
+        asked, series = wanted.asked, look.series
+        doubts = None
+        fetched = _fetched(look.provider, look.key)
+        if fetched != look.key:
+            doubts = (await self._holdings.directory(fetched)).state.doubts
+        most = look.rules.max_records
+        if most_loaded is not None:
+            most = min(most, most_loaded)
+        total = series.state.count(asked)
+        if total > most:
+            # So far those beyond the edges of the range are counted, too.
+            counted = await self._holdings.count(series, asked)
+            if counted is None:
+                return None
+            total = counted
+        if most_loaded is not None and total > most_loaded:
+            return look.answer(wanted, course, doubts=doubts, total=total)
+        look.check_size(total)
+        found = await self._holdings.load(look.key, asked)
+        if found.validity is not series.validity:
+            return None
+        return look.renewed(found).answer(wanted, course, doubts=doubts)
 
     # One round of a range search
 
-    async def _advance(
-        self,
-        provider: Provider,
-        entry: HotSeries,
-        wanted: Plan,
-        search: RangeSearch,
-        now: int,
-        course: Course,
-    ) -> bool:
+    async def _advance(self, look: Look, wanted: Plan, course: Course) -> bool:
         """Bring the answer one step nearer; return whether to look and plan again."""
+        search, provider, series = look.search, look.provider, look.series
         key = _fetched(provider, search.key)
         # What is due again as soon as it came, by an upstream whose clock is behind, is not asked
         # for over and over: it is told as due.
-        known = (row.interval for row in entry.state.coverage)
+        known = (row.interval for row in series.state.coverage.over(search.asked))
         over = [failure.interval for failure in course.failures]
         over += intersect(course.answered, known)
         gaps = subtract(wanted.gaps, over)
         old = list(wanted.aged) if course.unchecked is None else []
         if not gaps and not old:
             return False
+        about = needed(provider, hull([*gaps, *old]))
         if key != search.key:
-            entry = await self._holdings.load(key)
-            waiting = unasked(entry.state.doubts, now) if search.fresh is not Freshness.NOW else []
+            series = await self._holdings.directory(key, about)
+            doubts = series.state.doubts
+            waiting = unasked(doubts, look.now) if search.fresh is not Freshness.NOW else []
             again = [*waiting, *course.answered]
             doubted = intersect(gaps, again)
             if doubted:
@@ -234,12 +190,12 @@ class Searcher:
             course.denied(key, gaps)
             course.unchecked = not_checked(key) if old else course.unchecked
             return True
-        failure = self.ageings.failure(key)
+        failure = self.rules.ageings.failure(key)
         if old and failure is not None and search.fresh is not Freshness.NOW:
             course.unchecked = failure
             return True
         if provider.info.whole and gaps:
-            served = reach(provider, key, now)
+            served = reach(provider, key, look.now)
             gaps = union(gaps, renewed(wanted, served).aged)
         patience = None if gaps else course.patience
         if _one_by_one(provider) and not self._queues.enter(key, course):
@@ -249,27 +205,23 @@ class Searcher:
             elif ended:
                 await self._ended(ended, gaps, old, course)
             return True
-        leases = self._begun(provider, entry, gaps, old, now, course)
+        series = await self._holdings.directory(key, about)
+        leases = self._begun(look, look.requests(series, gaps, old), key, course)
         await self._ended(leases, gaps, old, course, patience)
         return True
 
-    def _begun(
-        self,
-        provider: Provider,
-        entry: HotSeries,
-        gaps: Sequence[Interval],
-        old: Sequence[Interval],
-        now: int,
-        course: Course,
-    ) -> list[Lease]:
+    def _begun(self, look: Look, wanted: Requests, key: SeriesKey, course: Course) -> list[Lease]:
         """Find or start the tasks that fill the gaps (stitching rules 7 and 9)."""
-        key = entry.state.key
-        wanted = self._requests(provider, entry, gaps, old, now)
+        provider = look.provider
         # Tasks beside one another would have nothing to compare with, or fetch the same: one after
         # the other costs fewer requests.
         cores = dict(wanted.ranges[:1] if wanted.serial else wanted.ranges)
         filler = Filler(
-            self._holdings, self._leases, self._upstream(provider), self._clock, self.ageings
+            self._holdings,
+            self._leases,
+            self._upstream(provider),
+            self._clock,
+            self.rules.ageings,
         )
         leases = self._leases.overlapping(key, cores)
         for gap in self._leases.unleased(key, cores):
@@ -277,7 +229,7 @@ class Searcher:
                 key,
                 gap,
                 partial(_filled, filler, cores.get(gap, gap)),
-                reaches_present=gap.end >= present(now),
+                reaches_present=gap.end >= present(look.now),
                 caller=course.caller,
             )
             course.tallies.append(lease.tally)
@@ -318,74 +270,9 @@ class Searcher:
             elif not course.excuses(lease, outcome):
                 course.failed(lease, gaps, old, outcome)
             if old and isinstance(outcome, GaplessError) and not isinstance(outcome, QuotaExceeded):
-                self.ageings.failed(lease.key, outcome)
+                self.rules.ageings.failed(lease.key, outcome)
         if any(isinstance(done, Filled) and done.restated for done in outcomes):
             course.due_again()
-
-    # What is known without asking
-
-    def _requests(
-        self,
-        provider: Provider,
-        entry: HotSeries,
-        gaps: Sequence[Interval],
-        old: Sequence[Interval],
-        now: int,
-    ) -> _Requests:
-        """Decide what is asked for: each gap by itself, and with it what is not fresh (rule 9)."""
-        key, info = entry.state.key, provider.info
-        known = self._known(provider, entry, now)
-        served = reach(provider, key, now)
-        failing = self.ageings.failure(key) is not None
-        along = [] if failing else worth_taking_along(known, served, now)
-        if known.ageing is None:
-            # Nothing is to be compared, so that nothing need wait for anything.
-            return _Requests(tuple((one, one) for one in union(gaps, old)), serial=info.whole)
-        if not old and not along:
-            compares = bool(finals(entry, [served.served], known.ageing))
-            serial = info.whole or not compares
-            return _Requests(tuple((gap, gap) for gap in gaps), serial)
-        span = self.ageings.span(key, provider.traits(key))
-        left = [*gaps, *old]
-        ranges: list[tuple[Interval, Interval]] = []
-        while left:
-            wide = as_wide(as_wide(left[0], left, span), along, span)
-            ranges.append((wide, left[0]))
-            left = subtract(left, [wide])
-        return _Requests(tuple(ranges), serial=True)
-
-    def requests(self, provider: Provider, entry: HotSeries, plan: Plan, now: int) -> int:
-        """Count the requests that a plan takes at least."""
-        span = provider.traits(entry.state.key).max_span
-        wanted = self._requests(provider, entry, plan.gaps, plan.aged, now)
-        return sum(1 if span is None else -(-wide.length // span) for wide, _ in wanted.ranges)
-
-    def plan(self, provider: Provider, entry: HotSeries, search: RangeSearch, now: int) -> Plan:
-        """Decide what of a search is answered from what is held, and what would be fetched."""
-        known = self._known(provider, entry, now)
-        wanted = plan(search.asked, known, reach(provider, search.key, now), now, self._joining)
-        return wanted if search.latitude == 0 else clipped(wanted, search.latitude)
-
-    def _known(self, provider: Provider, entry: HotSeries, now: int) -> Known:
-        state = entry.state
-        return Known(state.coverage, self.ageings.of(provider, entry, now), state.doubts)
-
-    def dated(self, provider: Provider, answer: Answer, search: RangeSearch, now: int) -> Answer:
-        """Say until when the same words have the same answer; relative ones not at all."""
-        if not search.absolute or answer.state != "ready" or search.fresh is Freshness.NOW:
-            return replace(answer, fresh_until=now)
-        until = self.ageings.until(provider, answer.entry, answer.fetched_at, now)
-        known = [one for one in (until, answer.fresh_until) if one is not None]
-        return replace(answer, fresh_until=min(known, default=None))
-
-    def check_size(self, answer: Answer) -> None:
-        """Raise `TooLarge` for an answer of more records than one may have."""
-        if answer.count > self._options.max_records:
-            raise TooLarge(
-                f"the answer would have {answer.count:,} records, more than the "
-                f"{self._options.max_records:,} one answer may have (limits.max_records); ask for "
-                "shorter ranges, one after the other, or over HTTP, where it comes in pages"
-            )
 
 
 def _fetched(provider: Provider, key: SeriesKey) -> SeriesKey:

@@ -22,6 +22,7 @@ from gapless.hub.answers import Answer
 from gapless.hub.callers import Caller
 from gapless.hub.entities import Listing
 from gapless.hub.hub import Hub
+from gapless.hub.question import Question
 from gapless.instants import format_instant
 from gapless.protocol.language import parse_line
 from gapless.protocol.messages import (
@@ -91,11 +92,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A request that is to be worked on, and on whose behalf."""
+    """A request that is to be worked on, on whose behalf, and what it asks of a provider."""
 
     envelope: Envelope
     query: ProviderRequest | Describe
     caller: Caller
+    question: Question | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,15 +204,16 @@ class Desk:
             if isinstance(query, Describe):
                 door = None
                 assert grant is not None
-                return Work(envelope, query, caller_of(grant))
+                return Work(envelope, query, caller_of(grant), None)
             if not isinstance(query, ProviderRequest):
                 return [self._simple(envelope, query, session, grant, now)]
-            answer = self.hub.held(query, envelope.strict, envelope.inline_records)
+            question = self.hub.question(query, envelope.strict, envelope.inline_records)
+            answer = self.hub.held(question)
             if answer is None:
                 # What it comes to is counted when it is there.
                 door = None
                 assert grant is not None
-                return Work(envelope, query, caller_of(grant))
+                return Work(envelope, query, caller_of(grant), question)
             framed = self._frame(envelope, query, answer)
             own = grant if token is not None and self.admission.required else None
             self.memos.put(line, answer, framed, now, own)
@@ -291,9 +294,8 @@ class Desk:
                 facts = await self.hub.describe(query.provider, query.ticker, work.caller)
                 result = Described(facts)
             else:
-                result = await self.hub.answer(
-                    query, envelope.strict, work.caller, envelope.inline_records
-                )
+                assert work.question is not None
+                result = await self.hub.answer(work.question, work.caller)
         except GaplessError as error:
             result = error
         except Exception:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gapless.auth.directory import Grant
 from gapless.hub.answers import Answer
-from gapless.hub.hot import Validity
+from gapless.hub.series import Validity
 from gapless.servers.wire import ID_HEAD, Frame
 
 # A request id that can be echoed without being looked at any closer, at the head of its line.
@@ -88,12 +88,12 @@ class Memos:
         if len(rest) > _LONGEST_KEY or (until is not None and until <= now_ms):
             return
         body = b"".join((frame.head, *frame.records, frame.tail))
-        if len(body) > self._limit // 16 or not answer.entry.current:
+        if len(body) > self._limit // 16 or not answer.series.current:
             return
         if rest in self._memos:
             self._drop(rest)
         self._memos[rest] = Memo(
-            body, frame.ending, answer.count, until, answer.entry.validity, grant
+            body, frame.ending, answer.count, until, answer.series.validity, grant
         )
         self._size += len(body) + len(rest)
         while self._size > self._limit:

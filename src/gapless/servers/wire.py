@@ -112,7 +112,7 @@ def frame_elsewhere(answer: Answer, layout: Layout) -> Frame:
     """
     shell = msgspec.structs.replace(_shell(answer), etag="")
     head, tail = entity_frame(shell, layout.as_array)
-    told = b',"records":%d' % (answer.count if answer.loaded else answer.total)
+    told = b',"records":%d' % answer.count
     if layout.at_http:
         key, asked = answer.key, answer.asked
         bounds = {"start": format_instant(asked.start), "end": format_instant(asked.end)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from gapless.domain.believing import Doubt
@@ -11,6 +11,7 @@ from gapless.domain.blocks import Block, Run
 from gapless.domain.coverage import Coverage, Written
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
+from gapless.domain.spans import Spans
 from gapless.instants import format_instant
 
 
@@ -46,8 +47,8 @@ class SeriesState:
     `due_before` may stand on another basis (stitching rule 11), by what was seen of the series or
     of its `ticker`. `changed` is the number of the last
     commit by which a final price was another one than before. `created` is when it was made,
-    milliseconds UTC: one that was forgotten and fetched again is another series. `coverage`,
-    `blocks` and `doubts` ascend.
+    milliseconds UTC: one that was forgotten and fetched again is another series. Of a long series
+    only a part of its `coverage` and `blocks` may be told, with neighbours; `doubts` ascend.
     """
 
     key: SeriesKey
@@ -56,27 +57,41 @@ class SeriesState:
     due_before: int = 0
     changed: int = 0
     meta: Mapping[str, Any] = field(default_factory=dict)
-    coverage: tuple[Coverage, ...] = ()
-    blocks: tuple[Block, ...] = ()
+    coverage: Spans[Coverage] = field(default_factory=Spans)
+    blocks: Spans[Block] = field(default_factory=Spans)
     doubts: tuple[Doubt, ...] = ()
     created: int = 0
     ticker: TickerState = TickerState()
 
     def count(self, interval: Interval) -> int:
         """Count the records of the blocks over `interval`, those beyond its edges included."""
-        return sum(block.count for block in self.blocks if block.interval.overlaps(interval))
+        return sum(block.count for block in self.blocks.over(interval))
+
+    def knows(self, interval: Interval) -> bool:
+        """Whether all coverage and blocks over an interval are told."""
+        return self.coverage.knows(interval) and self.blocks.knows(interval)
+
+    def with_parts(self, other: SeriesState) -> SeriesState:
+        """Return another state of the series with what this one tells beside its parts."""
+        return replace(
+            other,
+            coverage=self.coverage.merged(other.coverage),
+            blocks=self.blocks.merged(other.blocks),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A series and the runs of some of its blocks by number, read together.
+    """A series, or a part of it, and the runs of some of its blocks by number, read together.
 
-    After a change: `actions` is what it has made of the ticker's actions, and `siblings` are the
-    ticker's other series, if what is known of it has changed.
+    After a change: what was touched by it, the runs that it has written, and `before`, the version
+    that it was made on; `actions` is what it has made of the ticker's actions, and `siblings` are
+    the ticker's other series, if what is known of it has changed.
     """
 
     state: SeriesState
     runs: Mapping[int, Run]
+    before: int = 0
     actions: Snapshot | None = None
     siblings: tuple[SeriesKey, ...] = ()
 
@@ -151,14 +166,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What was forgotten of a series: how many records, and by which commit.
+    """What was forgotten of a series in one step: how many records, and by which commit.
 
-    `commit` `None`: there was nothing to forget. `series`: the series itself went.
+    `commit` `None`: there was nothing to forget. `series`: the series itself went. `more`: there is
+    more to forget, in another step.
     """
 
     records: int = 0
     commit: int | None = None
     series: bool = False
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +260,14 @@ class Store(Protocol):
         ...
 
     async def read(self, key: SeriesKey, load: Interval | None = None) -> Snapshot:
-        """Return the series and the runs of the blocks that overlap `load`."""
+        """Return the series over `load` and a little about it, with its runs there.
+
+        `None`: all of it, without any run.
+        """
+        ...
+
+    async def directory(self, key: SeriesKey, interval: Interval) -> Snapshot:
+        """Return the series over an interval and a little about it, without any run."""
         ...
 
     async def runs(self, numbers: Sequence[int]) -> Mapping[int, Run]:
@@ -251,7 +275,7 @@ class Store(Protocol):
         ...
 
     async def apply(self, change: Change) -> Snapshot:
-        """Make a change and return the series after it, with the new blocks' runs.
+        """Make a change and return what it has touched of the series, with the new blocks' runs.
 
         Raises `Superseded` where the series has moved on, or what is replaced was written or
         forgotten since it was planned, and `DiskFull` where there is no room; then nothing of it
@@ -284,7 +308,10 @@ class Store(Protocol):
         ...
 
     async def delete(self, key: SeriesKey, interval: Interval | None = None) -> Removal:
-        """Forget a range of a series (`None`: all of it)."""
+        """Forget a range of a series (`None`: all of it), in one step as much as is done at once.
+
+        Where it is all of it, the series goes with the last step.
+        """
         ...
 
     async def aged(self, before: int) -> Sequence[SeriesKey]:
@@ -292,7 +319,10 @@ class Store(Protocol):
         ...
 
     async def prune(self, key: SeriesKey, before: int) -> Removal:
-        """Forget what of a series was fetched before that instant; all of it: the series, too."""
+        """Forget what of a series was fetched before that instant, in one step.
+
+        Where that is all of it, the series goes with the last step.
+        """
         ...
 
     async def plugins(self) -> Sequence[RememberedPlugin]:

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, insert, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from gapless.domain import coverage as known
 from gapless.domain.believing import remaining
 from gapless.domain.blocks import EMPTY, Block, Run, relayout
 from gapless.domain.coverage import Coverage
 from gapless.domain.facts import known_facts
-from gapless.domain.intervals import Interval
+from gapless.domain.intervals import ALWAYS, Interval, hull, union
 from gapless.domain.series import SeriesKey, span_text
+from gapless.domain.spans import Spans
 from gapless.store import rows, schema, snapshots
 from gapless.store.base import (
     Change,
@@ -32,6 +33,11 @@ from gapless.store.base import (
 
 _s, _c, _e = schema.series.c, schema.coverage.c, schema.entities.c
 _d, _t = schema.doubts.c, schema.tickers.c
+
+# Of a change that touches no interval nothing is read but the series itself.
+_NOWHERE = Interval(ALWAYS.end, ALWAYS.end)
+# So many neighbours of what is changed are read: it may be joined with those next to it.
+_NEIGHBOURS = 3
 
 _COUNT_COMMIT = (
     update(schema.commits)
@@ -53,14 +59,48 @@ _DELETE_COVERAGE = delete(schema.coverage).where(
 )
 _INSERT_BLOCKS = insert(schema.entities).returning(_e.number, sort_by_parameter_order=True)
 _DELETE_BLOCKS = delete(schema.entities).where(_e.number.in_(bindparam("numbers", expanding=True)))
+_COUNT_COVERAGE = select(func.count()).where(_c.series == bindparam("of_series"))
+_COUNT_RECORDS = select(func.coalesce(func.sum(_e.records), 0)).where(
+    _e.series == bindparam("of_series")
+)
+# What one step of forgetting takes at the most: so many rows of coverage, over so many blocks.
+_AT_ONCE = 100
+_AGED = (
+    select(_c.start_ms, _c.end_ms)
+    .where(
+        _c.series == bindparam("of_series"),
+        _c.start_ms < bindparam("end"),
+        _c.end_ms > bindparam("start"),
+        _c.fetched_at_ms < bindparam("before"),
+    )
+    .order_by(_c.start_ms)
+    .limit(_AT_ONCE)
+)
+_LAST_BLOCK = (
+    select(_e.end_ms)
+    .where(
+        _e.series == bindparam("of_series"),
+        _e.start_ms < bindparam("end"),
+        _e.end_ms > bindparam("start"),
+    )
+    .order_by(_e.start_ms)
+    .limit(1)
+    .offset(_AT_ONCE - 1)
+)
 _DELETE_SAVED = delete(schema.entities).where(
     _e.id.in_(bindparam("ids", expanding=True)), _e.series.is_(None)
 )
 
 
 def apply(connection: Connection, change: Change, limit: int) -> Snapshot:
-    """Make a change; see `Store.apply`. Blocks have `limit` records at the most."""
-    state = snapshots.state_of(connection, change.key)
+    """Make a change; see `Store.apply`. Blocks have `limit` records at the most.
+
+    Of the series only what is touched is read and written, with the neighbours that it may join.
+    """
+    touched = [*(one.interval for one in change.replacements), *change.gone.intervals]
+    over = hull(touched) if touched else _NOWHERE
+    found = snapshots.directory(connection, change.key, over, _NEIGHBOURS)
+    state = found.state
     _check(state, change)
     number = _next_commit(connection)
     ticker = state.ticker
@@ -81,11 +121,12 @@ def apply(connection: Connection, change: Change, limit: int) -> Snapshot:
     for replacement in change.replacements:
         state, added = _replace(connection, state, replacement, change, limit)
         fresh.update(added)
-    if change.gone.intervals:
-        coverage = known.gone(state.coverage, change.gone.intervals, change.gone.at, number)
-        assert state.number is not None
-        _write_coverage(connection, state.number, state.coverage, coverage)
-        state = replace(state, coverage=tuple(coverage))
+    coverage = state.coverage
+    for interval in change.gone.intervals:
+        rows_there = known.gone(coverage.touching(interval), interval, change.gone.at, number)
+        coverage = coverage.replaced(interval, rows_there)
+    state = replace(state, coverage=coverage)
+    _write_coverage(connection, state, found.state.coverage)
     state = _write_doubts(connection, state, change)
     held = {block.number for block in state.blocks}
     runs = {number: run for number, run in fresh.items() if number in held}
@@ -98,32 +139,75 @@ def apply(connection: Connection, change: Change, limit: int) -> Snapshot:
         siblings = snapshots.siblings(connection, change.key)
     if actions is not None:
         siblings = tuple(one for one in siblings if one != actions.state.key)
-    return Snapshot(state, runs, actions, siblings)
+    return Snapshot(state, runs, found.before, actions, siblings)
 
 
-def delete_range(
-    connection: Connection, key: SeriesKey, interval: Interval | None, limit: int
+def forget(
+    connection: Connection,
+    key: SeriesKey,
+    interval: Interval | None,
+    limit: int,
+    before: int | None = None,
 ) -> Removal:
-    """Forget a range of a series (`None`: all of it); see `Store.delete`."""
-    state = snapshots.state_of(connection, key)
-    if state.number is None:
-        return Removal()
-    if interval is None:
-        return _remove(connection, state)
-    if not known.within(state.coverage, interval):
-        return Removal()
-    return _forget(connection, state, [interval], limit)
+    """Forget what of a range was fetched before an instant (`None`: all, whenever), in one step.
 
-
-def prune(connection: Connection, key: SeriesKey, before: int, limit: int) -> Removal:
-    """Forget what of a series was fetched before that instant; see `Store.prune`."""
-    state = snapshots.state_of(connection, key)
-    old = [row.interval for row in state.coverage if row.fetched_at < before]
+    See `Store.delete` and `Store.prune`.
+    """
+    state = snapshots.directory(connection, key, _NOWHERE, 0).state
+    number = state.number
+    if number is None:
+        return Removal()
+    over = ALWAYS if interval is None else interval
+    old = _aged(connection, number, over, before)
     if not old:
-        return Removal()
-    if len(old) == len(state.coverage):
-        return _remove(connection, state)
-    return _forget(connection, state, old, limit)
+        return _remove(connection, number) if interval is None and before is None else Removal()
+    end = _reached(connection, number, old, over)
+    known_rows = connection.execute(_COUNT_COVERAGE, {"of_series": number}).scalar_one()
+    if interval is None and known_rows == len(old) and old[-1][1] <= end:
+        return _remove(connection, number)
+    parts = [
+        part
+        for start, stop in old
+        if not (part := Interval(max(start, over.start), min(stop, end))).empty
+    ]
+    # Of what is forgotten whenever it was fetched, nothing is in doubt any more, either.
+    answered = union(parts) if before is not None else [over]
+    state = snapshots.directory(connection, key, hull(parts), _NEIGHBOURS).state
+    removal = _forget(connection, state, union(parts), answered, limit)
+    return replace(removal, more=bool(_aged(connection, number, over, before)))
+
+
+def _remove(connection: Connection, number: int) -> Removal:
+    """Forget a series as a whole."""
+    records = connection.execute(_COUNT_RECORDS, {"of_series": number}).scalar_one()
+    connection.execute(delete(schema.series).where(_s.number == number))
+    return Removal(records, _next_commit(connection), series=True)
+
+
+def _aged(
+    connection: Connection, number: int, interval: Interval, before: int | None
+) -> Sequence[tuple[int, int]]:
+    """Return the first of what is known of an interval and was fetched before an instant."""
+    found = connection.execute(
+        _AGED,
+        {
+            "of_series": number,
+            "start": interval.start,
+            "end": interval.end,
+            "before": ALWAYS.end if before is None else before,
+        },
+    )
+    return [(row.start_ms, row.end_ms) for row in found]
+
+
+def _reached(
+    connection: Connection, number: int, rows_there: Sequence[tuple[int, int]], interval: Interval
+) -> int:
+    """Return how far one step goes that begins with these rows: over so many blocks at the most."""
+    end = rows_there[-1][1] if len(rows_there) == _AT_ONCE else interval.end
+    over = {"of_series": number, "start": max(rows_there[0][0], interval.start), "end": end}
+    last = connection.execute(_LAST_BLOCK, over).scalar_one_or_none()
+    return min(end, interval.end) if last is None else min(end, interval.end, last)
 
 
 def _check(state: SeriesState, change: Change) -> None:
@@ -206,7 +290,8 @@ def _replace(
     assert number is not None
     interval = replacement.interval
     fresh = [replace(row, commit=state.version) for row in replacement.coverage]
-    coverage = known.insert(known.cut(state.coverage, interval), fresh, change.revises)
+    kept = known.cut(state.coverage.touching(interval), [interval])
+    coverage = state.coverage.replaced(interval, known.insert(kept, fresh, change.revises))
     changes = relayout(
         state.blocks,
         coverage,
@@ -215,17 +300,15 @@ def _replace(
         lambda block: _load(connection, block),
         limit,
     )
-    _write_coverage(connection, number, state.coverage, coverage)
-    gone = [block.number for block in changes.removed]
+    gone = {block.number for block in changes.removed}
     if gone:
-        connection.execute(_DELETE_BLOCKS, {"numbers": gone})
+        connection.execute(_DELETE_BLOCKS, {"numbers": list(gone)})
+    added: dict[int, Run] = {}
+    blocks = [block for block in state.blocks if block.number not in gone]
     if changes.added:
         # An entity that was saved under the id of a block to come gives way to it.
         ids = [f"{state.key.text}:{span_text(piece.interval)}" for piece in changes.added]
         connection.execute(_DELETE_SAVED, {"ids": ids})
-    added: dict[int, Run] = {}
-    blocks = [block for block in state.blocks if block.number not in set(gone)]
-    if changes.added:
         values = [
             rows.block_values(state.key, number, piece, coverage, change.at)
             for piece in changes.added
@@ -234,8 +317,9 @@ def _replace(
         for piece, made in zip(changes.added, numbers, strict=True):
             blocks.append(replace(piece.block(), number=made))
             added[made] = piece.run
-    blocks.sort(key=lambda block: block.start)
-    return replace(state, coverage=tuple(coverage), blocks=tuple(blocks)), added
+        blocks.sort(key=lambda block: block.start)
+    laid = Spans(blocks, state.blocks.known) if gone or added else state.blocks
+    return replace(state, coverage=coverage, blocks=laid), added
 
 
 def _load(connection: Connection, block: Block) -> Run:
@@ -243,15 +327,15 @@ def _load(connection: Connection, block: Block) -> Run:
     return snapshots.runs(connection, [block.number])[block.number]
 
 
-def _write_coverage(
-    connection: Connection, number: int, before: Sequence[Coverage], after: Sequence[Coverage]
-) -> None:
-    """Write only the rows that differ."""
-    old, new = set(before), set(after)
+def _write_coverage(connection: Connection, state: SeriesState, before: Spans[Coverage]) -> None:
+    """Write only the rows that differ from those of before."""
+    number = state.number
+    assert number is not None
+    old, new = set(before), set(state.coverage)
     gone = [row.start for row in old - new]
     if gone:
         connection.execute(_DELETE_COVERAGE, {"of_series": number, "starts": gone})
-    come = [rows.coverage_values(number, row) for row in after if row not in old]
+    come = [rows.coverage_values(number, row) for row in state.coverage if row not in old]
     if come:
         connection.execute(_INSERT_COVERAGE, come)
 
@@ -269,17 +353,18 @@ def _write_doubts(connection: Connection, state: SeriesState, change: Change) ->
     return replace(state, doubts=doubts)
 
 
-def _remove(connection: Connection, state: SeriesState) -> Removal:
-    """Forget a series as a whole."""
-    connection.execute(delete(schema.series).where(_s.number == state.number))
-    return Removal(_records(state), _next_commit(connection), series=True)
-
-
 def _forget(
-    connection: Connection, state: SeriesState, intervals: Sequence[Interval], limit: int
+    connection: Connection,
+    state: SeriesState,
+    intervals: Sequence[Interval],
+    answered: Sequence[Interval],
+    limit: int,
 ) -> Removal:
-    """Forget what is known of intervals; the series stays, for what is known of it beside."""
-    before = _records(state)
+    """Forget what is known of intervals; the series stays, for what is known of it beside.
+
+    What is in doubt over `answered` goes, too.
+    """
+    before = state
     # What stays of a block that is cut, and what is known beside, is as old as it was.
     at = max(row.fetched_at for row in state.coverage)
     forgetting = Change(state.key, (), revises=True, at=at)
@@ -287,9 +372,11 @@ def _forget(
     for interval in intervals:
         replacement = Replacement(interval, EMPTY, ())
         state, _ = _replace(connection, state, replacement, forgetting, limit)
-    state = _write_doubts(connection, state, replace(forgetting, answered=tuple(intervals)))
-    return Removal(before - _records(state), state.version)
+    _write_coverage(connection, state, before.coverage)
+    state = _write_doubts(connection, state, replace(forgetting, answered=tuple(answered)))
+    return Removal(_records(before) - _records(state), state.version)
 
 
 def _records(state: SeriesState) -> int:
+    """Count the records of what is told of a series."""
     return sum(block.count for block in state.blocks)

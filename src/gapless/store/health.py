@@ -26,6 +26,7 @@ from gapless.domain.blocks import Block, Run, etag
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval, covers, union
 from gapless.domain.series import span_text
+from gapless.domain.spans import Spans
 from gapless.errors import StoreError
 from gapless.instants import format_instant
 from gapless.store import rows, schema, snapshots
@@ -187,7 +188,7 @@ def _series_findings(connection: Connection, number: int) -> Iterator[str | None
         _whole(series.version, series.due_before, series.changed)
         if series.ticker_facts is not None:
             _whole(series.ticker_told_ms, series.ticker_version, series.ticker_due_before)
-        rows.series_of(series, (), ())
+        rows.series_of(series, Spans(), Spans())
         version = series.version
     except (ValueError, TypeError) as error:
         yield f"{name}: its row cannot be read: {error}"

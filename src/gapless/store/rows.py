@@ -12,9 +12,10 @@ import msgspec
 
 from gapless.domain.believing import Doubt, Suspicion
 from gapless.domain.blocks import Block, Piece, Run, etag
-from gapless.domain.coverage import Coverage, Mark, Outcome, within
+from gapless.domain.coverage import Coverage, Mark, Outcome
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey, span_text, tags_text
+from gapless.domain.spans import Spans
 from gapless.errors import DatabaseDamaged
 from gapless.instants import format_instant
 from gapless.store import schema
@@ -114,11 +115,11 @@ def blocks_of(found: Sequence[Any]) -> list[Block]:
 
 
 def block_values(
-    key: SeriesKey, number: int, piece: Piece, coverage: Sequence[Coverage], at: int
+    key: SeriesKey, number: int, piece: Piece, coverage: Spans[Coverage], at: int
 ) -> dict[str, Any]:
     """Return the row of `entities` for a piece of a series; `coverage` is the series' own."""
     block = piece.block()
-    known = within(coverage, piece.interval)
+    known = coverage.over(piece.interval)
     refresh = min(
         (row.refresh_after for row in known if row.refresh_after is not None), default=None
     )
@@ -172,8 +173,8 @@ def ticker_of(row: Any) -> TickerState:
 
 def series_of(
     row: Any,
-    coverage: Sequence[Coverage],
-    blocks: Sequence[Block],
+    coverage: Spans[Coverage],
+    blocks: Spans[Block],
     doubts: Sequence[Doubt] = (),
 ) -> SeriesState:
     """Return the series that its row, with that of its ticker, coverage and blocks show."""
@@ -185,8 +186,8 @@ def series_of(
         due_before=max(row.due_before, ticker.due_before),
         changed=row.changed,
         meta=_meta(row.meta),
-        coverage=tuple(coverage),
-        blocks=tuple(blocks),
+        coverage=coverage,
+        blocks=blocks,
         doubts=tuple(doubts),
         created=row.created_ms,
         ticker=ticker,

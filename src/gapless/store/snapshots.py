@@ -5,26 +5,32 @@ Every function reads in the transaction of its connection, which is one snapshot
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     LargeBinary,
+    Table,
     and_,
     bindparam,
     case,
     cast,
     exists,
     func,
+    literal,
     literal_column,
     select,
 )
 
 from gapless.domain.believing import Doubt
-from gapless.domain.blocks import Run
-from gapless.domain.intervals import Interval
+from gapless.domain.blocks import Block, Run
+from gapless.domain.coverage import Coverage
+from gapless.domain.intervals import ALWAYS, Interval
 from gapless.domain.series import SeriesKey
+from gapless.domain.spans import Spans
 from gapless.store import rows, schema
 from gapless.store.base import Figures, SeriesState, Snapshot
 
@@ -55,6 +61,32 @@ SERIES = select(schema.series, *rows.TICKER_COLUMNS).select_from(
     schema.series.outerjoin(schema.tickers, _OF_TICKER)
 )
 
+
+def _edge(table: Table, bound: str, *, before: bool) -> ColumnElement[Any]:
+    """Return where the neighbours begin that are read beside an interval of a series."""
+    at, series = table.c.start_ms, table.c.series
+    beyond = at < bindparam(bound) if before else at >= bindparam(bound)
+    found = (
+        select(at)
+        .where(series == _s.number, beyond)
+        .order_by(at.desc() if before else at)
+        .limit(1)
+        .offset(bindparam("margin"))
+        .correlate(schema.series)
+    )
+    far = ALWAYS.start if before else ALWAYS.end
+    return func.coalesce(found.scalar_subquery(), literal(far))
+
+
+def _about(table: Table) -> ColumnElement[bool]:
+    """Return the condition that rows lie over an interval of a series, or beside it."""
+    return and_(
+        table.c.series == _s.number,
+        table.c.start_ms >= _edge(table, "start", before=True),
+        table.c.start_ms <= _edge(table, "end", before=False),
+    )
+
+
 # A statement costs about 100 µs whatever it finds, so a series is read in two: itself with its
 # ticker and coverage (nulls where there is none), and its blocks with the runs that are wanted.
 _ONE_ROW = select(literal_column("1").label("one")).subquery("one_row")
@@ -69,7 +101,7 @@ _SELECT_SERIES = (
                 _s.params == bindparam("params"),
             ),
         )
-        .outerjoin(schema.coverage, _c.series == _s.number)
+        .outerjoin(schema.coverage, _about(schema.coverage))
         .outerjoin(
             schema.tickers,
             and_(_t.provider == bindparam("provider"), _t.ticker == bindparam("ticker")),
@@ -84,7 +116,8 @@ _SELECT_BLOCKS = (
         case((_WANTED, _e.offsets)).label("offsets"),
         case((_WANTED, _TEXT)).label("text"),
     )
-    .where(_e.series == bindparam("series"))
+    .select_from(schema.series.join(schema.entities, _about(schema.entities)))
+    .where(_s.number == bindparam("series"))
     .order_by(_e.start_ms)
 )
 _SELECT_SIBLINGS = select(_s.provider, _s.ticker, _s.params).where(
@@ -96,14 +129,17 @@ _SELECT_COVERAGE = (
 _SELECT_RUNS = select(_e.number, _e.offsets, _TEXT.label("text")).where(
     _e.number.in_(bindparam("numbers", expanding=True))
 )
-# No block ends before it, so nothing is loaded.
-_NOTHING = Interval(1 << 62, 1 << 62)
+# Overlaps no block, so that no run is loaded.
+_NOTHING = Interval(ALWAYS.end, ALWAYS.end)
+# So much is read on either side of what is asked for: hardly any series is longer, and what is
+# asked for next lies near more often than not.
+_BESIDE = 16
 
 
 def warm(connection: Connection) -> SeriesKey | None:
     """Compile the statements of a read; return any series there is."""
-    snapshot(connection, SeriesKey("", ""), None)
-    _blocks(connection, -1, _NOTHING)
+    whole(connection, SeriesKey("", ""))
+    _blocks(connection, -1, ALWAYS, _NOTHING, 0)
     runs(connection, [-1])
     found = connection.execute(select(schema.series).limit(1)).one_or_none()
     if found is None:
@@ -112,27 +148,52 @@ def warm(connection: Connection) -> SeriesKey | None:
         return rows.key_of(found.provider, found.ticker, found.params)
 
 
-def state_of(connection: Connection, key: SeriesKey) -> SeriesState:
+def whole(connection: Connection, key: SeriesKey) -> Snapshot:
     """Return a series without runs."""
-    return snapshot(connection, key, None).state
+    return directory(connection, key, ALWAYS)
 
 
-def snapshot(connection: Connection, key: SeriesKey, load: Interval | None) -> Snapshot:
-    """Return a series and the runs of the blocks that overlap `load`."""
+def directory(
+    connection: Connection, key: SeriesKey, interval: Interval, beside: int = _BESIDE
+) -> Snapshot:
+    """Return a series over an interval without runs, and so many of its neighbours beside it."""
+    return _read(connection, key, interval, _NOTHING, beside)
+
+
+def read(connection: Connection, key: SeriesKey, interval: Interval) -> Snapshot:
+    """Return a series over an interval with its runs there."""
+    return _read(connection, key, interval, interval, _BESIDE)
+
+
+def _read(
+    connection: Connection, key: SeriesKey, interval: Interval, load: Interval, beside: int
+) -> Snapshot:
     found = connection.execute(
         _SELECT_SERIES,
-        {"provider": key.provider, "ticker": key.ticker, "params": rows.params_text(key)},
+        {
+            "provider": key.provider,
+            "ticker": key.ticker,
+            "params": rows.params_text(key),
+            "start": interval.start,
+            "end": interval.end,
+            "margin": beside,
+        },
     ).all()
     series = found[0]
     if series.number is None:
         with rows.decoding(f"what is known of {key.ticker}"):
             ticker = rows.ticker_of(series)
         return Snapshot(SeriesState(key, due_before=ticker.due_before, ticker=ticker), {})
-    blocks = _blocks(connection, series.number, load or _NOTHING)
+    blocks = _blocks(connection, series.number, interval, load, beside)
     with rows.decoding(f"series {series.number}"):
-        spans = [row for row in found if row.coverage_start_ms is not None]
-        doubts = _doubts(connection, series) if series.doubted else []
-        state = rows.series_of(series, rows.coverages_of(spans), rows.blocks_of(blocks), doubts)
+        covered = [row for row in found if row.coverage_start_ms is not None]
+        spans = rows.coverages_of(covered)
+        state = rows.series_of(
+            series,
+            Spans(spans, _known(spans, interval, beside)),
+            Spans(laid := rows.blocks_of(blocks), _known(laid, interval, beside)),
+            _doubts(connection, series) if series.doubted else [],
+        )
     return Snapshot(
         state,
         {
@@ -140,6 +201,22 @@ def snapshot(connection: Connection, key: SeriesKey, load: Interval | None) -> S
             for row in blocks
             if row.text is not None
         },
+        state.version,
+    )
+
+
+def _known(
+    found: Sequence[Block] | Sequence[Coverage], interval: Interval, beside: int
+) -> tuple[Interval]:
+    """Return where what was found is all there is, of an interval and `beside` on either side."""
+    starts = [one.start for one in found]
+    left = bisect_left(starts, interval.start)
+    right = len(found) - bisect_left(starts, interval.end)
+    return (
+        Interval(
+            starts[0] if left > beside else ALWAYS.start,
+            found[-1].end if right > beside else ALWAYS.end,
+        ),
     )
 
 
@@ -150,9 +227,19 @@ def siblings(connection: Connection, key: SeriesKey) -> tuple[SeriesKey, ...]:
     return tuple(one for one in keys if one != key)
 
 
-def _blocks(connection: Connection, number: int, load: Interval) -> Sequence[Any]:
+def _blocks(
+    connection: Connection, number: int, interval: Interval, load: Interval, beside: int
+) -> Sequence[Any]:
     return connection.execute(
-        _SELECT_BLOCKS, {"series": number, "load_start": load.start, "load_end": load.end}
+        _SELECT_BLOCKS,
+        {
+            "series": number,
+            "start": interval.start,
+            "end": interval.end,
+            "margin": beside,
+            "load_start": load.start,
+            "load_end": load.end,
+        },
     ).all()
 
 
@@ -163,10 +250,12 @@ def _doubts(connection: Connection, series: Any) -> list[Doubt]:
 
 def _full(connection: Connection, row: Any) -> SeriesState:
     spans = connection.execute(_SELECT_COVERAGE, {"series": row.number}).all()
-    blocks = _blocks(connection, row.number, _NOTHING)
+    blocks = _blocks(connection, row.number, ALWAYS, _NOTHING, 0)
     with rows.decoding(f"series {row.number}"):
         doubts = _doubts(connection, row)
-        return rows.series_of(row, rows.coverages_of(spans), rows.blocks_of(blocks), doubts)
+        return rows.series_of(
+            row, Spans(rows.coverages_of(spans)), Spans(rows.blocks_of(blocks)), doubts
+        )
 
 
 def runs(connection: Connection, numbers: Sequence[int]) -> dict[int, Run]:

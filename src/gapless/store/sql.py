@@ -78,8 +78,16 @@ class SqlStore:
         return await self._reading(snapshots.warm)
 
     async def read(self, key: SeriesKey, load: Interval | None = None) -> Snapshot:
-        """Return the series and the runs of the blocks that overlap `load`."""
-        return await self._reading(lambda connection: snapshots.snapshot(connection, key, load))
+        """Return the series over `load` with its runs there; `None`: all of it, without any."""
+        if load is None:
+            return await self._reading(lambda connection: snapshots.whole(connection, key))
+        return await self._reading(lambda connection: snapshots.read(connection, key, load))
+
+    async def directory(self, key: SeriesKey, interval: Interval) -> Snapshot:
+        """Return the series over an interval and a little about it, without any run."""
+        return await self._reading(
+            lambda connection: snapshots.directory(connection, key, interval)
+        )
 
     async def runs(self, numbers: Sequence[int]) -> Mapping[int, Run]:
         """Return runs by block number; a block that is gone is left out."""
@@ -121,9 +129,9 @@ class SqlStore:
         )
 
     async def delete(self, key: SeriesKey, interval: Interval | None = None) -> Removal:
-        """Forget a range of a series (`None`: all of it)."""
+        """Forget a range of a series (`None`: all of it), in one step; see `Store.delete`."""
         return await self._writing(
-            lambda connection: changes.delete_range(connection, key, interval, self._block_records),
+            lambda connection: changes.forget(connection, key, interval, self._block_records),
             frees=True,
         )
 
@@ -132,9 +140,9 @@ class SqlStore:
         return await self._reading(lambda connection: listing.aged(connection, before))
 
     async def prune(self, key: SeriesKey, before: int) -> Removal:
-        """Forget what of a series was fetched before that instant; all of it: the series, too."""
+        """Forget what was fetched before that instant, in one step; see `Store.prune`."""
         return await self._writing(
-            lambda connection: changes.prune(connection, key, before, self._block_records),
+            lambda connection: changes.forget(connection, key, None, self._block_records, before),
             frees=True,
         )
 

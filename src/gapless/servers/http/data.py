@@ -17,11 +17,12 @@ import xxhash
 
 from gapless.clock import Clock
 from gapless.domain.blocks import Run, etag
-from gapless.errors import InvalidQuery, Overloaded, TooLarge
+from gapless.errors import InvalidQuery, Overloaded
 from gapless.hub.answers import Answer, State
 from gapless.hub.callers import ANYBODY, Caller
-from gapless.hub.hot import Validity
 from gapless.hub.hub import Hub
+from gapless.hub.question import Question
+from gapless.hub.series import Validity
 from gapless.protocol.columns import Schema
 from gapless.servers.http import asking
 from gapless.servers.http.asking import DataRequest
@@ -59,6 +60,15 @@ class DataLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class DataQuestion:
+    """A request for data, read once: its bytes, the form it wants, and what is asked of the hub."""
+
+    asked: Asked
+    request: DataRequest
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
 class _Part:
     """What of an answer is sent: a page of it, with its runs where they are at hand."""
 
@@ -92,25 +102,27 @@ class Data:
         # What is being put together to be kept ready.
         self._keeping: set[Asked] = set()
 
-    def at_once(self, asked: Asked) -> Reply | None:
-        """Answer without waiting what is kept ready, or held and asked for as plain JSON."""
+    def at_once(self, asked: Asked) -> Reply | DataQuestion:
+        """Answer without waiting what is kept ready, or held and asked for as plain JSON.
+
+        Anything else is read, to be answered by `reply`.
+        """
         kept = self._replies.find(asked, self._clock.now_ms())
         if kept is not None:
             return kept
-        request = self._read(asked)
+        read = self._read(asked)
+        request = read.request
         if not request.plain or request.cursor is not None:
-            return None
-        try:
-            answer = self._hub.held(request.query, request.strict)
-        except TooLarge:
-            # It comes in pages.
-            return None
+            return read
+        answer = self._hub.held(read.question)
         if answer is None or answer.size > _LARGE_BYTES or answer.count > request.limit:
-            return None
+            return read
         part = _Part(answer, first_page(answer, request.limit), None)
         return self._keep(asked, part, self._whole(asked, request, part, answer.text()))
 
-    async def reply(self, asked: Asked, whole: bool = False, caller: Caller = ANYBODY) -> Reply:
+    async def reply(
+        self, read: DataQuestion, whole: bool = False, caller: Caller = ANYBODY
+    ) -> Reply:
         """Answer a request, going upstream for its gaps; raise what it fails with.
 
         `whole`: a body in one piece is wanted, because its length or a range of it is asked for.
@@ -118,19 +130,16 @@ class Data:
         as it is for so long that its reader can have all ranges of it.
         """
         now = self._clock.now_ms()
+        asked, request = read.asked, read.request
         snapshots = self._snapshots[caller.may_fetch]
         found = snapshots.find(asked, now) if whole else None
         if found is not None:
             return found
-        request = self._read(asked)
-        part = await self._part(request, await self._answer(request, caller))
+        part = await self._part(request, await self._answer(read, caller))
         if part.runs is not None:
             body: bytes | None = await self._body(request, part)
         elif whole or request.format is Format.PARQUET:
-            kept = self._replies.find(asked, now)
-            body = await self._gathered(request, part) if kept is None else None
-            if kept is not None:
-                return kept
+            body = await self._gathered(request, part)
         else:
             body = None
         if body is not None:
@@ -155,21 +164,24 @@ class Data:
 
     # What is asked, from the hub
 
-    def _read(self, asked: Asked) -> DataRequest:
+    def _read(self, asked: Asked) -> DataQuestion:
         raw_path, query, accept, encoding = asked
-        return asking.read(
+        request = asking.read(
             raw_path,
             query,
             accept.decode("latin-1") or None,
             encoding.decode("latin-1") or None,
             self._hub.options.max_records,
         )
-
-    async def _answer(self, request: DataRequest, caller: Caller) -> Answer:
         most_loaded = min(self._limits.most_loaded, request.limit)
-        answer = await self._hub.records(request.query, request.strict, most_loaded, caller)
+        question = self._hub.question(request.query, request.strict, most_loaded)
+        return DataQuestion(asked, request, question)
+
+    async def _answer(self, read: DataQuestion, caller: Caller) -> Answer:
+        request = read.request
+        answer = await self._hub.records(read.question, caller)
         cursor = request.cursor
-        now_is = (answer.entry.state.changed, answer.entry.state.created)
+        now_is = (answer.series.state.changed, answer.series.state.created)
         if cursor is not None and (cursor.changed, cursor.created) != now_is:
             raise InvalidQuery(
                 f"upstream has changed the past of {answer.key.text} since the first page was read "
@@ -243,8 +255,8 @@ class Data:
     def _keep(self, asked: Asked, part: _Part, reply: Reply) -> Reply:
         """Keep a reply ready if the very same would be answered again."""
         answer, now = part.answer, self._clock.now_ms()
-        if answer.state is State.READY and not answer.fetched and answer.entry.current:
-            self._replies.keep(asked, reply, answer.fresh_until, answer.entry.validity, now)
+        if answer.state is State.READY and not answer.fetched and answer.series.current:
+            self._replies.keep(asked, reply, answer.fresh_until, answer.series.validity, now)
         return reply
 
     # Answers in several pieces
@@ -318,8 +330,8 @@ class Data:
                 asked[1],
                 page.interval.end,
                 answer.asked.end,
-                answer.entry.state.changed,
-                answer.entry.state.created,
+                answer.series.state.changed,
+                answer.series.state.created,
             )
             headers += [
                 (b"gapless-next", cursor.encode()),
@@ -386,7 +398,7 @@ def _points(part: _Part) -> tuple[int, int]:
         return count, 0
     if part.runs is None:
         spans = answer.fetched
-        fetched = sum(answer.entry.state.count(span) for span in spans)
+        fetched = sum(answer.series.state.count(span) for span in spans)
     else:
         bounds = [run.bounds(span) for run in part.runs for span in answer.fetched]
         fetched = sum(j - i for i, j in bounds)

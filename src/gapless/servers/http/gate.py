@@ -26,7 +26,7 @@ from gapless.servers.http.data import Data
 from gapless.servers.http.fields import combined
 from gapless.servers.http.hosts import SAFE_METHODS, Hosts, crosses_sites
 from gapless.servers.http.identity import OPERATION, SESSION, client_of, shown
-from gapless.servers.http.replies import Asked
+from gapless.servers.http.replies import Asked, Reply
 from gapless.servers.http.sending import send_problem, send_redirect, send_reply
 from gapless.servers.meter import OK, Meter
 from gapless.servers.strangers import kind_of
@@ -46,6 +46,8 @@ _OPEN = frozenset(
 )
 # Where a handler notes, in the scope's state, which error it answered with.
 OUTCOME = "gapless_outcome"
+# Where the route finds what was read of a request for data.
+READ = "gapless_read"
 
 
 class Gate:
@@ -92,16 +94,18 @@ class Gate:
             if session is None:
                 await send_redirect(_to_sign_in(http), send)
                 return
-            if http["method"] == "GET" and http["path"].startswith(DATA_PATH):
+            method = http["method"]
+            if method in ("GET", "HEAD") and http["path"].startswith(DATA_PATH):
                 self._admission.admit(DATA, session)
                 reply = self._data.at_once(asked_of(http, headers))
-                if reply is not None:
+                if isinstance(reply, Reply):
                     sent = await send_reply(
-                        reply, "GET", headers, receive, sending, started, self._budget
+                        reply, method, headers, receive, sending, started, self._budget
                     )
                     if sent:
                         self._meter.points(reply.cached, reply.fetched)
                     return
+                http["state"][READ] = reply
             if self._admission.required and http["method"] not in SAFE_METHODS:
                 receive = self._deciding_again(http, receive)
             await self._app(scope, receive, sending)

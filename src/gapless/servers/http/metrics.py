@@ -82,16 +82,16 @@ class Figures(Collector):
             "provider",
             {name: seconds for name, seconds in skews.items() if seconds is not None},
         )
-        hot = self._hub.hot
-        yield GaugeMetricFamily("gapless_hot_bytes", "Memory of the hot tier.", value=hot.size)
-        yield GaugeMetricFamily("gapless_hot_series", "Series in the hot tier.", value=len(hot))
+        memory = self._hub.memory
+        yield GaugeMetricFamily("gapless_hot_bytes", "Memory of the hot tier.", value=memory.size)
+        yield GaugeMetricFamily("gapless_hot_series", "Series in the hot tier.", value=len(memory))
         yield CounterMetricFamily(
             "gapless_hot_hits",
             "Range searches answered from memory.",
-            value=hot.hits + self._memos.hits,
+            value=memory.hits + self._memos.hits,
         )
         yield CounterMetricFamily(
-            "gapless_hot_misses", "Series read from the database.", value=hot.misses
+            "gapless_hot_misses", "Series read from the database.", value=memory.misses
         )
         yield _by(
             GaugeMetricFamily,

@@ -71,7 +71,7 @@ class Reader:
         """Return the page of the first `limit` records; the runs at its ends are read for it."""
         asked = self._answer.asked
         count = total = 0
-        for block in self._blocks(self._answer.entry.state, asked):
+        for block in self._blocks(self._answer.series.state, asked):
             inside, hashes = await self._within(block, asked)
             if count + inside > limit:
                 run = (await self._run(block)).cut(asked)
@@ -89,7 +89,7 @@ class Reader:
         `Overloaded` where what is left of it are not the very same records any more: an answer
         that has begun may not go on with others.
         """
-        state = self._answer.entry.state
+        state = self._answer.series.state
         at, left = page.interval.start, page.total
         overtaken = records = size = 0
         while at < page.interval.end:
@@ -122,7 +122,7 @@ class Reader:
         """Return the series as it is by now, if what is left of the page is in it."""
         answer = self._answer
         # What memory shows of it may be what was just overtaken.
-        state = (await self._holdings.anew(answer.key)).state
+        state = (await self._holdings.anew(answer.key, rest)).state
         total = 0
         for block in self._blocks(state, rest):
             total += (await self._within(block, rest))[1]
@@ -134,7 +134,7 @@ class Reader:
         return state
 
     def _blocks(self, state: SeriesState, interval: Interval) -> Sequence[Block]:
-        return [block for block in state.blocks if block.interval.overlaps(interval)]
+        return state.blocks.over(interval)
 
     def _choose(self, blocks: Sequence[Block], records: int, size: int) -> list[Block]:
         """Return the blocks that are read at once, by how large records have been so far."""

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
-from gapless.hub.hot import Validity
+from gapless.hub.series import Validity
 
 Tags = tuple[bytes, ...]
 Headers = Sequence[tuple[bytes, bytes]]

@@ -18,7 +18,7 @@ from gapless.servers.admission import caller_of
 from gapless.servers.desk import Desk, Outcome, error_of, size_of
 from gapless.servers.http.budget import ByteBudget
 from gapless.servers.http.data import Data
-from gapless.servers.http.gate import OUTCOME, asked_of
+from gapless.servers.http.gate import OUTCOME, READ
 from gapless.servers.http.identity import grant_of, session_of
 from gapless.servers.http.problems import status_of
 from gapless.servers.http.replies import Reply
@@ -148,7 +148,7 @@ def query_routes(
         old = request.scope["http_version"] == "1.0"
         whole = request.method == HttpMethod.HEAD or b"range" in headers or old
         caller = caller_of(grant_of(request))
-        reply = await data.reply(asked_of(request.scope, headers), whole, caller)
+        reply = await data.reply(request.scope["state"][READ], whole, caller)
         if old and not isinstance(reply.body, bytes):
             await reply.body.aclose()
             raise InvalidQuery("so large an answer needs HTTP/1.1; or ask for it with limit=")

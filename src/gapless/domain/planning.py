@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
+
+from msgspec import Struct, structs
 
 from gapless.domain.believing import Doubt, to_retry, unasked
 from gapless.domain.coverage import Ageing, Coverage, Outcome
@@ -12,8 +14,7 @@ from gapless.domain.intervals import Interval, intersect, join, subtract, union
 from gapless.domain.spans import Spans
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(Struct, frozen=True):
     """What a provider can serve of a series now, milliseconds UTC.
 
     Outside of `[data_start, data_end)` nothing exists; before `served_from` upstream no longer
@@ -49,8 +50,7 @@ class Joining:
         return join(gaps, distance)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """How an asked range is answered. `cached`, `gaps`, `unserved` and `doubted` partition it.
 
     `cached`: known. `gaps`: to be fetched. `unserved`: neither held nor served any more. `doubted`:
@@ -96,8 +96,7 @@ def tail(coverage: Spans[Coverage], now: int) -> Interval | None:
     return Interval(latest.end, now)
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What is known of a series: its coverage, what of it is fresh, what is in doubt.
 
     Of the coverage at least what lies over the interval that is looked at. `ageing` `None`: it does
@@ -200,7 +199,7 @@ def clipped(plan: Plan, latitude: int | None) -> Plan:
     def within(parts: Sequence[Interval]) -> tuple[Interval, ...]:
         return tuple(intersect(parts, [asked]))
 
-    return replace(
+    return structs.replace(
         plan,
         asked=asked,
         cached=within(plan.cached),
@@ -219,7 +218,7 @@ def renewed(plan: Plan, reach: Reach, but: Iterable[Interval] = ()) -> Plan:
     """
     again = [*but]
     gaps = union(plan.gaps, subtract(plan.doubted, again))
-    return replace(
+    return structs.replace(
         plan,
         gaps=tuple(gaps),
         doubted=tuple(subtract(plan.doubted, gaps)),

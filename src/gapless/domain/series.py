@@ -36,12 +36,17 @@ class SeriesKey:
     ticker: str
     params: tuple[tuple[str, str], ...] = ()
     text: str = field(init=False, compare=False, repr=False, default="")
+    _hash: int = field(init=False, compare=False, repr=False, default=0)
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __post_init__(self) -> None:
-        """Spell the key once: it is the prefix of every id of the series."""
+        """Spell and hash it once: it begins every id of the series, and is looked up by often."""
         query = self.query
         spelled = f"{self.provider}:{quote(self.ticker)}" + (f"?{query}" if query else "")
         object.__setattr__(self, "text", spelled)
+        object.__setattr__(self, "_hash", hash((self.provider, self.ticker, self.params)))
 
     @classmethod
     def of(cls, provider: str, ticker: str, params: Mapping[str, str]) -> SeriesKey:
@@ -103,10 +108,14 @@ def span_text(interval: Interval) -> str:
 
 def tags_text(key: SeriesKey, interval: Interval) -> str:
     """Return an entity's tags, a JSON array as text."""
-    tags = [
-        f"ticker={key.ticker}",
-        f"from={format_instant(interval.start)}",
-        f"to={format_instant(interval.end)}",
-        *(f"{name}={value}" for name, value in key.params),
-    ]
-    return msgspec.json.encode(tags).decode()
+    first, rest = tags_around(key)
+    return f'{first}{format_instant(interval.start)}","to={format_instant(interval.end)}{rest}'
+
+
+def tags_around(key: SeriesKey) -> tuple[str, str]:
+    """Return what stands before the first instant in the tags of a series, and after the last."""
+    ticker = msgspec.json.encode(f"ticker={key.ticker}").decode()
+    params = "".join(
+        "," + msgspec.json.encode(f"{name}={value}").decode() for name, value in key.params
+    )
+    return f'[{ticker},"from=', f'"{params}]'

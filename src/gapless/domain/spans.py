@@ -87,8 +87,9 @@ class Spans(Sequence[T], Generic[T]):
 
     def knows(self, interval: Interval) -> bool:
         """Whether all that lie over an interval are known."""
-        at = bisect_right(self.known, interval.start, key=_start) - 1
-        return at >= 0 and interval.end <= self.known[at].end
+        known = self.known
+        at = 0 if len(known) == 1 else bisect_right(known, interval.start, key=_start) - 1
+        return bool(known) and known[at][0] <= interval[0] and interval[1] <= known[at][1]
 
     def bounds(self, interval: Interval) -> tuple[int, int]:
         """Return the indices `[i, j)` of those that overlap an interval that is not empty."""

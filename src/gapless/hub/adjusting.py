@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC
+
+from msgspec import structs
 
 from gapless.clock import Clock
 from gapless.domain.actions import splits_of
@@ -54,7 +56,7 @@ class Adjuster:
         """
         adjusted, provider = look.said.adjusted, look.provider
         assert adjusted is not None
-        plain = replace(look.said, adjusted=None)
+        plain = structs.replace(look.said, adjusted=None)
 
         async def ask(search: RangeSearch, most_loaded: int | None = None) -> Answer:
             seen = await self._searcher.look(provider, search, self._clock.now_ms())
@@ -77,7 +79,7 @@ class Adjuster:
                 since = await ask(_up_to_now(plain, present(now), anew=attempt > 0), most_loaded=0)
                 fetched += since.fetched
                 requests += since.requests
-            answer = await ask(replace(plain, fresh=_not_again(plain.fresh, since)))
+            answer = await ask(structs.replace(plain, fresh=_not_again(plain.fresh, since)))
             try:
                 splits = await self._splits(provider, answer, adjusted, plain.fresh, now)
             except _Overtaken:
@@ -93,7 +95,7 @@ class Adjuster:
         """Return the look at all that an answer is made of, as far as it is not held."""
         adjusted, provider, now = look.said.adjusted, look.provider, look.now
         assert adjusted is not None
-        plain = replace(look.said, adjusted=None)
+        plain = structs.replace(look.said, adjusted=None)
         if adjusted.how.adjustment is not Adjustment.NONE or await self._told(provider, plain, now):
             return await self._searcher.look(provider, plain, now)
         wide = _up_to_now(plain, present(now), anew=False)
@@ -101,7 +103,7 @@ class Adjuster:
         if seen.plan.gaps or seen.plan.aged:
             return seen
         # Where all of it is held, it is fetched again for its splits.
-        return await self._searcher.look(provider, replace(wide, fresh=Freshness.NOW), now)
+        return await self._searcher.look(provider, structs.replace(wide, fresh=Freshness.NOW), now)
 
     def held(self, answer: Answer, adjusted: Adjusted) -> Answer | None:
         """Return an answer of what is held on the other basis; `None` where it cannot be told."""
@@ -242,7 +244,7 @@ def _up_to_now(search: RangeSearch, now: int, *, anew: bool) -> RangeSearch:
     """Return the search for all bars since the beginning of a range."""
     asked = Interval(search.asked.start, max(now, search.asked.end))
     fresh = Freshness.NOW if anew and search.fresh is not Freshness.HELD else search.fresh
-    return replace(search, asked=asked, absolute=False, dates=None, fresh=fresh, latitude=0)
+    return structs.replace(search, asked=asked, absolute=False, dates=None, fresh=fresh, latitude=0)
 
 
 def _one_side(due_before: int, rows: Sequence[Coverage]) -> bool:
@@ -272,7 +274,7 @@ def _fetched(answer: Answer, before: Sequence[Interval], requests: int) -> Answe
         return answer
     fetched = intersect(union(answer.fetched, before), [answer.asked])
     cached = subtract(subtract([answer.asked], fetched), answer.missing)
-    return replace(
+    return structs.replace(
         answer,
         fetched=tuple(fetched),
         cached=tuple(cached),
@@ -314,4 +316,6 @@ def _on(answer: Answer, adjusted: Adjusted, splits: Sequence[Undoing]) -> Answer
     if adjustment is not Adjustment.ALL:
         # It hangs on what is known of splits as well, which may change by itself.
         until = answer.fetched_at
-    return replace(answer, key=adjusted.key, slices=tuple(slices), fresh_until=until, derived=True)
+    return structs.replace(
+        answer, key=adjusted.key, slices=tuple(slices), fresh_until=until, derived=True
+    )

@@ -6,10 +6,11 @@ Apart from answering, which it uses and never changes the rules of.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import structlog
+from msgspec import structs
 
 from gapless.domain.coverage import Ageing, Outcome
 from gapless.domain.freshness import Freshness
@@ -159,7 +160,7 @@ class Administration:
 
     async def refresh(self, search: RangeSearch, caller: Caller = ANYBODY) -> Answer:
         """Fetch all that upstream serves of a range anew; return the answer without its records."""
-        anew = replace(search, fresh=Freshness.NOW)
+        anew = structs.replace(search, fresh=Freshness.NOW)
         provider = self._hub.registry.get(search.key.provider)
         look = await self._hub.searcher.look(provider, anew, self._hub.clock.now_ms())
         if search.adjusted is not None:

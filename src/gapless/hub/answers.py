@@ -6,10 +6,12 @@ are its arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from gapless.domain.believing import Doubt, Suspicion
 from gapless.domain.blocks import etag
@@ -41,8 +43,7 @@ class State(StrEnum):
     STALE = "stale"
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(NamedTuple):
     """The records `[i, j)` of a run."""
 
     run: HotRun
@@ -59,8 +60,7 @@ class Reason:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """One stitched entity. Instants are milliseconds UTC.
 
     `cached`, `fetched` and `missing` partition `asked`. One that is not `loaded` has no slices: its
@@ -133,6 +133,10 @@ class Answer:
         return b"[" + b",".join(parts) + b"]"
 
 
+def _no_longer(state: State, fetched_at: int, due: int | None) -> int | None:
+    return due
+
+
 def compose(
     series: Series,
     plan: Plan,
@@ -141,12 +145,15 @@ def compose(
     *,
     doubts: Sequence[Doubt] | None = None,
     total: int | None = None,
+    until: Callable[[State, int, int | None], int | None] = _no_longer,
 ) -> Answer:
     """Put an answer together from what is held; raise the failure where nothing of it is.
 
     `plan` is the last one: what gaps it has left could not be filled. `course` is what has happened
     for it; `None`: nothing has. `doubts` are of the series that it is fetched by; `None`: its own.
-    `total`: it has so many records, and no slices.
+    `total`: it has so many records, and no slices. `until` tells of a state, of when the oldest of
+    it was fetched and of when the first of it is due, until when the same words have the same
+    answer.
     """
     asked, state = plan.asked, series.state
     rows = state.coverage.over(asked)
@@ -157,7 +164,8 @@ def compose(
     slices = _slices(series, asked) if total is None else ()
     times = [row.fetched_at for row in rows]
     changes = [row.changed_at for row in rows if row.changed_at is not None]
-    until = fresh_until(asked, state.coverage)
+    fetched_at = min(times, default=now)
+    due = fresh_until(asked, state.coverage)
     return Answer(
         key=state.key,
         asked=asked,
@@ -168,11 +176,11 @@ def compose(
         missing=story.missing,
         why=story.why,
         requests=story.requests,
-        fetched_at=min(times, default=now),
+        fetched_at=fetched_at,
         updated_at=max(times, default=now),
-        refresh_after=until,
+        refresh_after=due,
         last_error=story.last_error,
-        fresh_until=until,
+        fresh_until=until(story.state, fetched_at, due),
         series=series,
         loaded=total is None,
         count=sum(part.j - part.i for part in slices) if total is None else total,
@@ -180,8 +188,7 @@ def compose(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Story:
+class _Story(Struct, frozen=True):
     """How an answer came; `cached` `None`: all of it was held."""
 
     state: State = State.READY

@@ -9,6 +9,8 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
+from msgspec import structs
+
 from gapless.clock import Clock
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval, union
@@ -292,7 +294,7 @@ def _aged(answer: Answer, look: Look) -> Answer:
     ]
     if not why:
         return answer
-    return replace(answer, state=State.STALE, why=(*answer.why, *why))
+    return structs.replace(answer, state=State.STALE, why=(*answer.why, *why))
 
 
 def check_id(id: str, providers: Container[str]) -> None:

@@ -24,6 +24,7 @@ from gapless.hub.memory import Memory
 from gapless.hub.options import Options
 from gapless.hub.question import Question
 from gapless.hub.ranges import (
+    Keys,
     RangeSearch,
     default_range,
     no_range,
@@ -91,11 +92,12 @@ class Hub:
             self.searcher,
             self.adjuster,
         )
+        self._keys = Keys()
         self._observe = observe
         self._seed = seed
         self._upstreams: dict[str, Upstream] = {}
         # Answers that are kept ready hang on the series in memory.
-        registry.replaced.append(self.memory.forget)
+        registry.replaced += [self.memory.forget, self._keys.forget]
 
     def upstream(self, provider: Provider) -> Upstream:
         """Return the provider as it is asked, with its budget and breaker."""
@@ -119,7 +121,7 @@ class Hub:
         asked = request.request
         search = None
         if type(asked) is SearchEntities:
-            search = range_search(provider, asked.query, now, request.fresh, self.memory.zone_of)
+            search = range_search(provider, asked.query, now, request.fresh, self._keys)
         elif request.fresh is not None:
             raise no_range(request.fresh)
         return Question(provider, asked, search, now, strict, most_loaded)

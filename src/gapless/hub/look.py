@@ -8,7 +8,7 @@ fetched. All of it is pure: the series in memory and the hour are given.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gapless.domain.believing import Doubt
 from gapless.domain.freshness import Freshness
@@ -17,7 +17,6 @@ from gapless.domain.planning import (
     Joining,
     Known,
     Plan,
-    Reach,
     as_wide,
     clipped,
     plan,
@@ -55,10 +54,11 @@ class Look:
     """A range search, what is held of it, and its plan; `now` is in milliseconds UTC.
 
     `said` is the search as it was asked, `search` as its range is in its ticker's time zone. Where
-    that is not known it is not `placed`, and as wide as it may be.
+    that is not known it is not `placed`, and as wide as it may be. `reach` is what the provider can
+    serve of it.
     """
 
-    __slots__ = ("now", "placed", "plan", "provider", "rules", "said", "search", "series")
+    __slots__ = ("now", "placed", "plan", "provider", "reach", "rules", "said", "search", "series")
 
     def __init__(
         self, rules: Rules, provider: Provider, said: RangeSearch, series: Series, now: int
@@ -71,6 +71,7 @@ class Look:
         self.now = now
         self.placed = placed is not None
         self.search = said if placed is None else placed
+        self.reach = reach(provider, said.key, now)
         self.plan = self._planned()
 
     @property
@@ -87,11 +88,6 @@ class Look:
             and self.search.fresh is not Freshness.NOW
             and (self.plan.fresh or self.search.fresh is Freshness.HELD)
         )
-
-    @property
-    def reach(self) -> Reach:
-        """What the provider can serve of the series."""
-        return reach(self.provider, self.key, self.now)
 
     def renewed(self, series: Series) -> Look:
         """Return the look at the series as it is by now; the very same one has the same plan."""
@@ -164,8 +160,15 @@ class Look:
         if course is None and not self.plan.fresh:
             course = Course(unchecked=as_held(self.key))
         wanted = wanted or self.plan
-        answer = compose(self.series, wanted, self.now, course, doubts=doubts, total=total)
-        return self._dated(answer)
+        return compose(
+            self.series,
+            wanted,
+            self.now,
+            course,
+            doubts=doubts,
+            total=total,
+            until=self._until,
+        )
 
     def check_size(self, records: int) -> None:
         """Raise `TooLarge` for more records than one answer may have."""
@@ -189,14 +192,15 @@ class Look:
         ageing = self.rules.ageings.of(self.provider, series, self.now)
         return Known(state.coverage, ageing, state.doubts)
 
-    def _dated(self, answer: Answer) -> Answer:
-        """Say until when the same words have the same answer; relative ones not at all."""
+    def _until(self, state: State, fetched_at: int, due: int | None) -> int | None:
+        """Return until when the same words have the same answer; relative ones not at all."""
         search, now = self.search, self.now
-        if not search.absolute or answer.state is not State.READY or search.fresh is Freshness.NOW:
-            return replace(answer, fresh_until=now)
-        until = self.rules.ageings.until(self.provider, answer.series, answer.fetched_at, now)
-        known = [one for one in (until, answer.fresh_until) if one is not None]
-        return replace(answer, fresh_until=min(known, default=None))
+        if not search.absolute or state is not State.READY or search.fresh is Freshness.NOW:
+            return now
+        until = self.rules.ageings.until(self.provider, self.series, fetched_at, now)
+        if until is None or due is None:
+            return due if until is None else until
+        return min(until, due)
 
 
 def needed(provider: Provider, interval: Interval) -> Interval:

@@ -62,11 +62,6 @@ class Memory:
         """Bytes that it takes, about."""
         return self._series.size + self._runs.size
 
-    def zone_of(self, key: SeriesKey) -> str | None:
-        """Return the time zone of a series' ticker, if the series is in memory and it is known."""
-        series = self._series.peek(key)
-        return None if series is None else series.state.ticker.zone
-
     def get(self, key: SeriesKey) -> Series | None:
         """Return what is known of a series, without runs, and mark it as used."""
         return self._series.get(key)
@@ -76,9 +71,10 @@ class Memory:
         return self._runs.get(number)
 
     def with_runs(self, series: Series, interval: Interval) -> Series | None:
-        """Return a series with its runs over an interval; `None`: they are not all in memory."""
-        if not series.state.knows(interval):
-            return None
+        """Return a series with its runs over an interval; `None`: they are not all in memory.
+
+        Which blocks lie there must be known.
+        """
         runs: dict[int, HotRun] = {}
         get = self._runs.get
         for block in series.state.blocks.over(interval):

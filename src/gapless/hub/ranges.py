@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct, structs
 
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval
 from gapless.domain.planning import Reach
 from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery
+from gapless.lru import Lru
 from gapless.protocol.messages import (
     ByTags,
     ByUpdatedAtRange,
@@ -31,6 +34,8 @@ _LONGEST_NAME = 100
 _LONGEST_FILTER = 1_000
 _MOST_FILTERS = 100
 _SHOWN = 60
+# Words that name series, and what they name.
+_MOST_KEYS = 10_000
 # So much longer than its days are counted may be what two months or two years back from now are.
 _UNEVEN_MS = 4 * DAY_MS
 
@@ -103,8 +108,7 @@ def source_of(key: SeriesKey, traits: Traits) -> tuple[SeriesKey, Adjusted | Non
     return key.sibling(traits.derived.source), Adjusted(key, traits.derived)
 
 
-@dataclass(frozen=True, slots=True)
-class RangeSearch:
+class RangeSearch(Struct, frozen=True):
     """A series and the asked range, which never ends after the second it was asked in.
 
     `absolute`: the same words mean the same range at any later time. `others` are filters that
@@ -140,14 +144,50 @@ class RangeSearch:
         if zone is None:
             return None
         asked, absolute = self.dates.within(zone)
-        return replace(self, asked=asked, absolute=absolute, zone=name)
+        return structs.replace(self, asked=asked, absolute=absolute, zone=name)
 
     def placed_in_utc(self) -> RangeSearch:
         """Return the search with its range as it is where nobody knows of a time zone."""
         if self.dates is None:
             return self
         asked, _ = self.dates.within(None)
-        return replace(self, asked=asked, absolute=False)
+        return structs.replace(self, asked=asked, absolute=False)
+
+
+class Named(NamedTuple):
+    """What words name: the series that is looked up, its `margin`, what is made of it, if anything.
+
+    For the margin see `Traits`.
+    """
+
+    key: SeriesKey
+    margin: int
+    adjusted: Adjusted | None
+
+
+class Keys:
+    """Series by the words that name them, as they were read before."""
+
+    def __init__(self) -> None:
+        self._known: Lru[tuple[Provider, str, tuple[tuple[str, str], ...]], Named] = Lru(_MOST_KEYS)
+
+    def named(self, provider: Provider, ticker: str, params: Mapping[str, str]) -> Named:
+        """Return the series that a ticker and parameters name; raises what `series_key` does."""
+        words = (provider, ticker, tuple(params.items()))
+        found = self._known.get(words)
+        if found is None:
+            key = series_key(provider, ticker, params)
+            traits = provider.traits(key)
+            source, adjusted = source_of(key, traits)
+            found = Named(source, traits.margin, adjusted)
+            self._known.put(words, found)
+        return found
+
+    def forget(self, provider: str) -> None:
+        """Forget what was read for a provider of this name."""
+        for words in list(self._known):
+            if words[0].info.name == provider:
+                self._known.drop(words)
 
 
 def range_search(
@@ -155,12 +195,12 @@ def range_search(
     filters: Sequence[Filter],
     now: int,
     fresh: str | None = None,
-    zone_of: Callable[[SeriesKey], str | None] = lambda key: None,
+    keys: Keys | None = None,
 ) -> RangeSearch | None:
     """Read the filters of a search; `None` where they name no ticker.
 
-    `fresh` is a word of the protocol, `None` where none was said. `zone_of` tells the time zone of
-    a series' ticker where that is at hand. Raises `InvalidQuery` for a bad
+    `fresh` is a word of the protocol, `None` where none was said. `keys` are those that were read
+    before. Raises `InvalidQuery` for a bad
     range, ticker or parameter, one that is given twice, and for a range without a ticker, unless
     the provider reads such requests itself; for how fresh what is no range is wanted.
     """
@@ -193,31 +233,23 @@ def range_search(
         if fresh is not None:
             raise no_range(fresh)
         return None
-    key = series_key(provider, ticker.value, params)
+    key, margin, adjusted = (keys or Keys()).named(provider, ticker.value, params)
     wanted = Freshness.CHECK if fresh is None else Freshness(fresh)
-    traits = provider.traits(key)
-    key, adjusted = source_of(key, traits)
     said: Dates | None = None
-    zone: str | None = None
-    latitude: int | None = traits.margin
+    latitude: int | None = margin
     if dates is None:
         asked, absolute = default_range(provider.info, now), False
     else:
         start, end = dates.start, dates.end
         data_start = beginning(provider.info, now)
-        latitude = _latitude(start, traits.margin)
+        latitude = _latitude(start, margin)
         if provider.info.zoned and (is_local(start) or is_local(end)):
-            said, zone = Dates(start, end, now, data_start), zone_of(key)
-            where = zone_named(zone)
-            if where is None:
-                zone = None
-                check_range(start, end, now_ms=now)
-                asked, absolute = said.anywhere(), False
-            else:
-                asked, absolute = said.within(where)
+            said = Dates(start, end, now, data_start)
+            check_range(start, end, now_ms=now)
+            asked, absolute = said.anywhere(), False
         else:
             asked, absolute = _meant(start, end, now, data_start, None)
-    return RangeSearch(key, asked, absolute, tuple(others), wanted, said, zone, latitude, adjusted)
+    return RangeSearch(key, asked, absolute, tuple(others), wanted, said, None, latitude, adjusted)
 
 
 def _latitude(start: str, margin: int) -> int | None:
@@ -275,9 +307,13 @@ def present(now: int) -> int:
 
 def reach(provider: Provider, key: SeriesKey, now: int) -> Reach:
     """Return what the provider can serve of a series now."""
-    info = provider.info
+    return reach_of(provider.info, provider.traits(key), now)
+
+
+def reach_of(info: ProviderInfo, traits: Traits, now: int) -> Reach:
+    """Return what a provider can serve now of a series with these traits."""
     start = beginning(info, now)
-    look_back = provider.traits(key).look_back
+    look_back = traits.look_back
     return Reach(
         data_start=start,
         data_end=present(now) if info.data_end is None else info.data_end,

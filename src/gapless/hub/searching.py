@@ -6,10 +6,10 @@ Apart from the hub, which knows what else can be asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 import structlog
+from msgspec import structs
 
 from gapless.clock import Clock
 from gapless.domain.believing import unasked
@@ -102,7 +102,7 @@ class Searcher:
                 wanted = renewed(wanted, look.reach, course.answered)
             # What upstream has answered for in this request is as fresh as it gets.
             if wanted.aged and course.answered:
-                wanted = replace(wanted, aged=tuple(subtract(wanted.aged, course.answered)))
+                wanted = structs.replace(wanted, aged=tuple(subtract(wanted.aged, course.answered)))
             if anew:
                 busy = self._leases.overlapping(fetched, [*wanted.gaps, *wanted.aged])
                 if busy and not course.begun:

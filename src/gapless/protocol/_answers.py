@@ -209,7 +209,13 @@ def entity_frame(entity: Entity, as_array: bool) -> tuple[bytes, bytes]:
         text(entity.source),
         _array_or_string(entity.tags, as_array),
     )
-    tail = (
+    return head, entity_tail(entity)
+
+
+def entity_tail(entity: Entity) -> bytes:
+    """Return what stands after the value of `data`; see `entity_frame`."""
+    text = _JSON.encode
+    return (
         b',"etag":%b,"fetched_at":%b,"refresh_after":%b,"updated_at":%b,"state":%b,"last_error":%b}'
     ) % (
         text(entity.etag),
@@ -217,9 +223,8 @@ def entity_frame(entity: Entity, as_array: bool) -> tuple[bytes, bytes]:
         text(entity.refresh_after),
         text(entity.updated_at),
         text(entity.state),
-        text(_unicode(entity.last_error)),
+        text(_unicode(entity.last_error)) if entity.last_error else b'""',
     )
-    return head, tail
 
 
 def encode_error(

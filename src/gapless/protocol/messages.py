@@ -31,6 +31,7 @@ from gapless.protocol._answers import (
     encode_provider_list,
     encode_stitch,
     entity_frame,
+    entity_tail,
     escape_text,
 )
 from gapless.protocol._envelope import (
@@ -124,6 +125,7 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by alphabet
     "encode_entity",
     "encode_stitch",
     "entity_frame",
+    "entity_tail",
     "escape_text",
     # answers
     "encode_auth",

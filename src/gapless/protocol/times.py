@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
-from datetime import UTC, date, datetime, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Final, NamedTuple
 
 from gapless.errors import InvalidQuery
@@ -42,6 +42,9 @@ _EXPECTED = (
 _ZONELESS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?")
 _SHOWN_CHARS = 60
 _DATE_CHARS = len("2025-09-05")
+_PLAIN_CHARS = len("2025-09-05T00:00:00Z")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 ALL: Final = "max"
 """The start of a range that begins where the data do; in lower case."""
@@ -82,6 +85,8 @@ def parse_instant(text: str, *, now_ms: int, what: str = "date", zone: tzinfo | 
 
     Raises InvalidQuery if the text is anything else, or lies outside the years 1 to 9999.
     """
+    if len(text) == _PLAIN_CHARS and (plain := _plain_ms(text)) is not None:
+        return plain
     match = _INSTANT.fullmatch(text)
     if match is not None:
         ms = _absolute_ms(match, text, what, zone)
@@ -161,6 +166,17 @@ def _absolute_ms(match: re.Match[str], text: str, what: str, zone: tzinfo | None
     offset_s = (oh * 3_600 + om * 60) * (-1 if sign == "-" else 1)
     ms = int(f"{fraction[:3]:0<3}") if fraction else 0
     return days * DAY_MS + (h * 3_600 + m * 60 + s - offset_s) * SECOND_MS + ms
+
+
+def _plain_ms(text: str) -> int | None:
+    """Read an instant as most are written, such as 2025-09-05T00:00:00Z; `None`: it is another."""
+    if text[4] + text[7] + text[10] + text[13] + text[16] + text[19] != "--T::Z":
+        return None
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (read - _EPOCH) // _MILLISECOND
 
 
 def _relative_ms(text: str, now_ms: int) -> int | None:

@@ -59,6 +59,9 @@ class Bar(msgspec.Struct, frozen=True, gc=False):
     volume: int
 
 
+_TRAITS = Traits(bar=DAY_MS)
+
+
 class History(NamedTuple):
     """All records of a ticker, oldest first, and their times, milliseconds UTC, to bisect."""
 
@@ -95,7 +98,7 @@ class SampleProvider:
 
     def traits(self, key: SeriesKey) -> Traits:
         """Return a day a bar, and no limit on how far or how much one request may ask."""
-        return Traits(bar=DAY_MS)
+        return _TRAITS
 
     async def fetch(
         self, key: SeriesKey, interval: Interval, now_ms: int, meta: Mapping[str, Any]

@@ -57,7 +57,7 @@ from gapless.protocol.messages import (
 from gapless.servers.admission import Admission, Session, caller_of
 from gapless.servers.memo import Memos
 from gapless.servers.meter import OK, Meter
-from gapless.servers.wire import Frame, Layout, encode_listing, frame, frame_elsewhere
+from gapless.servers.wire import Frame, Framer, Layout, encode_listing
 
 _log = structlog.get_logger("gapless.desk")
 
@@ -160,13 +160,14 @@ class Desk:
         self.meter = meter or Meter()
         self.memos = Memos(memo_bytes)
         self.http: str | None = None
+        self._framer = Framer()
 
     async def rehearse(self) -> None:
         """Go once through all that a first answer takes, so that no client has to wait for it."""
         answer = await self.hub.warm()
         if answer is not None:
             layout = Layout(SearchEntities.__name__, as_array=False)
-            frame(answer, layout).parts(b"null", 0)
+            self._framer.frame(answer, layout).parts(b"null", 0)
         self.at_once(_REHEARSAL, self.admission.session())
 
     def at_once(
@@ -320,8 +321,8 @@ class Desk:
             dates=self.hub.dates(answer) if envelope.facts else None,
         )
         if not answer.loaded or (most is not None and answer.count > most):
-            return frame_elsewhere(answer, layout)
-        return frame(answer, layout)
+            return self._framer.frame_elsewhere(answer, layout)
+        return self._framer.frame(answer, layout)
 
     def _count(self, door: str | None, error: GaplessError | None, started: float) -> None:
         if door is not None:

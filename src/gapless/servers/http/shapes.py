@@ -19,9 +19,8 @@ from gapless.hub.administration import Explanation, FailingSeries, Knowledge, Pr
 from gapless.hub.answers import Answer
 from gapless.hub.plugins import PluginStatus
 from gapless.instants import format_instant
-from gapless.protocol.messages import Entity, ErrorBody, Stitch
+from gapless.protocol.messages import Entity, ErrorBody, Stitch, Why
 from gapless.providers.base import Param
-from gapless.servers.wire import stitch_of
 from gapless.store.base import SeriesSummary
 
 Span = tuple[str, str]
@@ -370,7 +369,28 @@ class Refreshed(Struct, frozen=True):
     @classmethod
     def of(cls, answer: Answer) -> Refreshed:
         """Return how an answer without its records is shown."""
-        return cls(f"{answer.key.text}:{span_text(answer.asked)}", stitch_of(answer))
+        return cls(f"{answer.key.text}:{span_text(answer.asked)}", _stitch_of(answer))
+
+
+def _stitch_of(answer: Answer) -> Stitch:
+    """Return how an answer was put together."""
+    return Stitch(
+        cached=tuple((format_instant(a), format_instant(b)) for a, b in answer.cached),
+        fetched=tuple((format_instant(a), format_instant(b)) for a, b in answer.fetched),
+        missing=tuple((format_instant(a), format_instant(b)) for a, b in answer.missing),
+        upstream_requests=answer.requests,
+        state=answer.state.value,
+        why=tuple(
+            Why(
+                format_instant(one.interval.start),
+                format_instant(one.interval.end),
+                one.reason,
+                one.message,
+            )
+            for one in answer.why
+        ),
+        changed_at=None if answer.changed_at is None else format_instant(answer.changed_at),
+    )
 
 
 class Deleted(Struct, frozen=True):

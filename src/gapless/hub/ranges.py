@@ -13,8 +13,6 @@ from gapless.domain.planning import Reach
 from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery
 from gapless.protocol.messages import (
-    ByTags,
-    ByUpdatedAtRange,
     DateRange,
     Filter,
     Param,
@@ -287,13 +285,7 @@ def reach(provider: Provider, key: SeriesKey, now: int) -> Reach:
 
 def _bounded(item: Filter) -> None:
     """Refuse a filter that would cost the database more than any entity is worth."""
-    texts = (
-        item.values
-        if isinstance(item, ByTags)
-        else (item.start, item.end)
-        if isinstance(item, ByUpdatedAtRange)
-        else (getattr(item, "value", ""),)
-    )
+    texts = item.texts()
     if len(texts) > _MOST_FILTERS:
         raise InvalidQuery(f"{len(texts):,} tags are too many; {_MOST_FILTERS} are the most")
     for text in texts:

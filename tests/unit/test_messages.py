@@ -139,6 +139,10 @@ def test_a_request_id_that_is_no_scalar_is_refused(request_id: bytes) -> None:
         b'{"":1,"":2,' + PING[1:],
         b'{"n":' + b"9" * 5000 + b',"n":1,' + PING[1:],
         b'{"request_id":1,"strict":true,"strict":true,' + PING[1:],
+        b'{"v":1,"v":2,' + PING[1:],
+        b'{"v":{"a":1},"v":2,' + PING[1:],
+        b'{"request_id":"a","request_id":"b:c",' + PING[1:],
+        b'{"request_id":"a:b","request_id":"c",' + PING[1:],
     ],
 )
 def test_a_duplicate_top_level_key_is_refused(line: bytes) -> None:
@@ -156,6 +160,8 @@ def test_a_duplicate_top_level_key_is_refused(line: bytes) -> None:
         b'"a":"\\"b\\":","b":"\\"b\\":",',
         b'"a":"x\\",\\"a\\":1",',
         b'"type":1,"payload":{"type":"Ping"},',
+        b'"request_id":"a:b:c","return_address":"h:1","auth":{"v":1},"v":1,',
+        b'"a":"x:y",":":1,"b":":",',
         b'"n":' + b"9" * 5000 + b',"e":1e999,"b":"\\\\",',
     ],
 )
@@ -164,7 +170,7 @@ def test_equal_keys_at_other_levels_are_no_duplicates(fields: bytes) -> None:
     assert accepted(b"{" + fields + PING[1:]).query == Ping()
 
 
-key_texts = st.sampled_from(["a", "b", ":", ",", "a:", '"', "\\", "query", "é", ""])
+key_texts = st.sampled_from(["a", "b", "v", "auth", ":", ",", "a:", '"', "\\", "query", "é", ""])
 values = st.recursive(
     st.sampled_from(["1", '"a"', '":"', '"\\""', '"a\\":"', "null", '"{"']),
     lambda inner: st.one_of(

@@ -25,12 +25,10 @@ from gapless.protocol.messages import (
     ErrorBody,
     Stitch,
     Why,
-    encode_auth,
     encode_entities,
     encode_entity,
     encode_error,
-    encode_ping,
-    encode_provider_list,
+    encode_result,
     encode_stitch,
     entity_frame,
     escape_text,
@@ -185,34 +183,19 @@ def test_a_page_that_stops_short_says_where_to_go_on() -> None:
 
 
 def test_the_other_answers_have_the_same_keys() -> None:
-    """ProviderList, Ping and Auth answer in the same envelope."""
-    names = json.loads(encode_provider_list(b'"a"', ["b", "a"], ts_ms=1))
-    assert (names["kind"], names["result"]) == ("ProviderList", ["a", "b"])
-    ping = json.loads(
-        encode_ping(
-            b"null",
-            version="1",
-            http="http://h",
-            auth=False,
-            limits={"line": 1},
-            instance="0f",
-            ts_ms=1,
-        )
+    """What is no ProviderRequest answers in the same envelope, with a provider if it names one."""
+    names = json.loads(encode_result(b'"a"', "ProviderList", ["a", "b"], ts_ms=1))
+    assert (names["request_id"], names["kind"], names["result"]) == (
+        "a",
+        "ProviderList",
+        ["a", "b"],
     )
-    assert ping["result"] == {
-        "name": "gapless",
-        "version": "1",
-        "protocol": 1,
-        "http": "http://h",
-        "auth": False,
-        "limits": {"line": 1},
-        "instance": "0f",
-    }
-    auth = json.loads(encode_auth(b"2", user="u", role="admin", expires_at=None, ts_ms=1))
-    assert auth["result"] == {"user": "u", "role": "admin", "expires_at": None}
-    for answer in (names, ping, auth):
+    facts = json.loads(encode_result(b"2", "Describe", {"zone": None}, provider="p", ts_ms=1))
+    assert (facts["kind"], facts["result"]) == ("Describe", {"zone": None})
+    assert (names["provider"], facts["provider"]) == (None, "p")
+    for answer in (names, facts):
         assert list(answer) == ANSWER_KEYS
-        assert (answer["ok"], answer["error"], answer["provider"]) == (True, None, None)
+        assert (answer["ok"], answer["error"], answer["request_kind"]) == (True, None, None)
 
 
 def test_an_error_answer_has_the_same_keys() -> None:

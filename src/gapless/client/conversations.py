@@ -37,10 +37,10 @@ from gapless.client.web_use import REFUSALS, refusal
 from gapless.errors import InvalidQuery, TooLarge
 from gapless.protocol.language import LineQuery
 from gapless.protocol.messages import (
-    Describe,
     Fresh,
     GetEntity,
     GetReport,
+    ProviderList,
     ProviderRequest,
     one_fresh,
 )
@@ -189,10 +189,10 @@ class Conversations(Administration):
     ) -> Conversation[list[Result]]:
         """Ask what a line of the query language says of a provider."""
         query, parsed = requests.line_query(line)
-        if isinstance(parsed, Describe):
-            raise InvalidQuery("`describe` asks for facts, not for records: use hub.describe()")
-        if not isinstance(parsed, ProviderRequest):
+        if isinstance(parsed, ProviderList):
             raise InvalidQuery("`providers` asks for names, not for records: use hub.providers()")
+        if not isinstance(parsed, ProviderRequest):
+            raise InvalidQuery("`describe` asks for facts, not for records: use hub.describe()")
         # HTTP has no views, only what would be searched for.
         inline_records = PIECE_RECORDS if _asks_by_id(parsed) else INLINE_RECORDS
         question = _Question(query, strict, timeout, _repeatable(parsed), parsed.fresh)

@@ -14,9 +14,8 @@ from gapless.protocol.messages import (
     Describe,
     Fresh,
     ProviderList,
-    ProviderRequest,
     fresh_word,
-    request_to_wire,
+    query_to_wire,
 )
 from gapless.protocol.paths import (
     COVERAGE_PATH,
@@ -197,9 +196,7 @@ def to_provider(provider: str, request: Mapping[str, Any]) -> dict[str, Any]:
 
 def describe(provider: str, ticker: str) -> dict[str, Any]:
     """Return the request for the facts of a ticker."""
-    _check_provider(provider)
-    _check_ticker(ticker)
-    return {"type": "Describe", "payload": {"provider": provider, "ticker": ticker}}
+    return query_of(Describe(provider, ticker))
 
 
 def line_query(line: str) -> tuple[dict[str, Any], LineQuery]:
@@ -220,14 +217,12 @@ def provider_line(line: str) -> str:
 
 def query_of(parsed: LineQuery) -> dict[str, Any]:
     """Return a query as the wire has it."""
-    match parsed:
-        case ProviderList():
-            return dict(PROVIDERS)
-        case Describe(provider, ticker):
-            return describe(provider, ticker)
-        case ProviderRequest(provider, request):
-            # How fresh it is wanted is said beside it.
-            return to_provider(provider, request_to_wire(request))
+    if not isinstance(parsed, ProviderList):
+        _check_provider(parsed.provider)
+    if isinstance(parsed, Describe):
+        _check_ticker(parsed.ticker)
+    # How fresh it is wanted is said beside it.
+    return query_to_wire(parsed)
 
 
 def bound(value: Instant | None, what: str) -> str:

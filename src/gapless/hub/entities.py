@@ -335,7 +335,7 @@ def may_match(search: RangeSearch) -> bool:
     return all(
         item.value == search.key.provider
         if isinstance(item, BySource)
-        else not isinstance(item, ById | ByUrl)
+        else item.concerns != "stored"
         for item in search.others
     )
 

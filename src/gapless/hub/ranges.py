@@ -16,8 +16,6 @@ from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery
 from gapless.lru import Lru
 from gapless.protocol.messages import (
-    ByTags,
-    ByUpdatedAtRange,
     DateRange,
     Filter,
     Param,
@@ -323,13 +321,7 @@ def reach_of(info: ProviderInfo, traits: Traits, now: int) -> Reach:
 
 def _bounded(item: Filter) -> None:
     """Refuse a filter that would cost the database more than any entity is worth."""
-    texts = (
-        item.values
-        if isinstance(item, ByTags)
-        else (item.start, item.end)
-        if isinstance(item, ByUpdatedAtRange)
-        else (getattr(item, "value", ""),)
-    )
+    texts = item.texts()
     if len(texts) > _MOST_FILTERS:
         raise InvalidQuery(f"{len(texts):,} tags are too many; {_MOST_FILTERS} are the most")
     for text in texts:

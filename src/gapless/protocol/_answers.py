@@ -23,13 +23,37 @@ from gapless.errors import (
     ProviderError,
 )
 
+__all__ = [  # noqa: RUF022 - grouped by use, not by alphabet
+    # entities and what comes with them
+    "DOUBTS",
+    "Doubt",
+    "Entity",
+    "Stitch",
+    "Why",
+    "encode_entity",
+    "encode_stitch",
+    "entity_frame",
+    "entity_tail",
+    "escape_text",
+    # answers
+    "encode_entities",
+    "encode_error",
+    "encode_result",
+    # errors
+    "PROVIDER_REASONS",
+    "WIRE_ERRORS",
+    "ErrorBody",
+    # names and numbers
+    "KIND_INVALID_JSON",
+    "KIND_PROVIDER_REQUEST",
+    "KIND_UNAUTHORIZED",
+    "PROTOCOL_VERSION",
+]
+
 PROTOCOL_VERSION: Final = 1
 
-KIND_PROVIDER_LIST: Final = "ProviderList"
+# The kinds of answers are the types of queries, and these.
 KIND_PROVIDER_REQUEST: Final = "ProviderRequest"
-KIND_DESCRIBE: Final = "Describe"
-KIND_PING: Final = "Ping"
-KIND_AUTH: Final = "Auth"
 KIND_INVALID_JSON: Final = "InvalidJson"
 KIND_UNAUTHORIZED: Final = "Unauthorized"
 
@@ -250,56 +274,17 @@ def encode_error(
     )
 
 
-def encode_provider_list(request_id: bytes, names: Sequence[str], *, ts_ms: int) -> bytes:
-    """Return the answer to ProviderList: the names, sorted."""
-    return _success(request_id, KIND_PROVIDER_LIST, sorted(names), ts_ms)
-
-
-def encode_ping(
-    request_id: bytes,
-    *,
-    version: str,
-    http: str | None,
-    auth: bool,
-    limits: Mapping[str, int | float],
-    instance: str,
-    ts_ms: int,
+def encode_result(
+    request_id: bytes, kind: str, result: object, *, provider: str | None = None, ts_ms: int
 ) -> bytes:
-    """Return the answer to Ping; `http` is the base URL of the same hub, None where it is off.
-
-    `instance` tells this hub from every other: it is the one that HTTP tells as well.
-    """
-    result = {
-        "name": "gapless",
-        "version": version,
-        "protocol": PROTOCOL_VERSION,
-        "http": http,
-        "auth": auth,
-        "limits": dict(limits),
-        "instance": instance,
-    }
-    return _success(request_id, KIND_PING, result, ts_ms)
-
-
-def encode_auth(
-    request_id: bytes, *, user: str, role: str, expires_at: str | None, ts_ms: int
-) -> bytes:
-    """Return the answer to Auth: as whom the connection counts now, and until when (RFC 3339)."""
-    result = {"user": user, "role": role, "expires_at": expires_at}
-    return _success(request_id, KIND_AUTH, result, ts_ms)
-
-
-def encode_description(
-    request_id: bytes, provider: str, facts: Mapping[str, Any], *, ts_ms: int
-) -> bytes:
-    """Return the answer to Describe: the facts of a ticker."""
+    """Return the answer to a query that is no ProviderRequest: its result as JSON."""
     return _answer(
         b"true",
         request_id,
-        KIND_DESCRIBE,
+        kind,
         provider,
         None,
-        _JSON.encode(facts),
+        _JSON.encode(result),
         b"null",
         ts_ms,
     )
@@ -333,10 +318,6 @@ def encode_entities(
         ts_ms,
         extra,
     )
-
-
-def _success(request_id: bytes, kind: str, result: object, ts_ms: int) -> bytes:
-    return _answer(b"true", request_id, kind, None, None, _JSON.encode(result), b"null", ts_ms)
 
 
 def _answer(

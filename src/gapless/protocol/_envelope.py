@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import astuple
 
 from gapless.errors import GaplessError, InvalidEnvelope, InvalidJson, InvalidQuery
 from gapless.protocol._answers import (
@@ -26,37 +29,26 @@ from gapless.protocol._answers import (
 )
 from gapless.protocol._queries import (
     FILTER_KINDS,
+    FILTERS,
     MAX_COUNT,
+    QUERIES,
     QUERY_TYPES,
     REQUEST_KINDS,
-    Auth,
-    ById,
-    BySource,
-    ByState,
-    ByTags,
-    ByUpdatedAtRange,
-    ByUrl,
-    DateRange,
-    Describe,
+    REQUESTS,
     Filter,
-    GetAllEntities,
-    GetEntities,
-    GetEntity,
-    GetReport,
     Line,
-    Param,
-    Ping,
-    ProviderList,
     ProviderRequest,
     Query,
+    Request,
     SearchEntities,
-    Ticker,
-    request_to_wire,
+    query_to_wire,
 )
 from gapless.protocol.fresh import FRESH_WORDS, Fresh
 
+__all__ = ["Envelope", "Rejected", "decode_envelope", "encode_envelope", "encode_rejected"]
 
-class Envelope(Struct, frozen=True):
+
+class Envelope(Struct, frozen=True, gc=False):
     """One request, wholly validated but for what only the hub can know.
 
     `request_id` is the JSON text of a scalar, to be echoed verbatim. `token` is the envelope's
@@ -86,101 +78,101 @@ class Rejected:
     request_kind: str | None = None
 
 
-class _Outer(Struct):
+class _Outer(Struct, gc=False):
+    """The keys of an envelope; what is not there is `UNSET`, so that what is can be counted."""
+
     query: Raw
-    request_id: Raw = Raw(b"null")
-    token: str | None = None
-    access_token: str | None = None
-    data_as: Literal["string", "array"] | None = None
-    strict: bool | None = None
-    ordered: bool | None = None
-    inline_records: Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)] | None = None
-    fresh: Fresh | None = None
-    facts: bool | None = None
+    request_id: Raw | UnsetType = UNSET
+    token: str | UnsetType | None = UNSET
+    access_token: str | UnsetType | None = UNSET
+    data_as: Literal["string", "array"] | UnsetType | None = UNSET
+    strict: bool | UnsetType | None = UNSET
+    ordered: bool | UnsetType | None = UNSET
+    inline_records: Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)] | UnsetType | None = UNSET
+    fresh: Fresh | UnsetType | None = UNSET
+    facts: bool | UnsetType | None = UNSET
+    # Accepted and ignored; here only to be counted.
+    v: Raw | UnsetType = UNSET
+    ts_ms: Raw | UnsetType = UNSET
+    return_address: Raw | UnsetType = UNSET
+    auth: Raw | UnsetType = UNSET
+    project_id: Raw | UnsetType = UNSET
 
 
 class _IdOnly(Struct):
     request_id: Raw = Raw(b"null")
 
 
-class _FilterBox(Struct, forbid_unknown_fields=True):
-    """An externally tagged filter as msgspec can read it: exactly one of these must be there."""
+def _tagged_outside(members: Sequence[type[Struct]], read_as: Mapping[type, Any]) -> type[Struct]:
+    """Make what msgspec can read an object of one key by: a field for each member of a union.
 
-    Ticker: str | UnsetType = UNSET
-    DateRange: DateRange | UnsetType = UNSET
-    Param: Param | UnsetType = UNSET
-    ById: str | UnsetType = UNSET
-    BySource: str | UnsetType = UNSET
-    ByState: str | UnsetType = UNSET
-    ByTags: tuple[str, ...] | UnsetType = UNSET
-    ByUpdatedAtRange: ByUpdatedAtRange | UnsetType = UNSET
-    ByUrl: str | UnsetType = UNSET
-
-
-class _SearchBox(Struct):
-    query: list[_FilterBox]
-    limit: int | None = None
+    Exactly one of them must be there. `read_as`: what reads a member where that does not itself.
+    """
+    return msgspec.defstruct(
+        "Tagged",
+        [(one.__name__, read_as.get(one, one) | UnsetType, UNSET) for one in members],
+        forbid_unknown_fields=True,
+        gc=False,
+    )
 
 
-class _RequestBox(Struct, forbid_unknown_fields=True):
-    """An externally tagged request: exactly one of these must be there."""
-
-    SearchEntities: _SearchBox | UnsetType = UNSET
-    GetEntity: GetEntity | UnsetType = UNSET
-    GetEntities: GetEntities | UnsetType = UNSET
-    GetAllEntities: GetAllEntities | UnsetType = UNSET
-    GetReport: GetReport | UnsetType = UNSET
-
-
-class _ProviderPayload(Struct):
-    provider: str
-    request: _RequestBox
+def _tagged_inside(query: type[Query], read_as: Mapping[type, Any]) -> type[Struct]:
+    """Make what reads a query, with a payload if it has fields."""
+    payload = read_as.get(query, query)
+    return msgspec.defstruct(
+        query.__name__,
+        [("payload", payload)] if query.__struct_fields__ else [],
+        tag_field="type",
+        tag=query.__name__,
+        gc=False,
+    )
 
 
-class _ProviderRequest(Struct, tag_field="type", tag="ProviderRequest"):
-    payload: _ProviderPayload
-
-
-class _Describe(Struct, tag_field="type", tag="Describe"):
-    payload: Describe
-
-
-class _ProviderList(Struct, tag_field="type", tag="ProviderList"):
-    pass
-
-
-class _Ping(Struct, tag_field="type", tag="Ping"):
-    pass
-
-
-class _Auth(Struct, tag_field="type", tag="Auth"):
-    pass
-
-
-class _LinePayload(Struct):
-    line: str
-
-
-class _Line(Struct, tag_field="type", tag="Line"):
-    payload: _LinePayload
-
-
+# A range's first: they are what is looked for most often.
+_FILTERS: Final = sorted(FILTERS, key=lambda one: one.concerns != "range")
+_REQUESTS: Final = sorted(REQUESTS, key=lambda one: one is not SearchEntities)
+_FilterBox: Final[Any] = _tagged_outside(
+    _FILTERS,
+    {one: fields[0].type for one in FILTERS if len(fields := msgspec.structs.fields(one)) == 1},
+)
+_SearchBox: Final = msgspec.defstruct(
+    "SearchBox", [("query", list[_FilterBox]), ("limit", int | None, None)], gc=False
+)
+_RequestBox: Final = _tagged_outside(_REQUESTS, {SearchEntities: _SearchBox})
+# How fresh they are wanted is said outside of these two.
+_PAYLOADS: Final[Mapping[type, type[Struct]]] = MappingProxyType(
+    {
+        ProviderRequest: msgspec.defstruct(
+            "Payload", [("provider", str), ("request", _RequestBox)], gc=False
+        ),
+        Line: msgspec.defstruct("Payload", [("line", str)], gc=False),
+    }
+)
+_QUERIES: Final[Mapping[type, Any]] = MappingProxyType(
+    {_tagged_inside(one, _PAYLOADS): one for one in QUERIES}
+)
+_COUNTS: Final[Mapping[type, tuple[str, ...]]] = MappingProxyType(
+    {
+        request: tuple(
+            one.name for one in msgspec.structs.fields(request) if one.type == int | None
+        )
+        for request in REQUESTS
+    }
+)
 _OUTER: Final = msgspec.json.Decoder(_Outer)
 _ID_ONLY: Final = msgspec.json.Decoder(_IdOnly)
-_QUERY: Final = msgspec.json.Decoder(
-    _ProviderRequest | _Describe | _ProviderList | _Ping | _Auth | _Line
-)
+_QUERY: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(reduce(or_, _QUERIES))
+_VALUES: Final = msgspec.json.Decoder(dict[str, Raw])
 _PAIRS: Final = json.JSONDecoder(
     # Only the keys matter; the numbers' texts are kept because int() refuses very long ones.
     object_pairs_hook=list,
     parse_int=str,
     parse_float=str,
 )
-_KEY: Final = re.compile(rb'"(?=([^"]*+)"[ \t\r\n]*+:)')
+_MOST_KEYS: Final = len(_Outer.__struct_fields__)
 _NULL_ID: Final = b"null"
 _REQUEST_PATH: Final = "query.payload.request"
 _SEARCH_PATH: Final = "query.payload.request.SearchEntities"
-_QUERY_KEY: Final = b'"query":'
 
 
 def decode_envelope(line: bytes) -> Envelope | Rejected:
@@ -190,28 +182,33 @@ def decode_envelope(line: bytes) -> Envelope | Rejected:
             # msgspec steps over ignored keys and request_id without looking at their UTF-8.
             line.decode()
         outer = _OUTER.decode(line)
-        request_id = bytes(outer.request_id)
-        raw_query = bytes(outer.query)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return _reject(line, error, "")
+    request_id = _NULL_ID if outer.request_id is UNSET else bytes(outer.request_id)
     if request_id[0] in b"[{":
         return Rejected(
             _NULL_ID,
             InvalidEnvelope("request_id: expected a string, number, boolean or null"),
         )
+    raw_query = bytes(outer.query)
     try:
-        if (key := _duplicate_key(line, raw_query)) is not None:
+        # Each key that is there has a colon outside of all values. Where there are no more colons
+        # than keys that were read, each is there once, and there are no others.
+        keys = _MOST_KEYS - astuple(outer).count(UNSET)
+        colons = keys + raw_query.count(b":") + request_id.count(b":")
+        if colons != line.count(b":") and (key := _duplicate_key(line)) is not None:
             return Rejected(
                 request_id,
                 InvalidEnvelope(f"{_cut(key)}: this key is there more than once"),
             )
-        query = _query(_QUERY.decode(raw_query), outer.fresh)
+        query = _query(_QUERY.decode(raw_query), outer.fresh or None)
     except GaplessError as error:
         return Rejected(request_id, error)
     except _InvalidCount as error:
         return error.rejected(request_id)
     except (msgspec.MsgspecError, RecursionError) as error:
         return _reject(line, error, "query")
+    most = outer.inline_records
     return Envelope(
         request_id,
         query,
@@ -219,7 +216,7 @@ def decode_envelope(line: bytes) -> Envelope | Rejected:
         outer.data_as == "array",
         outer.strict is True,
         outer.ordered is not False,
-        outer.inline_records,
+        None if most is UNSET else most,
         outer.facts is True,
     )
 
@@ -227,8 +224,11 @@ def decode_envelope(line: bytes) -> Envelope | Rejected:
 class _InvalidCount(Exception):
     """A limit or offset out of range: the request was read, so the answer can name it."""
 
-    def __init__(self, provider: str, request_kind: str, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, provider: str, request_kind: str, name: str) -> None:
+        super().__init__(
+            f"{_REQUEST_PATH}.{request_kind}.{name}: expected null or an integer from 0 "
+            f"to {MAX_COUNT}"
+        )
         self.provider = provider
         self.request_kind = request_kind
 
@@ -242,100 +242,76 @@ class _InvalidCount(Exception):
         )
 
 
-def _query(
-    tagged: _ProviderRequest | _Describe | _ProviderList | _Ping | _Auth | _Line,
-    fresh: Fresh | None,
-) -> Query:
-    if isinstance(tagged, _ProviderRequest):
+def _query(tagged: Any, fresh: Fresh | None) -> Query:
+    query = _QUERIES[type(tagged)]
+    if query is ProviderRequest:
         payload = tagged.payload
-        box = payload.request
-        kind = _request_kind(box)
-        request = getattr(box, kind)
-        if kind == "SearchEntities":
-            _check_count(request.limit, "limit", payload.provider, kind)
-            filters = tuple([_filter(item, i) for i, item in enumerate(request.query)])
-            request = SearchEntities(filters, request.limit)
-        elif kind == "GetAllEntities":
-            _check_count(request.limit, "limit", payload.provider, kind)
-            _check_count(request.offset, "offset", payload.provider, kind)
-        return ProviderRequest(payload.provider, request, fresh)
-    if isinstance(tagged, _Line):
+        return ProviderRequest(payload.provider, _request(payload), fresh)
+    if query is Line:
         return Line(tagged.payload.line, fresh)
     if fresh is not None:
         raise InvalidEnvelope("fresh: it goes with a search by ticker, or a line, and nothing else")
-    if isinstance(tagged, _Describe):
-        return tagged.payload
-    if isinstance(tagged, _ProviderList):
-        return ProviderList()
-    return Ping() if isinstance(tagged, _Ping) else Auth()
-
-
-def _as_it_is(value: Any) -> Filter:
-    ready: DateRange | ByUpdatedAtRange | Param = value
+    ready: Query = tagged.payload if query.__struct_fields__ else query()
     return ready
 
 
-_FILTER_MAKERS: Final[tuple[Callable[[Any], Filter], ...]] = (
-    Ticker,
-    _as_it_is,
-    _as_it_is,
-    ById,
-    BySource,
-    ByState,
-    ByTags,
-    _as_it_is,
-    ByUrl,
-)
-"""In the order of the fields of `_FilterBox`."""
+def _request(payload: Any) -> Request:
+    values = astuple(payload.request)
+    place = _place(values)
+    if place < 0:
+        raise InvalidEnvelope(_not_one(_REQUEST_PATH, payload.request, REQUEST_KINDS))
+    kind, request = _REQUESTS[place], values[place]
+    for name in _COUNTS[kind]:
+        count = getattr(request, name)
+        if count is not None and not 0 <= count <= MAX_COUNT:
+            raise _InvalidCount(payload.provider, kind.__name__, name)
+    if kind is SearchEntities:
+        return SearchEntities(_filters(request.query), request.limit)
+    ready: Request = request
+    return ready
 
 
-def _filter(box: _FilterBox, index: int) -> Filter:
-    values = msgspec.structs.astuple(box)
+def _filters(boxes: Sequence[Struct]) -> tuple[Filter, ...]:
+    found: list[Filter] = []
+    for box in boxes:
+        values = astuple(box)
+        place = _place(values)
+        if place < 0:
+            where = f"{_SEARCH_PATH}.query[{len(found)}]"
+            raise InvalidEnvelope(_not_one(where, box, FILTER_KINDS))
+        kind: Any = _FILTERS[place]
+        value = values[place]
+        # One with a single field is read as that.
+        found.append(value if type(value) is kind else kind(value))
+    return tuple(found)
+
+
+def _place(values: tuple[Any, ...]) -> int:
+    """Return where the only member is that is there; -1: not exactly one of them is."""
     if values.count(UNSET) != len(values) - 1:
-        raise InvalidEnvelope(_not_one(f"{_SEARCH_PATH}.query[{index}]", box, FILTER_KINDS))
-    position = 0
-    while values[position] is UNSET:
-        position += 1
-    return _FILTER_MAKERS[position](values[position])
+        return -1
+    place = 0
+    while values[place] is UNSET:
+        place += 1
+    return place
 
 
-def _request_kind(box: _RequestBox) -> str:
-    found = _keys(box)
-    if len(found) != 1:
-        raise InvalidEnvelope(_not_one(_REQUEST_PATH, box, REQUEST_KINDS))
-    return found[0]
-
-
-def _keys(box: _RequestBox | _FilterBox) -> list[str]:
-    return [name for name in box.__struct_fields__ if getattr(box, name) is not UNSET]
-
-
-def _not_one(path: str, box: _RequestBox | _FilterBox, expected: tuple[str, ...]) -> str:
-    got = " and ".join(_keys(box)) or "none"
+def _not_one(path: str, box: Struct, expected: Sequence[str]) -> str:
+    names = [name for name in box.__struct_fields__ if getattr(box, name) is not UNSET]
+    got = " and ".join(names) or "none"
     return f"{path}: expected exactly one of {', '.join(expected)}; got {got}"
 
 
-def _check_count(value: int | None, name: str, provider: str, request_kind: str) -> None:
-    if value is not None and not 0 <= value <= MAX_COUNT:
-        raise _InvalidCount(
-            provider,
-            request_kind,
-            f"{_REQUEST_PATH}.{request_kind}.{name}: expected null or an integer from 0 "
-            f"to {MAX_COUNT}",
-        )
-
-
-def _duplicate_key(line: bytes, raw_query: bytes) -> str | None:
+def _duplicate_key(line: bytes) -> str | None:
     """Return a top-level key that is there twice; msgspec silently keeps the last.
 
-    Without a backslash quotes pair up plainly, so all keys outside the query's value can be
-    listed at little cost, with some that are none. Only if the list repeats itself, or a key may
-    be escaped, is the line read again.
+    Counted as in `decode_envelope`, but for all keys. Only if colons are left over, which may be
+    some within keys or values that were not kept, is the line read again.
     """
-    if b"\\" not in line:
-        keys = _KEY.findall(_without(line, raw_query))
-        if len(keys) == len(set(keys)):
-            return None
+    values = _VALUES.decode(line)
+    colons = len(values) + sum(bytes(value).count(b":") for value in values.values())
+    if colons == line.count(b":"):
+        return None
     seen: set[str] = set()
     try:
         pairs: list[tuple[str, object]] = _PAIRS.decode(line.decode())
@@ -346,14 +322,6 @@ def _duplicate_key(line: bytes, raw_query: bytes) -> str | None:
             return key
         seen.add(key)
     return None
-
-
-def _without(line: bytes, raw_query: bytes) -> bytes:
-    """Take the query's value out. Wherever else the same text may stand, it is a value too."""
-    start = line.find(_QUERY_KEY) + len(_QUERY_KEY)
-    if line.startswith(raw_query, start):  # replace() is slower by a microsecond
-        return line[:start] + line[start + len(raw_query) :]
-    return line.replace(raw_query, b"0", 1)
 
 
 def _reject(line: bytes, error: Exception, prefix: str) -> Rejected:
@@ -434,21 +402,13 @@ def _cut(text: str) -> str:
 
 def encode_envelope(envelope: Envelope) -> bytes:
     """Return the request as a line, ending included: what `decode_envelope` reads."""
-    query: dict[str, Any] = {"type": type(envelope.query).__name__}
-    if isinstance(envelope.query, ProviderRequest):
-        request = request_to_wire(envelope.query.request)
-        query["payload"] = {"provider": envelope.query.provider, "request": request}
-    elif isinstance(envelope.query, Describe):
-        query["payload"] = msgspec.structs.asdict(envelope.query)
-    elif isinstance(envelope.query, Line):
-        query["payload"] = {"line": envelope.query.line}
     fields: dict[str, Any] = {
         "request_id": Raw(envelope.request_id),
         "v": PROTOCOL_VERSION,
     }
     if envelope.token is not None:
         fields["token"] = envelope.token
-    fields["query"] = query
+    fields["query"] = query_to_wire(envelope.query)
     if envelope.data_as_array:
         fields["data_as"] = "array"
     if envelope.strict:

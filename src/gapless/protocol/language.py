@@ -10,20 +10,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
+
+from msgspec.structs import astuple
 
 from gapless.errors import InvalidQuery
 from gapless.protocol.messages import (
+    FILTERS,
     FRESH_WORDS,
     MAX_COUNT,
-    ById,
-    BySource,
-    ByState,
-    ByTags,
-    ByUpdatedAtRange,
-    ByUrl,
-    DateRange,
-    Describe,
+    QUERIES,
+    REQUESTS,
     Filter,
     Fresh,
     GetAllEntities,
@@ -36,56 +33,45 @@ from gapless.protocol.messages import (
     Request,
     SearchEntities,
     Ticker,
+    ToProvider,
 )
 from gapless.protocol.times import ALL, THIS_YEAR, check_range, parse_instant, parse_range
 
-LineQuery: TypeAlias = ProviderList | ProviderRequest | Describe
-_TextFilter: TypeAlias = ById | BySource | ByState | Ticker | ByUrl
-_RangeFilter: TypeAlias = DateRange | ByUpdatedAtRange
+LineQuery: TypeAlias = ProviderList | ToProvider
 
-VERBS: Final = ("get", "get-many", "all", "search", "describe", "report")
-SEARCH_KEYS: Final = (
-    "id",
-    "source",
-    "state",
-    "tags",
-    "ticker",
-    "date",
-    "updated",
-    "url",
-    "limit",
-    "fresh",
+# A report comes last: hardly any provider has one.
+_SPOKEN: Final = {
+    one.verb: one
+    for one in sorted((*REQUESTS, *QUERIES), key=lambda one: one is GetReport)
+    if one.verb is not None
+}
+_KEYED: Final = {one.key: one for one in FILTERS if one.key is not None}
+_KINDS: Final[Mapping[str, Any]] = MappingProxyType(
+    {verb.text: one for verb, one in _SPOKEN.items()}
+)
+_FILTERS: Final[Mapping[str, Any]] = MappingProxyType(
+    {key.text: one for key, one in _KEYED.items()}
 )
 
 # What each verb takes, as help and completion show it.
 VERB_SYNTAX: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "get": "ID",
-        "get-many": "ID1,ID2,…",
-        "all": "[limit=N] [offset=N]",
-        "search": "ticker=… [date=A..B] [fresh=…] [PARAM=VALUE …] | KEY=VALUE … [limit=N]",
-        "describe": "TICKER",
-        "report": "url=URL",
-    }
+    {verb.text: verb.about for verb in _SPOKEN}
 )
-
+VERBS: Final = tuple(VERB_SYNTAX)
 VERB_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
-    {"getmany": "get-many", "get-all": "all", "record": "report"}
+    {alias: verb.text for verb in _SPOKEN for alias in verb.aliases}
 )
-KEY_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "tag": "tags",
-        "date_range": "date",
-        "daterange": "date",
-        "updated_at": "updated",
-        "updated_range": "updated",
+# What may be said of a search, and what it is about.
+KEYS_ABOUT: Final[Mapping[str, str]] = MappingProxyType(
+    {key.text: key.about for key in _KEYED}
+    | {
+        "limit": "the most entities",
+        "fresh": "of a range: held, check (what is due) or now (anew)",
     }
 )
-_TEXT_FILTERS: Final[Mapping[str, type[_TextFilter]]] = MappingProxyType(
-    {"id": ById, "source": BySource, "state": ByState, "ticker": Ticker, "url": ByUrl}
-)
-_RANGE_FILTERS: Final[Mapping[str, type[_RangeFilter]]] = MappingProxyType(
-    {"date": DateRange, "updated": ByUpdatedAtRange}
+SEARCH_KEYS: Final = tuple(KEYS_ABOUT)
+KEY_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
+    {alias: key.text for key in _KEYED for alias in key.aliases}
 )
 _KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _LAST: Final = re.compile(r"-?([0-9]+(?:[smhdwySHDWY]|[mM][oO]))")
@@ -184,27 +170,34 @@ class _Parser:
         verbs = ", ".join(VERBS)
         verb = self._take(f"one of {verbs}")
         verb_name = verb.text.lower()
-        if verb_name == "describe":
-            return self._describe(name.text)
-        requests: dict[str, Callable[[], Request]] = {
-            "get": self._get,
-            "get-many": self._get_many,
-            "all": self._all,
-            "search": self._search,
-            "report": self._report,
-        }
-        request = requests.get(VERB_ALIASES.get(verb_name, verb_name))
-        if request is None:
+        kind = _KINDS.get(VERB_ALIASES.get(verb_name, verb_name))
+        if kind is None:
             self._fail(verb, f"expected one of {verbs}, found `{_cut(verb.text)}`")
+        readers: Mapping[type, Callable[[], Request]] = {
+            GetEntity: self._get,
+            GetEntities: self._get_many,
+            GetAllEntities: self._all,
+            SearchEntities: self._search,
+            GetReport: self._report,
+        }
+        read = readers.get(kind)
+        if read is None:
+            return self._one_text(name.text, kind)
         # What is read of it has the word that says how fresh it is wanted.
-        asked = request()
+        asked = read()
         return ProviderRequest(name.text, asked, self._fresh)
 
-    def _describe(self, provider: str) -> Describe:
-        token = self._take("a ticker")
-        self._end("`describe` takes one ticker")
-        key, separator, ticker = token.text.partition("=")
-        return Describe(provider, ticker if separator and key.lower() == "ticker" else token.text)
+    def _one_text(self, provider: str, kind: Any) -> ToProvider:
+        """Read what takes a single text, by itself or as that of its field."""
+        what = kind.__struct_fields__[-1]
+        token = self._take(f"a {what}")
+        self._end(f"`{kind.verb.text}` takes one {what}")
+        key, separator, text = token.text.partition("=")
+        text = text if separator and key.lower() == what else token.text
+        if kind in REQUESTS:
+            return ProviderRequest(provider, kind(text))
+        asked: ToProvider = kind(provider, text)
+        return asked
 
     def _get(self) -> GetEntity:
         token = self._take("an entity's id")
@@ -267,14 +260,17 @@ class _Parser:
         return GetReport(url)
 
     def _filter(self, key: str, value: _Token) -> Filter:
-        if (text_filter := _TEXT_FILTERS.get(key)) is not None:
-            return text_filter(value.text)
-        if (range_filter := _RANGE_FILTERS.get(key)) is not None:
-            start, end = self._range(key, value)
-            return range_filter(start, end)
-        if key == "tags":
-            return ByTags(self._list(value, "tag"))
-        return Param(key, value.text)
+        kind = _FILTERS.get(key)
+        if kind is None:
+            return Param(key, value.text)
+        match kind.__struct_fields__:
+            case ("start", "end"):
+                found: Filter = kind(*self._range(key, value))
+            case ("values",):
+                found = kind(self._list(value, key.removesuffix("s")))
+            case _:
+                found = kind(value.text)
+        return found
 
     def _range(self, key: str, value: _Token) -> tuple[str, str]:
         bounds = range_bounds(value.text)
@@ -396,11 +392,12 @@ def format_line(query: LineQuery) -> str:
     """
     if isinstance(query, ProviderList):
         return "providers"
-    if isinstance(query, Describe):
-        return f"provider {_word(query.provider)} describe {_word(query.ticker)}"
-    line = f"provider {_word(query.provider)} {_request_words(query.request)}"
-    if query.fresh is not None:
-        line += f" fresh={query.fresh}"
+    line = f"provider {_word(query.provider)} "
+    if isinstance(query, ProviderRequest):
+        line += _verb_words(query.request)
+        line += "" if query.fresh is None else f" fresh={query.fresh}"
+    else:
+        line += _verb_words(query)
     try:
         same = parse_line(line) == query
     except InvalidQuery as error:
@@ -410,40 +407,29 @@ def format_line(query: LineQuery) -> str:
     return line
 
 
-def _request_words(request: Request) -> str:
-    match request:
-        case GetEntity(id):
-            return f"get {_word(id)}"
-        case GetEntities(ids):
-            return f"get-many {_words(ids)}"
+def _verb_words(asked: Request | ToProvider) -> str:
+    assert asked.verb is not None
+    verb = asked.verb.text
+    match asked:
         case GetAllEntities(limit, offset):
-            return " ".join(["all", *_counts(limit=limit, offset=offset)])
+            return " ".join([verb, *_counts(limit=limit, offset=offset)])
         case SearchEntities(query, limit):
-            return " ".join(["search", *map(_filter_words, query), *_counts(limit=limit)])
+            return " ".join([verb, *map(_filter_words, query), *_counts(limit=limit)])
         case GetReport(url):
-            return f"report url={_word(url)}"
+            return f"{verb} url={_word(url)}"
+    return f"{verb} {_said(astuple(asked)[-1])}"
 
 
 def _filter_words(item: Filter) -> str:
-    match item:
-        case ById(value):
-            return f"id={_word(value)}"
-        case BySource(value):
-            return f"source={_word(value)}"
-        case ByState(value):
-            return f"state={_word(value)}"
-        case Ticker(value):
-            return f"ticker={_word(value)}"
-        case ByUrl(value):
-            return f"url={_word(value)}"
-        case ByTags(values):
-            return f"tags={_words(values)}"
-        case DateRange(start, end):
-            return f"date={start}..{end}"
-        case ByUpdatedAtRange(start, end):
-            return f"updated={start}..{end}"
-        case Param(name, value):
-            return f"{name}={_word(value)}"
+    if isinstance(item, Param):
+        return f"{item.name}={_word(item.value)}"
+    assert item.key is not None
+    values = astuple(item)
+    return f"{item.key.text}={_said(values[0]) if len(values) == 1 else '..'.join(values)}"
+
+
+def _said(value: str | tuple[str, ...]) -> str:
+    return _words(value) if isinstance(value, tuple) else _word(value)
 
 
 def _counts(**counts: int | None) -> list[str]:

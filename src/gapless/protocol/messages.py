@@ -1,154 +1,17 @@
 """The messages of the wire, requests and answers, under one roof.
 
-The definitions live in private modules by direction; this is the list of what is public.
+The definitions live in private modules by direction, each with the list of what of it is public.
 """
 
 from __future__ import annotations
 
-from gapless.protocol._answers import (
-    DOUBTS,
-    KIND_AUTH,
-    KIND_DESCRIBE,
-    KIND_INVALID_JSON,
-    KIND_PING,
-    KIND_PROVIDER_LIST,
-    KIND_PROVIDER_REQUEST,
-    KIND_UNAUTHORIZED,
-    PROTOCOL_VERSION,
-    PROVIDER_REASONS,
-    WIRE_ERRORS,
-    Doubt,
-    Entity,
-    ErrorBody,
-    Stitch,
-    Why,
-    encode_auth,
-    encode_description,
-    encode_entities,
-    encode_entity,
-    encode_error,
-    encode_ping,
-    encode_provider_list,
-    encode_stitch,
-    entity_frame,
-    entity_tail,
-    escape_text,
-)
-from gapless.protocol._envelope import (
-    Envelope,
-    Rejected,
-    decode_envelope,
-    encode_envelope,
-    encode_rejected,
-)
-from gapless.protocol._queries import (
-    FILTER_KINDS,
-    MAX_COUNT,
-    QUERY_TYPES,
-    REQUEST_KINDS,
-    Auth,
-    ById,
-    BySource,
-    ByState,
-    ByTags,
-    ByUpdatedAtRange,
-    ByUrl,
-    DateRange,
-    Describe,
-    Filter,
-    GetAllEntities,
-    GetEntities,
-    GetEntity,
-    GetReport,
-    Line,
-    Param,
-    Ping,
-    ProviderList,
-    ProviderRequest,
-    Query,
-    Request,
-    SearchEntities,
-    Ticker,
-    filter_to_wire,
-    fresh_word,
-    one_fresh,
-    request_to_wire,
-)
+from gapless.protocol import _answers, _envelope, _queries
+from gapless.protocol._answers import *  # noqa: F403 - what its __all__ has
+from gapless.protocol._envelope import *  # noqa: F403
+from gapless.protocol._queries import *  # noqa: F403
 from gapless.protocol.fresh import FRESH_WORDS, Fresh
 
-__all__ = [  # noqa: RUF022 - grouped by use, not by alphabet
-    # filters
-    "ById",
-    "BySource",
-    "ByState",
-    "ByTags",
-    "ByUpdatedAtRange",
-    "ByUrl",
-    "DateRange",
-    "Describe",
-    "Filter",
-    "Param",
-    "Ticker",
-    "filter_to_wire",
-    # requests to a provider
-    "GetAllEntities",
-    "GetEntities",
-    "GetEntity",
-    "GetReport",
-    "Request",
-    "SearchEntities",
-    "request_to_wire",
-    # how fresh
-    "FRESH_WORDS",
-    "Fresh",
-    "fresh_word",
-    "one_fresh",
-    # queries
-    "Auth",
-    "Line",
-    "Ping",
-    "ProviderList",
-    "ProviderRequest",
-    "Query",
-    # envelopes
-    "Envelope",
-    "Rejected",
-    "decode_envelope",
-    "encode_envelope",
-    "encode_rejected",
-    # entities and what comes with them
-    "DOUBTS",
-    "Doubt",
-    "Entity",
-    "Stitch",
-    "Why",
-    "encode_entity",
-    "encode_stitch",
-    "entity_frame",
-    "entity_tail",
-    "escape_text",
-    # answers
-    "encode_auth",
-    "encode_description",
-    "encode_entities",
-    "encode_error",
-    "encode_ping",
-    "encode_provider_list",
-    # errors
-    "PROVIDER_REASONS",
-    "WIRE_ERRORS",
-    "ErrorBody",
-    # names and numbers
-    "FILTER_KINDS",
-    "KIND_AUTH",
-    "KIND_DESCRIBE",
-    "KIND_INVALID_JSON",
-    "KIND_PING",
-    "KIND_PROVIDER_LIST",
-    "KIND_PROVIDER_REQUEST",
-    "KIND_UNAUTHORIZED",
-    "MAX_COUNT",
-    "PROTOCOL_VERSION",
-    "QUERY_TYPES",
-    "REQUEST_KINDS",
-]
+__all__ = ["FRESH_WORDS", "Fresh"]
+__all__ += _answers.__all__
+__all__ += _envelope.__all__
+__all__ += _queries.__all__

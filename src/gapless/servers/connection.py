@@ -15,7 +15,6 @@ from gapless.hub.entities import Listing
 from gapless.protocol.codec import LineSplitter, looks_like_http
 from gapless.protocol.messages import (
     KIND_INVALID_JSON,
-    Describe,
     Envelope,
     GetAllEntities,
     GetEntities,
@@ -23,6 +22,7 @@ from gapless.protocol.messages import (
     Rejected,
     SearchEntities,
     Ticker,
+    ToProvider,
     decode_envelope,
     encode_error,
     encode_rejected,
@@ -466,9 +466,9 @@ def _unordered(line: bytes) -> bool:
     return isinstance(envelope, Envelope) and not envelope.ordered
 
 
-def _lists(query: ProviderRequest | Describe) -> bool:
+def _lists(query: ToProvider) -> bool:
     """Whether the answer may be a list of what is stored."""
-    if isinstance(query, Describe):
+    if not isinstance(query, ProviderRequest):
         return False
     request = query.request
     if isinstance(request, SearchEntities):

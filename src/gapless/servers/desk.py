@@ -26,11 +26,7 @@ from gapless.hub.question import Question
 from gapless.instants import format_instant
 from gapless.protocol.language import parse_line
 from gapless.protocol.messages import (
-    KIND_AUTH,
-    KIND_DESCRIBE,
-    KIND_PING,
-    KIND_PROVIDER_LIST,
-    KIND_PROVIDER_REQUEST,
+    PROTOCOL_VERSION,
     Auth,
     DateRange,
     Describe,
@@ -44,14 +40,12 @@ from gapless.protocol.messages import (
     Rejected,
     SearchEntities,
     Ticker,
+    ToProvider,
     decode_envelope,
-    encode_auth,
-    encode_description,
     encode_envelope,
     encode_error,
-    encode_ping,
-    encode_provider_list,
     encode_rejected,
+    encode_result,
     one_fresh,
 )
 from gapless.servers.admission import Admission, Session, caller_of
@@ -95,7 +89,7 @@ class Work:
     """A request that is to be worked on, on whose behalf, and what it asks of a provider."""
 
     envelope: Envelope
-    query: ProviderRequest | Describe
+    query: ToProvider
     caller: Caller
     question: Question | None
 
@@ -207,7 +201,8 @@ class Desk:
                 assert grant is not None
                 return Work(envelope, query, caller_of(grant), None)
             if not isinstance(query, ProviderRequest):
-                return [self._simple(envelope, query, session, grant, now)]
+                told = self._told(query, session, grant)
+                return [encode_result(envelope.request_id, query.kind, told, ts_ms=now)]
             question = self.hub.question(query, envelope.strict, envelope.inline_records)
             answer = self.hub.held(question)
             if answer is None:
@@ -252,13 +247,13 @@ class Desk:
         now = self.clock.now_ms()
         envelope, query, result = outcome.envelope, outcome.query, outcome.result
         request_id = envelope.request_id
-        provider = query.provider if isinstance(query, ProviderRequest | Describe) else None
+        provider = query.provider if isinstance(query, ToProvider) else None
         request_kind = query.request_kind if isinstance(query, ProviderRequest) else None
         if isinstance(result, GaplessError):
             return [
                 encode_error(
                     request_id,
-                    kind=_kind(query),
+                    kind=query.kind,
                     provider=provider,
                     request_kind=request_kind,
                     error=result,
@@ -266,8 +261,9 @@ class Desk:
                 )
             ]
         if isinstance(result, Described):
-            assert provider is not None
-            return [encode_description(request_id, provider, result.facts, ts_ms=now)]
+            return [
+                encode_result(request_id, query.kind, result.facts, provider=provider, ts_ms=now)
+            ]
         assert isinstance(query, ProviderRequest)
         if isinstance(result, Answer):
             return self._frame(envelope, query, result).parts(request_id, now)
@@ -343,35 +339,30 @@ class Desk:
             raise InvalidQuery(f"fresh={query.fresh} goes with a search by ticker alone")
         return parsed
 
-    def _simple(
-        self, envelope: Envelope, query: Query, session: Session, grant: Grant | None, now: int
-    ) -> bytes:
+    def _told(self, query: Query, session: Session, grant: Grant | None) -> object:
+        """Return the result of a query that no provider is asked."""
         match query:
             case ProviderList():
-                return encode_provider_list(
-                    envelope.request_id, self.hub.registry.names(), ts_ms=now
-                )
+                return sorted(self.hub.registry.names())
             case Ping():
-                return encode_ping(
-                    envelope.request_id,
-                    version=__version__,
-                    http=self.http,
-                    auth=self.admission.required,
-                    limits=self.announced.limits,
-                    instance=self.announced.instance,
-                    ts_ms=now,
-                )
+                return {
+                    "name": "gapless",
+                    "version": __version__,
+                    "protocol": PROTOCOL_VERSION,
+                    "http": self.http,
+                    "auth": self.admission.required,
+                    "limits": dict(self.announced.limits),
+                    "instance": self.announced.instance,
+                }
             case Auth():
                 assert grant is not None
                 # From here on the connection goes by it.
                 session.grant = grant
-                return encode_auth(
-                    envelope.request_id,
-                    user=grant.email,
-                    role=grant.account.user.role,
-                    expires_at=format_instant(grant.expires_ms) if grant.number else None,
-                    ts_ms=now,
-                )
+                return {
+                    "user": grant.email,
+                    "role": grant.account.user.role,
+                    "expires_at": format_instant(grant.expires_ms) if grant.number else None,
+                }
         raise InternalError(f"no way to answer {type(query).__name__}")
 
 
@@ -386,19 +377,6 @@ def _only_view(query: ProviderRequest, listing: Listing) -> Answer | None:
         return None
     found = listing.entities[0]
     return found if isinstance(found, Answer) else None
-
-
-def _kind(query: Query) -> str:
-    match query:
-        case Auth():
-            return KIND_AUTH
-        case ProviderList():
-            return KIND_PROVIDER_LIST
-        case Describe():
-            return KIND_DESCRIBE
-        case Ping():
-            return KIND_PING
-    return KIND_PROVIDER_REQUEST
 
 
 def _fault() -> InternalError:

@@ -7,24 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from gapless.errors import InvalidQuery
-from gapless.protocol.language import KEY_ALIASES, SEARCH_KEYS, VERB_ALIASES, VERB_SYNTAX
+from gapless.protocol.language import KEY_ALIASES, KEYS_ABOUT, VERB_ALIASES, VERB_SYNTAX
 from gapless.protocol.times import parse_range
 from gapless.shell.commands import COMMANDS, find, usage_of
 from gapless.shell.words import Word, at_end, quoted, split_pipe, words_of
 
 _MOST = 200
-_KEYS_ABOUT: Mapping[str, str] = {
-    "ticker": "a history, stitched",
-    "date": "its range, A..B, 30d, 1y, ytd or max",
-    "id": "stored entities",
-    "source": "stored entities",
-    "state": "ready, partial or stale",
-    "tags": "stored entities with all of these",
-    "updated": "stored entities that changed then",
-    "url": "stored entities from there",
-    "limit": "the most entities",
-    "fresh": "of a range: held, check (what is due) or now (anew)",
-}
 _FRESH_ABOUT: Mapping[str, str] = {
     "held": "nothing is fetched for its age alone",
     "check": "what is due is fetched",
@@ -149,7 +137,7 @@ def _arguments(
     elif verb == "search":
         key, value = current.split()
         if value is None:
-            keys = {f"{name}=": _KEYS_ABOUT[name] for name in SEARCH_KEYS}
+            keys = {f"{name}=": about for name, about in KEYS_ABOUT.items()}
             ranged = any(word.split()[0].lower() == "ticker" for word in done)
             params = {
                 f"{name}=": ", ".join(choices) or "a parameter"

@@ -23,7 +23,6 @@ from gapless.client.results import Found, Result, entities_in
 from gapless.errors import GaplessError, InvalidQuery
 from gapless.protocol.language import parse_line
 from gapless.protocol.messages import (
-    Describe,
     GetEntity,
     ProviderList,
     ProviderRequest,
@@ -119,20 +118,20 @@ class Session:
             answer = self.link.ask(lambda: self._answer(line))
             self.last = _only(answer)
             self._print_answer(answer)
-        elif isinstance(parsed, Describe):
+        elif isinstance(parsed, ProviderList):
+            names = self.link.ask(self.link.client.providers)
+            for name in names:
+                self.console.print(printable(name))
+        elif isinstance(parsed, ProviderRequest):
+            results = self.link.ask(lambda: self._results(line))
+            self._show(parsed, results)
+        else:
             facts = self.link.ask(
                 lambda: self.link.client.describe(
                     parsed.provider, parsed.ticker, timeout=self.looks.timeout
                 )
             )
             self.console.print(rendering.facts_view(facts))
-        elif isinstance(parsed, ProviderList):
-            names = self.link.ask(self.link.client.providers)
-            for name in names:
-                self.console.print(printable(name))
-        else:
-            results = self.link.ask(lambda: self._results(line))
-            self._show(parsed, results)
 
     def _results(self, line: str) -> list[Result]:
         with warnings.catch_warnings(record=True) as caught:

@@ -198,7 +198,7 @@ async def changes_of_all_kinds(folder: Path) -> None:
                 SeriesChanged(key, 7),
             ]
         )
-        assert (await world.hub.holdings.load(key)).state.version == 7
+        assert (await world.hub.holdings.directory(key)).state.version == 7
 
 
 async def test_a_change_is_announced_though_its_caller_has_gone(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ async def test_every_method_keeps_to_the_hub_that_is_asked(
                     'hub answers; say where it speaks HTTP by http="http://HOST:PORT"'
                 )
         both.kept_apart()
-        assert not both.b.hub.holdings.memory.keys()
+        assert not len(both.b.hub.holdings.memory)
 
 
 @pytest.mark.share(1)

@@ -303,7 +303,7 @@ class LivelyUpstream(RuleBasedStateMachine):
         before = self.runner.run(world.hub.holdings.load(key_of(self.world, wanted[0]), WHOLE))
 
         async def one_of_them(asked: ProviderRequest) -> Answer | GaplessError:
-            meta = (await world.hub.holdings.load(key_of(world, asked))).state.meta
+            meta = (await world.hub.holdings.directory(key_of(world, asked))).state.meta
             try:
                 answer = await world.hub.answer(world.hub.question(asked))
             except ProviderError as error:

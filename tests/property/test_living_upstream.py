@@ -308,7 +308,7 @@ class LivingUpstream(RuleBasedStateMachine):
         wanted = ProviderRequest("yahoo_finance", search)
 
         async def ask() -> Answer | None:
-            known = bool((await world.hub.holdings.load(key_of(world, wanted))).state.meta)
+            known = bool((await world.hub.holdings.directory(key_of(world, wanted))).state.meta)
             try:
                 answer = await world.hub.answer(world.hub.question(wanted))
             except ProviderError as error:
@@ -363,10 +363,10 @@ class LivingUpstream(RuleBasedStateMachine):
         now = world.clock.now_ms()
         world.asked.clear()
         key = key_of(self.world, wanted[0])
-        before = self.runner.run(world.hub.holdings.load(key)).state
+        before = self.runner.run(world.hub.holdings.directory(key, ALWAYS)).state
 
         async def one_of_them(asked: ProviderRequest) -> Answer | GaplessError:
-            known = bool((await world.hub.holdings.load(key_of(world, asked))).state.meta)
+            known = bool((await world.hub.holdings.directory(key_of(world, asked))).state.meta)
             try:
                 answer = await world.hub.answer(world.hub.question(asked))
             except ProviderError as error:

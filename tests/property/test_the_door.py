@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from gapless.domain.intervals import Interval
+from gapless.domain.intervals import ALWAYS, Interval
 from gapless.errors import GaplessError
 from gapless.hub.answers import Answer
 from gapless.instants import DAY_MS
@@ -151,7 +151,7 @@ class History:
 
     async def prune(self, before: int) -> None:
         """Forget what is old; what is as old by then is gone, and the rest is as it was."""
-        entry = await self.world.hub.holdings.load(self.world.key(self.ticker))
+        entry = await self.world.hub.holdings.directory(self.world.key(self.ticker), ALWAYS)
         old = [row.interval for row in entry.state.coverage if row.fetched_at < before]
         await self.world.hub.prune(before)
         for interval in old:

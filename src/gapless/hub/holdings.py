@@ -72,9 +72,10 @@ class Holdings:
     # Reading
 
     async def load(
-        self, key: SeriesKey, *intervals: Interval, about: Interval | None = None
+        self, key: SeriesKey, interval: Interval, *others: Interval, about: Interval | None = None
     ) -> Series:
         """Return a series over some intervals, with its runs there; and `about` that, without."""
+        intervals = (interval, *others)
         needed = intervals if about is None else (*intervals, about)
         for _ in range(_MOST_READS):
             series = self.memory.get(key)
@@ -87,8 +88,8 @@ class Holdings:
                     continue
             runs = dict(series.runs)
             lacking: list[int] = []
-            for interval in intervals:
-                for block in series.state.blocks.over(interval):
+            for one in intervals:
+                for block in series.state.blocks.over(one):
                     if block.number is None or block.number in runs:
                         continue
                     run = self.memory.run(block.number)

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from gapless.domain.intervals import ALWAYS
 from gapless.errors import GaplessError, ProviderError
 from gapless.hub.answers import Answer
 from gapless.instants import format_instant

@@ -64,60 +64,26 @@ class FairTurns:
     async def turn(
         self, party: Hashable, weight: int = 1, patience: float | None = None
     ) -> AsyncGenerator[None, None]:
-        """Wait for a turn of a party, and have `weight` places for the length of the block.
-
-        What weighs more than there are places is given all of them. Raises `TimeoutError` where
-        the turn does not come within `patience` seconds; `None`: it may take any time. One that is
-        cancelled while it waits leaves nothing behind.
-        """
-        weight = max(1, min(weight, self.places))
-        if not self.take(party, weight):
-            await self._wait(party, weight, patience)
+        """Have a turn of a party for the length of the block; see `acquire`."""
+        await self.acquire(party, weight, patience)
         try:
             yield
         finally:
-            self.give_back(party, weight)
+            self.release(party, weight)
 
-    def take(self, party: Hashable, weight: int = 1) -> bool:
-        """Take places that are to be had at once, which whoever takes them gives back.
+    async def acquire(
+        self, party: Hashable, weight: int = 1, patience: float | None = None
+    ) -> None:
+        """Wait for a turn of a party, and take `weight` places, which `release` gives back.
 
-        Returns whether they were; where anybody waits they are not.
+        What weighs more than one may have is given as much as one may have. Raises `TimeoutError`
+        where the turn does not come within `patience` seconds; `None`: it may take any time. One
+        that is cancelled while it waits leaves nothing behind.
         """
-        if self._queues or not self._may(party, weight):
-            return False
-        self._give(party, weight)
-        return True
-
-    def give_back(self, party: Hashable, weight: int = 1) -> None:
-        """Give back places that were taken; whoever is next has them."""
-        self._left += weight
-        self._taken[party] -= weight
-        if not self._taken[party]:
-            del self._taken[party]
-        self._go_on()
-
-    # Whose turn it is
-
-    def _may(self, party: Hashable, weight: int) -> bool:
-        """Whether a party may have so many places when it is its turn."""
-        return weight <= self._left
-
-    def _gives_way(self, party: Hashable) -> bool:
-        """Whether others go ahead of a party that may not have its turn yet."""
-        return False
-
-    def _next(self) -> tuple[Hashable, _Waiting] | None:
-        """Return whose turn it is, and of which party; `None`: nobody's, for now."""
-        for party, queue in self._queues.items():
-            if self._may(party, queue[0].weight):
-                return party, queue[0]
-            if not self._gives_way(party):
-                return None
-        return None
-
-    # The queues
-
-    async def _wait(self, party: Hashable, weight: int, patience: float | None) -> None:
+        weight = self._within(weight)
+        if not self._queues and self._may(party, weight):
+            self._give(party, weight)
+            return
         one = _Waiting(weight)
         self._queues.setdefault(party, deque()).append(one)
         self._waiting += 1
@@ -131,11 +97,45 @@ class FairTurns:
         except BaseException:
             if one.turn.done() and not one.turn.cancelled():
                 # It came just before this one left.
-                self.give_back(party, weight)
+                self.release(party, weight)
             else:
                 self._leave(party, one)
                 self._go_on()
             raise
+
+    def release(self, party: Hashable, weight: int = 1) -> None:
+        """Give back what was taken by `acquire` with the same `weight`; whoever is next has it."""
+        weight = self._within(weight)
+        self._left += weight
+        self._taken[party] -= weight
+        if not self._taken[party]:
+            del self._taken[party]
+        self._go_on()
+
+    # Whose turn it is
+
+    def _within(self, weight: int) -> int:
+        """Return how much is given to one that wants so much."""
+        return max(1, min(weight, self.places))
+
+    def _may(self, party: Hashable, weight: int) -> bool:
+        """Whether a party may have so many places when it is its turn."""
+        return weight <= self._left
+
+    def _gives_way(self) -> bool:
+        """Whether others go ahead of a party that may not have its turn yet."""
+        return False
+
+    def _next(self) -> tuple[Hashable, _Waiting] | None:
+        """Return whose turn it is, and of which party; `None`: nobody's, for now."""
+        for party, queue in self._queues.items():
+            if self._may(party, queue[0].weight):
+                return party, queue[0]
+            if not self._gives_way():
+                return None
+        return None
+
+    # The queues
 
     def _go_on(self) -> None:
         """Give their turns to those who may have them."""
@@ -164,17 +164,19 @@ class FairTurns:
 
 
 class FairShares(FairTurns):
-    """Turns that may last: no party has more than what is left to others.
+    """Turns that may last: whoever has one leaves as much to others as its party has of them all.
 
-    The rule is that of dynamic thresholds for a shared buffer (Choudhury and Hahne, 1998): a party
-    alone has up to half of the places, one of two a third each, and there is always room for one
-    that comes. One that has its share waits until something of its own ends, and others go ahead
-    of it meanwhile; one that has nothing may have as much as there is.
+    That is the rule of dynamic thresholds for a shared buffer (Choudhury and Hahne, 1998): a party
+    alone has at most half of the places, each of two a third, and there is always room for one
+    more that wants little; it takes two places at least. One that may not have its turn yet keeps nobody else waiting, for that
+    could be for as long as others keep theirs; what is heavy waits until enough is left.
     """
 
-    def _may(self, party: Hashable, weight: int) -> bool:
-        taken = self.taken_by(party)
-        return weight <= self._left and (not taken or taken + weight <= self._left - weight)
+    def _within(self, weight: int) -> int:
+        return max(1, min(weight, self.places // 2))
 
-    def _gives_way(self, party: Hashable) -> bool:
-        return bool(self.taken_by(party))
+    def _may(self, party: Hashable, weight: int) -> bool:
+        return self.taken_by(party) + weight <= self._left - weight
+
+    def _gives_way(self) -> bool:
+        return True

@@ -168,8 +168,9 @@ class FairShares(FairTurns):
 
     That is the rule of dynamic thresholds for a shared buffer (Choudhury and Hahne, 1998): a party
     alone has at most half of the places, each of two a third, and there is always room for one
-    more that wants little; it takes two places at least. One that may not have its turn yet keeps nobody else waiting, for that
-    could be for as long as others keep theirs; what is heavy waits until enough is left.
+    more that wants little. One that may not have its turn yet keeps nobody else waiting, for that
+    could be for as long as others keep theirs; what is heavy waits until enough is left. There
+    are two places at the least.
     """
 
     def _within(self, weight: int) -> int:

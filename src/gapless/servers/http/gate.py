@@ -25,7 +25,7 @@ from gapless.servers.http.cookies import SessionCookie
 from gapless.servers.http.data import Data
 from gapless.servers.http.fields import combined
 from gapless.servers.http.hosts import SAFE_METHODS, Hosts, crosses_sites
-from gapless.servers.http.identity import OPERATION, SESSION, client_of, shown
+from gapless.servers.http.identity import OPERATION, SESSION, client_of, party_of, shown
 from gapless.servers.http.replies import Asked
 from gapless.servers.http.sending import send_problem, send_redirect, send_reply
 from gapless.servers.meter import OK, Meter
@@ -97,7 +97,13 @@ class Gate:
                 reply = self._data.at_once(asked_of(http, headers))
                 if reply is not None:
                     sent = await send_reply(
-                        reply, "GET", headers, receive, sending, started, self._budget
+                        reply,
+                        "GET",
+                        headers,
+                        receive,
+                        sending,
+                        started,
+                        self._budget.of(party_of(http)),
                     )
                     if sent:
                         self._meter.points(reply.cached, reply.fetched)

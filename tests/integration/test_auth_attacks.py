@@ -16,7 +16,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from gapless.auth.authority import AuthLimits, Authority
-from gapless.auth.slots import FairSlots
+from gapless.auth.passwords import Passwords
 from gapless.clock import SystemClock
 from gapless.errors import (
     Conflict,
@@ -201,29 +201,19 @@ async def test_guessers_keep_nobody_out(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_slots_go_round() -> None:
-    """However long one's queue is, another one has the next slot but one; who leaves frees it."""
-    slots = FairSlots(1, most_of_one=50, most=60)
-    order: list[str] = []
-
-    async def work(key: str) -> None:
-        async with slots.slot(key):
-            order.append(key)
-            await asyncio.sleep(0)
-
-    flood = [asyncio.ensure_future(work("flood")) for _ in range(51)]
+async def test_sign_ins_that_wait_are_so_many_at_most() -> None:
+    """Of one account and of all together; another account has its turn all the same."""
+    passwords = Passwords(most_of_one=3, most_waiting=5)
+    flood = [asyncio.ensure_future(passwords.verify(None, "", "flood")) for _ in range(5)]
     await asyncio.sleep(0)
-    with pytest.raises(Overloaded, match="50 sign-ins wait"):
-        await work("flood")
-    honest = [asyncio.ensure_future(work(f"h{number}")) for number in range(5)]
+    with pytest.raises(Overloaded, match="3 sign-ins wait"):
+        await passwords.verify(None, "", "flood")
+    others = [asyncio.ensure_future(passwords.verify(None, "", key)) for key in "ab"]
     await asyncio.sleep(0)
-    flood[3].cancel()
-    honest[1].cancel()
-    await asyncio.gather(*flood, *honest, return_exceptions=True)
-    assert order.count("flood") == 50
-    assert {"h0", "h2", "h3", "h4"} <= set(order[:8])
-    await work("after")
-    assert order[-1] == "after"
+    with pytest.raises(Overloaded, match="1 sign-ins wait"):
+        await passwords.verify(None, "", "c")
+    assert not any(await asyncio.gather(*flood, *others))
+    passwords.close()
 
 
 # Doors that are held open

@@ -12,14 +12,14 @@ import threading
 import unicodedata
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from gapless.auth.slots import FairSlots
-from gapless.errors import InvalidQuery
+from gapless.errors import InvalidQuery, Overloaded
+from gapless.turns import FairTurns
 
 T = TypeVar("T")
 SHORTEST: Final = 12
@@ -49,13 +49,14 @@ class Passwords:
     def __init__(self, most_of_one: int = 256, most_waiting: int = 2_048) -> None:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
         self._threads = ThreadPoolExecutor(_AT_ONCE, "gapless-password", initializer=_yield_to_all)
-        self._slots = FairSlots(_AT_ONCE, most_of_one, most_waiting)
+        self._turns = FairTurns(_AT_ONCE)
+        self._most_of_one, self._most_waiting = most_of_one, most_waiting
 
     async def hashed(
         self, password: str, key: Hashable = "", admit: Callable[[], None] = lambda: None
     ) -> str:
         """Return the hash of a password, as it is stored; for `admit` see `verify`."""
-        async with self._slots.slot(key):
+        async with self._turn(key):
             admit()
             return await self._away(lambda: self._hasher.hash(_normal(password)))
 
@@ -70,7 +71,7 @@ class Passwords:
 
         `key` is whose queue it stands in. `admit` is called when its turn has come, and may raise.
         """
-        async with self._slots.slot(key):
+        async with self._turn(key):
             admit()
             if len(password) > LONGEST:
                 password = ""
@@ -89,6 +90,17 @@ class Passwords:
             self._hasher.verify(stored or _NOBODYS, _normal(password))
             return stored is not None
         return False
+
+    def _turn(self, key: Hashable) -> AbstractAsyncContextManager[None]:
+        """Return a turn with a thread; raise `Overloaded` where too many wait for theirs."""
+        turns = self._turns
+        own = turns.waiting_of(key)
+        if own >= self._most_of_one or turns.waiting >= self._most_waiting:
+            raise Overloaded(
+                f"{max(own, 1):,} sign-ins wait for their turn already; try again later",
+                retry_after_s=5,
+            )
+        return turns.turn(key)
 
     async def _away(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

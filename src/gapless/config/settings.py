@@ -171,7 +171,8 @@ class ApiSettings:
     max_body_bytes: int = _setting(4 * MIB, "largest request body", unit="bytes", least=KIB)
     max_unsent_bytes: int = _setting(
         512 * MIB,
-        "bytes of large answers that wait for their clients to read them; further ones wait",
+        "bytes of large answers that wait for their clients to read them; further ones wait, and "
+        "nobody has more of it than is left to others",
         unit="bytes",
         least=MIB,
     )
@@ -179,7 +180,10 @@ class ApiSettings:
         2_000, "connections open at once; fewer where the limit on open files is lower", least=1
     )
     max_streams: int = _setting(
-        64, "answers of over 50,000 records under way at once; more of them wait", least=1
+        4,
+        "pieces of answers of over 50,000 records that are read and made at once, in turns by "
+        "user, or by connection where there are no users",
+        least=1,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
 from typing import TypeVar
@@ -21,7 +21,9 @@ from gapless.protocol.columns import Schema, merge
 from gapless.servers.http.asking import DataRequest
 from gapless.servers.http.frames import schema_of, whole_frame
 from gapless.servers.http.reading import Page, Piece, Reader
+from gapless.servers.http.streaming import BodyPiece
 from gapless.servers.http.writers import Writer, document, needs_schema, writer_for
+from gapless.turns import FairTurns
 
 T = TypeVar("T")
 
@@ -31,10 +33,11 @@ _GZIP_LEVEL, _GZIP_WINDOW = 5, 31
 
 
 class Bodies:
-    """Makes bodies; `executor` is where."""
+    """Makes bodies, `executor` is where, so many pieces `at_once`, in turns by party."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, at_once: int) -> None:
         self._executor = executor
+        self.turns = FairTurns(at_once)
         # What the records of a block look like as columns, by the block's number.
         self._schemas: OrderedDict[int, Schema] = OrderedDict()
 
@@ -43,50 +46,49 @@ class Bodies:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def pieces(
-        self, request: DataRequest, reader: Reader, page: Page, known: Schema
-    ) -> AsyncGenerator[bytes, None]:
-        """Yield a body: pieces are read and put into their format one ahead of the client.
+        self, request: DataRequest, reader: Reader, page: Page, known: Schema, party: Hashable
+    ) -> AsyncGenerator[BodyPiece, None]:
+        """Yield a body; each of its pieces is read and put into its format in a turn of a party.
 
         `known` is what is known of the records' schema without looking at them.
         """
-        schema = await self._schema(request, reader, page, known)
+        schema = await self._schema(request, reader, page, known, party)
         writer = writer_for(request.format, schema, request.columns or None)
         press = _press() if request.gzip else None
+        before = writer.head()
         try:
-            async with aclosing(self._written(reader, page, writer)) as bodies:
-                async for body in bodies:
-                    sent = body if press is None else await self.away(_pressing(press, body))
-                    if sent:
-                        yield sent
-            if press is not None:
-                yield press.flush()
+            async with aclosing(reader.pieces(page)) as pieces:
+                while True:
+                    async with self.turns.turn(party):
+                        piece = await anext(pieces, None)
+                        body = await self.away(_writing(writer, piece, press, before))
+                    before = b""
+                    if piece is None:
+                        yield BodyPiece(body, last=True)
+                        return
+                    if body:
+                        yield BodyPiece(body)
         except msgspec.ValidationError as error:
             # Its records do not look as they did when their columns were looked at.
             raise Overloaded("the series was changed while it was read; ask again") from error
         finally:
             writer.close()
 
-    async def _written(
-        self, reader: Reader, page: Page, writer: Writer
-    ) -> AsyncGenerator[bytes, None]:
-        yield writer.head()
-        async with aclosing(_ahead(reader.pieces(page))) as pieces:
-            async for piece in pieces:
-                yield await self.away(_writing(writer, piece))
-        yield await self.away(writer.tail)
-
     async def _schema(
-        self, request: DataRequest, reader: Reader, page: Page, known: Schema
+        self, request: DataRequest, reader: Reader, page: Page, known: Schema, party: Hashable
     ) -> Schema | None:
         """Return what all records together look like as columns, where the format needs it."""
         if not needs_schema(request.format, request.columns or None):
             return None
         schema = schema_of((), known)
-        async with aclosing(_ahead(reader.pieces(page))) as found:
-            async for piece in found:
-                schema = merge(schema, await self.away(self._looking(piece)))
+        async with aclosing(reader.pieces(page)) as pieces:
+            while True:
+                async with self.turns.turn(party):
+                    piece = await anext(pieces, None)
+                    if piece is None:
+                        return schema
+                    schema = merge(schema, await self.away(self._looking(piece)))
                 _check(len(schema.columns))
-        return schema
 
     def _looking(self, piece: Piece) -> Callable[[], Schema]:
         return lambda: self._look(piece)
@@ -140,26 +142,15 @@ def _press() -> zlib._Compress:
     return zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
 
 
-def _pressing(press: zlib._Compress, body: bytes) -> Callable[[], bytes]:
-    return lambda: press.compress(body)
+def _writing(
+    writer: Writer, piece: Piece | None, press: zlib._Compress | None, before: bytes
+) -> Callable[[], bytes]:
+    """Return what makes the body of a piece, or the end of the body, after what is `before` it."""
 
+    def work() -> bytes:
+        body = before + (writer.tail() if piece is None else writer.batch(piece.runs))
+        if press is None:
+            return body
+        return press.compress(body) + (press.flush() if piece is None else b"")
 
-def _writing(writer: Writer, piece: Piece) -> Callable[[], bytes]:
-    return lambda: writer.batch(piece.runs)
-
-
-async def _ahead(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
-    """Yield pieces, the next one being read while one is worked on."""
-    coming: asyncio.Task[Piece | None] = asyncio.ensure_future(_next(pieces))
-    try:
-        while (piece := await coming) is not None:
-            coming = asyncio.ensure_future(_next(pieces))
-            yield piece
-    finally:
-        coming.cancel()
-        await asyncio.wait([coming])
-        await pieces.aclose()
-
-
-async def _next(pieces: AsyncGenerator[Piece, None]) -> Piece | None:
-    return await anext(pieces, None)
+    return work

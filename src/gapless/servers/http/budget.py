@@ -1,67 +1,76 @@
-"""A budget of bytes for answers that wait for their clients to read them."""
+"""Places that answers have for as long as their clients take, and how long is waited for one.
+
+No party, which is a user, or a connection where there are no users, may have so much of them that
+less is left to others.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Hashable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from gapless.errors import Overloaded
+from gapless.turns import FairShares, FairTurns
 
-_LONGEST_WAIT_S = 30.0
+_LONGEST_WAIT_S: Final = 30.0
 
 
-class ByteBudget:
-    """So many bytes may be held at once; who wants more than is left waits for its turn."""
+class Share:
+    """Turns as one party has them; `busy` is what is said of them where none comes in time."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._left = limit
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+    __slots__ = ("_busy", "_turns", "party")
+
+    def __init__(self, turns: FairTurns, party: Hashable, busy: str) -> None:
+        self._turns = turns
+        self._busy = busy
+        self.party = party
+
+    async def acquire(self, weight: int = 1) -> None:
+        """Take places, which `release` gives back; raise `Overloaded` where no turn comes."""
+        try:
+            await self._turns.acquire(self.party, weight, _LONGEST_WAIT_S)
+        except TimeoutError:
+            raise Overloaded(
+                f"{self._busy}, and no turn of yours has come within {_LONGEST_WAIT_S:g} s; "
+                "try again",
+                retry_after_s=_LONGEST_WAIT_S,
+            ) from None
+
+    async def wait(self, weight: int = 1) -> None:
+        """Take places as `acquire` does, for what has begun and is to be ended: at any time."""
+        await self._turns.acquire(self.party, weight)
+
+    def release(self, weight: int = 1) -> None:
+        """Give places back."""
+        self._turns.release(self.party, weight)
 
     @asynccontextmanager
-    async def hold(self, size: int) -> AsyncGenerator[None, None]:
-        """Hold `size` bytes for the length of the block.
-
-        One answer may always be held, however large. Raises `Overloaded` where no turn comes.
-        """
-        size = min(size, self.limit)
-        if self._waiting or size > self._left:
-            await self._turn(size)
-        else:
-            self._left -= size
+    async def hold(self, weight: int = 1) -> AsyncGenerator[None, None]:
+        """Have places for the length of the block; raise `Overloaded` where no turn comes."""
+        await self.acquire(weight)
         try:
             yield
         finally:
-            self._left += size
-            self._admit()
+            self.release(weight)
 
-    async def _turn(self, size: int) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        place = (size, turn)
-        self._waiting.append(place)
-        try:
-            async with asyncio.timeout(_LONGEST_WAIT_S):
-                await turn
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():
-                self._left += size
-            elif place in self._waiting:
-                self._waiting.remove(place)
-            self._admit()
-            if isinstance(error, TimeoutError):
-                raise Overloaded(
-                    "as many large answers as the hub holds at once wait for their clients to "
-                    f"read them, and none has ended within {_LONGEST_WAIT_S:g} s; try again",
-                    retry_after_s=_LONGEST_WAIT_S,
-                ) from None
-            raise
 
-    def _admit(self) -> None:
-        """Give those who wait their turn, as far as there is room, first come, first served."""
-        while self._waiting and self._waiting[0][0] <= self._left:
-            size, turn = self._waiting.popleft()
-            if not turn.done():
-                self._left -= size
-                turn.set_result(None)
+class ByteBudget:
+    """So many bytes of answers may wait for their clients at once."""
+
+    def __init__(self, limit: int) -> None:
+        self._bytes = FairShares(limit)
+
+    @property
+    def held(self) -> int:
+        """How many bytes wait now."""
+        return self._bytes.places - self._bytes.left
+
+    def of(self, party: Hashable) -> Share:
+        """Return the budget as a party has it."""
+        return Share(
+            self._bytes,
+            party,
+            "as many bytes of answers as the hub holds wait for their clients to read them "
+            "(api.max_unsent_bytes)",
+        )

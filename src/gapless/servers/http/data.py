@@ -6,10 +6,9 @@ sent a piece at a time.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Hashable, Sequence
 from concurrent.futures import Executor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -17,7 +16,7 @@ import xxhash
 
 from gapless.clock import Clock
 from gapless.domain.blocks import Run, etag
-from gapless.errors import InvalidQuery, Overloaded
+from gapless.errors import InvalidQuery
 from gapless.hub.answers import Answer, State
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.hub import Hub
@@ -27,11 +26,15 @@ from gapless.protocol.columns import Schema
 from gapless.servers.http import asking
 from gapless.servers.http.asking import DataRequest
 from gapless.servers.http.bodies import Bodies, in_one_piece
+from gapless.servers.http.budget import Share
 from gapless.servers.http.formats import Format
 from gapless.servers.http.reading import Page, Reader, first_page
 from gapless.servers.http.replies import Asked, Replies, Reply, Tags
 from gapless.servers.http.stitching import stitch_headers
+from gapless.servers.http.streaming import BodyPiece, BodyStream
+from gapless.servers.http.window import MOST_BYTES, Window
 from gapless.servers.http.writers import needs_schema
+from gapless.turns import FairTurns
 
 # From this size on text is put together away from the loop.
 _LARGE_BYTES = 1 << 20
@@ -39,22 +42,23 @@ _LARGE_BYTES = 1 << 20
 _MOST_LOADED_BYTES = 8 << 20
 # How long a file that is read by ranges stays as its reader first saw it.
 _SNAPSHOT_MS = 30_000
-_LONGEST_WAIT_S = 30.0
-# Large bodies that are gathered in memory at once.
+# Large bodies that are gathered in memory at once, and as many that are to be kept ready.
 _GATHERED = 4
+# About what a record takes of a body; that of a Parquet file is known when it is there.
+_RECORD_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class DataLimits:
     """What answers may take.
 
-    `memo_bytes`: for those that are kept ready. `streams`: large ones under way at once.
-    `most_loaded`: an answer of more records is large, and not taken into memory as a whole.
-    `piece_records`: how many of its records are read at once.
+    `memo_bytes`: for those that are kept ready. `streams`: pieces of large ones that are read and
+    made at once. `most_loaded`: an answer of more records is large, and not taken into memory as
+    a whole. `piece_records`: how many of its records are read at once.
     """
 
     memo_bytes: int = 128 << 20
-    streams: int = 64
+    streams: int = 4
     most_loaded: int = 50_000
     piece_records: int = 32_768
 
@@ -91,14 +95,13 @@ class Data:
         self._limits = limits
         self._hub = hub
         self._clock = clock
-        self._bodies = Bodies(executor)
+        self._bodies = Bodies(executor, limits.streams)
         self._replies = Replies(limits.memo_bytes)
         # Those for whom nothing is fetched may have seen less.
         self._snapshots = {
             may_fetch: Replies(limits.memo_bytes // 8) for may_fetch in (True, False)
         }
-        self._streams = asyncio.Semaphore(limits.streams)
-        self._gathering = asyncio.Semaphore(_GATHERED)
+        self._gathering = FairTurns(_GATHERED)
         # What is being put together to be kept ready.
         self._keeping: set[Asked] = set()
 
@@ -121,9 +124,11 @@ class Data:
         return self._keep(asked, part, self._whole(asked, request, part, answer.text()))
 
     async def reply(
-        self, read: DataQuestion, whole: bool = False, caller: Caller = ANYBODY
+        self, read: DataQuestion, share: Share, whole: bool = False, caller: Caller = ANYBODY
     ) -> Reply:
         """Answer a request, going upstream for its gaps; raise what it fails with.
+
+        `share` is its party's in what may wait for clients.
 
         `whole`: a body in one piece is wanted, because its length or a range of it is asked for.
         One that is too large for that comes in pieces all the same; one that may yet change stays
@@ -135,11 +140,11 @@ class Data:
         found = snapshots.find(asked, now) if whole else None
         if found is not None:
             return found
-        part = await self._part(request, await self._answer(read, caller))
+        part = await self._part(request, await self._answer(read, caller), share.party)
         if part.runs is not None:
             body: bytes | None = await self._body(request, part)
         elif whole or request.format is Format.PARQUET:
-            body = await self._gathered(request, part)
+            body = await self._gathered(request, part, share)
         else:
             body = None
         if body is not None:
@@ -157,7 +162,7 @@ class Data:
         return Reply(
             200,
             self._headers(asked, request, part, tags),
-            self._stream(asked, request, part),
+            self._stream(asked, request, part, share),
             tags,
             *_points(part),
         )
@@ -190,24 +195,24 @@ class Data:
             )
         return answer
 
-    async def _part(self, request: DataRequest, answer: Answer) -> _Part:
+    async def _part(self, request: DataRequest, answer: Answer, party: Hashable) -> _Part:
         """Return the page of an answer that is sent, with its runs unless it is large."""
         if answer.loaded and (answer.derived or answer.size <= _MOST_LOADED_BYTES):
             page = first_page(answer, request.limit)
             runs = tuple(one.run.run.cut(page.interval) for one in answer.slices)
             return _Part(answer, page, runs)
-        reader = self._reader(answer)
+        reader = self._reader(answer, Window(MOST_BYTES))
         page = await reader.page(request.limit)
         if answer.loaded or page.count > self._limits.most_loaded:
             return _Part(answer, page, None)
-        async with aclosing(reader.pieces(page)) as pieces:
+        async with self._bodies.turns.turn(party), aclosing(reader.pieces(page)) as pieces:
             found = [run async for piece in pieces for run in piece.runs]
         if sum(len(run.text) for run in found) > _MOST_LOADED_BYTES:
             return _Part(answer, page, None)
         return _Part(answer, page, tuple(found))
 
-    def _reader(self, answer: Answer) -> Reader:
-        return Reader(self._hub.holdings, answer, self._limits.piece_records)
+    def _reader(self, answer: Answer, window: Window) -> Reader:
+        return Reader(self._hub.holdings, answer, self._limits.piece_records, window)
 
     def _known(self, answer: Answer) -> Schema:
         """Return what is known of the records' schema without looking at them."""
@@ -226,7 +231,7 @@ class Data:
             return in_one_piece(request, runs, known)
         return await self._bodies.away(lambda: in_one_piece(request, runs, known))
 
-    async def _gathered(self, request: DataRequest, part: _Part) -> bytes | None:
+    async def _gathered(self, request: DataRequest, part: _Part, share: Share) -> bytes | None:
         """Return a large body in one piece; `None` where it is too large to be kept.
 
         Parquet is: its end can only be written when everything is there.
@@ -234,13 +239,18 @@ class Data:
         most = None if request.format is Format.PARQUET else self._replies.most
         found: list[bytes] = []
         size = 0
-        async with _turn(self._gathering, "bodies are put together"):
-            async with aclosing(self._pieces(request, part)) as pieces:
+        turns = Share(
+            self._gathering, share.party, "as many large bodies are put together as may be at once"
+        )
+        # Where there is no room for it to wait for its client it need not be made yet.
+        async with share.hold(part.page.count * _RECORD_BYTES), turns.hold():
+            pieces = self._pieces(request, part, share.party, Window(MOST_BYTES))
+            async with aclosing(pieces):
                 async for piece in pieces:
-                    size += len(piece)
+                    size += len(piece.body)
                     if most is not None and size > most:
                         return None
-                    found.append(piece)
+                    found.append(piece.body)
             return await self._bodies.away(lambda: b"".join(found))
 
     def _whole(self, asked: Asked, request: DataRequest, part: _Part, body: bytes) -> Reply:
@@ -261,48 +271,52 @@ class Data:
 
     # Answers in several pieces
 
-    def _pieces(self, request: DataRequest, part: _Part) -> AsyncGenerator[bytes, None]:
+    def _pieces(
+        self, request: DataRequest, part: _Part, party: Hashable, window: Window
+    ) -> AsyncGenerator[BodyPiece, None]:
         known = self._known(part.answer)
-        return self._bodies.pieces(request, self._reader(part.answer), part.page, known)
+        reader = self._reader(part.answer, window)
+        return self._bodies.pieces(request, reader, part.page, known, party)
 
     async def _stream(
-        self, asked: Asked, request: DataRequest, part: _Part
+        self, asked: Asked, request: DataRequest, part: _Part, share: Share
     ) -> AsyncGenerator[bytes, None]:
-        """Yield the body piece by piece; what took work and is not too large is kept ready."""
+        """Yield the body piece by piece; what took work and is not too large is kept ready.
+
+        Unless its client is slow, for what is kept until its end would be kept for long.
+        """
+        window = Window()
+        stream = BodyStream(self._pieces(request, part, share.party, window), window, share)
         kept: list[bytes] | None = None
-        if request.format.columnar and asked not in self._keeping:
+        keeps = request.format.columnar and len(self._keeping) < _GATHERED
+        if keeps and asked not in self._keeping:
             self._keeping.add(asked)
             kept = []
-        keeps = kept is not None
         size = 0
-        last = b""
         try:
-            async with (
-                _turn(self._streams, "answers are under way (api.max_streams)"),
-                aclosing(self._pieces(request, part)) as pieces,
-            ):
+            async with aclosing(stream.pieces()) as pieces:
                 async for piece in pieces:
-                    # One piece behind: it is kept before its reader has the end of it and leaves.
-                    if last:
-                        yield last
-                    last = piece
-                    size += len(piece)
-                    if kept is not None and size <= self._replies.most:
-                        kept.append(piece)
-                    else:
+                    size += len(piece.body)
+                    if kept is not None and (size > self._replies.most or not window.keeps_up):
                         kept = None
-                if kept is not None:
-                    found = kept
-                    reply = await self._bodies.away(
-                        lambda: self._whole(asked, request, part, b"".join(found))
-                    )
-                    self._keep(asked, part, reply)
-                    kept = None
-                    found.clear()
-                yield last
+                        self._keeping.discard(asked)
+                    if kept is not None:
+                        kept.append(piece.body)
+                        if piece.last:
+                            # Before its reader has the end of it and leaves.
+                            await self._keep_ready(asked, request, part, kept)
+                    yield piece.body
         finally:
-            if keeps:
+            if kept is not None:
                 self._keeping.discard(asked)
+
+    async def _keep_ready(
+        self, asked: Asked, request: DataRequest, part: _Part, bodies: list[bytes]
+    ) -> None:
+        """Keep a body ready that is there in its pieces, which it lets go of."""
+        reply = await self._bodies.away(lambda: self._whole(asked, request, part, b"".join(bodies)))
+        bodies.clear()
+        self._keep(asked, part, reply)
 
     # Headers
 
@@ -338,24 +352,6 @@ class Data:
                 (b"link", f'<{link}>; rel="next"'.encode("ascii")),
             ]
         return headers
-
-
-@asynccontextmanager
-async def _turn(places: asyncio.Semaphore, what: str) -> AsyncGenerator[None, None]:
-    """Hold one of the places for large answers, each of which costs some memory."""
-    try:
-        async with asyncio.timeout(_LONGEST_WAIT_S):
-            await places.acquire()
-    except TimeoutError:
-        raise Overloaded(
-            f"as many large {what} as may be at once, and none of them has ended within "
-            f"{_LONGEST_WAIT_S:g} s; try again",
-            retry_after_s=_LONGEST_WAIT_S,
-        ) from None
-    try:
-        yield
-    finally:
-        places.release()
 
 
 def _ranged(headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:

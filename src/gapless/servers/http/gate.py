@@ -25,7 +25,7 @@ from gapless.servers.http.cookies import SessionCookie
 from gapless.servers.http.data import Data
 from gapless.servers.http.fields import combined
 from gapless.servers.http.hosts import SAFE_METHODS, Hosts, crosses_sites
-from gapless.servers.http.identity import OPERATION, SESSION, client_of, shown
+from gapless.servers.http.identity import OPERATION, SESSION, client_of, party_of, shown
 from gapless.servers.http.replies import Asked, Reply
 from gapless.servers.http.sending import send_problem, send_redirect, send_reply
 from gapless.servers.meter import OK, Meter
@@ -100,7 +100,13 @@ class Gate:
                 reply = self._data.at_once(asked_of(http, headers))
                 if isinstance(reply, Reply):
                     sent = await send_reply(
-                        reply, method, headers, receive, sending, started, self._budget
+                        reply,
+                        method,
+                        headers,
+                        receive,
+                        sending,
+                        started,
+                        self._budget.of(party_of(http)),
                     )
                     if sent:
                         self._meter.points(reply.cached, reply.fetched)

@@ -5,14 +5,15 @@ Pure. Everything that is sent is text of a stranger's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Hashable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
 from litestar import Request
+from litestar.types import HTTPScope
 
 from gapless.auth.directory import Grant
-from gapless.servers.admission import Session
+from gapless.servers.admission import Session, caller_of
 
 # Where the gate notes, in the scope's state, what a request has shown of who sends it.
 SESSION: Final = "gapless_session"
@@ -89,6 +90,14 @@ def grant_of(request: Request[Any, Any, Any]) -> Grant:
     grant = session_of(request).grant
     assert grant is not None
     return grant
+
+
+def party_of(scope: HTTPScope) -> Hashable:
+    """Return whose turns a request takes: its user's; its connection's where there are no users."""
+    session = scope["state"][SESSION]
+    assert isinstance(session, Session)
+    caller = None if session.grant is None else caller_of(session.grant)
+    return caller.name if caller is not None and caller.share else scope["client"]
 
 
 def address_of(request: Request[Any, Any, Any]) -> str:

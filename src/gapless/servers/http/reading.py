@@ -13,12 +13,12 @@ from gapless.domain.intervals import Interval
 from gapless.errors import Overloaded
 from gapless.hub.answers import Answer
 from gapless.hub.holdings import Holdings
+from gapless.servers.http.window import Window
 from gapless.store.base import SeriesState
 
 # How often an answer may be overtaken before it is given up.
 _MOST_READS = 50
 _MOST_BLOCKS = 500
-_PIECE_BYTES = 4 << 20
 _MASK = (1 << 64) - 1
 
 
@@ -59,12 +59,16 @@ def first_page(answer: Answer, limit: int) -> Page:
 class Reader:
     """Reads an answer that came without its slices from the store.
 
-    `piece_records` are the most records of a piece, unless a single block has more.
+    `piece_records` are the most records of a piece, and `window` has its most bytes, unless a
+    single block has more.
     """
 
-    def __init__(self, holdings: Holdings, answer: Answer, piece_records: int) -> None:
+    def __init__(
+        self, holdings: Holdings, answer: Answer, piece_records: int, window: Window
+    ) -> None:
         self._holdings = holdings
         self._piece_records = piece_records
+        self._window = window
         self._answer = answer
 
     async def page(self, limit: int) -> Page:
@@ -140,7 +144,7 @@ class Reader:
         """Return the blocks that are read at once, by how large records have been so far."""
         most = self._piece_records
         # How large they are is not known before the first block is read.
-        most = min(most, _PIECE_BYTES * records // size) if size else 0
+        most = min(most, self._window.size * records // size) if size else 0
         chosen: list[Block] = []
         count = 0
         for block in blocks[:_MOST_BLOCKS]:

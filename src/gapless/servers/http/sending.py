@@ -18,7 +18,7 @@ from litestar.types import Message, Receive, Send
 
 from gapless.errors import GaplessError
 from gapless.servers.http import problems
-from gapless.servers.http.budget import ByteBudget
+from gapless.servers.http.budget import Share
 from gapless.servers.http.replies import Reply, Tags
 
 _log = structlog.get_logger("gapless.http")
@@ -58,23 +58,23 @@ async def send_reply(
     receive: Receive,
     send: Send,
     started: float,
-    budget: ByteBudget | None,
+    share: Share | None,
 ) -> bool:
     """Answer with data: all of it, the part that is asked for, or that the client has it.
 
-    `budget` is for what waits for its client; `None`: it is held already. Returns whether all of
-    it was sent.
+    `share` is that of its party in what may wait for clients; `None`: it is held already. Returns
+    whether all of it was sent.
     """
     body = reply.body
     if reply.tags and _has(headers.get(b"if-none-match"), reply.tags):
         kept = [(name, value) for name, value in reply.headers if not name.startswith(b"content-")]
-        await _send_whole(send, 304, [*kept, _timing(started)], b"", budget)
+        await _send_whole(send, 304, [*kept, _timing(started)], b"", share)
     elif isinstance(body, bytes):
         status, head, part = _part(reply, body, method, headers)
-        await _send_whole(send, status, [*head, _timing(started)], part, budget)
+        await _send_whole(send, status, [*head, _timing(started)], part, share)
         return status == reply.status and method != "HEAD"
     elif method == "HEAD":
-        await _send_whole(send, reply.status, [*reply.headers, _timing(started)], b"", budget)
+        await _send_whole(send, reply.status, [*reply.headers, _timing(started)], b"", share)
     else:
         await _send_pieces(reply, body, receive, send, started)
         return True
@@ -88,7 +88,7 @@ async def _send_whole(
     status: int,
     headers: Sequence[tuple[bytes, bytes]],
     body: bytes | memoryview,
-    budget: ByteBudget | None,
+    share: Share | None,
 ) -> None:
     if len(body) <= _SLICE_BYTES:
         await send(_start(status, headers))
@@ -96,7 +96,7 @@ async def _send_whole(
         return
     # A client that does not read holds up no more than one slice in the socket, and those of all
     # together hold no more than the budget.
-    async with nullcontext() if budget is None else budget.hold(len(body)):
+    async with nullcontext() if share is None else share.hold(len(body)):
         await send(_start(status, headers))
         view = memoryview(body)
         for at in range(0, len(body), _SLICE_BYTES):
@@ -117,11 +117,11 @@ async def _send_pieces(
         await send(_start(reply.status, [*reply.headers, _timing(started)]))
         gone = _Departure(receive)
         try:
-            await send(_body(first, more=True))
+            await _send_piece(first, send)
             async for piece in body:
                 if gone.noticed:
                     return
-                await send(_body(piece, more=True))
+                await _send_piece(piece, send)
         except GaplessError as error:
             # Without its end the body is known to be cut short: the server hangs up.
             _log.warning("an answer was broken off", error=error.message)
@@ -129,6 +129,13 @@ async def _send_pieces(
         finally:
             gone.close()
         await send(_body(b""))
+
+
+async def _send_piece(piece: bytes, send: Send) -> None:
+    """Send a piece of a body, and return when the client has taken all that the socket has not."""
+    await send(_body(piece, more=True))
+    # The server waits before it writes more, not after it has.
+    await send(_body(b"", more=True))
 
 
 def _part(

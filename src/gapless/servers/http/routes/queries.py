@@ -16,10 +16,10 @@ from gapless.errors import InvalidQuery, LineTooLong
 from gapless.protocol.messages import Rejected
 from gapless.servers.admission import caller_of
 from gapless.servers.desk import Desk, Outcome, error_of, size_of
-from gapless.servers.http.budget import ByteBudget
+from gapless.servers.http.budget import ByteBudget, Share
 from gapless.servers.http.data import Data
 from gapless.servers.http.gate import OUTCOME, READ
-from gapless.servers.http.identity import grant_of, session_of
+from gapless.servers.http.identity import grant_of, party_of, session_of
 from gapless.servers.http.problems import status_of
 from gapless.servers.http.replies import Reply
 from gapless.servers.http.routes.responses import ANY_KEYS, problems
@@ -32,11 +32,11 @@ _LARGE_BYTES: Final = 1 << 20
 class Prepared(Response[bytes]):
     """A response that is a reply already."""
 
-    def __init__(self, reply: Reply, started: float, budget: ByteBudget, meter: Meter) -> None:
+    def __init__(self, reply: Reply, started: float, share: Share, meter: Meter) -> None:
         super().__init__(b"")
         self._reply = reply
         self._started = started
-        self._budget = budget
+        self._share = share
         self._meter = meter
 
     def to_asgi_response(self, request: Request[Any, Any, Any], **_: Any) -> ASGIApp:  # type: ignore[override]
@@ -45,7 +45,7 @@ class Prepared(Response[bytes]):
         async def send_it(scope: Scope, receive: Receive, send: Send) -> None:
             reply, headers = self._reply, dict(scope["headers"])
             if await send_reply(
-                reply, request.method, headers, receive, send, self._started, self._budget
+                reply, request.method, headers, receive, send, self._started, self._share
             ):
                 self._meter.points(reply.cached, reply.fetched)
 
@@ -55,13 +55,11 @@ class Prepared(Response[bytes]):
 class Envelope(Response[bytes]):
     """A response that is a line of TCP, encoded only when there is room for it."""
 
-    def __init__(
-        self, desk: Desk, reply: list[bytes] | Outcome | Rejected, budget: ByteBudget
-    ) -> None:
+    def __init__(self, desk: Desk, reply: list[bytes] | Outcome | Rejected, share: Share) -> None:
         super().__init__(b"")
         self._desk = desk
         self._reply = reply
-        self._budget = budget
+        self._share = share
 
     def to_asgi_response(self, request: Request[Any, Any, Any], **_: Any) -> ASGIApp:  # type: ignore[override]
         """Return what sends it."""
@@ -72,7 +70,7 @@ class Envelope(Response[bytes]):
 
         async def send_it(scope: Scope, receive: Receive, send: Send) -> None:
             started = perf_counter()
-            async with self._budget.hold(size):
+            async with self._share.hold(size):
                 large = size > _LARGE_BYTES
                 line = await to_thread(desk.encoded, reply) if large else desk.encoded(reply)
                 headers = [
@@ -113,7 +111,7 @@ def query_routes(
         error = error_of(reply)
         if error is not None:
             request.scope["state"][OUTCOME] = error.code
-        return Envelope(desk, reply, budget)
+        return Envelope(desk, reply, budget.of(party_of(request.scope)))
 
     @route(
         "/v1/data/{provider:str}/{ticker:path}",
@@ -148,11 +146,12 @@ def query_routes(
         old = request.scope["http_version"] == "1.0"
         whole = request.method == HttpMethod.HEAD or b"range" in headers or old
         caller = caller_of(grant_of(request))
-        reply = await data.reply(request.scope["state"][READ], whole, caller)
+        share = budget.of(party_of(request.scope))
+        reply = await data.reply(request.scope["state"][READ], share, whole, caller)
         if old and not isinstance(reply.body, bytes):
             await reply.body.aclose()
             raise InvalidQuery("so large an answer needs HTTP/1.1; or ask for it with limit=")
-        return Prepared(reply, started, budget, meter)
+        return Prepared(reply, started, share, meter)
 
     return [query, records]
 

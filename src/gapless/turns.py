@@ -11,6 +11,14 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Hashable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Final
+
+PARTY: Final[ContextVar[Hashable]] = ContextVar("party", default="the hub itself")
+"""Whose turns are taken by what is done in a context.
+
+Doors set it where a request comes in; what is begun for it goes on under the same name.
+"""
 
 
 class _Waiting:

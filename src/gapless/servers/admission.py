@@ -6,6 +6,7 @@ TCP and HTTP both ask here, so that what one refuses the other does not let thro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 
 from gapless.auth.authority import Authority
 from gapless.auth.directory import Grant
@@ -22,20 +23,23 @@ class Session:
 
     `grant` is what requests without a token of their own go by; `presented`: it was shown a token,
     which may be none. `admitted`: there has been a valid one. `counted`: its requests are counted
-    against their user's budget by somebody else. `door`: where it came in.
+    against their user's budget by somebody else. `door`: where it came in. `connection` is the name
+    that it goes by where there are no users.
     """
 
-    __slots__ = ("admitted", "counted", "door", "grant", "presented")
+    __slots__ = ("admitted", "connection", "counted", "door", "grant", "presented")
 
     def __init__(
         self,
         grant: Grant | None,
+        connection: str = ANYBODY.name,
         *,
         presented: bool = False,
         counted: bool = False,
         door: Door = "tcp",
     ) -> None:
         self.grant = grant
+        self.connection = connection
         self.presented = presented
         self.door = door
         self.admitted = grant is not None
@@ -50,6 +54,7 @@ class Admission:
         self._open = authority.open_grant
         self._latest = authority.directory.latest
         self._clock = clock
+        self._connections = count(1)
 
     @property
     def required(self) -> bool:
@@ -57,19 +62,21 @@ class Admission:
         return self.authority.enabled
 
     def session(self) -> Session:
-        """Return the session of a connection that has shown nothing yet."""
-        return Session(self.authority.open_grant)
+        """Return the session of a connection over TCP that has shown nothing yet."""
+        return Session(self.authority.open_grant, f"tcp connection {next(self._connections)}")
 
-    def shown(self, tokens: Sequence[str], *, counted: bool = False) -> Session:
+    def shown(
+        self, tokens: Sequence[str], connection: str = ANYBODY.name, *, counted: bool = False
+    ) -> Session:
         """Return the session of a request of HTTP with these tokens, of which one may be valid.
 
         Where several are, it is none of them: one is not the user's, and it cannot be told which.
         """
         if self.authority.open_grant is not None:
-            return Session(self.authority.open_grant, counted=counted, door="http")
+            return Session(self.authority.open_grant, connection, counted=counted, door="http")
         valid = [found for one in tokens if (found := self.authority.directory.find(one))]
         grant = valid[0] if len(valid) == 1 else None
-        return Session(grant, presented=bool(tokens), counted=counted, door="http")
+        return Session(grant, connection, presented=bool(tokens), counted=counted, door="http")
 
     def stranger(
         self, door: Door, shown: Kind | None, *, presented: bool, malformed: bool = False
@@ -149,8 +156,8 @@ def charge(grant: Grant) -> None:
         )
 
 
-def caller_of(grant: Grant) -> Caller:
-    """Return on whose behalf the hub works for a grant."""
+def caller_of(grant: Grant, session: Session) -> Caller:
+    """Return on whose behalf the hub works for a grant: a user, or else a connection."""
     if not grant.number:
-        return ANYBODY
+        return Caller(session.connection, share=False)
     return Caller(grant.email, may_fetch=Scope.FETCH in grant.standing.scopes)

@@ -52,6 +52,7 @@ from gapless.servers.admission import Admission, Session, caller_of
 from gapless.servers.memo import Memos
 from gapless.servers.meter import OK, Meter
 from gapless.servers.wire import Frame, Framer, Layout, encode_listing
+from gapless.turns import PARTY
 
 _log = structlog.get_logger("gapless.desk")
 
@@ -199,7 +200,7 @@ class Desk:
             if isinstance(query, Describe):
                 door = None
                 assert grant is not None
-                return Work(envelope, query, caller_of(grant), None)
+                return Work(envelope, query, caller_of(grant, session), None)
             if not isinstance(query, ProviderRequest):
                 told = self._told(query, session, grant)
                 return [encode_result(envelope.request_id, query.kind, told, ts_ms=now)]
@@ -209,7 +210,7 @@ class Desk:
                 # What it comes to is counted when it is there.
                 door = None
                 assert grant is not None
-                return Work(envelope, query, caller_of(grant), question)
+                return Work(envelope, query, caller_of(grant, session), question)
             framed = self._frame(envelope, query, answer)
             own = grant if token is not None and self.admission.required else None
             self.memos.put(line, answer, framed, now, own)
@@ -284,6 +285,7 @@ class Desk:
     async def work(self, work: Work, door: str | None = "tcp") -> Outcome:
         """Answer a request that needs the store or upstream; never raises."""
         started = perf_counter()
+        PARTY.set(work.caller.name)
         envelope, query = work.envelope, work.query
         result: Answer | Listing | Described | GaplessError
         try:

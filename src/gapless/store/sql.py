@@ -36,6 +36,7 @@ from gapless.store.base import (
 )
 from gapless.store.room import Room
 from gapless.store.sql_accounts import SqlAccounts
+from gapless.turns import PARTY, FairTurns
 
 T = TypeVar("T")
 # What the driver raises: by its own tree, and where its words about a damaged file are no UTF-8.
@@ -69,6 +70,9 @@ class SqlStore:
         self.accounts = SqlAccounts(self._reading, self._writing_durably, self._writing)
         self._write_thread = ThreadPoolExecutor(1, "gapless-writer")
         self._read_threads = ThreadPoolExecutor(_READERS, "gapless-reader")
+        # Neither is a queue in which one party's thousand changes or searches go before others.
+        self._write_turns = FairTurns(1)
+        self._read_turns = FairTurns(_READERS)
 
     async def warm(self) -> SeriesKey | None:
         """Compile the statements of a read and open its connection, so that no request has to.
@@ -175,16 +179,19 @@ class SqlStore:
         self._writer.dispose()
 
     async def _reading(self, work: Callable[[Connection], T]) -> T:
-        return await _run(self._read_threads, lambda: self._transacted(self._reader, work))
+        async with self._read_turns.turn(PARTY.get()):
+            return await _run(self._read_threads, lambda: self._transacted(self._reader, work))
 
     async def _writing(self, work: Callable[[Connection], T], *, frees: bool = False) -> T:
-        return await _run(self._write_thread, lambda: self._written(self._writer, work, frees))
+        async with self._write_turns.turn(PARTY.get()):
+            return await _run(self._write_thread, lambda: self._written(self._writer, work, frees))
 
     async def _writing_durably(self, work: Callable[[Connection], T]) -> T:
         # Whoever is to make room has to be let in.
-        return await _run(
-            self._write_thread, lambda: self._written(self._durable_writer, work, frees=True)
-        )
+        async with self._write_turns.turn(PARTY.get()):
+            return await _run(
+                self._write_thread, lambda: self._written(self._durable_writer, work, frees=True)
+            )
 
     def _written(self, engine: Engine, work: Callable[[Connection], T], frees: bool) -> T:
         """Make a change; where the disk is full, again as there is room for it.

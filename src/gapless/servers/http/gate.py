@@ -25,11 +25,19 @@ from gapless.servers.http.cookies import SessionCookie
 from gapless.servers.http.data import Data
 from gapless.servers.http.fields import combined
 from gapless.servers.http.hosts import SAFE_METHODS, Hosts, crosses_sites
-from gapless.servers.http.identity import OPERATION, SESSION, client_of, party_of, shown
+from gapless.servers.http.identity import (
+    OPERATION,
+    SESSION,
+    client_of,
+    connection_of,
+    party_of,
+    shown,
+)
 from gapless.servers.http.replies import Asked, Reply
 from gapless.servers.http.sending import send_problem, send_redirect, send_reply
 from gapless.servers.meter import OK, Meter
 from gapless.servers.strangers import kind_of
+from gapless.turns import PARTY
 
 _log = structlog.get_logger("gapless.http")
 
@@ -94,6 +102,7 @@ class Gate:
             if session is None:
                 await send_redirect(_to_sign_in(http), send)
                 return
+            PARTY.set(party_of(http))
             method = http["method"]
             if method in ("GET", "HEAD") and http["path"].startswith(DATA_PATH):
                 self._admission.admit(DATA, session)
@@ -158,11 +167,11 @@ class Gate:
         is refused with, before anything is routed or a body read, unless its route is open.
         """
         if not self._admission.required:
-            session = self._admission.shown(())
+            session = self._admission.shown((), connection_of(http["client"]))
             http["state"][SESSION] = session
             return session
         who = shown(headers, self._cookie.name)
-        session = self._admission.shown(who.tokens, counted=True)
+        session = self._admission.shown(who.tokens, connection_of(http["client"]), counted=True)
         http["state"][SESSION] = session
         grant, method, path = session.grant, http["method"], http["path"]
         if grant is None:

@@ -5,7 +5,7 @@ Pure. Everything that is sent is text of a stranger's.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from litestar import Request
 from litestar.types import HTTPScope
 
 from gapless.auth.directory import Grant
+from gapless.hub.callers import Caller
 from gapless.servers.admission import Session, caller_of
 
 # Where the gate notes, in the scope's state, what a request has shown of who sends it.
@@ -92,12 +93,22 @@ def grant_of(request: Request[Any, Any, Any]) -> Grant:
     return grant
 
 
-def party_of(scope: HTTPScope) -> Hashable:
+def connection_of(client: tuple[str, int] | None) -> str:
+    """Return the name of a connection, by where it comes from."""
+    return "unknown" if client is None else f"{client[0]}:{client[1]}"
+
+
+def asker_of(request: Request[Any, Any, Any]) -> Caller:
+    """Return on whose behalf the hub works for a request that is not open to anyone."""
+    return caller_of(grant_of(request), session_of(request))
+
+
+def party_of(scope: HTTPScope) -> str:
     """Return whose turns a request takes: its user's; its connection's where there are no users."""
     session = scope["state"][SESSION]
     assert isinstance(session, Session)
-    caller = None if session.grant is None else caller_of(session.grant)
-    return caller.name if caller is not None and caller.share else scope["client"]
+    grant = session.grant
+    return session.connection if grant is None else caller_of(grant, session).name
 
 
 def address_of(request: Request[Any, Any, Any]) -> str:

@@ -14,12 +14,11 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gapless.errors import InvalidQuery, LineTooLong
 from gapless.protocol.messages import Rejected
-from gapless.servers.admission import caller_of
 from gapless.servers.desk import Desk, Outcome, error_of, size_of
 from gapless.servers.http.budget import ByteBudget, Share
 from gapless.servers.http.data import Data
 from gapless.servers.http.gate import OUTCOME, READ
-from gapless.servers.http.identity import grant_of, party_of, session_of
+from gapless.servers.http.identity import asker_of, party_of, session_of
 from gapless.servers.http.problems import status_of
 from gapless.servers.http.replies import Reply
 from gapless.servers.http.routes.responses import ANY_KEYS, problems
@@ -145,7 +144,7 @@ def query_routes(
         # A client of HTTP/1.0 could not tell the end of a body that comes in pieces.
         old = request.scope["http_version"] == "1.0"
         whole = request.method == HttpMethod.HEAD or b"range" in headers or old
-        caller = caller_of(grant_of(request))
+        caller = asker_of(request)
         share = budget.of(party_of(request.scope))
         reply = await data.reply(request.scope["state"][READ], share, whole, caller)
         if old and not isinstance(reply.body, bytes):

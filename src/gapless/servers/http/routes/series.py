@@ -17,9 +17,8 @@ from gapless.hub.ranges import RangeSearch, range_search, series_key, source_of
 from gapless.protocol.messages import DateRange, Filter, Param, Ticker
 from gapless.protocol.paths import COVERAGE_PATH, SERIES_PATH
 from gapless.providers.registry import Registry
-from gapless.servers.admission import caller_of
 from gapless.servers.http.asking import path_of, query_of
-from gapless.servers.http.identity import grant_of
+from gapless.servers.http.identity import asker_of
 from gapless.servers.http.routes.responses import ANY_KEYS, problems
 from gapless.servers.http.shapes import (
     CoverageShape,
@@ -119,9 +118,7 @@ def series_routes(
         Goes upstream only where nothing is known.
         """
         name, ticker = path_of(request.scope["raw_path"], "/v1/series/")
-        return FactsShape.of(
-            await administration.describe(name, ticker, caller_of(grant_of(request)))
-        )
+        return FactsShape.of(await administration.describe(name, ticker, asker_of(request)))
 
     @get(
         "/v1/coverage/{provider:str}/{ticker:path}",
@@ -153,7 +150,7 @@ def series_routes(
     )
     async def refresh(request: Request[Any, Any, Any], data: JSONBody[RangeRequest]) -> Refreshed:
         """Fetch a range anew, held or not."""
-        caller = caller_of(grant_of(request))
+        caller = asker_of(request)
         return Refreshed.of(await administration.refresh(search_of_body(data), caller))
 
     @delete(

@@ -107,7 +107,8 @@ GAP_WANTED = {
 }
 KINDS = ("a plugin", "the hub itself")
 BESIDE_WANTED = {
-    kind: Wanted(f"p99 beside a fetch by {kind} to undisturbed", "×", 3) for kind in KINDS
+    kind: Wanted(f"p99 beside a fetch by {kind} to undisturbed", "×", 3, quiet=True)
+    for kind in KINDS
 }
 WANTED = (*WORDS_WANTED.values(), *GAP_WANTED.values(), *BESIDE_WANTED.values())
 

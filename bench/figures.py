@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from loading import Sample
 from processes import HUB, INSIDE, Server, of_checkout, start_gapless
 from questions import WrongAnswer
-from report import Target, table_of
+from report import DISTURBED, Target, table_of
 
 NOW, BEFORE = "now", "before"
 _DECIMALS = {"": 0, "%": 0, "µs": 1}
@@ -59,11 +59,15 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A figure that there is a target for: `most` is what it may be at the most."""
+    """A figure that there is a target for: `most` is what it may be at the most.
+
+    `quiet`: it decides nothing where something else had the cores, as times do not.
+    """
 
     name: str
     unit: str
     most: float
+    quiet: bool = False
 
     @property
     def text(self) -> str:
@@ -76,6 +80,7 @@ class Figure:
     """A figure of the hub now, and of the one before: medians over the rounds.
 
     `before` is `None` where there is no hub to compare with; `most` where there is no target.
+    `decides`: whether it may be held against its target.
     """
 
     name: str
@@ -83,6 +88,7 @@ class Figure:
     now: float
     before: float | None
     most: float | None = None
+    decides: bool = True
 
 
 class Readings:
@@ -123,7 +129,8 @@ class Readings:
     def wanted(self, wanted: Wanted) -> Figure:
         """The medians of a figure, with its target."""
         found = self.figure(wanted.name, wanted.unit)
-        return Figure(found.name, found.unit, found.now, found.before, wanted.most)
+        decides = not wanted.quiet or self.waiting().now <= 100 * DISTURBED
+        return replace(found, most=wanted.most, decides=decides)
 
 
 def turns(sides: tuple[Side, ...], rounds: int) -> Iterator[tuple[int, Side]]:
@@ -162,6 +169,9 @@ def targets_figures(wanted: Iterable[Wanted], figures: list[Figure]) -> list[Tar
         got = f"{_shown(figure.now, one.unit)} {one.unit}"
         if figure.before is not None:
             got += f" ({BEFORE}: {_shown(figure.before, one.unit)})"
+        if not figure.decides:
+            found.append(Target(one.name, one.text, f"{got}, but disturbed", None))
+            continue
         found.append(Target(one.name, one.text, got, figure.now <= one.most))
     return found
 

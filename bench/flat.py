@@ -46,7 +46,9 @@ FILLED_AT_ONCE = 50_000
 #: From the beginning of an island, which is a minute long, to that of the next.
 APART_S = 10 * MINUTE_S
 HELD_WANTED = {
-    (ticker, what): Wanted(f"252 held records, of many {series} to few blocks, {what}", "×", 1.15)
+    (ticker, what): Wanted(
+        f"252 held records, of many {series} to few blocks, {what}", "×", 1.15, quiet=what == "p50"
+    )
     for ticker, series in ((LONG, "blocks"), (ISLANDS, "islands"))
     for what in ("CPU", "p50")
 }

@@ -15,7 +15,17 @@ from pathlib import Path
 from statistics import median
 
 from checks import RECORDS, direct, request_for, timed
-from processes import ADDRESS, BENCH, HUB, Cores, Server, spawn, start_gapless
+from processes import (
+    ADDRESS,
+    BENCH,
+    HUB,
+    Cores,
+    Server,
+    is_checkout,
+    of_checkout,
+    spawn,
+    start_gapless,
+)
 from questions import Ask, WrongAnswer, asking, read_answer
 from upstream import ticker_of
 
@@ -39,7 +49,7 @@ def first_fetches(other: Path, rounds: int) -> list[list[tuple[float, float]]]:
                 folder / f"{name}.db",
                 cores.server,
                 name=f"gapless-{name}",
-                command=("env", f"PYTHONPATH={checkout / 'src'}", *HUB),
+                command=of_checkout(checkout, HUB),
                 extra=("--config", str(settings)),
             )
             stack.callback(hub.stop)
@@ -68,7 +78,7 @@ def _first(hub: Server, ask: Ask, ticker: str) -> tuple[float, float]:
 
 def main(arguments: list[str]) -> int:
     """Print what both take."""
-    if not 1 <= len(arguments) <= 2 or not (Path(arguments[0]) / "src" / "gapless").is_dir():
+    if not 1 <= len(arguments) <= 2 or not is_checkout(Path(arguments[0])):
         print(__doc__, file=sys.stderr)
         return 2
     rounds = int(arguments[1]) if len(arguments) > 1 else _ROUNDS

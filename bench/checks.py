@@ -20,7 +20,7 @@ from rich.console import Console
 from loading import Load
 from plugin_fetch import cpu_of
 from processes import ADDRESS, BENCH, Server, spawn
-from questions import Ask, Range, Stitch, WrongAnswer, asking, read_answer, rfc3339
+from questions import Ask, Range, Stitch, WrongAnswer, asking, of_provider, read_answer, rfc3339
 from report import Target, table_of
 from tokens import Start
 from upstream import ticker_of
@@ -135,7 +135,7 @@ def _round(hub: Server, upstream: Server, ask: Ask, ticker: str) -> _Round:
 def request_for(ticker: str, name: str) -> bytes:
     """Return the line that asks for all of a ticker under a request's name."""
     asked = Range(ticker, START_S, END_S, RECORDS)
-    return asked.request(name).replace(b'"sample"', b'"yahoo_finance"', 1)
+    return of_provider("yahoo_finance")(asked.request(name))
 
 
 def timed(hub: Server, step: Callable[[], None]) -> tuple[float, float]:

@@ -21,9 +21,18 @@ from rich.console import Console
 from checks import END_S, RECORDS, SETTINGS, START_S, direct
 from loading import Load, Sample
 from processes import ADDRESS, BENCH, Server, spawn
-from questions import Ask, Question, Range, asking, held_question, read_answer
+from questions import (
+    Question,
+    Range,
+    Shape,
+    as_it_is,
+    asking,
+    held_question,
+    of_provider,
+    read_answer,
+)
 from report import Target, table_of
-from tokens import Shape, Start, as_it_is, id_later
+from tokens import Start, id_later
 from upstream import ticker_of
 
 COUNT, CONNECTIONS = 252, 16
@@ -109,26 +118,21 @@ def _measured(
 
 def _question(hub: Server, shape: Shape, words: Shape, count: int) -> Question:
     """Fill the hub, and return how it is asked for so many ranges in these words."""
-    with asking(hub) as plain:
+    yahoo = of_provider("yahoo_finance")
 
-        def shaped(line: bytes) -> bytes:
-            return shape(words(line.replace(b'"sample"', b'"yahoo_finance"', 1)))
+    def shaped(line: bytes) -> bytes:
+        return shape(words(yahoo(line)))
 
-        def ask(line: bytes) -> bytes:
-            return plain(shaped(line))
-
-        asked: Ask = ask
+    with asking(hub, shaped) as ask:
         whole = Range(ticker_of(0), START_S, END_S, RECORDS)
-        history, _ = read_answer(asked(whole.request("all")), "all")
+        history, _ = read_answer(ask(whole.request("all")), "all")
         days = [_midnight(one["timestamp"]) for one in history]
         first = len(history) - COUNT - count - 1
         ranges = [
             Range(whole.ticker, days[at], days[at + COUNT], COUNT)
             for at in range(first, first + count)
         ]
-        question = held_question(asked, ranges, {whole.ticker: history})
-    requests = tuple(shaped(line) for line in question.requests)
-    return Question(requests, question.answers, question.mode, question.size)
+        return held_question(ask, ranges, {whole.ticker: history}).shaped(shaped)
 
 
 def _midnight(seconds: int) -> int:

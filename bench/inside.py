@@ -24,7 +24,7 @@ from gapless.observability import configure_logging
 from gapless.providers.base import DueMoments, Fetched, Pace, ProviderInfo, Traits
 from gapless.providers.plugins.records import RecordSink
 
-from bars import MINUTE_S, START_S, bars
+from bars import MINUTE_S, PACE, START_S, bars
 
 MOST_BYTES = 256 << 20
 
@@ -40,7 +40,7 @@ class InsideBars:
             title="One-minute bars made by arithmetic",
             params=(),
             columns=("open", "high", "low", "close", "adjclose", "volume"),
-            pace=Pace(100, 1_000),
+            pace=Pace(PACE, PACE),
             data_start=START_S * 1000,
         )
 

@@ -1,6 +1,6 @@
 /* A load generator that checks every byte it is sent, and is cheaper than the servers it loads.
  *
- *   load HOST PORT CONNECTIONS DEPTH SECONDS MODE REQUESTS EXPECTED
+ *   load HOST PORT CONNECTIONS DEPTH SECONDS MODE REQUESTS EXPECTED [LATENCIES]
  *
  * Opens CONNECTIONS, keeps DEPTH requests in flight on each, and compares the answers with EXPECTED
  * as they arrive: one shared receive buffer, one memcmp a chunk, nothing kept per connection, so that
@@ -10,14 +10,17 @@
  * newline) or "resp" (by the length that Redis announced; if that differs, the connection is given up).
  *
  * REQUESTS holds one request after the other, each as "LENGTH\n" and its bytes; every connection sends
- * them in turn and starts over after the last. EXPECTED holds the answer to each, in parts:
+ * them in turn and starts over after the last. They begin as far apart as can be, so that what one has
+ * asked is long ago when the next one asks it. EXPECTED holds the answer to each, in parts:
  *   "S LENGTH\n" and its bytes   these bytes
  *   "D LENGTH\n"                 that many decimal digits, whichever (a clock)
  *   ".\n"                        the end of this answer
  *
  * When all connections stand and have had one warm-up round, "ready" is printed and a line awaited on
  * stdin, so that the caller can read the server's CPU time while nothing is in flight. After SECONDS
- * nothing more is sent, what is in flight is awaited, and one line of JSON is printed.
+ * nothing more is sent, what is in flight is awaited, and one line of JSON is printed. LATENCIES gets
+ * two numbers of 64 bits for each answer that was as expected: when its request was sent, on the
+ * monotonic clock, and how long the answer took, in nanoseconds.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -72,6 +75,8 @@ static uint64_t histogram[BUCKETS], slowest;
 static uint64_t requests, bytes, errors, mismatches;
 static size_t in_flight, alive;
 static int poller;
+static uint64_t *latencies; /* pairs, grown as needed; NULL: not wanted */
+static size_t noted, latency_room;
 static char first_problem[512];
 
 static void die(const char *format, ...) {
@@ -145,10 +150,12 @@ static void read_requests(const char *path) {
     free(found);
 }
 
-/* Equal parts share their memory: many requests for one range then cost the cache one answer. */
+/* Equal parts share their memory: many requests for one range then cost the cache one answer. Of short
+ * ones there may be thousands, each another one. */
 static const char *shared(const char *bytes_, size_t length) {
     static struct part *known;
     static size_t count, room;
+    if (length < 1024) return bytes_;
     for (size_t i = 0; i < count; i++)
         if (known[i].length == length && !memcmp(known[i].bytes, bytes_, length)) return known[i].bytes;
     if (count == room) known = realloc(known, (room = room ? room * 2 : 64) * sizeof *known);
@@ -198,6 +205,21 @@ static void record_latency(uint64_t ns) {
     if (ns > slowest) slowest = ns;
     if (ns >> (SUB_BITS + 1)) shift = (unsigned)(63 - __builtin_clzll(ns)) - SUB_BITS;
     histogram[((size_t)shift << SUB_BITS) + (size_t)(ns >> shift)]++;
+}
+
+static void note_latency(uint64_t sent, uint64_t took) {
+    if (!latencies) return;
+    if (noted == latency_room) latencies = realloc(latencies, (latency_room *= 2) * 2 * sizeof *latencies);
+    if (!latencies) die("out of memory");
+    latencies[2 * noted] = sent;
+    latencies[2 * noted++ + 1] = took;
+}
+
+static void write_latencies(const char *path) {
+    FILE *file = fopen(path, "wb");
+    if (!file) die("cannot open %s: %s", path, strerror(errno));
+    if (fwrite(latencies, 2 * sizeof *latencies, noted, file) != noted || fclose(file))
+        die("cannot write %s: %s", path, strerror(errno));
 }
 
 static double percentile_us(double share) {
@@ -274,6 +296,7 @@ static void finish_answer(struct connection *c, uint64_t now) {
     if (!c->bad) {
         requests++;
         record_latency(now - c->sent[c->oldest]);
+        note_latency(c->sent[c->oldest], now - c->sent[c->oldest]);
     }
     bytes += c->got;
     c->oldest = (c->oldest + 1) % depth;
@@ -363,7 +386,8 @@ static size_t received(struct connection *c, const char *at, size_t length, uint
     return before - c->in_flight;
 }
 
-static void open_connection(struct connection *c, const struct sockaddr_in *address, size_t number) {
+static void open_connection(struct connection *c, const struct sockaddr_in *address, size_t number,
+                            size_t first) {
     int on = 1;
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (c->fd < 0) die("no socket %zu: %s", number, strerror(errno));
@@ -372,7 +396,7 @@ static void open_connection(struct connection *c, const struct sockaddr_in *addr
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) | O_NONBLOCK);
     c->sent = allocate(depth, sizeof *c->sent);
-    c->next_send = c->next_answer = number % variants;
+    c->next_send = c->next_answer = first;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
     epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &event);
     alive++;
@@ -431,7 +455,8 @@ static double waited_seconds(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 9) die("usage: load HOST PORT CONNECTIONS DEPTH SECONDS line|resp REQUESTS EXPECTED");
+    if (argc < 9 || argc > 10)
+        die("usage: load HOST PORT CONNECTIONS DEPTH SECONDS line|resp REQUESTS EXPECTED [LATENCIES]");
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2]))};
     if (inet_pton(AF_INET, argv[1], &address.sin_addr) != 1) die("%s is no IPv4 address", argv[1]);
     size_t count = strtoull(argv[3], NULL, 10);
@@ -445,12 +470,13 @@ int main(int argc, char **argv) {
 
     poller = epoll_create1(EPOLL_CLOEXEC);
     struct connection *all = allocate(count, sizeof *all);
-    for (size_t i = 0; i < count; i++) open_connection(&all[i], &address, i);
+    for (size_t i = 0; i < count; i++) open_connection(&all[i], &address, i, i * variants / count);
 
     run(all, count, 0);
     uint64_t warm_errors = errors, warm_mismatches = mismatches;
     requests = bytes = slowest = 0;
     memset(histogram, 0, sizeof histogram);
+    if (argc == 10) latencies = allocate(2 * (latency_room = 1 << 16), sizeof *latencies);
     puts("ready");
     fflush(stdout);
     if (getchar() == EOF) return 2;
@@ -460,6 +486,7 @@ int main(int argc, char **argv) {
     uint64_t end = run(all, count, start + (uint64_t)(seconds * (double)SECOND));
     cpu = cpu_seconds() - cpu;
     waited = waited_seconds() - waited;
+    if (argc == 10) write_latencies(argv[9]);
     printf("{\"requests\": %llu, \"seconds\": %.6f, \"bytes\": %llu, \"errors\": %llu, "
            "\"mismatches\": %llu, \"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f, "
            "\"cpu_seconds\": %.6f, \"waited_seconds\": %.6f, \"warm_up_problems\": %llu, \"first_problem\": \"%s\"}\n",

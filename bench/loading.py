@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class Sample:
     something else had its core.
     """
 
+    answered: int
     per_second: float
     cpu_us: float
     p50_us: float
@@ -81,9 +83,17 @@ class Load:
     cores: Cores
 
     def measure(
-        self, server: Server, files: Files, connections: int, depth: int, seconds: float
+        self,
+        server: Server,
+        files: Files,
+        connections: int,
+        depth: int,
+        seconds: float,
+        latencies: Path | None = None,
     ) -> Sample:
         """Load the server for `seconds` and return what it and the load generator took.
+
+        `latencies` is a file for what each answer took (`read_latencies`).
 
         Raises NotMeasured if the load generator cannot connect or the server has ended,
         ChildProcessError if the load generator failed.
@@ -96,6 +106,7 @@ class Load:
             str(depth),
         ]
         command += [str(seconds), files.mode, str(files.asked), str(files.expected)]
+        command += [] if latencies is None else [str(latencies)]
         with on_core(self.cores.load):
             process = subprocess.Popen(
                 command,
@@ -122,11 +133,18 @@ class Load:
         return _sample(msgspec.json.decode(printed, type=Counted), before, after)
 
 
+def read_latencies(path: Path) -> list[tuple[int, int]]:
+    """When each request was sent, by `time.monotonic_ns`, and how long its answer took; ns."""
+    numbers = array("Q", path.read_bytes())
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
 def _sample(counted: Counted, before: Cpu, after: Cpu) -> Sample:
     # A server that drops all connections ends a run at once.
     seconds = max(counted.seconds, 1e-6)
     answered = max(1, counted.requests)
     return Sample(
+        answered=counted.requests,
         per_second=counted.requests / seconds,
         cpu_us=after.since(before) / answered / 1000,
         p50_us=counted.p50_us,

@@ -5,7 +5,6 @@ And what other clients feel of it meanwhile: how long their requests for held ra
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import polars as pl
@@ -23,20 +22,19 @@ from bars import MINUTE_S, START_S, bars
 from frames import load_plugin
 from hub_only import Start
 from loading import Load, Sample
-from processes import BENCH, Cpu, Server, processes_under, settle, start_gapless
+from processes import INSIDE, Cpu, Server, processes_under, settle, start_gapless
 from questions import (
     Files,
     Range,
     WrongAnswer,
     asking,
     held_question,
+    of_provider,
     slice_of,
     whole_history,
 )
 
 T = TypeVar("T")
-#: A hub with the same provider in its own process.
-INSIDE = (sys.executable, str(BENCH / "inside.py"))
 HELD_TICKER, HELD_RECORDS = "AAPL", 252
 
 
@@ -61,6 +59,19 @@ class _Entity(msgspec.Struct, frozen=True):
 class _Answer(msgspec.Struct, frozen=True):
     ok: bool
     result: list[_Entity] | None
+
+
+class Fetched(NamedTuple):
+    """When a request for bars was sent and answered, by `time.monotonic_ns`, and the answer."""
+
+    sent_ns: int
+    answered_ns: int
+    line: bytes
+
+    @property
+    def ms(self) -> float:
+        """How long it took."""
+        return (self.answered_ns - self.sent_ns) / 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,26 +126,29 @@ def while_loading(
     connections: int,
     seconds: float,
     work: Callable[[], T],
+    latencies: Path | None = None,
 ) -> tuple[Sample, list[T]]:
     """Ask for what is held for `seconds`, and do some work again and again meanwhile.
 
-    Only what began while the load lasted is done.
+    Only what began while the load lasted is done. `latencies`: see `Load.measure`.
     """
     done: list[T] = []
     with ThreadPoolExecutor(1) as pool:
         began = time.monotonic()
-        sample: Future[Sample] = pool.submit(load.measure, hub, files, connections, 1, seconds)
+        sample: Future[Sample] = pool.submit(
+            load.measure, hub, files, connections, 1, seconds, latencies
+        )
         while not sample.done() and time.monotonic() < began + seconds:
             done.append(work())
         return sample.result(), done
 
 
-def fetched(hub: Server, ticker: str, records: int, start_s: int = START_S) -> tuple[float, bytes]:
-    """Ask over TCP for bars that nobody has asked for yet; return milliseconds and the line."""
+def fetched(hub: Server, ticker: str, records: int, start_s: int = START_S) -> Fetched:
+    """Ask over TCP for bars that nobody has asked for yet."""
     asked = Range(ticker, start_s, start_s + records * MINUTE_S, records)
-    request = asked.request("fetch").replace(b'"sample"', b'"bars"', 1)
+    request = of_provider("bars")(asked.request("fetch"))
     with hub.connect() as connection:
-        began = time.perf_counter()
+        began = time.monotonic_ns()
         connection.sendall(request)
         pieces = []
         while True:
@@ -142,8 +156,7 @@ def fetched(hub: Server, ticker: str, records: int, start_s: int = START_S) -> t
             pieces.append(piece)
             if not piece or piece.endswith(b"\n"):
                 break
-        took = (time.perf_counter() - began) * 1000
-    return took, b"".join(pieces)
+        return Fetched(began, time.monotonic_ns(), b"".join(pieces))
 
 
 def check_bars(line: bytes, ticker: str, records: int, start_s: int = START_S) -> None:
@@ -187,9 +200,9 @@ def measure_fetches(
 
         def fetch(subject: _Subject) -> float:
             ticker = f"T{next(subject.tickers):05}"
-            took, line = fetched(subject.hub, ticker, records)
-            lines.append((line, ticker))
-            return took
+            found = fetched(subject.hub, ticker, records)
+            lines.append((found.line, ticker))
+            return found.ms
 
         lines: list[tuple[bytes, str]] = []
         for subject in subjects:

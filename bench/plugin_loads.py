@@ -176,7 +176,7 @@ def _ask_until(hub: Server, stop: Event) -> tuple[int, list[str]]:
         at = START_S + asked * RECORDS * MINUTE_S
         asked += 1
         try:
-            line = fetched(hub, "RELOADED", RECORDS, at)[1]
+            line = fetched(hub, "RELOADED", RECORDS, at).line
             check_bars(line, "RELOADED", RECORDS, at)
         except (WrongAnswer, OSError) as error:
             lost.append(str(error))

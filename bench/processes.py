@@ -21,6 +21,8 @@ from pathlib import Path
 BENCH = Path(__file__).resolve().parent
 OUT = BENCH / "out"
 HUB = (sys.executable, "-m", "gapless", "serve")
+#: A hub with the provider of bars.py in its own process.
+INSIDE = (sys.executable, str(BENCH / "inside.py"))
 HOST = "127.0.0.1"
 ADDRESS = r"tcp=(?:tcp://)?127\.0\.0\.1:(?P<port>\d+)"
 BOTH_ADDRESSES = ADDRESS + r" http=http://127\.0\.0\.1:(?P<http>\d+)"
@@ -251,6 +253,16 @@ def spawn(
     raise NotMeasured(
         f"{name} did not say within {START_SECONDS:.0f} s where it listens: see {log}."
     )
+
+
+def is_checkout(folder: Path) -> bool:
+    """Whether gapless' sources are in a folder."""
+    return (folder / "src" / "gapless").is_dir()
+
+
+def of_checkout(checkout: Path, command: tuple[str, ...]) -> tuple[str, ...]:
+    """A command that runs the sources of another checkout, with this one's packages."""
+    return ("env", f"PYTHONPATH={checkout / 'src'}", *command)
 
 
 def start_gapless(

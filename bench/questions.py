@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
+from math import isqrt
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,6 +27,7 @@ DAY_S = 86_400
 TS_MS = re.compile(rb'"ts_ms": ?(\d+)')
 
 Ask: TypeAlias = Callable[[bytes], bytes]
+Shape: TypeAlias = Callable[[bytes], bytes]
 Part: TypeAlias = bytes | int
 Record: TypeAlias = dict[str, Any]
 
@@ -58,6 +60,10 @@ class Question:
     def answer_length(self, number: int) -> int:
         """The length in bytes of the whole answer to a request, framing included."""
         return sum(part if isinstance(part, int) else len(part) for part in self.answers[number])
+
+    def shaped(self, shape: Shape) -> Question:
+        """The same question, its lines in another shape."""
+        return replace(self, requests=tuple(shape(line) for line in self.requests))
 
     def write(self, stem: Path) -> Files:
         """Write both files in the form that load.c reads."""
@@ -102,13 +108,26 @@ def search(request_id: str, ticker: str, bounds: dict[str, str]) -> bytes:
     return msgspec.json.encode({"request_id": request_id, "query": query}) + b"\n"
 
 
+def as_it_is(line: bytes) -> bytes:
+    """Return a line as it is."""
+    return line
+
+
+def of_provider(name: str) -> Shape:
+    """Ask another provider than the sample."""
+    return lambda line: line.replace(b'"sample"', b'"%b"' % name.encode(), 1)
+
+
 @contextmanager
-def asking(server: Server) -> Iterator[Ask]:
-    """Open a connection; what is yielded sends a line and returns the line that comes back."""
+def asking(server: Server, shape: Shape = as_it_is) -> Iterator[Ask]:
+    """Open a connection; what is yielded sends a line and returns the line that comes back.
+
+    Each line is sent in `shape`.
+    """
     with server.connect() as connection, connection.makefile("rb") as lines:
 
         def ask(request: bytes) -> bytes:
-            connection.sendall(request)
+            connection.sendall(shape(request))
             line = lines.readline()
             if not line.endswith(b"\n"):
                 raise WrongAnswer(f"{server.name} closed the connection instead of answering.")
@@ -183,6 +202,29 @@ def slice_of(history: list[Record], ticker: str, first: int, count: int) -> Rang
     return Range(ticker, start, end, count)
 
 
+def in_other_words(
+    history: list[Record], ticker: str, count: int, many: int, places: int = 16
+) -> list[Range]:
+    """`many` ranges of `count` records, no two of them alike.
+
+    There are others in `places` of the history; in one place the same ones, for bounds that differ
+    by seconds.
+    """
+    step = (len(history) - count - 1) // places
+    if step < 1:
+        raise NotMeasured(f"There are only {len(history)} records of {ticker}.")
+    side = isqrt(-(-many // places) - 1) + 1
+    found = []
+    for number in range(many):
+        first = 1 + number % places * step
+        earlier, sooner = divmod(number // places, side)
+        times = [history[at]["timestamp"] for at in (first - 1, first, first + count)]
+        start, end = times[1] - earlier, times[2] - sooner
+        assert times[0] < start
+        found.append(Range(ticker, start, end, count))
+    return found
+
+
 def held_answer(ask: Ask, asked: Range, history: list[Record], request_id: str) -> tuple[Part, ...]:
     """Ask for a range that is held, check its records by the history, and make it a pattern.
 
@@ -199,34 +241,17 @@ def held_answer(ask: Ask, asked: Range, history: list[Record], request_id: str) 
     if len(clocks) != 1:
         raise WrongAnswer(f"{asked}: {len(clocks)} times ts_ms in the answer instead of once.")
     digits = clocks[0].span(1)
-    # Apart, so that the answers to all ids share the long part in the load generator's memory.
+    # Apart, so that the answers to all ids, and to other words for the same records, share the long
+    # part in the load generator's memory.
     head = line.index(request_id.encode()) + len(request_id)
-    parts: list[Part]
-    if head <= digits[0]:
-        parts = [
-            line[:head],
-            line[head : digits[0]],
-            digits[1] - digits[0],
-            line[digits[1] :],
-        ]
-    else:
-        parts = [
-            line[: digits[0]],
-            digits[1] - digits[0],
-            line[digits[1] : head],
-            line[head:],
-        ]
-    return tuple(part for part in parts if part)
+    data = line.index(b'"data":', head), line.index(b'"etag":', head)
+    edges = [0, *sorted((head, *data, *digits)), len(line)]
+    return tuple(j - i if (i, j) == digits else line[i:j] for i, j in pairwise(edges) if i < j)
 
 
 def held_question(ask: Ask, ranges: list[Range], histories: dict[str, list[Record]]) -> Question:
-    """The question of these ranges in turn, each request with an id of its own.
-
-    Asks for each once before, so that they are held.
-    """
+    """The question of these held ranges in turn, each request with an id of its own."""
     requests, answers = [], []
-    for asked in ranges:
-        ask(asked.request("fill"))
     for number in range(max(IDS, len(ranges))):
         asked = ranges[number % len(ranges)]
         request_id = f"bench-{number:04d}"

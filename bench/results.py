@@ -8,6 +8,8 @@ from checks import Checks
 from client import Bulks
 from client_asks import Got
 from days import Days
+from figures import Figure
+from flat import Pieces
 from frames import Frames
 from frugality import Frugality
 from grid import Measured
@@ -25,7 +27,7 @@ class Plan:
 
     `web_seconds`: of a run of wrk. `fetch_rounds`: of fetches from a plugin; `reloads` of one.
     `asks`: by the client in a round; `openbb_tickers`: how many OpenBB reads, which takes long.
-    `check_rounds`: tickers that are fetched first and again.
+    `check_rounds`: tickers that are fetched first and again. `side_rounds`: of `flat` and `fair`.
     """
 
     rounds: int
@@ -44,6 +46,8 @@ class Plan:
     bulk_rounds: int
     check_rounds: int
     openbb_tickers: int
+    side_rounds: int
+    pieces: Pieces
     idle: int = 2000
     few: int = 10
     many: int = 100_000
@@ -68,6 +72,8 @@ FULL = Plan(
     bulk_rounds=5,
     check_rounds=15,
     openbb_tickers=100,
+    side_rounds=5,
+    pieces=Pieces(blocks=5_000, islands=10_000, ends=1_000),
 )
 QUICK = Plan(
     rounds=1,
@@ -86,6 +92,8 @@ QUICK = Plan(
     bulk_rounds=3,
     check_rounds=5,
     openbb_tickers=25,
+    side_rounds=2,
+    pieces=Pieces(blocks=5_000, islands=1_000, ends=100),
 )
 
 
@@ -108,6 +116,8 @@ class Results:
     bulks: Bulks | None = None
     checks: Checks | None = None
     frugality: list[Frugality] = field(default_factory=list)
+    flat: list[Figure] = field(default_factory=list)
+    fair: list[Figure] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,12 +26,15 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+import fair
+import flat
 import report
 import report_client
 import report_http
 from checks import measure_checks, print_checks, targets_checks
 from client import Rivals, measure_asks, measure_bulk
 from days import measure_days, print_days, targets_days
+from figures import NOW, Figure, Side, print_figures, targets_figures
 from frames import measure_frames
 from frugality import measure_frugality, print_frugality
 from grid import SIZES, Measured, measure_grid, subjects
@@ -40,7 +43,7 @@ from idle import fresh_servers, idle_memory
 from loading import Load, compile_load
 from plugin_fetch import measure_fetches
 from plugin_loads import measure_loads
-from processes import HUB, OUT, Cores, NotMeasured, Server, program_of, start_gapless
+from processes import HUB, OUT, Cores, NotMeasured, Server, is_checkout, program_of, start_gapless
 from questions import WrongAnswer
 from results import FULL, QUICK, Plan, Results, problems_of
 from tokens import measure_tokens
@@ -59,6 +62,8 @@ PARTS = (
     "client",
     "checks",
     "upstream",
+    "flat",
+    "fair",
 )
 
 
@@ -71,6 +76,7 @@ class Bench:
     folder: Path
     command: tuple[str, ...]
     extra: tuple[str, ...]
+    before: Path | None
     rivals: Rivals
     to: Console
     results: Results
@@ -113,6 +119,8 @@ class Bench:
                 ("client", self._asks),
                 ("client", self._bulk),
                 ("checks", self._checks),
+                ("flat", self._flat),
+                ("fair", self._fair),
             ):
                 if name in parts:
                     self._part(part)
@@ -248,6 +256,34 @@ class Bench:
         self.results.checks = checks
         print_checks(self.to, checks)
 
+    def _sides(self) -> tuple[Side, ...]:
+        """The hub under test, and the one before it, if there is one to compare with."""
+        core = self.load.cores.server
+        now = Side(NOW, core, self.command, flags=self.extra)
+        return (now,) if self.before is None else (now, Side.before(core, self.before))
+
+    def _flat(self) -> None:
+        plan = self.plan
+        found = flat.measure_flat(
+            self.load, self._sides(), self.folder, plan.pieces, plan.side_rounds, plan.seconds
+        )
+        self._figures("Series in many pieces", self.results.flat, found)
+
+    def _fair(self) -> None:
+        plan = self.plan
+        found = fair.measure_fair(
+            self.load, self._sides(), self.folder, plan.fetched, plan.side_rounds, plan.seconds
+        )
+        self._figures("New words, one bar more, a fetch beside", self.results.fair, found)
+
+    def _figures(self, title: str, figures: list[Figure], found: Iterator[list[Figure]]) -> None:
+        """Collect figures and print those that there are, even if one of them failed."""
+        try:
+            for some in found:
+                figures += some
+        finally:
+            print_figures(self.to, title, figures)
+
     def _frugality(self) -> None:
         self.results.frugality += measure_frugality(self.leave_out)
         print_frugality(self.to, self.results.frugality)
@@ -294,6 +330,9 @@ def main() -> int:
         "--hub", metavar="COMMAND", help="how to start the hub, without --db and --tcp"
     )
     parser.add_argument("--hub-args", metavar="ARGS", default="", help="further flags for the hub")
+    parser.add_argument(
+        "--before", metavar="CHECKOUT", type=Path, help="measure another checkout beside this one"
+    )
     for name in ("yfinance-cache", "openbb"):
         parser.add_argument(
             f"--{name}",
@@ -302,6 +341,8 @@ def main() -> int:
             help=f"the interpreter of an environment that has {name}, to compare with",
         )
     asked = parser.parse_args()
+    if asked.before is not None and not is_checkout(asked.before):
+        parser.error(f"--before: there is no src/gapless in {asked.before}")
     to = report.console()
     started = time.monotonic()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -330,6 +371,7 @@ def main() -> int:
             folder=Path(folder),
             command=tuple(shlex.split(asked.hub)) if asked.hub else HUB,
             extra=tuple(shlex.split(asked.hub_args)),
+            before=None if asked.before is None else asked.before.resolve(),
             rivals=Rivals(asked.yfinance_cache, asked.openbb),
             to=to,
             results=results,
@@ -344,6 +386,8 @@ def main() -> int:
     found += report_client.targets_client(results.asks, results.bulks)
     found += targets_days(results.days)
     found += targets_checks(results.checks)
+    found += targets_figures(flat.WANTED, results.flat)
+    found += targets_figures(fair.WANTED, results.fair)
     report.print_targets(to, found)
     problems = problems_of(results)
     for problem in problems:

@@ -19,7 +19,16 @@ from statistics import median
 
 from loading import Load, Sample
 from processes import NotMeasured, Server
-from questions import Ask, Files, Question, asking, held_question, slice_of, whole_history
+from questions import (
+    Files,
+    Question,
+    Shape,
+    as_it_is,
+    asking,
+    held_question,
+    slice_of,
+    whole_history,
+)
 
 TICKER = "AAPL"
 RECORDS, CONNECTIONS = 252, 16
@@ -29,7 +38,6 @@ _EMAIL, _PASSWORD = "bench@example.com", "a password for the bench alone"
 _SETTINGS = "auth = true\n\n[access]\nrate = 1e9\nburst = 1000000000\n"
 
 Start = Callable[[Path, str, tuple[str, ...]], Server]
-Shape = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +122,10 @@ def _round(
 
 def _question(server: Server, shape: Shape) -> Question:
     """Fill the hub, and return how it is asked in a shape of line."""
-    with asking(server) as plain:
-
-        def ask(line: bytes) -> bytes:
-            return plain(shape(line))
-
-        shaped: Ask = ask
-        history = whole_history(shaped, TICKER)
+    with asking(server, shape) as ask:
+        history = whole_history(ask, TICKER)
         asked = slice_of(history, TICKER, 500, RECORDS)
-        question = held_question(shaped, [asked], {TICKER: history})
-    requests = tuple(shape(line) for line in question.requests)
-    return Question(requests, question.answers, question.mode, question.size)
+        return held_question(ask, [asked], {TICKER: history}).shaped(shape)
 
 
 def _showing(line: bytes, token: str) -> bytes:
@@ -137,11 +138,6 @@ def _showing(line: bytes, token: str) -> bytes:
 
 def _shaped(shape: Shape, token: str, line: bytes) -> bytes:
     return shape(_showing(line, token))
-
-
-def as_it_is(line: bytes) -> bytes:
-    """Return a line as it is: it is answered from memory where it was answered before."""
-    return line
 
 
 def id_later(line: bytes) -> bytes:

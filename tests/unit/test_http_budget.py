@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gapless.servers.http.budget import ByteBudget
 from gapless.servers.http.streaming import BodyPiece, BodyStream
-from gapless.servers.http.window import FIRST_BYTES, LEAST_BYTES, MOST_BYTES, Window, next_size
+from gapless.servers.window import FIRST_BYTES, LEAST_BYTES, MOST_BYTES, Window, next_size
 
 MIB = 1 << 20
 

@@ -118,6 +118,11 @@ class Answer(Struct, frozen=True):
         return etag(sum(part.run.run.sum(part.i, part.j) for part in self.slices))
 
     @property
+    def unready(self) -> Sequence[HotRun]:
+        """The runs in it of which no escaped form is made yet."""
+        return [run for run, _, _ in self.slices if not run.ready]
+
+    @property
     def brought(self) -> int:
         """How many of its records were fetched for it."""
         if not self.fetched:

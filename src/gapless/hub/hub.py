@@ -148,7 +148,7 @@ class Hub:
         self.memory.hits += 1
         answer = look.renewed(with_runs).answer()
         if question.most_loaded is None or answer.count <= question.most_loaded:
-            look.check_size(answer.count)
+            look.rules.check_size(answer.count)
         answer = question.complete(answer)
         return answer if search.adjusted is None else self.adjuster.held(answer, search.adjusted)
 

@@ -41,6 +41,16 @@ class Rules:
     joining: Joining
     max_records: int
 
+    def check_size(self, records: int) -> None:
+        """Raise `TooLarge` for more records than one answer may have."""
+        most = self.max_records
+        if records > most:
+            raise TooLarge(
+                f"the answer would have {records:,} records, more than the {most:,} one answer "
+                "may have (limits.max_records); ask for shorter ranges, one after the other, or "
+                "over HTTP, where it comes in pages"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Requests:
@@ -169,16 +179,6 @@ class Look:
             total=total,
             until=self._until,
         )
-
-    def check_size(self, records: int) -> None:
-        """Raise `TooLarge` for more records than one answer may have."""
-        most = self.rules.max_records
-        if records > most:
-            raise TooLarge(
-                f"the answer would have {records:,} records, more than the {most:,} one answer "
-                "may have (limits.max_records); ask for shorter ranges, one after the other, or "
-                "over HTTP, where it comes in pages"
-            )
 
     def _planned(self) -> Plan:
         search = self.search

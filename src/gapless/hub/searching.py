@@ -147,7 +147,7 @@ class Searcher:
             total = counted
         if most_loaded is not None and total > most_loaded:
             return look.answer(wanted, course, doubts=doubts, total=total)
-        look.check_size(total)
+        look.rules.check_size(total)
         found = await self._holdings.load(look.key, asked)
         if found.validity is not series.validity:
             return None

@@ -39,6 +39,16 @@ class HotRun:
         escapes = text.count(b'"') + text.count(b"\\")
         return _RUN_BYTES + 2 * len(text) + escapes + 32 * len(self.run)
 
+    @property
+    def ready(self) -> bool:
+        """Whether its escaped form is made."""
+        return self._escaped is not None
+
+    def prepare(self) -> None:
+        """Make its escaped form, wherever that is called: nobody need wait for it later."""
+        if self._escaped is None:
+            self._prepare()
+
     def escaped(self, i: int, j: int) -> bytes:
         """Return the records `[i, j)` joined by commas, as they stand inside a JSON string."""
         if i >= j:

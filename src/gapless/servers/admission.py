@@ -45,6 +45,11 @@ class Session:
         self.admitted = grant is not None
         self.counted = counted
 
+    @property
+    def party(self) -> str:
+        """Whose turns its requests take: its user's; its own where there are no users."""
+        return self.connection if self.grant is None else caller_of(self.grant, self).name
+
 
 class Admission:
     """Lets requests in, or says why not."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from contextlib import aclosing
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,9 @@ from gapless.protocol.messages import (
     encode_rejected,
 )
 from gapless.servers.desk import Outcome, Work
+from gapless.servers.window import Window
 from gapless.store.base import StoredEntity
+from gapless.turns import PARTY
 
 if TYPE_CHECKING:
     from gapless.servers.tcp import TcpServer
@@ -76,6 +80,8 @@ class Connection(asyncio.Protocol):
         "_session",
         "_slow",
         "_splitter",
+        "_streaming",
+        "_taken",
         "_token_deadline",
         "_transport",
         "_waiting_bytes",
@@ -111,6 +117,10 @@ class Connection(asyncio.Protocol):
         self._resting = False
         self._closing = False
         self._slow: asyncio.TimerHandle | None = None
+        # Sends a long answer, piece by piece; what follows it waits.
+        self._streaming: asyncio.Task[None] | None = None
+        # The client has taken enough of it for the next piece.
+        self._taken: asyncio.Event | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or refuse a client too many."""
@@ -167,6 +177,8 @@ class Connection(asyncio.Protocol):
         self._closing = True
         self._queue = None
         self._loose = None
+        if self._streaming is not None:
+            self._streaming.cancel()
         for timer in (self._slow, self._token_deadline):
             if timer is not None:
                 timer.cancel()
@@ -197,6 +209,7 @@ class Connection(asyncio.Protocol):
         """Whether nothing is under way and `data` is one whole line: the common case by far."""
         return (
             self._queue is None
+            and self._streaming is None
             and not self._in_flight
             and not self._paused
             and not self._ended
@@ -236,6 +249,8 @@ class Connection(asyncio.Protocol):
         if self._slow is not None:
             self._slow.cancel()
             self._slow = None
+        if self._taken is not None:
+            self._taken.set()
         self._flush()
         self._go_on()
 
@@ -276,7 +291,8 @@ class Connection(asyncio.Protocol):
             reply = desk.at_once(line, self._session)
             if self._token_deadline is not None and self._session.admitted:
                 self._admitted()
-            if type(reply) is list and (not self._queue or _unordered(line)):
+            goes_ahead = not self._queue or _unordered(line)
+            if type(reply) is list and self._streaming is None and goes_ahead:
                 parts += reply
                 size += sum(map(len, reply))
                 if size > _BATCH_BYTES:
@@ -361,7 +377,7 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         """Write the answers whose turn has come, as far as the client keeps up."""
-        while not self._paused and not self._closing:
+        while not self._paused and not self._closing and self._streaming is None:
             if self._loose:
                 self._write(self._loose.pop(0))
             elif self._queue and self._queue[0]:
@@ -374,12 +390,42 @@ class Connection(asyncio.Protocol):
     def _write(self, reply: Reply) -> None:
         self._waiting_bytes -= _size(reply)
         # Held answers are encoded only now, so that what waits here costs next to nothing.
-        if isinstance(reply, Outcome):
+        if isinstance(reply, Outcome) and reply.long is not None:
+            self._streaming = self._server.stream(self._sent(reply))
+        elif isinstance(reply, Outcome):
             self._transport.writelines(self._desk.encode(reply))
         elif isinstance(reply, list):
             self._transport.writelines(reply)
         else:
             self._transport.write(reply)
+
+    async def _sent(self, outcome: Outcome) -> None:
+        """Send a long answer piece by piece, as its client takes them, then what has waited."""
+        begun, window = False, Window()
+        PARTY.set(self._session.party)
+        self._taken = asyncio.Event()
+        try:
+            async with aclosing(self._desk.pieces(outcome, window)) as pieces:
+                async for parts in pieces:
+                    if self._closing:
+                        return
+                    self._transport.writelines(parts)
+                    begun, since = True, perf_counter()
+                    while self._paused and not self._closing:
+                        self._taken.clear()
+                        await self._taken.wait()
+                    window.taken(perf_counter() - since)
+        except GaplessError as error:
+            if begun:
+                # Without its end the line is known to be cut short.
+                _log.warning("an answer was broken off", error=error.message)
+                self.abort()
+                return
+            self._transport.writelines(self._desk.encode(replace(outcome, result=error)))
+        finally:
+            self._streaming = self._taken = None
+        self._flush()
+        self._go_on()
 
     def _heed(self) -> None:
         """Read on only while there is room for more requests."""
@@ -393,6 +439,8 @@ class Connection(asyncio.Protocol):
     def _close_if_done(self) -> None:
         """End the connection where everything is answered and nothing more is taken."""
         if self._closing or self._in_flight or self._queue or self._loose or self._resting:
+            return
+        if self._streaming is not None:
             return
         if self._refused:
             self._end_refused()

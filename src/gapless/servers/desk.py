@@ -5,8 +5,9 @@ TCP and HTTP both hand their requests here, so that the two can never say differ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -17,12 +18,14 @@ import structlog
 from gapless import __version__
 from gapless.auth.directory import Grant
 from gapless.clock import Clock
+from gapless.domain.blocks import etag
 from gapless.errors import GaplessError, InternalError, InvalidQuery
 from gapless.hub.answers import Answer
 from gapless.hub.callers import Caller
 from gapless.hub.entities import Listing
 from gapless.hub.hub import Hub
 from gapless.hub.question import Question
+from gapless.hub.series import HotRun
 from gapless.instants import format_instant
 from gapless.protocol.language import parse_line
 from gapless.protocol.messages import (
@@ -46,11 +49,14 @@ from gapless.protocol.messages import (
     encode_error,
     encode_rejected,
     encode_result,
+    escape_text,
     one_fresh,
 )
 from gapless.servers.admission import Admission, Session, caller_of
 from gapless.servers.memo import Memos
 from gapless.servers.meter import OK, Meter
+from gapless.servers.reading import Reader
+from gapless.servers.window import Window
 from gapless.servers.wire import Frame, Framer, Layout, encode_listing
 from gapless.turns import PARTY
 
@@ -58,6 +64,13 @@ _log = structlog.get_logger("gapless.desk")
 
 # A query line is read letter by letter while everybody waits.
 _LONGEST_QUERY = 4_096
+# Answers of more records are read as they are sent, so many at once, and not kept in memory.
+_MOST_LOADED = 50_000
+_PIECE_RECORDS = 32_768
+# About what a record takes on the wire, for what must be known before any is read.
+_RECORD_BYTES = 160
+# So many runs are escaped while everybody waits; more of them in a thread.
+_MOST_ESCAPED = 8
 # A range search that no provider answers.
 _REHEARSAL = encode_envelope(
     Envelope(
@@ -83,6 +96,14 @@ class Outcome:
     envelope: Envelope
     query: Query
     result: Answer | Listing | Described | GaplessError
+
+    @property
+    def long(self) -> Answer | None:
+        """The answer whose records are not in memory and are to be read as they are sent."""
+        result, most = self.result, self.envelope.inline_records
+        if not isinstance(result, Answer) or result.loaded:
+            return None
+        return None if most is not None and result.count > most else result
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +142,8 @@ def size_of(reply: list[bytes] | Outcome | Rejected) -> int:
     if isinstance(reply, list):
         return sum(map(len, reply))
     if isinstance(reply, Outcome):
+        if reply.long is not None:
+            return reply.long.count * _RECORD_BYTES
         if isinstance(reply.result, Answer):
             return reply.result.size * 5 // 4
         if isinstance(reply.result, Listing):
@@ -204,9 +227,11 @@ class Desk:
             if not isinstance(query, ProviderRequest):
                 told = self._told(query, session, grant)
                 return [encode_result(envelope.request_id, query.kind, told, ts_ms=now)]
-            question = self.hub.question(query, envelope.strict, envelope.inline_records)
+            question = self.hub.question(query, envelope.strict, _most_loaded(envelope, query))
             answer = self.hub.held(question)
-            if answer is None:
+            if answer is None or (
+                len(answer.slices) > _MOST_ESCAPED and len(answer.unready) > _MOST_ESCAPED
+            ):
                 # What it comes to is counted when it is there.
                 door = None
                 assert grant is not None
@@ -236,6 +261,31 @@ class Desk:
         if isinstance(reply, Rejected):
             return encode_rejected(reply, ts_ms=self.clock.now_ms())
         return b"".join(reply if isinstance(reply, list) else self.encode(reply))
+
+    async def pieces(self, outcome: Outcome, window: Window) -> AsyncGenerator[list[bytes], None]:
+        """Yield the line of an answer that is `long` piece by piece, each in parts.
+
+        What is read at once has as many bytes as `window` says. Raises `Overloaded` where the
+        records that are left are not any more what they were when the first ones were sent.
+        """
+        answer = outcome.long
+        assert answer is not None
+        assert isinstance(outcome.query, ProviderRequest)
+        layout = self._layout(outcome.envelope, outcome.query, answer, view=False)
+        reader = Reader(self.hub.holdings, answer, _PIECE_RECORDS, window)
+        page = await reader.page(answer.count)
+        frame = self._framer.around(answer, layout, etag(page.total))
+        before = frame.before(outcome.envelope.request_id)
+        async with aclosing(reader.pieces(page)) as pieces:
+            async for piece in pieces:
+                texts = [run.text for run in piece.runs]
+                if not layout.as_array:
+                    texts = await asyncio.to_thread(_escaped, texts)
+                yield [*before, b",".join(texts)]
+                before = [b","]
+        if before != [b","]:
+            yield before
+        yield frame.after(self.clock.now_ms())
 
     def encode(self, outcome: Outcome) -> list[bytes]:
         """Put an outcome into the bytes of its line; one that cannot be is a fault of the hub."""
@@ -295,6 +345,8 @@ class Desk:
             else:
                 assert work.question is not None
                 result = await self.hub.answer(work.question, work.caller)
+                if isinstance(result, Answer):
+                    await self._prepared(result, envelope.inline_records)
         except GaplessError as error:
             result = error
         except Exception:
@@ -304,20 +356,32 @@ class Desk:
         self._count(door, result if isinstance(result, GaplessError) else None, started)
         return Outcome(envelope, query, result)
 
-    def _frame(
-        self, envelope: Envelope, query: ProviderRequest, answer: Answer, *, view: bool = False
-    ) -> Frame:
-        """Lay an answer out; a `view` has no stitch, and HTTP would have it fetched anew."""
-        most = envelope.inline_records
-        layout = Layout(
+    async def _prepared(self, answer: Answer, inline: int | None) -> None:
+        """See that an answer can be sent without anything long on the loop; raise `TooLarge`."""
+        if not answer.loaded and (inline is None or answer.count <= inline):
+            self.hub.searcher.rules.check_size(answer.count)
+        unready = answer.unready
+        if len(unready) > _MOST_ESCAPED:
+            await asyncio.to_thread(_prepare, unready)
+
+    def _layout(
+        self, envelope: Envelope, query: ProviderRequest, answer: Answer, *, view: bool
+    ) -> Layout:
+        """Say what is told of an answer; a `view` has no stitch, and HTTP would fetch it anew."""
+        return Layout(
             query.request_kind,
             envelope.data_as_array,
             stitched=not view,
-            instance=None if most is None else self.announced.instance,
+            instance=None if envelope.inline_records is None else self.announced.instance,
             at_http=self.http is not None and not view,
             facts=envelope.facts,
             dates=self.hub.dates(answer) if envelope.facts else None,
         )
+
+    def _frame(
+        self, envelope: Envelope, query: ProviderRequest, answer: Answer, *, view: bool = False
+    ) -> Frame:
+        layout, most = self._layout(envelope, query, answer, view=view), envelope.inline_records
         if not answer.loaded or (most is not None and answer.count > most):
             return self._framer.frame_elsewhere(answer, layout)
         return self._framer.frame(answer, layout)
@@ -371,6 +435,23 @@ class Desk:
 def _operation(query: Query) -> str:
     """Return the name that a query goes by among what may be permitted."""
     return query.request_kind if isinstance(query, ProviderRequest) else type(query).__name__
+
+
+def _escaped(texts: Sequence[bytes]) -> list[bytes]:
+    return list(map(escape_text, texts))
+
+
+def _prepare(runs: Sequence[HotRun]) -> None:
+    for run in runs:
+        run.prepare()
+
+
+def _most_loaded(envelope: Envelope, query: ProviderRequest) -> int | None:
+    """Return of how many records an answer is taken into memory as a whole, at the most."""
+    inline = envelope.inline_records
+    if type(query.request) is not SearchEntities:
+        return inline
+    return _MOST_LOADED if inline is None else min(inline, _MOST_LOADED)
 
 
 def _only_view(query: ProviderRequest, listing: Listing) -> Answer | None:

@@ -6,8 +6,10 @@ A held range is answered where its line is read: no task, no await, no encoder.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from ssl import SSLContext
+from typing import Any
 
 import structlog
 
@@ -46,7 +48,7 @@ class TcpServer:
         self._tls = tls
         self.connections: set[Connection] = set()
         # Requests under way, also those whose clients have gone.
-        self._working: set[asyncio.Task[Outcome]] = set()
+        self._working: set[asyncio.Task[Outcome] | asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._idle = asyncio.Event()
         self.stopping = False
@@ -91,6 +93,13 @@ class TcpServer:
     def begin(self, work: Work) -> asyncio.Task[Outcome]:
         """Start the work on a request."""
         task = asyncio.get_running_loop().create_task(self.desk.work(work))
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+        return task
+
+    def stream(self, sending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start to send an answer piece by piece."""
+        task = asyncio.get_running_loop().create_task(sending)
         self._working.add(task)
         task.add_done_callback(self._working.discard)
         return task

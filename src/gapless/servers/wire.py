@@ -46,15 +46,15 @@ class Frame(NamedTuple):
 
     def parts(self, request_id: bytes, ts_ms: int) -> list[bytes]:
         """Return the line in parts that are written one after the other."""
-        return [
-            ID_HEAD,
-            request_id,
-            self.head,
-            *self.records,
-            self.tail,
-            b"%d" % ts_ms,
-            self.ending,
-        ]
+        return [*self.before(request_id), *self.records, *self.after(ts_ms)]
+
+    def before(self, request_id: bytes) -> list[bytes]:
+        """Return the parts of the line before its records."""
+        return [ID_HEAD, request_id, self.head]
+
+    def after(self, ts_ms: int) -> list[bytes]:
+        """Return the parts of the line behind its records."""
+        return [self.tail, b"%d" % ts_ms, self.ending]
 
 
 class Layout(Struct, frozen=True):
@@ -129,6 +129,17 @@ class Framer:
             self._head(answer, layout, start, end) + opening,
             tuple(records),
             closing + _tail(answer, answer.etag),
+            _ending(answer, layout, start, end),
+        )
+
+    def around(self, answer: Answer, layout: Layout, tag: str) -> Frame:
+        """Lay an answer out whose records come by themselves; `tag` is the etag that they have."""
+        opening, closing = (b"[", b"]") if layout.as_array else (b'"[', b']"')
+        start, end = _written(answer.asked)
+        return Frame(
+            self._head(answer, layout, start, end) + opening,
+            (),
+            closing + _tail(answer, tag),
             _ending(answer, layout, start, end),
         )
 

@@ -20,9 +20,9 @@ from gapless.errors import Overloaded, TooLarge
 from gapless.protocol.columns import Schema, merge
 from gapless.servers.http.asking import DataRequest
 from gapless.servers.http.frames import schema_of, whole_frame
-from gapless.servers.http.reading import Page, Piece, Reader
 from gapless.servers.http.streaming import BodyPiece
 from gapless.servers.http.writers import Writer, document, needs_schema, writer_for
+from gapless.servers.reading import Page, Piece, Reader
 from gapless.turns import FairTurns
 
 T = TypeVar("T")

@@ -28,12 +28,12 @@ from gapless.servers.http.asking import DataRequest
 from gapless.servers.http.bodies import Bodies, in_one_piece
 from gapless.servers.http.budget import Share
 from gapless.servers.http.formats import Format
-from gapless.servers.http.reading import Page, Reader, first_page
 from gapless.servers.http.replies import Asked, Replies, Reply, Tags
 from gapless.servers.http.stitching import stitch_headers
 from gapless.servers.http.streaming import BodyPiece, BodyStream
-from gapless.servers.http.window import MOST_BYTES, Window
 from gapless.servers.http.writers import needs_schema
+from gapless.servers.reading import Page, Reader, first_page
+from gapless.servers.window import MOST_BYTES, Window
 from gapless.turns import FairTurns
 
 # From this size on text is put together away from the loop.

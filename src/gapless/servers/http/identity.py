@@ -107,8 +107,7 @@ def party_of(scope: HTTPScope) -> str:
     """Return whose turns a request takes: its user's; its connection's where there are no users."""
     session = scope["state"][SESSION]
     assert isinstance(session, Session)
-    grant = session.grant
-    return session.connection if grant is None else caller_of(grant, session).name
+    return session.party
 
 
 def address_of(request: Request[Any, Any, Any]) -> str:

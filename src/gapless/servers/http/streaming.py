@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from gapless.servers.http.budget import Share
-from gapless.servers.http.window import Window
+from gapless.servers.window import Window
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import to_thread
 from collections.abc import Sequence
+from contextlib import aclosing
 from time import perf_counter
 from typing import Annotated, Any, Final
 
@@ -24,6 +25,7 @@ from gapless.servers.http.replies import Reply
 from gapless.servers.http.routes.responses import ANY_KEYS, problems
 from gapless.servers.http.sending import send_reply
 from gapless.servers.meter import Meter
+from gapless.servers.window import Window
 
 _LARGE_BYTES: Final = 1 << 20
 
@@ -70,8 +72,7 @@ class Envelope(Response[bytes]):
         async def send_it(scope: Scope, receive: Receive, send: Send) -> None:
             started = perf_counter()
             async with self._share.hold(size):
-                large = size > _LARGE_BYTES
-                line = await to_thread(desk.encoded, reply) if large else desk.encoded(reply)
+                line = await _line_of(desk, reply, large=size > _LARGE_BYTES)
                 headers = [
                     (b"content-type", b"application/json"),
                     (b"content-length", b"%d" % len(line)),
@@ -81,6 +82,17 @@ class Envelope(Response[bytes]):
                 await send_reply(ready, "POST", {}, receive, send, started, None)
 
         return send_it
+
+
+async def _line_of(desk: Desk, reply: list[bytes] | Outcome | Rejected, *, large: bool) -> bytes:
+    """Return the line that answers a request."""
+    if isinstance(reply, Outcome) and reply.long is not None:
+        found: list[bytes] = []
+        async with aclosing(desk.pieces(reply, Window())) as pieces:
+            async for parts in pieces:
+                found += parts
+        return await to_thread(lambda: b"".join(found))
+    return await to_thread(desk.encoded, reply) if large else desk.encoded(reply)
 
 
 def query_routes(

@@ -13,7 +13,7 @@ from gapless.domain.intervals import Interval
 from gapless.errors import Overloaded
 from gapless.hub.answers import Answer
 from gapless.hub.holdings import Holdings
-from gapless.servers.http.window import Window
+from gapless.servers.window import Window
 from gapless.store.base import SeriesState
 
 # How often an answer may be overtaken before it is given up.

@@ -43,6 +43,8 @@ _log = structlog.get_logger("gapless.filling")
 
 # A request for years in steps of seconds is a slip of the hand, and would take days.
 _MOST_CHUNKS = 10_000
+# So many records are stored in one commit, where nothing has to be compared.
+_AT_ONCE = 16_000
 
 
 @dataclass(slots=True)
@@ -155,9 +157,14 @@ class Filler:
         unsure: list[_Answered] = []
         for piece in self._pieces(filling, wide):
             came = await self._piece(filling, piece)
+            if not self._provider.info.revises:
+                # Nothing is compared, so that what came can be stored bit by bit.
+                for one in came:
+                    await self._stored(filling, one)
+                continue
             say = await self._said(filling, came)
             left: list[Interval] = []
-            if piece != wide and self._provider.info.revises:
+            if piece != wide:
                 say = replace(say, part=True)
                 if not say.differs:
                     left = [one.interval for one in came] if gone_quiet(came) else say.unsure
@@ -177,6 +184,15 @@ class Filler:
             for one in unsure:
                 say = say.also((await self._said(filling, one.came)).of(one.parts))
             await self._store(filling, say, unsure)
+
+    async def _stored(self, filling: _Filling, came: Came) -> None:
+        """Store an answer in small commits, so that others have their turn between them."""
+        for part in came.parts(_AT_ONCE):
+            state = filling.entry.state
+            answered = _Answered((part,), (part.interval,), state)
+            await self._store(filling, Said(), [answered])
+            about = needed(self._provider, came.interval)
+            filling.entry = await self._holdings.directory(filling.lease.key, about)
 
     def _pieces(self, filling: _Filling, wide: Interval) -> Iterator[Interval]:
         """Cut an interval into what one request spans, beginning where something is held.

@@ -46,6 +46,16 @@ class Came:
             return Sent.at(self.sent)
         return Sent(own, min(own, other), max(own, other))
 
+    def parts(self, records: int) -> Iterator[Came]:
+        """Yield it in parts of so many records at the most, which together are the interval."""
+        run = self.brought.run
+        starts = [self.interval.start, *(run.times[at] for at in range(records, len(run), records))]
+        ends = [*starts[1:], self.interval.end]
+        for start, end in zip(starts, ends, strict=True):
+            part = Interval(start, end)
+            brought = self.brought if len(starts) == 1 else self.brought.cut(part)
+            yield Came(part, brought, self.sent)
+
 
 @dataclass(frozen=True, slots=True)
 class Said:

@@ -142,6 +142,10 @@ class BadValues(NamedTuple):
     times: tuple[int, ...]
 
 
+# So many records are encoded in a millisecond, about.
+_MANY = 1_000
+
+
 class Clocks(NamedTuple):
     """The hub's clock and upstream's as one (stitching rule 1), milliseconds UTC.
 
@@ -188,6 +192,13 @@ class Fetched:
     known_until: int | None = None
     facts: Mapping[str, Any] | None = None
     actions: tuple[Mapping[str, Any], ...] | None = None
+
+    @property
+    def large(self) -> bool:
+        """Whether it takes so long to be made what is stored that nobody should wait for it."""
+        return len(self.records) > _MANY or (
+            self.ready is not None and len(self.ready) > 10 * _MANY
+        )
 
     def run(self) -> Run:
         """Return the records as they are stored."""

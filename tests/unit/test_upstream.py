@@ -104,7 +104,7 @@ def upstream(
 
 async def ask(one: Upstream, tally: Tally | None = None, key: SeriesKey = KEY) -> Brought:
     """Ask for the same interval as always."""
-    return await one.ask(key, ASKED, {}, "gap", tally or Tally())
+    return (await one.ask(key, ASKED, {}, "gap", tally or Tally()))[1]
 
 
 async def test_an_answer() -> None:
@@ -510,7 +510,7 @@ async def test_a_wide_try_is_not_held_against_the_series() -> None:
         await one.ask(KEY, ASKED, {"tz": "UTC"}, "gap", Tally(), whole, wide=True)
     assert one.failures.refusal(KEY, provider.clock.monotonic()) is None
     provider.moods.clear()
-    assert (await one.ask(KEY, ASKED, {}, "gap", Tally(), whole)).run == GOOD.run()
+    assert (await one.ask(KEY, ASKED, {}, "gap", Tally(), whole))[1].run == GOOD.run()
     provider.moods["AAPL"] = UpstreamUnavailable("slow")
     started = provider.clock.monotonic()
     with pytest.raises(UpstreamUnavailable):

@@ -35,7 +35,7 @@ from gapless.hub.news import NamedActions, facts_of
 from gapless.hub.pacing import Deadline
 from gapless.hub.ranges import present, reach
 from gapless.hub.series import Series
-from gapless.hub.upstream import Upstream
+from gapless.hub.upstream import Brought, Upstream
 from gapless.providers.base import Traits
 from gapless.store.base import Change, Gone, News, Replacement, SeriesState
 
@@ -159,8 +159,8 @@ class Filler:
             came = await self._piece(filling, piece)
             if not self._provider.info.revises:
                 # Nothing is compared, so that what came can be stored bit by bit.
-                for one in came:
-                    await self._stored(filling, one)
+                for answer in came:
+                    await self._stored(filling, answer)
                 continue
             say = await self._said(filling, came)
             left: list[Interval] = []
@@ -268,11 +268,26 @@ class Filler:
         """Fetch once."""
         meta, lease = filling.entry.state.meta, filling.lease
         wide = filling.deadline is not None and not filling.alone
-        brought = await self._upstream.ask(
-            lease.key, interval, meta, purpose, lease.tally, filling.deadline, wide=wide
+
+        async def take(part: Interval, brought: Brought) -> None:
+            await self._stored(filling, self._came(filling, part, brought))
+
+        interval, brought = await self._upstream.ask(
+            lease.key,
+            interval,
+            meta,
+            purpose,
+            lease.tally,
+            filling.deadline,
+            wide=wide,
+            take=None if self._provider.info.revises else take,
         )
+        return self._came(filling, interval, brought)
+
+    def _came(self, filling: _Filling, interval: Interval, brought: Brought) -> Came:
+        """Return what was brought, and note what was wrong with it."""
         if brought.bad_values is not None:
-            lease.bad_values.append(brought.bad_values)
+            filling.lease.bad_values.append(brought.bad_values)
         # What is known, and when it was asked for, is told by the earlier of the two clocks.
         sent, until = brought.sent, brought.known_until
         return Came(interval, brought, sent if until is None else min(sent, until))

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from operator import lt
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import structlog
 
@@ -38,9 +38,18 @@ from gapless.hub.pacing import Breaker, Bucket, Deadline, back_off
 from gapless.hub.skew import Skew
 from gapless.hub.turns import Turns
 from gapless.protocol.messages import Entity, Request
-from gapless.providers.base import BadValues, EntityProvider, Fetched, Provider, Provisional
+from gapless.providers.base import (
+    BadValues,
+    EntityProvider,
+    Fetched,
+    PartwiseProvider,
+    Provider,
+    Provisional,
+)
+from gapless.store.base import Superseded
 
 T = TypeVar("T")
+TakeBrought = Callable[[Interval, "Brought"], Awaitable[None]]
 _log = structlog.get_logger("gapless.upstream")
 
 # What a remembered refusal may cost in memory.
@@ -215,8 +224,12 @@ class Upstream:
         deadline: Deadline | None = None,
         *,
         wide: bool = False,
-    ) -> Brought:
+        take: TakeBrought | None = None,
+    ) -> tuple[Interval, Brought]:
         """Fetch once, with retries within the deadline; raise the `ProviderError` that is left.
+
+        Returns what came, and of which part of the interval: what came before it was given to
+        `take`, where a provider hands on what it has before it has all.
 
         The deadline is one for all (stitching rule 8): waiting for turns, tries and the pauses
         between them. Each try has what is left of it. `None`: it begins now, and ends after
@@ -230,10 +243,21 @@ class Upstream:
         whole = deadline or self.deadline()
         call = _Call(key, interval, purpose, tally, counts=not wide, held=bool(meta))
 
-        async def once(deadline: Deadline) -> Brought:
-            return await self._attempt(call, meta, deadline)
+        left = interval
 
-        return await self._tried(once, call, whole.half(now) if wide else whole)
+        async def taken(brought: Brought, until: int) -> None:
+            nonlocal left
+            assert take is not None
+            await take(Interval(left.start, until), brought)
+            left = Interval(until, left.end)
+
+        async def once(deadline: Deadline) -> Brought:
+            # What was taken before it failed is not asked for again.
+            rest = replace(call, interval=left)
+            return await self._attempt(rest, meta, deadline, None if take is None else taken)
+
+        brought = await self._tried(once, call, whole.half(now) if wide else whole)
+        return left, brought
 
     def deadline(self) -> Deadline:
         """Return the deadline of a request that begins now."""
@@ -355,21 +379,42 @@ class Upstream:
                 retry_after_s=round(blocked, 1),
             )
 
-    async def _attempt(self, call: _Call, meta: Mapping[str, Any], deadline: Deadline) -> Brought:
-        now = self._clock.now_ms()
+    async def _attempt(
+        self,
+        call: _Call,
+        meta: Mapping[str, Any],
+        deadline: Deadline,
+        taken: Callable[[Brought, int], Awaitable[None]] | None,
+    ) -> Brought:
+        now, start = self._clock.now_ms(), call.interval.start
+
+        async def take(fetched: Fetched, until: int) -> None:
+            nonlocal start
+            assert taken is not None
+            brought = await self._brought(fetched, now, Interval(start, until))
+            start = until
+            await taken(brought, until)
+
         with self._accounted(call):
-            work = self.provider.fetch(call.key, call.interval, now, meta)
-            fetched = await self._in_time(work, deadline)
-            name = self.provider.info.name
-            if fetched.large:
-                brought = await asyncio.to_thread(_brought, fetched, now, call.interval, name)
+            if taken is not None and self.provider.info.partwise:
+                partwise = cast("PartwiseProvider", self.provider)
+                work = partwise.fetch_in_parts(call.key, call.interval, now, take)
             else:
-                brought = _brought(fetched, now, call.interval, name)
+                work = self.provider.fetch(call.key, call.interval, now, meta)
+            fetched = await self._in_time(work, deadline)
+            brought = await self._brought(fetched, now, Interval(start, call.interval.end))
         self._count(call, fetched.requests, None)
         self._hear_clock(brought.upstream_now, now)
         self.failures.answered(call.key)
         self._answered()
         return brought
+
+    async def _brought(self, fetched: Fetched, sent: int, interval: Interval) -> Brought:
+        """Return what came for an interval as it is stored; much of it is made away from here."""
+        name = self.provider.info.name
+        if fetched.large:
+            return await asyncio.to_thread(_brought, fetched, sent, interval, name)
+        return _brought(fetched, sent, interval, name)
 
     @contextmanager
     def _accounted(self, call: _Call) -> Iterator[None]:
@@ -384,6 +429,10 @@ class Upstream:
             raise
         except GaplessError as error:
             self._count(call, 1, error)
+            self.breaker.abandoned()
+            raise
+        except Superseded:
+            # What was taken could not be stored, of which upstream can know nothing.
             self.breaker.abandoned()
             raise
         except Exception as error:

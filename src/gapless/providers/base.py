@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, NamedTuple, Protocol
@@ -54,11 +54,11 @@ class ProviderInfo:
     nothing exists and nothing is asked; `data_end` `None` means the present. `revises` tells
     whether it rewrites its past (stitching rule 4); if so, `basis` names the columns to compare.
 
-    `entities`: it is an `EntityProvider`. `whole`: where a part of a range is missing, all of it is
-    asked for in one request. `deadline_s`: how long one request may take, where that is longer
-    than the hub allows by itself. `zoned`: its tickers have time zones, which the facts in its
-    answers tell; days that are asked for are days there. `farthest`: its data begin no longer than
-    so many milliseconds before now, whatever `data_start` says.
+    `entities`: it is an `EntityProvider`; `partwise`: a `PartwiseProvider`. `whole`: where a part
+    of a range is missing, all of it is asked for in one request. `deadline_s`: how long one request
+    may take, where that is longer than the hub allows by itself. `zoned`: its tickers have time
+    zones, which the facts in its answers tell; days that are asked for are days there. `farthest`:
+    its data begin no longer than so many milliseconds before now, whatever `data_start` says.
     """
 
     name: str
@@ -73,6 +73,7 @@ class ProviderInfo:
     basis: Basis | None = None
     entities: bool = False
     whole: bool = False
+    partwise: bool = False
     deadline_s: float | None = None
     zoned: bool = False
     farthest: int | None = None
@@ -196,9 +197,8 @@ class Fetched:
     @property
     def large(self) -> bool:
         """Whether it takes so long to be made what is stored that nobody should wait for it."""
-        return len(self.records) > _MANY or (
-            self.ready is not None and len(self.ready) > 10 * _MANY
-        )
+        ready = 0 if self.ready is None else len(self.ready)
+        return len(self.records) > _MANY or ready > 10 * _MANY
 
     def run(self) -> Run:
         """Return the records as they are stored."""
@@ -258,6 +258,22 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Let go of connections."""
+        ...
+
+
+Take = Callable[[Fetched, int], Awaitable[None]]
+
+
+class PartwiseProvider(Provider, Protocol):
+    """A provider that hands on what came before all of it has come; its `info.partwise` says so."""
+
+    async def fetch_in_parts(
+        self, key: SeriesKey, interval: Interval, now_ms: int, take: Take
+    ) -> Fetched:
+        """Ask upstream as `fetch` does, and give `take` what came up to an instant, milliseconds.
+
+        Parts follow one another from the start of the interval on. What is returned is the rest.
+        """
         ...
 
 

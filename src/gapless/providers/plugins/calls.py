@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from gapless.providers.plugins.channel import leave
+from gapless.domain.blocks import Run
+from gapless.providers.plugins.channel import Channel, leave
 from gapless.providers.plugins.entities import EntitySink, array_of
 from gapless.providers.plugins.importing import (
     CannotLoad,
@@ -27,6 +28,7 @@ from gapless.providers.plugins.messages import (
     Entities,
     Failure,
     Fetch,
+    Part,
     Ready,
     Records,
     Search,
@@ -137,12 +139,18 @@ class Plugin:
             case Stitch(_, filters):
                 return self.instance.stitch(filters)
 
-    def sink(self, call: Call) -> RecordSink | EntitySink:
-        """Return what takes the answer of a call."""
+    def sink(self, call: Call, channel: Channel) -> RecordSink | EntitySink:
+        """Return what takes the answer of a call; parts of it go by the channel."""
         if isinstance(call, Ask):
             return EntitySink(call.now, self.most_bytes)
-        sink = RecordSink(call.time_column, call.start, call.end, self.most_bytes)
-        return sink if isinstance(call, Fetch) else _Merged(sink, call)
+        if not isinstance(call, Fetch):
+            return _Merged(call, self.most_bytes)
+
+        def hand_on(run: Run, until: int) -> None:
+            channel.send(Part(call.id, until, len(run.text)), run.text, run.index())
+
+        taker = hand_on if call.in_parts else None
+        return RecordSink(call.time_column, call.start, call.end, self.most_bytes, taker)
 
     def answer(self, call: Call, sink: RecordSink | EntitySink) -> tuple[Any, ...]:
         """Return the message that answers a call, and its bytes."""
@@ -205,8 +213,8 @@ def _said_by(error: BaseException) -> tuple[str, float | None]:
 class _Merged(RecordSink):
     """Takes ENTITY dicts and merges the records of their `data` by time."""
 
-    def __init__(self, sink: RecordSink, call: Search | Stitch) -> None:
-        super().__init__(call.time_column, call.start, call.end, sink.most_bytes)
+    def __init__(self, call: Search | Stitch, most_bytes: int) -> None:
+        super().__init__(call.time_column, call.start, call.end, most_bytes)
         self._whole = isinstance(call, Stitch)
         self._entities = 0
 
@@ -244,6 +252,8 @@ async def collected(value: Any, sink: RecordSink | EntitySink) -> None:
     if hasattr(value, "__aiter__"):
         async for item in value:
             sink.item(item)
+            if isinstance(sink, RecordSink):
+                sink.hand_on()
     else:
         sink.take(value)
 

@@ -45,6 +45,7 @@ from gapless.providers.base import (
     Pace,
     ProviderInfo,
     Provisional,
+    Take,
     Traits,
     canonical_params,
 )
@@ -62,6 +63,7 @@ from gapless.providers.plugins.messages import (
     Search,
     Stitch,
 )
+from gapless.providers.plugins.parts import Parts
 from gapless.providers.plugins.supervisor import PluginLimits, PluginState, Supervisor
 from gapless.texts import printable
 
@@ -172,9 +174,43 @@ class PluginProvider:
             return await self.successor.fetch(key, interval, now_ms, meta)
         what = f"{key.ticker} from {_spelled(interval)}"
         answer, body = await self.supervisor.call(lambda id: self._range(id, key, interval), what)
+        return await self._fetched(answer, body, interval, now_ms, what)
+
+    async def fetch_in_parts(
+        self, key: SeriesKey, interval: Interval, now_ms: int, take: Take
+    ) -> Fetched:
+        """Ask the plugin once for `interval`; what its iterator yields is handed on as it comes."""
+        if self.supervisor.state is PluginState.CLOSED and self.successor is not None:
+            return await self.successor.fetch_in_parts(key, interval, now_ms, take)
+        what = f"{key.ticker} from {_spelled(interval)}"
+        parts, start = Parts(), interval.start
+        call = asyncio.ensure_future(
+            self.supervisor.call(
+                lambda id: self._range(id, key, interval, in_parts=True), what, parts
+            )
+        )
+        try:
+            while (found := await parts.next(call)) is not None:
+                part, body = found
+                if not start < part.until <= interval.end:
+                    raise BadPluginReply(f"{self._info.name} returned parts that do not ascend")
+                run = await self._read(part.text_bytes, body)
+                covered = Interval(start, part.until)
+                told = Fetched(provisional=self._provisional(covered, now_ms), ready=run)
+                await take(told, part.until)
+                start = part.until
+            answer, body = await call
+        finally:
+            call.cancel()
+        return await self._fetched(answer, body, Interval(start, interval.end), now_ms, what)
+
+    async def _fetched(
+        self, answer: Answer, body: bytearray, interval: Interval, now_ms: int, what: str
+    ) -> Fetched:
+        """Return what the plugin has answered for an interval."""
         if not isinstance(answer, Records):
             raise self._failed(answer, what)
-        run = await self._read(answer, body)
+        run = await self._read(answer.text_bytes, body)
         if answer.dropped or answer.doubled:
             _log.warning(
                 "a plugin returned records that are not kept",
@@ -211,7 +247,9 @@ class PluginProvider:
         """End the process."""
         await self.supervisor.close()
 
-    def _range(self, id: int, key: SeriesKey, interval: Interval) -> Call:
+    def _range(
+        self, id: int, key: SeriesKey, interval: Interval, *, in_parts: bool = False
+    ) -> Call:
         """Return the call that asks for a range by the contract that the class fulfils."""
         start, end = interval
         time_column = self._said.time_column
@@ -226,15 +264,15 @@ class PluginProvider:
             return Stitch(id, wire, start, end, time_column)
         if "ranged" in contract:
             params = {**self._said.defaults(), **dict(key.params)}
-            return Fetch(id, key.ticker, start, end, params, time_column)
+            return Fetch(id, key.ticker, start, end, params, time_column, in_parts)
         request = request_to_wire(SearchEntities(tuple(filters), None))
         return Search(id, request, start, end, time_column)
 
-    async def _read(self, answer: Records, body: bytearray) -> Run:
+    async def _read(self, text_bytes: int, body: bytearray) -> Run:
         try:
             if len(body) > _LARGE_BYTES:
-                return await asyncio.to_thread(_run, answer, body)
-            return _run(answer, body)
+                return await asyncio.to_thread(_run, text_bytes, body)
+            return _run(text_bytes, body)
         except ValueError as error:
             raise BadPluginReply(f"{self._info.name} returned no records: {error}") from error
 
@@ -296,13 +334,14 @@ def _info(name: str, ready: Ready, said: Description, patience_s: float) -> Prov
         basis=said.revises,
         entities="entities" in ready.contract,
         whole="stitch" in ready.contract,
+        partwise=said.revises is None and "stitch" not in ready.contract,
         deadline_s=patience_s,
     )
 
 
-def _run(answer: Records, body: bytearray) -> Run:
+def _run(text_bytes: int, body: bytearray) -> Run:
     view = memoryview(body)
-    return Run.load(bytes(view[: answer.text_bytes]), bytes(view[answer.text_bytes :]))
+    return Run.load(bytes(view[:text_bytes]), bytes(view[text_bytes:]))
 
 
 def _spelled(interval: Interval) -> str:

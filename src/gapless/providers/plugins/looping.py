@@ -64,7 +64,7 @@ class _Server:
         plugin = self._plugin
         reply: tuple[Any, ...]
         try:
-            sink = plugin.sink(call)
+            sink = plugin.sink(call, self._channel)
             await collected(plugin.begin(call), sink)
             reply = plugin.answer(call, sink)
         except BaseException as error:

@@ -37,7 +37,10 @@ class Launch(Struct, frozen=True):
 
 
 class Fetch(Struct, frozen=True, tag=True):
-    """Call `fetch(ticker, start, end, **params)`; the bounds are milliseconds UTC."""
+    """Call `fetch(ticker, start, end, **params)`; the bounds are milliseconds UTC.
+
+    `in_parts`: what an iterator yields may be sent before its end.
+    """
 
     id: int
     ticker: str
@@ -45,6 +48,7 @@ class Fetch(Struct, frozen=True, tag=True):
     end: int
     params: dict[str, str]
     time_column: str
+    in_parts: bool = False
 
 
 class Search(Struct, frozen=True, tag=True):
@@ -122,6 +126,17 @@ class Records(Struct, frozen=True, tag=True):
     stray: int | None = None
 
 
+class Part(Struct, frozen=True, tag=True):
+    """The records of a range up to before `until`, milliseconds UTC, in the form of `Records`.
+
+    They begin where the part before ended; more come.
+    """
+
+    id: int
+    until: int
+    text_bytes: int
+
+
 class Entities(Struct, frozen=True, tag=True):
     """Entities: the frame's bytes are a list of them in msgpack."""
 
@@ -139,7 +154,7 @@ class Failure(Struct, frozen=True, tag=True):
 
 
 Answer: TypeAlias = Records | Entities | Failure
-Reply: TypeAlias = Ready | NotLoaded | Answer
+Reply: TypeAlias = Ready | NotLoaded | Part | Answer
 
 
 class BadFrame(Exception):

@@ -25,6 +25,7 @@ from gapless.providers.plugins.messages import (
     Frames,
     Launch,
     NotLoaded,
+    Part,
     Ready,
     Request,
     frame,
@@ -54,7 +55,7 @@ class PluginProcess:
     """
 
     def __init__(
-        self, name: str, launch: Launch, received: Callable[[Answer, bytearray], None]
+        self, name: str, launch: Launch, received: Callable[[Part | Answer, bytearray], None]
     ) -> None:
         self.name = name
         self.launch = launch
@@ -153,6 +154,16 @@ class PluginProcess:
         """Ask something; what is sent to a process that is over is lost, as `ended` tells."""
         if self._link is not None:
             self._link.write(frame(request))
+
+    def pause(self) -> None:
+        """Read nothing more of what it sends for now."""
+        if self._link is not None:
+            self._link.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._link is not None:
+            self._link.resume()
 
     def kill(self, why: str) -> None:
         """End it and all that it has started, at once."""
@@ -258,6 +269,14 @@ class _Link(asyncio.BufferedProtocol):
     def write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
+
+    def pause(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     def close(self) -> None:
         # What was not read by now never will be.

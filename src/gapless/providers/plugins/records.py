@@ -5,6 +5,7 @@ Runs in the plugin's process, so that the hub parses nothing and its loop is not
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -28,6 +29,10 @@ from gapless.providers.plugins.values import (
 )
 
 TIME = "timestamp"
+# What an iterator yields is sent on when there is so much of it.
+_MANY = 16_000
+HandOn = Callable[[Run, int], None]
+"""Takes what has come of a range up to an instant, milliseconds UTC."""
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
@@ -35,10 +40,17 @@ class RecordSink:
     """Takes what a plugin returns, in one piece or many, for the range `[start, end)`.
 
     What lies outside of it is counted as `dropped` and not kept; `stray` is the first such
-    instant.
+    instant. `hand_on` is given what an iterator has yielded, before its end.
     """
 
-    def __init__(self, time_column: str, start: int, end: int, most_bytes: int) -> None:
+    def __init__(
+        self,
+        time_column: str,
+        start: int,
+        end: int,
+        most_bytes: int,
+        hand_on: HandOn | None = None,
+    ) -> None:
         self.dropped = 0
         self.doubled = 0
         self.stray: int | None = None
@@ -49,6 +61,8 @@ class RecordSink:
         self._seen = 0
         self._times: list[int] = []
         self._texts: list[bytes] = []
+        self._hand_on = hand_on
+        self._handed_on = start
 
     def take(self, value: Any) -> None:
         """Take a list of dicts, a frame, or an iterator of either; `None` is nothing.
@@ -64,6 +78,7 @@ class RecordSink:
         elif hasattr(value, "__next__"):
             for item in value:
                 self.item(item)
+                self.hand_on()
         else:
             raise BadReply(
                 f"a {type_name(value)} is no answer; return a list of dicts, a DataFrame "
@@ -78,6 +93,25 @@ class RecordSink:
             raise BadReply("an iterator of iterators is no answer; yield records, lists or frames")
         else:
             self.take(value)
+
+    def hand_on(self) -> None:
+        """Let what an iterator has yielded so far go, if that is much, and in the order of time.
+
+        Where it is not, the rest is kept together to be sorted at the end.
+        """
+        times = self._times
+        if self._hand_on is None or len(times) <= _MANY:
+            return
+        until = times[-1]
+        count = bisect_left(times, until)
+        ascending = all(map(lt, times, islice(times, 1, count + 1)))
+        if not ascending or count <= _MANY // 2:
+            self._hand_on = None
+            return
+        self._hand_on(Run.of_texts(times[:count], self._texts[:count]), until)
+        self._handed_on = until
+        del times[:count], self._texts[:count]
+        self._bytes = sum(map(len, self._texts)) + 24 * len(times)
 
     def run(self) -> Run:
         """Return all that was taken in the order of time; of several of one time the last."""
@@ -136,6 +170,11 @@ class RecordSink:
         self._add(table.times, map(make, stamps, *table.columns))
 
     def _add(self, times: list[int], rows: Iterable[Any]) -> None:
+        if self._handed_on > self._start and times and min(times) < self._handed_on:
+            raise BadReply(
+                "an iterator yielded a record that lies before others which it yielded long "
+                "ago; so many of them must come in the order of time, or all in one list"
+            )
         try:
             data = _encode_lines(rows)
         except (TypeError, ValueError, UnicodeError) as error:

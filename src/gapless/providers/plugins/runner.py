@@ -78,12 +78,12 @@ def serve(channel: Channel, plugin: Plugin) -> None:
         if isinstance(request, Cancel):
             # The call it is about has been answered, for only one is worked on.
             continue
-        channel.send(*_answered(plugin, request, settle))
+        channel.send(*_answered(channel, plugin, request, settle))
 
 
-def _answered(plugin: Plugin, call: Call, settle: _Settler) -> tuple[Any, ...]:
+def _answered(channel: Channel, plugin: Plugin, call: Call, settle: _Settler) -> tuple[Any, ...]:
     try:
-        sink = plugin.sink(call)
+        sink = plugin.sink(call, channel)
         value = plugin.begin(call)
         if needs_loop(value):
             settle(collected(value, sink))

@@ -15,7 +15,8 @@ import structlog
 
 from gapless.clock import Clock
 from gapless.errors import PluginCrashed, PluginNotLoaded, PluginTimeout
-from gapless.providers.plugins.messages import Answer, Call, Cancel, Launch, Ready
+from gapless.providers.plugins.messages import Answer, Call, Cancel, Launch, Part, Ready
+from gapless.providers.plugins.parts import Parts
 from gapless.providers.plugins.process import PluginProcess
 
 _log = structlog.get_logger("gapless.plugins")
@@ -54,6 +55,7 @@ class _UnderWay:
     what: str
     answer: asyncio.Future[tuple[Answer, bytearray]]
     timer: asyncio.TimerHandle
+    parts: Parts | None = None
 
 
 class Supervisor:
@@ -122,11 +124,14 @@ class Supervisor:
         if self._process is not None:
             self._process.name = name
 
-    async def call(self, make: Callable[[int], Call], what: str) -> tuple[Answer, bytearray]:
+    async def call(
+        self, make: Callable[[int], Call], what: str, parts: Parts | None = None
+    ) -> tuple[Answer, bytearray]:
         """Ask the plugin and return its answer, and the bytes that belong to it.
 
-        `make` makes the message with the call's number; `what` names it in errors. Raises
-        `PluginTimeout` at the deadline and `PluginCrashed` where the process ends.
+        What comes before the answer is put into `parts`. `make` makes the message with the call's
+        number; `what` names it in errors. Raises `PluginTimeout` at the deadline, and
+        `PluginCrashed` where the process ends.
         """
         self.calls += 1
         self._waiting += 1
@@ -141,7 +146,11 @@ class Supervisor:
             what,
             loop.create_future(),
             loop.call_later(self.deadline_s, self._overdue, process, number),
+            parts,
         )
+        if parts is not None:
+            parts.full = process.pause
+            parts.taken = process.resume
         self._under_way[number] = call
         try:
             process.send(make(number))
@@ -207,7 +216,12 @@ class Supervisor:
                 return self._process
             await self._changed.wait()
 
-    def _received(self, answer: Answer, body: bytearray) -> None:
+    def _received(self, answer: Part | Answer, body: bytearray) -> None:
+        if isinstance(answer, Part):
+            under_way = self._under_way.get(answer.id)
+            if under_way is not None and under_way.parts is not None:
+                under_way.parts.put(answer, body)
+            return
         call = self._finish(answer.id)
         if call is not None and not call.answer.done():
             call.answer.set_result((answer, body))

@@ -152,7 +152,7 @@ def test_each_part_is_what_it_says(question: Question) -> None:
             served = question.reach.served.contains(cell)
             waits = covers(question.waiting, cell)
             assert covers(wanted.aged, cell) is (old and served and not waits)
-            gone = row is not None and row.outcome is OUT
+            gone = row is not None and row.outcome is OUT and row.start <= at < row.end
             assert covers(wanted.unverified, cell) is (gone or (old and not served))
         if covers(wanted.gaps, cell) and apart:
             assert row is None or row.due(question.now)

@@ -6,6 +6,7 @@ Below everything, for ids and tags of the domain are spelled with it as well as 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 SECOND_MS = 1_000
 DAY_MS = 86_400 * SECOND_MS
@@ -13,6 +14,8 @@ DAY_MS = 86_400 * SECOND_MS
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 
 
+# Bounds and times of fetches are written again and again.
+@lru_cache(maxsize=8_192)
 def format_instant(ms: int) -> str:
     """Write milliseconds UTC as RFC 3339 with `Z`; a fraction only where there are milliseconds.
 

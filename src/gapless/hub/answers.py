@@ -162,34 +162,41 @@ def compose(
     """
     asked, state = plan.asked, series.state
     rows = state.coverage.over(asked)
+    if len(rows) == 1:
+        # The common case by far: all of it was fetched together.
+        row = rows[0]
+        oldest = newest = row.fetched_at
+        due, changed_at, marked = row.refresh_after, row.changed_at, row.mark is not None
+    else:
+        times = [row.fetched_at for row in rows]
+        oldest, newest = min(times, default=now), max(times, default=now)
+        due = fresh_until(asked, state.coverage)
+        changes = (row.changed_at for row in rows if row.changed_at is not None)
+        changed_at, marked = max(changes, default=None), any(row.mark for row in rows)
     story = _PLAIN
     in_doubt = state.doubts if doubts is None else doubts
-    if course is not None or in_doubt or not plan.plain or any(row.mark for row in rows):
+    if course is not None or in_doubt or marked or not plan.plain:
         story = _told(plan, rows, course or Course(), in_doubt)
-    slices = _slices(series, asked) if total is None else ()
-    times = [row.fetched_at for row in rows]
-    changes = [row.changed_at for row in rows if row.changed_at is not None]
-    fetched_at = min(times, default=now)
-    due = fresh_until(asked, state.coverage)
+    count, slices = (total, ()) if total is not None else _slices(series, asked)
     return Answer(
-        key=state.key,
-        asked=asked,
-        slices=slices,
-        state=story.state,
-        cached=(asked,) if story.cached is None else story.cached,
-        fetched=story.fetched,
-        missing=story.missing,
-        why=story.why,
-        requests=story.requests,
-        fetched_at=fetched_at,
-        updated_at=max(times, default=now),
-        refresh_after=due,
-        last_error=story.last_error,
-        fresh_until=until(story.state, fetched_at, due),
-        series=series,
-        loaded=total is None,
-        count=sum(part.j - part.i for part in slices) if total is None else total,
-        changed_at=max(changes, default=None),
+        state.key,
+        asked,
+        slices,
+        story.state,
+        (asked,) if story.cached is None else story.cached,
+        story.fetched,
+        story.missing,
+        story.why,
+        story.requests,
+        oldest,
+        newest,
+        due,
+        story.last_error,
+        until(story.state, oldest, due),
+        series,
+        total is None,
+        count,
+        changed_at,
     )
 
 
@@ -320,7 +327,9 @@ def _state(missing: Sequence[Interval], stale: bool) -> State:
     return State.STALE if stale else State.READY
 
 
-def _slices(series: Series, asked: Interval) -> tuple[Slice, ...]:
+def _slices(series: Series, asked: Interval) -> tuple[int, tuple[Slice, ...]]:
+    """Return how many records there are, and where."""
+    count = 0
     result: list[Slice] = []
     for block in series.state.blocks.over(asked):
         assert block.number is not None
@@ -328,4 +337,5 @@ def _slices(series: Series, asked: Interval) -> tuple[Slice, ...]:
         i, j = hot.run.bounds(asked)
         if i < j:
             result.append(Slice(hot, i, j))
-    return tuple(result)
+            count += j - i
+    return count, tuple(result)

@@ -92,7 +92,7 @@ class Hub:
             self.searcher,
             self.adjuster,
         )
-        self._keys = Keys()
+        self._keys = Keys(self.memory.zone_of)
         self._observe = observe
         self._seed = seed
         self._upstreams: dict[str, Upstream] = {}

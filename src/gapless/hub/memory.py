@@ -62,6 +62,11 @@ class Memory:
         """Bytes that it takes, about."""
         return self._series.size + self._runs.size
 
+    def zone_of(self, key: SeriesKey) -> str | None:
+        """Return the time zone of a series' ticker, if the series is in memory and it is known."""
+        series = self._series.peek(key)
+        return None if series is None else series.state.ticker.zone
+
     def get(self, key: SeriesKey) -> Series | None:
         """Return what is known of a series, without runs, and mark it as used."""
         return self._series.get(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -164,9 +164,13 @@ class Named(NamedTuple):
 
 
 class Keys:
-    """Series by the words that name them, as they were read before."""
+    """Series by the words that name them, as they were read before.
 
-    def __init__(self) -> None:
+    `zone_of` tells the time zone of a series' ticker where that is at hand.
+    """
+
+    def __init__(self, zone_of: Callable[[SeriesKey], str | None] = lambda key: None) -> None:
+        self.zone_of = zone_of
         self._known: Lru[tuple[Provider, str, tuple[tuple[str, str], ...]], Named] = Lru(_MOST_KEYS)
 
     def named(self, provider: Provider, ticker: str, params: Mapping[str, str]) -> Named:
@@ -198,10 +202,11 @@ def range_search(
     """Read the filters of a search; `None` where they name no ticker.
 
     `fresh` is a word of the protocol, `None` where none was said. `keys` are those that were read
-    before. Raises `InvalidQuery` for a bad
-    range, ticker or parameter, one that is given twice, and for a range without a ticker, unless
-    the provider reads such requests itself; for how fresh what is no range is wanted.
+    before. Raises `InvalidQuery` for a bad range, ticker or parameter, one that is given twice, and
+    for a range without a ticker, unless the provider reads such requests itself; for how fresh what
+    is no range is wanted.
     """
+    keys = keys or Keys()
     if len(filters) > _MOST_FILTERS:
         raise InvalidQuery(f"{len(filters):,} filters are too many; {_MOST_FILTERS} are the most")
     ticker: Ticker | None = None
@@ -231,9 +236,10 @@ def range_search(
         if fresh is not None:
             raise no_range(fresh)
         return None
-    key, margin, adjusted = (keys or Keys()).named(provider, ticker.value, params)
+    key, margin, adjusted = keys.named(provider, ticker.value, params)
     wanted = Freshness.CHECK if fresh is None else Freshness(fresh)
     said: Dates | None = None
+    zone: str | None = None
     latitude: int | None = margin
     if dates is None:
         asked, absolute = default_range(provider.info, now), False
@@ -242,12 +248,17 @@ def range_search(
         data_start = beginning(provider.info, now)
         latitude = _latitude(start, margin)
         if provider.info.zoned and (is_local(start) or is_local(end)):
-            said = Dates(start, end, now, data_start)
-            check_range(start, end, now_ms=now)
-            asked, absolute = said.anywhere(), False
+            said, zone = Dates(start, end, now, data_start), keys.zone_of(key)
+            where = zone_named(zone)
+            if where is None:
+                zone = None
+                check_range(start, end, now_ms=now)
+                asked, absolute = said.anywhere(), False
+            else:
+                asked, absolute = said.within(where)
         else:
             asked, absolute = _meant(start, end, now, data_start, None)
-    return RangeSearch(key, asked, absolute, tuple(others), wanted, said, None, latitude, adjusted)
+    return RangeSearch(key, asked, absolute, tuple(others), wanted, said, zone, latitude, adjusted)
 
 
 def _latitude(start: str, margin: int) -> int | None:

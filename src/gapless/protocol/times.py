@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from calendar import monthrange
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from gapless.errors import InvalidQuery
@@ -168,6 +169,7 @@ def _absolute_ms(match: re.Match[str], text: str, what: str, zone: tzinfo | None
     return days * DAY_MS + (h * 3_600 + m * 60 + s - offset_s) * SECOND_MS + ms
 
 
+@lru_cache(maxsize=8_192)
 def _plain_ms(text: str) -> int | None:
     """Read an instant as most are written, such as 2025-09-05T00:00:00Z; `None`: it is another."""
     if text[4] + text[7] + text[10] + text[13] + text[16] + text[19] != "--T::Z":

@@ -6,7 +6,6 @@ the sessions of a provider.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,6 +16,7 @@ from gapless.domain.series import SeriesKey
 from gapless.errors import GaplessError
 from gapless.hub.hot import HotSeries
 from gapless.instants import DAY_MS
+from gapless.lru import Lru
 from gapless.providers.base import DueMoments, Provider, Traits
 
 # What a remembered width or failure may cost in memory.
@@ -56,8 +56,8 @@ class Ageings:
         self.checks = checks
         self._clock = clock
         # Series for which upstream failed at a wide request: until when, and how wide one may be.
-        self._narrowed: OrderedDict[SeriesKey, tuple[float, int]] = OrderedDict()
-        self._failed: OrderedDict[SeriesKey, tuple[float, GaplessError]] = OrderedDict()
+        self._narrowed: Lru[SeriesKey, tuple[float, int]] = Lru(_MOST_REMEMBERED)
+        self._failed: Lru[SeriesKey, tuple[float, GaplessError]] = Lru(_MOST_REMEMBERED)
 
     def of(self, provider: Provider, entry: HotSeries, now: int) -> Ageing | None:
         """Return what of a series is fresh now; `None`: what its provider serves does not age."""
@@ -87,29 +87,23 @@ class Ageings:
         span = bars * traits.bar
         if traits.max_span is not None:
             span = min(span, traits.max_span)
-        until, narrowed = self._narrowed.get(key, (0.0, span))
+        until, narrowed = self._narrowed.peek(key) or (0.0, span)
         return min(span, narrowed) if self._clock.monotonic() < until else span
 
     def narrower(self, key: SeriesKey, width: int) -> None:
         """Widen to half as much for the day: upstream failed at a width, milliseconds."""
-        self._narrowed[key] = (self._clock.monotonic() + DAY_MS / 1000, width // 2)
-        self._narrowed.move_to_end(key)
-        if len(self._narrowed) > _MOST_REMEMBERED:
-            self._narrowed.popitem(last=False)
+        self._narrowed.put(key, (self._clock.monotonic() + DAY_MS / 1000, width // 2))
 
     def failed(self, key: SeriesKey, error: GaplessError) -> None:
         """Remember that a check of a series failed: it is not tried again at once."""
         pause = max(self.checks.pause_s, error.retry_after_s or 0.0)
-        self._failed[key] = (self._clock.monotonic() + pause, error.again())
-        self._failed.move_to_end(key)
-        if len(self._failed) > _MOST_REMEMBERED:
-            self._failed.popitem(last=False)
+        self._failed.put(key, (self._clock.monotonic() + pause, error.again()))
 
     def failure(self, key: SeriesKey) -> GaplessError | None:
         """Return why a check of a series failed lately."""
-        until, error = self._failed.get(key, (0.0, None))
+        until, error = self._failed.peek(key) or (0.0, None)
         if error is not None and self._clock.monotonic() >= until:
-            del self._failed[key]
+            self._failed.drop(key)
             return None
         return error
 

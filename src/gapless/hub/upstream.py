@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +36,7 @@ from gapless.hub.failures import Concern, SeriesFailures, bound_pause, concern_o
 from gapless.hub.pacing import Breaker, Bucket, Deadline, back_off
 from gapless.hub.skew import Skew
 from gapless.hub.turns import Turns
+from gapless.lru import Lru
 from gapless.protocol.messages import Entity, Request
 from gapless.providers.base import BadValues, EntityProvider, Fetched, Provider, Provisional
 
@@ -188,17 +188,17 @@ class Upstream:
         self._trial: asyncio.Event | None = None
         # What the breaker last heard of: not a refusal of one ticker, nor gone with a success.
         self._outage: ProviderError | None = None
-        self._unknown: OrderedDict[SeriesKey, tuple[float, UnknownTicker]] = OrderedDict()
+        self._unknown: Lru[SeriesKey, tuple[float, UnknownTicker]] = Lru(_MOST_UNKNOWN)
 
     def refusal(self, key: SeriesKey) -> UnknownTicker | None:
         """Return the refusal of a ticker that upstream lately did not know."""
-        found = self._unknown.get(key)
+        found = self._unknown.peek(key)
         if found is None:
             return None
         until, error = found
         if self._clock.monotonic() < until:
             return error
-        del self._unknown[key]
+        self._unknown.drop(key)
         return None
 
     async def ask(
@@ -438,9 +438,7 @@ class Upstream:
         """Tell the breaker, which only the failures of upstream as a whole concern."""
         now, key = self._clock.monotonic(), call.key
         if isinstance(error, UnknownTicker):
-            self._unknown[key] = (now + self._limits.unknown_ticker, error.again())
-            if len(self._unknown) > _MOST_UNKNOWN:
-                self._unknown.popitem(last=False)
+            self._unknown.put(key, (now + self._limits.unknown_ticker, error.again()))
         concern = concern_of(error)
         if concern is Concern.NOBODY:
             self.alone = isinstance(error, UnknownTicker | OutOfWindow)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from gapless.clock import Clock
+from gapless.config.settings import Settings
 from gapless.domain.facts import every_fact
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval
@@ -21,11 +22,10 @@ from gapless.hub.adjusting import Adjuster
 from gapless.hub.answers import Answer, State, compose
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.course import as_held
-from gapless.hub.entities import Entities, Listing, ListingLimits, matches, may_match
+from gapless.hub.entities import Entities, Listing, matches, may_match
 from gapless.hub.holdings import Holdings
 from gapless.hub.hot import HotTier
 from gapless.hub.leases import Leases, LocalLeases
-from gapless.hub.options import Options
 from gapless.hub.ranges import (
     RangeSearch,
     default_range,
@@ -64,30 +64,31 @@ class Hub:
         store: Store,
         registry: Registry,
         clock: Clock,
-        options: Options | None = None,
+        settings: Settings | None = None,
         observe: Callable[[Asked], None] = lambda asked: None,
         seed: int | None = None,
         leases: Leases | None = None,
     ) -> None:
-        self.options = options or Options()
+        self.settings = settings or Settings()
         self.registry = registry
         self.clock = clock
-        self.hot = HotTier(self.options.hot_bytes)
+        self.hot = HotTier(self.settings.cache.hot_bytes)
         self.leases = leases or LocalLeases()
         self.holdings = Holdings(store, self.hot, self.leases)
         self.searcher = Searcher(
-            self.holdings, registry, clock, self.options, self.leases, self.upstream
+            self.holdings,
+            registry,
+            clock,
+            self.settings.cache,
+            self.settings.limits,
+            self.leases,
+            self.upstream,
         )
         self.adjuster = Adjuster(self.searcher, self.holdings, registry, clock)
         self.entities = Entities(
             self.holdings,
             clock,
-            ListingLimits(
-                self.options.max_entities,
-                self.options.default_entities,
-                self.options.max_listing_bytes,
-                self.options.max_records,
-            ),
+            self.settings.limits,
             self.searcher.plan,
             self.adjuster.as_held,
         )
@@ -102,7 +103,14 @@ class Hub:
         name = provider.info.name
         found = self._upstreams.get(name)
         if found is None or found.provider is not provider:
-            found = Upstream(provider, self.clock, self.options.upstream, self._observe, self._seed)
+            found = Upstream(
+                provider,
+                self.clock,
+                self.settings.fetch,
+                self.settings.cache,
+                self._observe,
+                self._seed,
+            )
             self._upstreams[name] = found
         return found
 
@@ -352,6 +360,3 @@ def _complete(answer: Answer, strict: bool, fresh: Freshness) -> Answer:
         stale = answer.why[0]
         raise ProviderError(f"the answer would be stale: {stale.message}", reason=stale.reason)
     return answer
-
-
-__all__ = ["Hub", "Options"]

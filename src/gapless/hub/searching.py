@@ -12,6 +12,7 @@ from functools import partial
 import structlog
 
 from gapless.clock import Clock
+from gapless.config.settings import CacheSettings, LimitSettings
 from gapless.domain.believing import unasked
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval, intersect, subtract, union
@@ -36,7 +37,6 @@ from gapless.hub.filling import Filler
 from gapless.hub.holdings import NOTHING, Holdings
 from gapless.hub.hot import HotSeries
 from gapless.hub.leases import Filled, Lease, Leases, LeaseTaken
-from gapless.hub.options import Options
 from gapless.hub.queues import Queues
 from gapless.hub.ranges import RangeSearch, present, reach
 from gapless.hub.upstream import Upstream
@@ -68,19 +68,21 @@ class Searcher:
         holdings: Holdings,
         registry: Registry,
         clock: Clock,
-        options: Options,
+        cache: CacheSettings,
+        limits: LimitSettings,
         leases: Leases,
         upstream: Callable[[Provider], Upstream],
     ) -> None:
         self._holdings = holdings
         self._registry = registry
         self._clock = clock
-        self._options = options
+        self._cache = cache
+        self._limits = limits
         self._leases = leases
         self._queues = Queues(leases)
         self._upstream = upstream
-        self.ageings = Ageings(options.checks, clock)
-        self._joining = Joining(int(options.join_distance_s * 1000), options.max_gaps)
+        self.ageings = Ageings(cache, clock)
+        self._joining = Joining(int(cache.join_distance_s * 1000), cache.max_gaps)
 
     async def search(
         self,
@@ -100,7 +102,7 @@ class Searcher:
         provider = self._registry.get(search.key.provider)
         now = self._clock.now_ms()
         anew = search.fresh is Freshness.NOW
-        course = Course(caller, None if anew or strict else self._options.checks.wait_s)
+        course = Course(caller, None if anew or strict else self._cache.check_wait_s)
         if search.fresh is Freshness.HELD:
             course.unchecked = as_held(search.key)
         try:
@@ -380,10 +382,10 @@ class Searcher:
 
     def check_size(self, answer: Answer) -> None:
         """Raise `TooLarge` for an answer of more records than one may have."""
-        if answer.count > self._options.max_records:
+        if answer.count > self._limits.max_records:
             raise TooLarge(
                 f"the answer would have {answer.count:,} records, more than the "
-                f"{self._options.max_records:,} one answer may have (limits.max_records); ask for "
+                f"{self._limits.max_records:,} one answer may have (limits.max_records); ask for "
                 "shorter ranges, one after the other, or over HTTP, where it comes in pages"
             )
 

@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 import msgspec
+from gapless.config import YahooSettings
 from gapless.errors import GaplessError, InvalidQuery
 from gapless.hub.answers import Answer
 from gapless.hub.hub import Hub
@@ -25,7 +26,7 @@ from gapless.observability import configure_logging
 from gapless.protocol.language import parse_line
 from gapless.protocol.messages import ProviderRequest
 from gapless.providers.registry import Registry
-from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.providers.yahoo import YahooProvider
 from gapless.simulator.chart import Query, answer, parse
 from gapless.simulator.happenings import Dividend, Split
 from gapless.simulator.instruments import Session, equity

@@ -9,31 +9,29 @@ import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from gapless import __version__
-from gapless.auth.authority import AuthLimits, Authority
-from gapless.auth.sessions import Lifetimes
+from gapless.auth.authority import Authority
 from gapless.clock import Clock, SystemClock
-from gapless.config import Settings, database_path, parse_address, parse_check
-from gapless.hub.ageing import Checks
-from gapless.hub.hub import Hub, Options
-from gapless.hub.plugins import PluginLimits, Plugins
-from gapless.hub.upstream import Asked, Limits
-from gapless.providers.base import Pace, Provider
+from gapless.config import Settings, database_path, parse_address
+from gapless.hub.hub import Hub
+from gapless.hub.plugins import Plugins
+from gapless.hub.upstream import Asked
+from gapless.providers.base import Provider
 from gapless.providers.registry import Registry
 from gapless.providers.sample import SampleProvider
-from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.providers.yahoo import YahooProvider
 from gapless.servers.admission import Admission
 from gapless.servers.control import ControlServer
 from gapless.servers.descriptors import Descriptors, fitting, raise_limit
 from gapless.servers.desk import Announcement, Desk
 from gapless.servers.meter import Meter
-from gapless.servers.tcp import TcpLimits, TcpServer
+from gapless.servers.tcp import TcpServer
 from gapless.servers.tls import Certificate
 from gapless.store.database import database_at
 
@@ -118,9 +116,9 @@ async def running_hub(
     Raises a `GaplessError` that names what stands in the way, or `CannotListen`.
     """
     clock = clock or SystemClock()
-    limits = settings.limits
     path = database_path(settings.db)
-    tcp_connections, http_connections = connection_limits(settings)
+    settings = fitted(settings)
+    limits = settings.limits
     async with AsyncExitStack() as stack:
         database = database_at(path)
         stack.enter_context(database.owned(f"process {os.getpid()}, gapless {__version__}"))
@@ -130,7 +128,7 @@ async def running_hub(
         if settings.tls_cert is not None and settings.tls_key is not None:
             certificate = Certificate(settings.tls_cert, settings.tls_key)
         tls = None if certificate is None else certificate.context
-        authority = Authority(store.accounts, clock, settings.auth, auth_limits(settings))
+        authority = Authority(store.accounts, clock, settings.auth, settings.access)
         setup_key = await authority.load()
         authority.keep_house()
         stack.push_async_callback(authority.close)
@@ -148,36 +146,17 @@ async def running_hub(
             store,
             registry,
             clock,
-            plugin_limits(settings),
+            settings.plugins,
             base=settings.base.resolve(),
             record=authority.audit.about,
         )
         stack.push_async_callback(plugins.close)
-        hub = Hub(store, registry, clock, hub_options(settings), observe=count, seed=seed)
+        hub = Hub(store, registry, clock, settings, observe=count, seed=seed)
         hub.holdings.listeners.append(meter.changed)
         # Fetches under way end before the plugins that they wait for.
         stack.push_async_callback(hub.close, limits.shutdown_s * _FOR_FETCHES)
-        desk = Desk(
-            hub,
-            clock,
-            Admission(authority, clock),
-            announcement(settings, tcp_connections),
-            settings.cache.hot_bytes // 4,
-            meter=meter,
-        )
-        server = TcpServer(
-            desk,
-            TcpLimits(
-                max_line_bytes=limits.max_line_bytes,
-                max_unsent_bytes=limits.max_unsent_bytes,
-                slow_reader_s=limits.slow_reader_s,
-                max_connections=tcp_connections,
-                max_in_flight=limits.max_in_flight,
-                max_bytes_before_token=settings.access.max_bytes_before_token,
-                token_s=settings.access.token_s,
-            ),
-            tls,
-        )
+        desk = Desk(hub, clock, Admission(authority, clock), announcement(settings), meter=meter)
+        server = TcpServer(desk, limits, settings.access, tls)
         await desk.rehearse()
         control = ControlServer(hub, authority)
         await control.open(path)
@@ -188,7 +167,7 @@ async def running_hub(
         doors: list[Door] = [server]
         stack.push_async_callback(_close_all, doors, limits.shutdown_s * _FOR_REQUESTS)
         if settings.http != "off":
-            door = _http_door(settings, hub, plugins, server, http_connections, tls)
+            door = _http_door(settings, plugins, server, tls)
             doors.append(door)
             scheme = "http" if tls is None else "https"
             desk.http = f"{scheme}://{_written(*await _opened(door, 'http', settings.http))}"
@@ -213,42 +192,12 @@ async def running_hub(
 
 
 def _http_door(
-    settings: Settings,
-    hub: Hub,
-    plugins: Plugins,
-    tcp: TcpServer,
-    connections: int,
-    tls: SSLContext | None,
+    settings: Settings, plugins: Plugins, tcp: TcpServer, tls: SSLContext | None
 ) -> HttpDoor:
     # Litestar takes longer to import than all else; a hub without HTTP need not.
-    from gapless.servers.http.data import DataLimits
-    from gapless.servers.http.door import HttpDoor, HttpLimits
-    from gapless.servers.http.receipt import ReceiptLimits
+    from gapless.servers.http.door import HttpDoor
 
-    api, limits = settings.api, settings.limits
-    return HttpDoor(
-        hub,
-        plugins,
-        tcp.desk,
-        tcp.desk.clock,
-        lambda: len(tcp.connections),
-        HttpLimits(
-            receipt=ReceiptLimits(
-                receive_s=api.receive_s,
-                token_s=settings.access.token_s if settings.auth else None,
-                slow_reader_s=limits.slow_reader_s,
-                max_head_bytes=api.max_head_bytes,
-                max_connections=connections,
-            ),
-            max_body_bytes=api.max_body_bytes,
-            max_line_bytes=limits.max_line_bytes,
-            max_unsent_bytes=api.max_unsent_bytes,
-            data=DataLimits(memo_bytes=settings.cache.hot_bytes // 2, streams=api.max_streams),
-            hosts=tuple(api.hosts.split(",")),
-            proxies=frozenset(filter(None, map(str.strip, settings.access.proxies.split(",")))),
-        ),
-        tls,
-    )
+    return HttpDoor(tcp.desk, plugins, lambda: len(tcp.connections), settings, tls)
 
 
 async def _opened(door: Door, setting: str, text: str) -> tuple[str, int]:
@@ -282,11 +231,8 @@ def reachable(url: str) -> str:
     return url
 
 
-def announcement(settings: Settings, connections: int) -> Announcement:
-    """Return what a hub that starts now tells of itself: who it is, and its limits.
-
-    `connections`: how many it takes over TCP.
-    """
+def announcement(settings: Settings) -> Announcement:
+    """Return what a hub that starts now tells of itself: who it is, and its limits."""
     limits = settings.limits
     return Announcement(
         # Clients know by it that both doors are one hub's, so no two may ever have the same.
@@ -295,41 +241,12 @@ def announcement(settings: Settings, connections: int) -> Announcement:
             "max_line_bytes": limits.max_line_bytes,
             "max_records": limits.max_records,
             "max_entities": limits.max_entities,
-            "max_connections": connections,
+            "max_connections": limits.max_connections,
         },
     )
 
 
-def auth_limits(settings: Settings) -> AuthLimits:
-    """Return what users may by these settings."""
-    access = settings.access
-    return AuthLimits(
-        requests_per_s=access.rate,
-        burst=access.burst,
-        lifetimes=Lifetimes(
-            access_s=access.access_token_s,
-            refresh_s=access.refresh_token_s,
-            session_s=access.session_s,
-            most_families=access.max_sign_ins,
-        ),
-    )
-
-
-def plugin_limits(settings: Settings) -> PluginLimits:
-    """Return what a plugin may take by these settings."""
-    plugins = settings.plugins
-    return PluginLimits(
-        load_s=plugins.load_s,
-        deadline_s=plugins.deadline_s,
-        kill_after_s=plugins.kill_after_s,
-        max_reply_bytes=plugins.max_reply_bytes,
-        memory_bytes=plugins.memory_bytes,
-        max_crashes=plugins.max_crashes,
-    )
-
-
-YAHOO = "yahoo_finance"
-BUILT_IN = ("sample", YAHOO)
+BUILT_IN = ("sample", "yahoo_finance")
 """The names that no plugin may have, whether or not the settings leave those providers on."""
 
 
@@ -337,61 +254,10 @@ def providers(settings: Settings) -> list[Provider]:
     """Make the built-in providers that the settings leave on."""
     result: list[Provider] = []
     if settings.sample.enabled:
-        pace = Pace(settings.sample.rate, settings.sample.burst)
-        result.append(SampleProvider(pace=pace))
+        result.append(SampleProvider(settings.sample))
     if settings.yahoo.enabled:
-        yahoo = settings.yahoo
-        result.append(
-            YahooProvider(
-                YahooSettings(
-                    base_url=yahoo.base_url,
-                    fallback_url=yahoo.fallback_url,
-                    impersonate=yahoo.impersonate,
-                    rate=yahoo.rate,
-                    burst=yahoo.burst,
-                    connect_timeout_s=yahoo.connect_timeout_s,
-                    timeout_s=yahoo.timeout_s,
-                    max_body=yahoo.max_body_bytes,
-                    refresh_daily_s=yahoo.refresh_daily_s,
-                    refresh_intraday_s=yahoo.refresh_intraday_s,
-                    refresh_null_s=yahoo.refresh_null_s,
-                )
-            )
-        )
+        result.append(YahooProvider(settings.yahoo))
     return result
-
-
-def checks(settings: Settings) -> Checks:
-    """Return when what can change upstream is fetched again by these settings."""
-    cache, own = settings.cache, settings.yahoo.check
-    return Checks(
-        every=parse_check(cache.check),
-        bars=cache.check_bars,
-        wait_s=cache.check_wait_s,
-        own={} if own is None else {YAHOO: parse_check(own)},
-    )
-
-
-def hub_options(settings: Settings) -> Options:
-    """Return what the hub allows itself by these settings."""
-    fetch, cache, limits = settings.fetch, settings.cache, settings.limits
-    return Options(
-        upstream=Limits(
-            deadline=fetch.deadline_s,
-            breaker_failures=fetch.breaker_failures,
-            breaker_cooldown=fetch.breaker_cooldown_s,
-            breaker_cooldown_most=fetch.breaker_cooldown_max_s,
-            unknown_ticker=cache.unknown_ticker_s,
-        ),
-        hot_bytes=cache.hot_bytes,
-        checks=checks(settings),
-        join_distance_s=cache.join_distance_s,
-        max_gaps=cache.max_gaps,
-        max_records=limits.max_records,
-        max_entities=limits.max_entities,
-        default_entities=limits.default_entities,
-        max_listing_bytes=limits.max_listing_bytes,
-    )
 
 
 def tune_malloc() -> None:
@@ -421,8 +287,8 @@ def tune_threads() -> None:
     sys.setswitchinterval(_SWITCH_S)
 
 
-def connection_limits(settings: Settings) -> tuple[int, int]:
-    """Return how many connections TCP and HTTP may take: as set, or as there are descriptors for.
+def fitted(settings: Settings) -> Settings:
+    """Return the settings with no more connections than there are descriptors for.
 
     Raises the limit of the process on open files as far as it may.
     """
@@ -430,23 +296,27 @@ def connection_limits(settings: Settings) -> tuple[int, int]:
     http = 0 if settings.http == "off" else settings.api.max_connections
     limit = raise_limit(tcp + http)
     fit = fitting(limit, tcp, http)
-    if fit != (tcp, http):
-        _log.warning(
-            "fewer connections are taken than the settings allow, for the process may not have "
-            "so many files open; raise its hard limit (ulimit -Hn)",
-            limit=limit,
-            tcp=fit[0],
-            http=fit[1],
-        )
-    return fit
+    if fit == (tcp, http):
+        return settings
+    _log.warning(
+        "fewer connections are taken than the settings allow, for the process may not have so "
+        "many files open; raise its hard limit (ulimit -Hn)",
+        limit=limit,
+        tcp=fit[0],
+        http=fit[1],
+    )
+    return replace(
+        settings,
+        limits=replace(settings.limits, max_connections=fit[0]),
+        api=replace(settings.api, max_connections=fit[1]),
+    )
 
 
 __all__ = [
     "CannotListen",
     "RunningHub",
     "announcement",
-    "auth_limits",
-    "hub_options",
+    "fitted",
     "providers",
     "running_hub",
     "tune_malloc",

@@ -6,7 +6,7 @@ Everything that is remembered and can be had again is bounded like this, by coun
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Reversible
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -23,16 +23,22 @@ class Lru(Generic[K, V]):
     Where there are more, the one goes first that was used longest ago; a single one that weighs
     more than `limit` stays alone until something else is put beside it. `let_go` is told of each
     that is dropped, forced out or replaced by another one.
+
+    For one thread: what is found here by several is to be found before the work goes to them.
     """
 
-    __slots__ = ("_let_go", "_values", "limit", "size")
+    __slots__ = ("_let_go", "_values", "_weights", "limit", "peek", "size")
 
     def __init__(self, limit: int, let_go: Callable[[K, V], None] = _nothing) -> None:
         self.limit = limit
         self.size = 0
         """What all of them weigh."""
         self._let_go = let_go
-        self._values: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        self._values: OrderedDict[K, V] = OrderedDict()
+        self._weights: dict[K, int] = {}
+        # The very method of the dictionary: requests are looked up with it.
+        self.peek: Callable[[K], V | None] = self._values.get
+        """Return a value without using it; `None`: there is none."""
 
     def __len__(self) -> int:
         return len(self._values)
@@ -47,33 +53,30 @@ class Lru(Generic[K, V]):
     def get(self, key: K) -> V | None:
         """Return a value and mark it as used; `None`: there is none."""
         found = self._values.get(key)
-        if found is None:
-            return None
-        self._values.move_to_end(key)
-        return found[0]
+        if found is not None:
+            self._values.move_to_end(key)
+        return found
 
-    def peek(self, key: K) -> V | None:
-        """Return a value without using it; `None`: there is none."""
-        found = self._values.get(key)
-        return None if found is None else found[0]
+    def values(self) -> Reversible[V]:
+        """Return the values, longest unused first; looking is not using."""
+        return self._values.values()
 
     def put(self, key: K, value: V, weight: int = 1) -> None:
         """Keep a value as the one used last, and let go of what there is no room for any more."""
-        found = self._values.pop(key, None)
-        if found is not None:
-            self.size -= found[1]
-            if found[0] is not value:
-                self._let_go(key, found[0])
-        self._values[key] = (value, weight)
-        self.size += weight
+        if self._values.get(key) is not value:
+            self.drop(key)
+        self.size += weight - self._weights.get(key, 0)
+        self._values[key] = value
+        self._weights[key] = weight
+        self._values.move_to_end(key)
         while self.size > self.limit and len(self._values) > 1:
             self.drop(next(iter(self._values)))
 
     def drop(self, key: K) -> V | None:
         """Let a value go, and return it; `None`: there is none."""
-        found = self._values.pop(key, None)
-        if found is None:
+        if key not in self._values:
             return None
-        self.size -= found[1]
-        self._let_go(key, found[0])
-        return found[0]
+        found = self._values.pop(key)
+        self.size -= self._weights.pop(key)
+        self._let_go(key, found)
+        return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import polars as pl
 import pytest
 
 import gapless
-from gapless.hub.hub import Options
 from gapless.protocol.messages import PROVIDER_REASONS
 from support import asking as asking_module
 from support.asking import KINDS, asking
@@ -19,7 +17,7 @@ from support.clock import ManualClock
 from support.providers import SteadyProvider
 from support.strangers import stranger
 from support.web import web
-from support.wire import IMPATIENT, PATIENT_TCP
+from support.wire import IMPATIENT, PATIENT, but
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
@@ -204,9 +202,8 @@ async def test_an_answer_without_records_is_one(tmp_path: Path, kind: str) -> No
 async def test_what_is_partial_warns_where_it_was_asked(tmp_path: Path, kind: str) -> None:
     """The warning says what is missing and why, and points at the caller's own line."""
     steady = SteadyProvider()
-    options = Options(upstream=IMPATIENT)
     async with (
-        web(tmp_path, steady, options=options) as opened,
+        web(tmp_path, steady, settings=IMPATIENT) as opened,
         asking(kind, opened.tcp_port) as hub,
     ):
         await hub.search("steady", "A", *JANUARY)
@@ -231,9 +228,8 @@ async def test_what_is_stale_warns_too(tmp_path: Path, kind: str) -> None:
     """It is older than it should be, and complete."""
     clock = ManualClock(round(midnight("2021-02-01").timestamp() * 1000))
     steady = SteadyProvider(tail_ms=3 * DAY_MS, due_in_ms=60_000)
-    options = Options(upstream=IMPATIENT)
     async with (
-        web(tmp_path, steady, options=options, clock=clock) as opened,
+        web(tmp_path, steady, settings=IMPATIENT, clock=clock) as opened,
         asking(kind, opened.tcp_port) as hub,
     ):
         fresh = await hub.search("steady", "A", *JANUARY)
@@ -265,8 +261,7 @@ async def test_errors_of_requests_have_types(tmp_path: Path, kind: str) -> None:
         web(
             tmp_path,
             steady,
-            options=Options(upstream=IMPATIENT, max_records=20),
-            tcp_limits=replace(PATIENT_TCP, max_line_bytes=4_096),
+            settings=but(IMPATIENT, limits={"max_records": 20, "max_line_bytes": 4_096}),
         ) as opened,
         asking(kind, opened.tcp_port, http=False) as hub,
     ):
@@ -298,7 +293,7 @@ async def test_errors_of_providers_have_types(tmp_path: Path, kind: str, reason:
     cause = PROVIDER_REASONS[reason]
     steady.failures["A"] = cause("it says so", retry_after_s=7)
     async with (
-        web(tmp_path, steady, options=Options(upstream=IMPATIENT)) as opened,
+        web(tmp_path, steady, settings=IMPATIENT) as opened,
         asking(kind, opened.tcp_port) as hub,
     ):
         with pytest.raises(gapless.ProviderError, match="it says so") as raised:
@@ -362,7 +357,9 @@ async def test_entities_are_got_listed_and_found(tmp_path: Path, kind: str) -> N
 async def test_long_listings_come_page_by_page(tmp_path: Path, kind: str) -> None:
     """The hub cuts pages where it likes; the client goes on until there is no more."""
     async with (
-        web(tmp_path, SteadyProvider(), options=Options(max_listing_bytes=2_000)) as opened,
+        web(
+            tmp_path, SteadyProvider(), settings=but(PATIENT, limits={"max_listing_bytes": 2_000})
+        ) as opened,
         asking(kind, opened.tcp_port) as hub,
     ):
         ids = [f"note {number:03d}" for number in range(8)]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import gapless
-from gapless.hub.hub import Options
+from gapless.config import YahooSettings
 from gapless.providers.sample import SampleProvider
-from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.providers.yahoo import YahooProvider
 from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market
 from gapless.simulator.prices import RandomWalk
@@ -186,7 +186,7 @@ async def test_a_refresh_fetches_what_is_held(tmp_path: Path, kind: str) -> None
     """Held or not; where upstream fails, that is warned of where it was asked for."""
     steady = SteadyProvider()
     async with (
-        web(tmp_path, steady, options=Options(upstream=IMPATIENT)) as opened,
+        web(tmp_path, steady, settings=IMPATIENT) as opened,
         asking(kind, opened.tcp_port) as hub,
     ):
         await hub.search("steady", "A", *JANUARY)
@@ -228,9 +228,8 @@ async def test_providers_tell_how_they_fare(tmp_path: Path, kind: str) -> None:
     """What each declares, its last fetch and its last error; by default their names alone."""
     clock = at("2021-06-01")
     steady = SteadyProvider()
-    options = Options(upstream=IMPATIENT)
     async with (
-        web(tmp_path, steady, SampleProvider(), clock=clock, options=options) as opened,
+        web(tmp_path, steady, SampleProvider(), clock=clock, settings=IMPATIENT) as opened,
         asking(kind, opened.tcp_port) as hub,
     ):
         await hub.search("steady", "A", *JANUARY)
@@ -276,7 +275,7 @@ async def test_days_are_those_of_the_exchange(tmp_path: Path, kind: str) -> None
     market = Market([BERLIN], prices=RandomWalk(3))
     async with YahooSimulator(market, clock=lambda: clock.now_ms() / 1000) as sim:
         settings = YahooSettings(
-            sim.base_url, fallback_url=None, rate=1000.0, burst=1000, timeout_s=PATIENCE_S
+            base_url=sim.base_url, fallback_url=None, rate=1000.0, burst=1000, timeout_s=PATIENCE_S
         )
         yahoo = YahooProvider(settings, monotonic=clock.monotonic)
         async with (

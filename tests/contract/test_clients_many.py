@@ -15,7 +15,6 @@ import polars as pl
 import pytest
 
 import gapless
-from gapless.hub.hub import Options
 from support import asking as asking_module
 from support.asking import KINDS, asking
 from support.commands import environment, hub
@@ -107,7 +106,7 @@ async def test_some_may_fail(tmp_path: Path, kind: str) -> None:
         "D": gapless.UpstreamRejected("not D"),
     }
     async with (
-        web(tmp_path, steady, options=Options(upstream=IMPATIENT)) as opened,
+        web(tmp_path, steady, settings=IMPATIENT) as opened,
         asking(kind, opened.tcp_port) as hub,
     ):
         asked = [*TICKERS, "D"]
@@ -239,7 +238,7 @@ async def test_many_that_are_not_ready_warn_briefly(tmp_path: Path, kind: str) -
     steady = SteadyProvider()
     tickers = [f"T{number}" for number in range(9)]
     async with (
-        web(tmp_path, steady, options=Options(upstream=IMPATIENT)) as opened,
+        web(tmp_path, steady, settings=IMPATIENT) as opened,
         asking(kind, opened.tcp_port) as hub,
     ):
         await hub.search_many("steady", tickers, *JANUARY)
@@ -392,7 +391,7 @@ async def test_a_warning_can_be_made_an_error(tmp_path: Path, kind: str) -> None
     """Who wants no part of what is partial says so once, as with any warning."""
     steady = SteadyProvider()
     async with (
-        web(tmp_path, steady, options=Options(upstream=IMPATIENT)) as opened,
+        web(tmp_path, steady, settings=IMPATIENT) as opened,
         asking(kind, opened.tcp_port) as hub,
     ):
         await hub.search_many("steady", ["A"], *JANUARY)

@@ -13,7 +13,6 @@ from polars.testing import assert_frame_equal
 
 import gapless
 from gapless.domain.intervals import Interval
-from gapless.hub.hub import Options
 from gapless.protocol.times import parse_instant
 from gapless.providers.base import Record
 from gapless.store.base import Change
@@ -23,7 +22,7 @@ from support.forwarders import forwarder
 from support.providers import SteadyProvider
 from support.strangers import Guest, answer, hello, stranger
 from support.web import Web, web
-from support.wire import IMPATIENT, PATIENT
+from support.wire import IMPATIENT, PATIENT, but
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
@@ -73,7 +72,7 @@ async def test_pieces_are_the_whole(tmp_path: Path, kind: str, most: int) -> Non
         whole = await asked_of(hub)
         frame = await hub.search_many("minutes", ["A", "B"], *HALF)
     async with (
-        web(tmp_path, minutes(), options=Options(max_records=most, upstream=PATIENT)) as opened,
+        web(tmp_path, minutes(), settings=but(PATIENT, limits={"max_records": most})) as opened,
         asking(kind, opened.tcp_port, http=False) as hub,
     ):
         pieces = await asked_of(hub)
@@ -94,10 +93,10 @@ async def test_pieces_are_the_whole(tmp_path: Path, kind: str, most: int) -> Non
 async def test_where_records_crowd_pieces_are_cut_again(tmp_path: Path, kind: str) -> None:
     """As often as it takes, and no record is lost or comes twice at a cut."""
     bursts = Bursts("bursts")
-    options = Options(max_records=50, upstream=PATIENT)
+    settings = but(PATIENT, limits={"max_records": 50})
     bounds = ("2020-02-03T04:05:06.789Z", "2022-02-03")
     async with (
-        web(tmp_path, bursts, options=options) as opened,
+        web(tmp_path, bursts, settings=settings) as opened,
         asking(kind, opened.tcp_port, http=False) as hub,
     ):
         result = await hub.search("bursts", "A", *bounds)
@@ -109,13 +108,13 @@ async def test_where_records_crowd_pieces_are_cut_again(tmp_path: Path, kind: st
 async def test_relative_bounds_are_those_of_the_first_answer(tmp_path: Path, kind: str) -> None:
     """However late the last piece is asked for."""
     clock = ManualClock(parse_instant("2021-03-01T00:00:00.5Z", now_ms=0))
-    options = Options(max_records=500, upstream=PATIENT)
+    settings = but(PATIENT, limits={"max_records": 500})
 
     async def later(data: bytes) -> None:
         clock.advance(60)
 
     async with (
-        web(tmp_path, minutes(), options=options, clock=clock) as opened,
+        web(tmp_path, minutes(), settings=settings, clock=clock) as opened,
         forwarder(opened.tcp_port) as way,
         asking(kind, way.port, http=False) as hub,
     ):
@@ -130,9 +129,9 @@ async def test_relative_bounds_are_those_of_the_first_answer(tmp_path: Path, kin
 async def test_what_is_missing_is_not_asked_for_again(tmp_path: Path, kind: str) -> None:
     """Pieces are cut from what is there; the whole is partial, and strict it is an error."""
     provider = minutes()
-    options = Options(max_records=1_000, upstream=IMPATIENT)
+    settings = but(IMPATIENT, limits={"max_records": 1_000})
     async with (
-        web(tmp_path, provider, options=options) as opened,
+        web(tmp_path, provider, settings=settings) as opened,
         asking(kind, opened.tcp_port, http=False) as hub,
     ):
         await hub.search("minutes", "A", *RANGE)
@@ -154,7 +153,7 @@ async def test_the_worst_piece_is_that_of_all(tmp_path: Path, kind: str) -> None
     """What becomes due between two pieces and cannot be had makes the whole stale, and says why."""
     clock = ManualClock(parse_instant("2021-01-06", now_ms=0))
     provider = minutes(tail_ms=3_600_000, due_in_ms=60_000)
-    options = Options(max_records=1_000, upstream=IMPATIENT)
+    settings = but(IMPATIENT, limits={"max_records": 1_000})
     asked = 0
 
     async def later(data: bytes) -> None:
@@ -165,7 +164,7 @@ async def test_the_worst_piece_is_that_of_all(tmp_path: Path, kind: str) -> None
             provider.failures["A"] = gapless.UpstreamUnavailable("it is down")
 
     async with (
-        web(tmp_path, provider, options=options, clock=clock) as opened,
+        web(tmp_path, provider, settings=settings, clock=clock) as opened,
         forwarder(opened.tcp_port) as way,
         asking(kind, way.port, http=False) as hub,
     ):
@@ -200,9 +199,9 @@ async def changing(
     folder: Path, kind: str, when: set[int], happen: Happen = restated
 ) -> AsyncIterator[Asker]:
     """Yield a client of a hub to whose series that happens before those of its requests."""
-    options = Options(max_records=1_000, upstream=PATIENT)
+    settings = but(PATIENT, limits={"max_records": 1_000})
     async with (
-        web(folder, minutes(), options=options) as opened,
+        web(folder, minutes(), settings=settings) as opened,
         forwarder(opened.tcp_port) as way,
         asking(kind, way.port, http=False) as hub,
     ):
@@ -252,9 +251,9 @@ async def test_a_series_that_is_forgotten_between_pieces_is_fetched_again(
 ) -> None:
     """It is another series then."""
     provider = minutes()
-    options = Options(max_records=1_000, upstream=PATIENT)
+    settings = but(PATIENT, limits={"max_records": 1_000})
     async with (
-        web(tmp_path, provider, options=options) as opened,
+        web(tmp_path, provider, settings=settings) as opened,
         forwarder(opened.tcp_port) as way,
         asking(kind, way.port, http=False) as hub,
     ):
@@ -277,9 +276,9 @@ async def test_a_view_is_told_as_it_is_held(tmp_path: Path, kind: str) -> None:
     """Its pieces are views: though all of it is due, nothing is fetched for it."""
     clock = ManualClock(parse_instant("2021-01-06", now_ms=0))
     provider = minutes(tail_ms=10 * 86_400_000, due_in_ms=60_000)
-    options = Options(max_records=1_000, upstream=PATIENT)
+    settings = but(PATIENT, limits={"max_records": 1_000})
     async with (
-        web(tmp_path, provider, options=options, clock=clock) as opened,
+        web(tmp_path, provider, settings=settings, clock=clock) as opened,
         asking(kind, opened.tcp_port, http=False) as hub,
     ):
         result = await hub.search("minutes", "A", *RANGE)

@@ -14,13 +14,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import gapless
-from gapless.hub.hub import Options
 from support.asking import KINDS, asking, cautioned
 from support.people import api_token, person
 from support.providers import SteadyProvider
 from support.strangers import Guest, answer, hello, stranger
 from support.web import Web, web
-from support.wire import IMPATIENT
+from support.wire import IMPATIENT, PATIENT, but
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
@@ -120,7 +119,7 @@ async def test_pages_are_put_together(tmp_path: Path, kind: str, most: int) -> N
     ):
         expected = await hub.search("minutes", "A", *RANGE)
     async with (
-        web(tmp_path, minutes(), options=Options(max_records=most)) as opened,
+        web(tmp_path, minutes(), settings=but(PATIENT, limits={"max_records": most})) as opened,
         asking(kind, opened.tcp_port) as hub,
     ):
         found = [await hub.search("minutes", "A", *RANGE) for _ in range(2)]
@@ -138,7 +137,7 @@ async def test_what_is_partial_is_so_over_http(tmp_path: Path, kind: str) -> Non
     """The large part that is there comes as columns, and the stitch says what is not."""
     provider = minutes()
     async with (
-        web(tmp_path, provider, options=Options(upstream=IMPATIENT)) as opened,
+        web(tmp_path, provider, settings=IMPATIENT) as opened,
         asking(kind, opened.tcp_port) as hub,
     ):
         await hub.search("minutes", "A", *RANGE)

@@ -12,10 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from gapless.config import CacheSettings, FetchSettings, Settings
 from gapless.domain.intervals import Interval, union
-from gapless.hub.ageing import Check, Checks
-from gapless.hub.hub import Options
-from gapless.hub.upstream import Limits
 from gapless.simulator import faults
 from gapless.simulator.chart import Query
 from gapless.simulator.happenings import Restatement
@@ -78,16 +76,16 @@ async def test_a_range_that_is_due_is_never_a_full_hit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("every", "before", "then"),
-    [(3600.0, "2025-06-09T15:59:59", ["check"]), ("never", "2025-06-20T15:00", [])],
+    [("1h", "2025-06-09T15:59:59", ["check"]), ("never", "2025-06-20T15:00", [])],
 )
 @pytest.mark.parametrize("own", [False, True])
 async def test_how_often_it_is_fetched_again_is_a_setting(
-    tmp_path: Path, every: Check, before: str, then: list[str], own: bool
+    tmp_path: Path, every: str, before: str, then: list[str], own: bool
 ) -> None:
     """After so many seconds, or never, instead of by sessions: of all providers or of one."""
-    checks = Checks("session", own={"yahoo_finance": every}) if own else Checks(every)
-    options = Options(checks=checks)
-    async with scene(tmp_path, MONDAY, options=options) as world:
+    settings = Settings() if own else Settings(cache=CacheSettings(check=every))
+    check = every if own else None
+    async with scene(tmp_path, MONDAY, settings=settings, check=check) as world:
         await world.ask(*MAY)
         world.at(before)
         await world.ask(*MAY)
@@ -102,11 +100,13 @@ async def test_how_often_it_is_fetched_again_is_a_setting(
 
 async def test_what_else_is_not_fresh_is_taken_along(tmp_path: Path) -> None:
     """One request a session for all of a series' past; what lay between is held from then on."""
-    async with scene(tmp_path, SUNDAY, options=Options(checks=Checks(bars=5))) as world:
+    async with scene(
+        tmp_path, SUNDAY, settings=Settings(cache=CacheSettings(check_bars=5))
+    ) as world:
         # With so few bars a request they are fetched apart.
         await world.ask("2025-04-01", "2025-04-04")
         await world.ask("2025-05-13", "2025-05-17")
-        world.hub.searcher.rules.ageings.checks = Checks()
+        world.hub.searcher.rules.ageings.check_bars = CacheSettings().check_bars
         known = spans(union(row.interval for row in await world.known()))
         assert known == ["2025-04-01..2025-04-04T13:30", "2025-05-13..2025-05-17"]
         world.at(MONDAY)
@@ -164,7 +164,7 @@ async def test_no_request_is_wider_than_upstream_allows(tmp_path: Path) -> None:
 
 async def test_no_request_is_widened_beyond_so_many_bars(tmp_path: Path) -> None:
     """A setting bounds what is taken along, not what is asked."""
-    async with scene(tmp_path, SUNDAY, options=Options(checks=Checks(bars=20))) as world:
+    async with scene(tmp_path, SUNDAY, settings=NARROW) as world:
         await world.ask("2025-04-01", "2025-06-01")
         world.at(MONDAY)
         await world.ask("2025-04-10", "2025-04-15")
@@ -191,7 +191,9 @@ def wider_than_a_week(query: Query) -> bool:
 
 
 # A failure is tried again a few times, and does not open the breaker.
-FEW_TRIES = Options(upstream=Limits(deadline=2.0, breaker_failures=10**6))
+NARROW = Settings(cache=CacheSettings(check_bars=20))
+UNWAITED = Settings(cache=CacheSettings(check_wait_s=0.0))
+FEW_TRIES = Settings(fetch=FetchSettings(deadline_s=2.0, breaker_failures=10**6))
 
 
 @pytest.mark.parametrize("fault", [faults.server_error(502), faults.hang()], ids=["502", "hang"])
@@ -199,7 +201,7 @@ async def test_a_gap_goes_alone_where_upstream_fails_at_more(
     tmp_path: Path, fault: faults.Fault
 ) -> None:
     """What is needed is fetched by itself, and what is held beside it the next time."""
-    async with scene(tmp_path, SUNDAY, options=FEW_TRIES) as world:
+    async with scene(tmp_path, SUNDAY, settings=FEW_TRIES) as world:
         await world.ask("2024-01-01", "2025-06-08")
         world.at(WEDNESDAY)
         await world.wait_for_upstream(0.5)
@@ -214,7 +216,7 @@ async def test_a_gap_goes_alone_where_upstream_fails_at_more(
 
 async def test_after_a_failure_less_is_taken_along_for_the_day(tmp_path: Path) -> None:
     """Half as much as was too wide, half of that if it fails as well; all when the day is over."""
-    async with scene(tmp_path, SUNDAY, options=FEW_TRIES) as world:
+    async with scene(tmp_path, SUNDAY, settings=FEW_TRIES) as world:
         await world.ask("2024-01-01", "2025-06-08")
         world.at(WEDNESDAY)
         lengths = []
@@ -251,7 +253,7 @@ async def test_after_a_429_nothing_is_tried_alone(tmp_path: Path) -> None:
 
 async def test_who_waited_for_the_wider_part_plans_again(tmp_path: Path) -> None:
     """One task had all of it, and its failure is not that of who asked for another part."""
-    async with scene(tmp_path, SUNDAY, options=FEW_TRIES) as world:
+    async with scene(tmp_path, SUNDAY, settings=FEW_TRIES) as world:
         await world.ask("2024-01-01", "2025-06-08")
         world.at(WEDNESDAY)
         world.asked.clear()
@@ -282,8 +284,8 @@ async def test_who_waited_for_the_wider_part_plans_again(tmp_path: Path) -> None
 
 async def test_an_answer_waits_so_long_for_a_check_and_no_longer(tmp_path: Path) -> None:
     """What is held is answered as stale; the check goes on, and the next answer has it."""
-    options = Options(checks=Checks(wait_s=0.01))
-    async with scene(tmp_path, SUNDAY, options=options) as world:
+    settings = Settings(cache=CacheSettings(check_wait_s=0.01))
+    async with scene(tmp_path, SUNDAY, settings=settings) as world:
         world.market.add(Restatement("AAA", date(2025, 5, 15), seconds(MONDAY), close=1.01))
         held = await world.ask(*MAY)
         world.at(MONDAY)
@@ -305,7 +307,7 @@ async def test_an_answer_waits_so_long_for_a_check_and_no_longer(tmp_path: Path)
 
 async def test_a_gap_is_waited_for_to_its_end(tmp_path: Path) -> None:
     """The bound is for what is held: what is not has no other answer."""
-    async with scene(tmp_path, SUNDAY, options=Options(checks=Checks(wait_s=0.0))) as world:
+    async with scene(tmp_path, SUNDAY, settings=UNWAITED) as world:
         await world.ask(*MAY)
         world.at(WEDNESDAY)
         answer = await world.ask("2025-05-01", "2025-06-11")
@@ -315,7 +317,7 @@ async def test_a_gap_is_waited_for_to_its_end(tmp_path: Path) -> None:
 
 async def test_a_strict_request_waits_for_the_check(tmp_path: Path) -> None:
     """It takes no stale answer while one that is fresh may still come."""
-    async with scene(tmp_path, SUNDAY, options=Options(checks=Checks(wait_s=0.0))) as world:
+    async with scene(tmp_path, SUNDAY, settings=UNWAITED) as world:
         await world.ask(*MAY)
         world.at(MONDAY)
         answer = await world.ask(*MAY, strict=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from support.plugins import until
 from support.providers import SteadyProvider
 from support.strangers import Guest, answer, greeting, hello, http_answer, stranger
 from support.web import web
-from support.wire import PATIENCE_S, PATIENT_TCP, SOON_S
+from support.wire import PATIENCE_S, PATIENT, SOON_S, but
 
 JANUARY = ("2021-01-01", "2021-02-01")
 
@@ -190,7 +189,7 @@ async def test_a_line_that_is_too_long_harms_no_other(tmp_path: Path) -> None:
     steady = SteadyProvider()
     gate = steady.hold("A")
     async with (
-        web(tmp_path, steady, tcp_limits=replace(PATIENT_TCP, max_line_bytes=4_096)) as opened,
+        web(tmp_path, steady, settings=but(PATIENT, limits={"max_line_bytes": 4_096})) as opened,
         at(opened.tcp_port) as hub,
     ):
         other = asyncio.ensure_future(hub.search("steady", "A", *JANUARY))

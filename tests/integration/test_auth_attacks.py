@@ -8,14 +8,13 @@ import os
 import sqlite3
 import ssl
 import stat
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
 
-from gapless.auth.authority import AuthLimits, Authority
+from gapless.auth.authority import Authority
 from gapless.auth.passwords import Passwords
 from gapless.clock import SystemClock
 from gapless.errors import (
@@ -34,8 +33,8 @@ from support.certificates import certificate
 from support.clock import ManualClock
 from support.people import OTHER_PASSWORD, PASSWORD, Person, api_token, bearer, person
 from support.providers import SteadyProvider
-from support.web import PATIENT_HTTP, PATIENT_RECEIPT, Web, web
-from support.wire import PATIENT_TCP, SOON_S, Wire, connections, door, line_of
+from support.web import Web, web
+from support.wire import PATIENT, SOON_S, Wire, but, connections, door, line_of
 
 ADMIN = "root@example.com"
 PLUGIN = (
@@ -224,14 +223,8 @@ async def test_half_a_handshake_ends(tmp_path: Path) -> None:
     """On both ports a client that begins to speak TLS and stops is hung up on."""
     files = await asyncio.to_thread(certificate, tmp_path)
     tls = (await asyncio.to_thread(Certificate, *files)).context
-    receipt = replace(PATIENT_RECEIPT, token_s=SOON_S)
-    async with web(
-        tmp_path,
-        auth=True,
-        limits=replace(PATIENT_HTTP, receipt=receipt),
-        tcp_limits=replace(PATIENT_TCP, token_s=SOON_S),
-        tls=tls,
-    ) as opened:
+    settings = but(PATIENT, access={"token_s": SOON_S})
+    async with web(tmp_path, auth=True, settings=settings, tls=tls) as opened:
         for port in (opened.port, opened.tcp_port):
             async with connections(port, 20) as clients:
                 for client in clients:
@@ -246,8 +239,8 @@ async def test_half_a_handshake_ends(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_a_strangers_connection_is_not_kept(tmp_path: Path) -> None:
     """After its answer it has as long as for a token; who has shown one is kept for longer."""
-    receipt = replace(PATIENT_RECEIPT, token_s=SOON_S)
-    async with web(tmp_path, auth=True, limits=replace(PATIENT_HTTP, receipt=receipt)) as opened:
+    settings = but(PATIENT, access={"token_s": SOON_S})
+    async with web(tmp_path, auth=True, settings=settings) as opened:
         one = await person(opened.authority, "read")
         shown = f"authorization: Bearer {one.pair.access}\r\n"
         async with await opened.wire() as stranger, await opened.wire() as known:
@@ -274,8 +267,8 @@ async def test_one_clients_lines_do_not_stop_the_others(tmp_path: Path) -> None:
             for _ in range(10):
                 assert (await opened.client.get("/healthz")).status_code == 200
             assert sum(opened.meter.latency["tcp"].counts) < 4_000, "all others came first"
-    limits = AuthLimits(requests_per_s=1, burst=3)
-    async with door(tmp_path, SteadyProvider(), auth=True, auth_limits=limits) as small:
+    settings = but(PATIENT, access={"rate": 1, "burst": 3})
+    async with door(tmp_path, SteadyProvider(), auth=True, settings=settings) as small:
         two = await person(small.authority, "read", "two@example.com")
         async with small.client() as client:
             await client.ask({"type": "Auth"}, token=two.pair.access)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from gapless.auth.authority import AuthLimits, Authority
-from gapless.auth.sessions import Lifetimes
+from gapless.auth.authority import Authority
+from gapless.config import AccessSettings
 from gapless.errors import Conflict, GaplessError, NotFound, Unauthorized
 from gapless.store.sqlite import open_store
 from support.clock import ManualClock
@@ -185,7 +185,7 @@ async def test_what_runs_out_is_over_and_stays_so(tmp_path: Path) -> None:
     """A token ends by the clock, and no setting of the clock revives it; days, hours, an hour."""
     clock = ManualClock()
     store = await asyncio.to_thread(open_store, tmp_path / "auth.db")
-    limits = AuthLimits(lifetimes=Lifetimes(access_s=100, refresh_s=1_000))
+    limits = AccessSettings(access_token_s=100, refresh_token_s=1_000)
     authority = Authority(store.accounts, clock, True, limits)
     try:
         await authority.load()

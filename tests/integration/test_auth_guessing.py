@@ -7,7 +7,6 @@ import resource
 import statistics
 import time
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -17,8 +16,8 @@ from gapless.errors import QuotaExceeded, Unauthorized
 from support.clock import ManualClock
 from support.people import OTHER_PASSWORD, PASSWORD, person
 from support.providers import SteadyProvider
-from support.web import PATIENT_HTTP, PATIENT_RECEIPT, web
-from support.wire import PATIENCE_S, PATIENT_TCP, SOON_S, connect, connections, door, search
+from support.web import web
+from support.wire import PATIENCE_S, PATIENT, SOON_S, but, connect, connections, door, search
 
 JANUARY = ("2024-01-01", "2024-02-01")
 QUERY = search("steady", "ABC", *JANUARY)
@@ -147,9 +146,9 @@ async def test_guessing_two_hundred_sign_in_while_queries_run(tmp_path: Path) ->
 @pytest.mark.slow
 async def test_memory_before_login_a_thousand_silent_clients(tmp_path: Path) -> None:
     """Each may hold 64 KiB and a moment; then it is told why, and hung up on."""
-    limits = replace(PATIENT_TCP, token_s=SOON_S)
+    settings = but(PATIENT, access={"token_s": SOON_S})
     half_a_line = b'{"query": "' + b"x" * 60_000
-    async with door(tmp_path, auth=True, limits=limits) as opened:
+    async with door(tmp_path, auth=True, settings=settings) as opened:
         before = resident()
         async with AsyncExitStack() as stack:
             clients = []
@@ -192,8 +191,8 @@ async def test_memory_before_login_a_line_too_long(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_memory_before_login_silent_clients_of_http(tmp_path: Path) -> None:
     """Slow heads and bodies of strangers end at the shorter deadline; those of others may go on."""
-    receipt = replace(PATIENT_RECEIPT, receive_s=PATIENCE_S, token_s=SOON_S)
-    async with web(tmp_path, auth=True, limits=replace(PATIENT_HTTP, receipt=receipt)) as opened:
+    settings = but(PATIENT, access={"token_s": SOON_S})
+    async with web(tmp_path, auth=True, settings=settings) as opened:
         one = await person(opened.authority, "read")
         head = (
             b"POST /v1/auth/login HTTP/1.1\r\nhost: localhost\r\n"

@@ -6,9 +6,6 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from gapless.auth.authority import AuthLimits
-from gapless.hub.hub import Options
-from gapless.hub.upstream import Limits
 from gapless.providers.base import Pace
 from support.clock import HeldClock, ManualClock
 from support.people import person
@@ -17,7 +14,9 @@ from support.providers import SteadyProvider
 from support.web import web
 from support.wire import (
     PATIENCE_S,
+    PATIENT,
     Door,
+    but,
     connect,
     door,
     line_of,
@@ -31,7 +30,6 @@ WIDER = ("2023-12-01", "2024-03-01")
 PATH = f"/v1/data/steady/ABC?start={WIDER[0]}&end={WIDER[1]}"
 # So many turns come in the time that a request has.
 TURNS = 60
-WAITING = Options(upstream=Limits(deadline=PATIENCE_S, breaker_failures=10**6))
 SLOW = Pace(rate=TURNS / PATIENCE_S, burst=1)
 
 
@@ -141,10 +139,8 @@ async def test_a_backfill_does_not_starve_the_others(tmp_path: Path) -> None:
     when to come again.
     """
     steady, clock = SteadyProvider(pace=SLOW), HeldClock(1_790_000_000_000)
-    limits = AuthLimits(requests_per_s=0)
-    async with door(
-        tmp_path, steady, auth=True, options=WAITING, auth_limits=limits, clock=clock
-    ) as opened:
+    settings = but(PATIENT, access={"rate": 0})
+    async with door(tmp_path, steady, auth=True, settings=settings, clock=clock) as opened:
         ann = await person(opened.authority, "fetch", "ann@example.com")
         bob = await person(opened.authority, "fetch", "bob@example.com")
         async with opened.client() as client:
@@ -192,7 +188,7 @@ async def test_what_one_user_asks_too_much_of_fails_nobody_else(tmp_path: Path) 
     What has been refused to the other, and what the other waits for yet.
     """
     steady, clock = SteadyProvider(pace=SLOW), HeldClock(1_790_000_000_000)
-    async with door(tmp_path, steady, auth=True, options=WAITING, clock=clock) as opened:
+    async with door(tmp_path, steady, auth=True, clock=clock) as opened:
         ann = await person(opened.authority, "fetch", "ann@example.com")
         bob = await person(opened.authority, "fetch", "bob@example.com")
         backfill = {

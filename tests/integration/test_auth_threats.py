@@ -6,20 +6,18 @@ import asyncio
 import hashlib
 import re
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import httpx
 import pytest
 
-from gapless.auth.authority import AuthLimits
 from support.clock import ManualClock
 from support.people import PASSWORD, api_token, bearer, person
 from support.plugins import until
 from support.providers import SteadyProvider
-from support.web import PATIENT_HTTP, signed_in, web
-from support.wire import PATIENCE_S, connect, connections, request, search
+from support.web import signed_in, web
+from support.wire import PATIENCE_S, PATIENT, but, connect, connections, request, search
 
 JANUARY = ("2024-01-01", "2024-02-01")
 QUERY = search("steady", "ABC", *JANUARY)
@@ -228,8 +226,8 @@ async def test_cross_site_requests_with_a_cookie(tmp_path: Path) -> None:
 
 async def test_off_this_machine_a_cookie_goes_over_tls_alone(tmp_path: Path) -> None:
     """A browser that speaks plainly over a network is told; one behind TLS gets a Secure one."""
-    limits = replace(PATIENT_HTTP, hosts=("hub.example",))
-    async with web(tmp_path, auth=True, limits=limits) as opened:
+    settings = but(PATIENT, api={"hosts": "hub.example"})
+    async with web(tmp_path, auth=True, settings=settings) as opened:
         await opened.authority.users.add("ann@example.com", PASSWORD, "admin", "test")
         form = {"email": "ann@example.com", "password": PASSWORD}
         plain = await opened.client.post(
@@ -311,9 +309,9 @@ async def test_setup_hijacked_a_hundred_at_once(tmp_path: Path) -> None:
 
 async def test_requests_a_second(tmp_path: Path) -> None:
     """One user's budget is that of all their tokens, on both doors; others have their own."""
-    limits = AuthLimits(requests_per_s=4, burst=10)
+    settings = but(PATIENT, access={"rate": 4, "burst": 10})
     async with web(
-        tmp_path, SteadyProvider(), auth=True, auth_limits=limits, clock=ManualClock()
+        tmp_path, SteadyProvider(), auth=True, settings=settings, clock=ManualClock()
     ) as opened:
         ann = await person(opened.authority, "fetch", "ann@example.com")
         bob = await person(opened.authority, "fetch", "bob@example.com")

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gapless.hub.ageing import Checks
-from gapless.hub.hub import Options
+from gapless.config import CacheSettings, Settings
 from gapless.simulator.happenings import Dividend, MissingRow, Restatement, Split
 from support.scenes import REJECTED, ms, parts, reasons, scene, seconds, told
 
@@ -24,7 +23,7 @@ BETWEEN = seconds("2025-06-11T15:30")
 SPLIT = Split("AAA", date(2025, 6, 10), 4, seen_s=BETWEEN)
 DIVIDEND = Dividend("AAA", date(2025, 6, 10), 1.5, seen_s=BETWEEN)
 # So few bars a request that an island lies out of reach of the next one.
-NARROW = Options(checks=Checks(bars=20))
+NARROW = Settings(cache=CacheSettings(check_bars=20))
 
 
 def corrected(day: str, **by: float) -> Restatement:
@@ -49,10 +48,10 @@ async def test_a_gap_takes_ten_bars_along_on_each_side(tmp_path: Path) -> None:
 
 async def test_a_gap_between_held_bars_has_both_sides(tmp_path: Path) -> None:
     """Either side may be of before a change of which the other is after."""
-    async with scene(tmp_path, WEDNESDAY, options=NARROW) as world:
+    async with scene(tmp_path, WEDNESDAY, settings=NARROW) as world:
         await world.ask("2025-05-01", "2025-05-10")
         await world.ask("2025-06-02", "2025-06-07")
-        world.hub.searcher.rules.ageings.checks = Checks()
+        world.hub.searcher.rules.ageings.check_bars = CacheSettings().check_bars
         answer = await world.ask("2025-05-10", "2025-06-02")
         assert world.upstream == ["gap 2025-05-01T13:30..2025-06-07T13:30"]
         assert told(answer) == world.truth("2025-05-10", "2025-06-02")
@@ -240,7 +239,7 @@ async def test_what_is_not_fresh_is_not_compared(tmp_path: Path) -> None:
 
 async def test_what_is_not_fresh_makes_nothing_due(tmp_path: Path) -> None:
     """That it has changed since it was fetched says nothing of what was fetched after that."""
-    async with scene(tmp_path, "2025-06-09T15:00", options=NARROW) as world:
+    async with scene(tmp_path, "2025-06-09T15:00", settings=NARROW) as world:
         world.market.add(Split("AAA", date(2025, 6, 10), 4))
         old = await world.ask("2025-04-01", "2025-04-10")
         world.at(WEDNESDAY)

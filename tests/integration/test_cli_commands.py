@@ -16,8 +16,6 @@ from gapless.cli import main
 from gapless.cli.exits import Exit
 from gapless.cli.stage import session
 from gapless.errors import UpstreamUnavailable
-from gapless.hub.hub import Options
-from gapless.hub.upstream import Limits
 from gapless.servers.control import socket_path
 from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market
@@ -25,7 +23,7 @@ from gapless.simulator.server import YahooSimulator
 from gapless.store.sqlite import FileLock, open_store
 from support.command_line import LINE, RECORDS, Commands, filled
 from support.providers import SteadyProvider
-from support.wire import door
+from support.wire import PATIENT, but, door
 
 
 async def test_reading_beside_a_hub(tmp_path: Path, gapless: Commands) -> None:
@@ -222,8 +220,8 @@ async def test_a_question_without_quotes(tmp_path: Path, gapless: Commands) -> N
 async def test_all_or_nothing(tmp_path: Path, gapless: Commands) -> None:
     """An answer that is partial is printed with a warning, and refused where it must be whole."""
     upstream = SteadyProvider()
-    options = Options(upstream=Limits(deadline=0.01))
-    async with door(tmp_path, upstream, options=options) as hub:
+    settings = but(PATIENT, fetch={"deadline_s": 0.01, "breaker_failures": 5})
+    async with door(tmp_path, upstream, settings=settings) as hub:
         tcp = ("--tcp", f"127.0.0.1:{hub.port}")
         line = "provider steady search ticker=A date=2020-01-01..2020-01-03"
         assert (await gapless("query", line, *tcp)).code == Exit.OK

@@ -19,7 +19,6 @@ from gapless.cli.stage import session
 from gapless.config import Settings, YahooSettings
 from gapless.domain.series import SeriesKey
 from gapless.errors import UpstreamUnavailable
-from gapless.hub.hub import Options
 from gapless.protocol.times import parse_instant
 from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market
@@ -30,7 +29,7 @@ from support.clock import ManualClock
 from support.command_line import LINE, RECORDS, Commands, filled
 from support.people import api_token, person
 from support.providers import SteadyProvider
-from support.wire import IMPATIENT, PATIENCE_S, door
+from support.wire import IMPATIENT, PATIENCE_S, but, door
 
 BERLIN = equity("EUDE", tz="Europe/Berlin", hours=(32_400, 63_000), first_trade=date(2023, 1, 3))
 # Days of June, as the sample has them.
@@ -224,8 +223,8 @@ async def test_what_only_a_plugin_knows_is_named_as_it_is_held(
 async def test_a_refresh_fetches_what_is_held(tmp_path: Path, gapless: Commands) -> None:
     """In one line, or as JSON; the records stay with the hub, however many there are."""
     upstream = SteadyProvider()
-    options = Options(upstream=IMPATIENT, max_records=20)
-    async with door(tmp_path, upstream, options=options) as hub:
+    settings = but(IMPATIENT, limits={"max_records": 20})
+    async with door(tmp_path, upstream, settings=settings) as hub:
         refresh = ("refresh", "steady", "a", "2020-01-01..2020-02-01")
         tcp = ("--tcp", f"127.0.0.1:{hub.port}")
         id = "steady:A:2020-01-01T00:00:00Z..2020-02-01T00:00:00Z"

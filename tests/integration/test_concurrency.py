@@ -15,8 +15,6 @@ import pytest
 
 from gapless.domain.intervals import Interval, subtract, union
 from gapless.errors import UpstreamRejected, UpstreamUnavailable
-from gapless.hub.hub import Options
-from gapless.hub.upstream import Limits
 from gapless.instants import format_instant
 from gapless.protocol.times import parse_instant
 from gapless.servers.desk import Desk
@@ -30,8 +28,10 @@ from support.providers import SteadyProvider
 from support.stores import store_of
 from support.wire import (
     PATIENCE_S,
+    PATIENT,
     Door,
     announcement,
+    but,
     connections,
     door,
     line_of,
@@ -125,7 +125,8 @@ async def test_a_provider_that_revises_is_asked_once_too(
     world = World(market, now, tmp_path, template)
     await world.open()
     unlocked_hub = unlocked(store_of(world.hub), world.clock)
-    server = TcpServer(Desk(world.hub, world.clock, unlocked_hub, announcement(world.hub)))
+    desk = Desk(world.hub, world.clock, unlocked_hub, announcement(world.hub))
+    server = TcpServer(desk, PATIENT.limits, PATIENT.access)
     try:
         _, port = await server.open("127.0.0.1", 0)
         start, end = (parse_instant(text, now_ms=0) for text in ("2017-01-01", "2024-06-01"))
@@ -216,10 +217,10 @@ async def test_a_failure_is_shared(tmp_path: Path, again: bool) -> None:
     """All who wait get the one failure of the one series of attempts, and none tries by itself."""
     steady = SteadyProvider()
     failure = UpstreamUnavailable("down") if again else UpstreamRejected("never")
-    options = Options(upstream=Limits(deadline=20, breaker_failures=10**6))
+    settings = but(PATIENT, fetch={"deadline_s": 20})
     clock = ManualClock(1_790_000_000_000)
     async with (
-        door(tmp_path, steady, options=options, clock=clock) as at,
+        door(tmp_path, steady, settings=settings, clock=clock) as at,
         connections(at.port, 10) as wires,
     ):
         gate = steady.hold("ABC")

@@ -19,8 +19,9 @@ from gapless.cli.exits import Exit
 from gapless.cli.findings import Finding
 from gapless.cli.recordings import Recordings
 from gapless.cli.upstream_findings import Canary
+from gapless.config import YahooSettings
 from gapless.errors import GaplessError, RateLimited, UnknownTicker
-from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.providers.yahoo import YahooProvider
 from gapless.providers.yahoo_assumptions import ASSUMPTIONS, MOST_REQUESTS
 from gapless.simulator import faults
 from gapless.simulator.chart import Answer, Query, answer, parse, problem
@@ -108,7 +109,7 @@ async def upstream(
         before(sim, alter) as url,
     ):
         provider = YahooProvider(
-            YahooSettings(url, fallback_url=None, rate=RATE, timeout_s=PATIENCE_S)
+            YahooSettings(base_url=url, fallback_url=None, rate=RATE, timeout_s=PATIENCE_S)
         )
         try:
             yield sim, provider

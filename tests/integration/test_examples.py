@@ -26,8 +26,7 @@ from gapless.config import Settings
 from gapless.config.settings import LimitSettings, YahooSettings
 from support.clock import ManualClock
 from support.examples import FOLDER, Api, example, serving
-from support.plugins import PATIENT_SETTINGS
-from support.wire import PATIENCE_S
+from support.wire import PATIENCE_S, PATIENT
 
 DOCS = Path(__file__).parents[2] / "docs" / "providers.md"
 HUB = "http://127.0.0.1:7070"
@@ -91,7 +90,7 @@ async def hub(folder: Path, clock: Clock | None = None, **changes: Any) -> Async
             http="127.0.0.1:0",
             base=folder,
             yahoo=YahooSettings(enabled=False),
-            plugins=PATIENT_SETTINGS,
+            plugins=PATIENT.plugins,
         ),
         **changes,
     )

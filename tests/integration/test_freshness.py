@@ -13,10 +13,10 @@ import pytest
 
 import gapless
 from gapless.cli.exits import Exit
+from gapless.config import Settings, YahooSettings
 from gapless.domain.freshness import Freshness
-from gapless.hub.hub import Options
 from gapless.protocol.messages import FRESH_WORDS
-from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.providers.yahoo import YahooProvider
 from gapless.simulator.happenings import Absent
 from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market
@@ -27,7 +27,7 @@ from support.commands import gapless as command
 from support.providers import SteadyProvider
 from support.scenes import PRICES, REJECTED, ms
 from support.web import Web, stitch_of, web
-from support.wire import PATIENCE_S, PATIENT, Wire, connect, records, request, search
+from support.wire import PATIENCE_S, PATIENT, Wire, but, connect, records, request, search
 
 MAY = ("2026-05-01", "2026-06-01")
 LINE = f"provider yahoo_finance search ticker=ACME date={MAY[0]}..{MAY[1]}"
@@ -55,21 +55,21 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(folder: Path, options: Options | None = None) -> AsyncIterator[Scene]:
+async def scene(folder: Path, settings: Settings = PATIENT) -> AsyncIterator[Scene]:
     """Open a hub on a Wednesday evening; nothing is held yet."""
     clock = ManualClock(ms("2026-06-10T20:30"))
     market = Market([equity("ACME"), equity("EMCA")], prices=PRICES)
     async with YahooSimulator(market, clock=lambda: clock.now_ms() / 1000) as sim:
-        settings = YahooSettings(
+        yahoo = YahooSettings(
             base_url=sim.base_url,
             fallback_url=None,
             rate=1000.0,
             burst=1000,
             timeout_s=PATIENCE_S,
         )
-        provider = YahooProvider(settings, monotonic=clock.monotonic)
+        provider = YahooProvider(yahoo, monotonic=clock.monotonic)
         steady = SteadyProvider("steady")
-        async with web(folder, provider, steady, clock=clock, options=options) as opened:
+        async with web(folder, provider, steady, clock=clock, settings=settings) as opened:
             yield Scene(opened, sim, clock)
 
 
@@ -367,7 +367,7 @@ async def test_pages_are_fetched_anew_once(tmp_path: Path) -> None:
 async def test_large_ranges_carry_the_word(tmp_path: Path, kind: str, http: bool | None) -> None:
     """Columns over HTTP and pieces over TCP are of what the answer without them has fetched."""
     years = ("1990-01-02", "2026-06-01")
-    most = Options(upstream=PATIENT, max_records=2_000) if http is False else None
+    most = but(PATIENT, limits={"max_records": 2_000}) if http is False else PATIENT
     async with (
         scene(tmp_path, most) as it,
         asking(kind, it.opened.tcp_port, http=http) as hub,

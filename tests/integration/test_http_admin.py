@@ -11,15 +11,13 @@ from typing import Any
 import pytest
 
 from gapless.errors import BadUpstreamReply, UpstreamUnavailable, UpstreamUnreachable
-from gapless.hub.hub import Options
-from gapless.hub.upstream import Limits
 from gapless.protocol.times import parse_instant
 from gapless.providers.base import DAY_MS
 from gapless.providers.sample import SampleProvider
 from support.clock import ManualClock
 from support.providers import SteadyProvider
 from support.web import web
-from support.wire import IMPATIENT, connect, line_of, search
+from support.wire import IMPATIENT, but, connect, line_of, search
 
 NOW = parse_instant("2020-02-01T12:00:00Z", now_ms=0)
 
@@ -100,8 +98,8 @@ async def test_how_providers_fare(tmp_path: Path) -> None:
     """Health, pace, breaker, the last fetch and the last error are told, and pass."""
     clock = ManualClock(NOW)
     steady = SteadyProvider()
-    options = Options(upstream=Limits(deadline=0.01, breaker_failures=2, breaker_cooldown=60))
-    async with web(tmp_path, steady, clock=clock, options=options) as opened:
+    settings = but(IMPATIENT, fetch={"breaker_failures": 2})
+    async with web(tmp_path, steady, clock=clock, settings=settings) as opened:
         [fresh] = (await opened.get("/v1/providers")).json()["providers"]
         assert (fresh["health"], fresh["requests"], fresh["last_fetch"]) == ("ok", 0, None)
         assert fresh["params"][0]["name"] == "side"
@@ -130,8 +128,7 @@ async def test_series_that_fail_by_themselves_are_told(tmp_path: Path) -> None:
     """How many there are, and of the latest few why, and until when they are left alone."""
     clock = ManualClock(NOW)
     steady = SteadyProvider()
-    options = Options(upstream=IMPATIENT)
-    async with web(tmp_path, steady, clock=clock, options=options) as opened:
+    async with web(tmp_path, steady, clock=clock, settings=IMPATIENT) as opened:
         tickers = [f"T{n}" for n in range(7)]
         for ticker in tickers:
             steady.failures[ticker] = BadUpstreamReply("it is of 'XYZ'")
@@ -246,7 +243,7 @@ async def test_a_plan_fetches_nothing_and_is_what_then_happens(tmp_path: Path) -
 async def test_a_refresh_fetches_what_is_held(tmp_path: Path) -> None:
     """Held or not, the range is fetched anew, and answers show it at once."""
     steady = SteadyProvider()
-    async with web(tmp_path, steady, options=Options(upstream=IMPATIENT)) as opened:
+    async with web(tmp_path, steady, settings=IMPATIENT) as opened:
         path = "/v1/data/steady/A?start=2020-01-01&end=2020-02-01"
         before = await opened.get(path)
         steady.padding = "!"
@@ -395,9 +392,8 @@ async def test_entities_are_imported_listed_and_shown(tmp_path: Path) -> None:
 async def test_figures(tmp_path: Path) -> None:
     """What was asked, how it ended, what went upstream and how many records came is counted."""
     steady = SteadyProvider()
-    impatient = Options(upstream=IMPATIENT)
     async with (
-        web(tmp_path, steady, options=impatient) as opened,
+        web(tmp_path, steady, settings=IMPATIENT) as opened,
         await connect(opened.tcp_port) as wire,
     ):
         assert (await opened.get("/healthz")).json()["ok"]

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from gapless.errors import OutOfWindow, UpstreamUnavailable
-from gapless.hub.hub import Options
 from gapless.protocol.times import parse_instant
 from gapless.providers.base import DAY_MS
 from gapless.providers.sample import SampleProvider
@@ -201,7 +200,7 @@ async def test_columns_are_chosen(tmp_path: Path) -> None:
 async def test_what_is_missing_is_said_in_headers(tmp_path: Path) -> None:
     """A gap that fails leaves a partial answer that names it, or an error where that is asked."""
     steady = SteadyProvider()
-    async with web(tmp_path, steady, options=Options(upstream=IMPATIENT)) as opened:
+    async with web(tmp_path, steady, settings=IMPATIENT) as opened:
         path = "/v1/data/steady/A?start=2020-01-01&end=2020-02-01"
         await opened.get("/v1/data/steady/A?start=2020-01-10&end=2020-01-20")
         steady.failures["2020-01-20T00:00:00Z"] = UpstreamUnavailable("down")

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 
 from gapless.providers.sample import SampleProvider
-from gapless.servers.http.data import DataLimits
 from gapless.servers.http.hosts import Hosts
 from support.providers import SteadyProvider
-from support.web import PATIENT_HTTP, PATIENT_RECEIPT, parsed, say, web
-from support.wire import PATIENCE_S, SOON_S, connections
+from support.web import SMALL, parsed, say, web
+from support.wire import PATIENCE_S, PATIENT, SOON_S, but, connections
 
 HOSTILE = [
     "evil.example",
@@ -121,7 +119,7 @@ async def test_bodies_are_json(tmp_path: Path, kind: str) -> None:
 async def test_bodies_have_a_limit(tmp_path: Path, chunked: bool) -> None:
     """More is refused, whether its length is told beforehand or not."""
     async with web(
-        tmp_path, SampleProvider(), limits=replace(PATIENT_HTTP, max_body_bytes=5_000)
+        tmp_path, SampleProvider(), settings=but(PATIENT, api={"max_body_bytes": 5_000})
     ) as opened:
         body = b'{"query": {"type": "Line", "payload": {"line": "%b"}}}' % (b"x" * 6_000)
 
@@ -151,8 +149,8 @@ async def test_bodies_have_a_limit(tmp_path: Path, chunked: bool) -> None:
 )
 async def test_slow_senders_are_cut_off(tmp_path: Path, begun: bytes) -> None:
     """Who has not sent a whole request in time is told so and closed; who keeps dripping, too."""
-    limits = replace(PATIENT_HTTP, receipt=replace(PATIENT_RECEIPT, receive_s=SOON_S))
-    async with web(tmp_path, SampleProvider(), limits=limits) as opened:
+    settings = but(PATIENT, api={"receive_s": SOON_S})
+    async with web(tmp_path, SampleProvider(), settings=settings) as opened:
         async with await opened.wire() as wire:
             await wire.send(begun)
             status, _, body = parsed(await wire.rest())
@@ -167,8 +165,8 @@ async def test_slow_senders_are_cut_off(tmp_path: Path, begun: bytes) -> None:
 
 async def test_heads_have_a_limit(tmp_path: Path) -> None:
     """A head that does not end is not read on."""
-    limits = replace(PATIENT_HTTP, receipt=replace(PATIENT_RECEIPT, max_head_bytes=4_096))
-    async with web(tmp_path, SampleProvider(), limits=limits) as opened:
+    settings = but(PATIENT, api={"max_head_bytes": 4_096})
+    async with web(tmp_path, SampleProvider(), settings=settings) as opened:
         async with await opened.wire() as wire:
             wire.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: b\r\n" * 10_000)
             status, _, body = parsed(await wire.rest())
@@ -180,8 +178,8 @@ async def test_heads_have_a_limit(tmp_path: Path) -> None:
 
 async def test_connections_have_a_limit(tmp_path: Path) -> None:
     """One too many is told to come again; a place that is free again is taken again."""
-    limits = replace(PATIENT_HTTP, receipt=replace(PATIENT_RECEIPT, max_connections=5))
-    async with web(tmp_path, SampleProvider(), limits=limits) as opened:
+    settings = but(PATIENT, api={"max_connections": 5})
+    async with web(tmp_path, SampleProvider(), settings=settings) as opened:
         async with connections(opened.port, 5) as held:
             for wire in held:
                 await wire.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -199,12 +197,8 @@ async def test_connections_have_a_limit(tmp_path: Path) -> None:
 async def test_who_does_not_read_is_closed(tmp_path: Path) -> None:
     """And holds no more memory than what is on its way."""
     steady = SteadyProvider("minutes", step=60_000, padding=500)
-    limits = replace(
-        PATIENT_HTTP,
-        receipt=replace(PATIENT_RECEIPT, slow_reader_s=SOON_S),
-        data=DataLimits(most_loaded=1_000, piece_records=2_000),
-    )
-    async with web(tmp_path, steady, limits=limits) as opened:
+    settings = but(PATIENT, limits={"slow_reader_s": SOON_S})
+    async with web(tmp_path, steady, settings=settings, portions=SMALL) as opened:
         path = "/v1/data/minutes/A?start=2020-01-01&end=2020-01-21"
         await opened.get(path)
         async with AsyncExitStack() as stack:
@@ -385,8 +379,7 @@ async def test_odd_bodies_are_problems(tmp_path: Path, path: str) -> None:
 async def test_old_clients_get_bodies_that_end(tmp_path: Path) -> None:
     """HTTP/1.0 knows no pieces: its answers come whole."""
     steady = SteadyProvider("minutes", step=60_000)
-    limits = replace(PATIENT_HTTP, data=DataLimits(most_loaded=1_000, piece_records=2_000))
-    async with web(tmp_path, steady, limits=limits) as opened:
+    async with web(tmp_path, steady, portions=SMALL) as opened:
         path = "/v1/data/minutes/A.csv?start=2020-01-01&end=2020-01-04"
         whole = await opened.get(path)
         status, headers, body = await say(opened, f"GET {path} HTTP/1.0\nHost: localhost")

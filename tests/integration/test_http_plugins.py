@@ -12,9 +12,8 @@ from gapless.app import running_hub
 from gapless.config import Settings, YahooSettings
 from gapless.providers.sample import SampleProvider
 from support.extent import share
-from support.plugins import PATIENT_SETTINGS
 from support.web import Web, web
-from support.wire import connect, records, search
+from support.wire import PATIENT, connect, records, search
 
 GOOD = """
 class Provider:
@@ -163,7 +162,7 @@ async def test_plugins_come_back_before_anybody_can_ask(tmp_path: Path) -> None:
         http="127.0.0.1:0",
         base=tmp_path,
         yahoo=YahooSettings(enabled=False),
-        plugins=PATIENT_SETTINGS,
+        plugins=PATIENT.plugins,
     )
     async with running_hub(settings) as hub:
         for name in ("numbers", "others"):

@@ -13,7 +13,7 @@ import pytest
 from gapless.app import running_hub
 from gapless.config import Settings, YahooSettings
 from support.people import PASSWORD, api_token
-from support.plugins import PATIENT_SETTINGS
+from support.wire import PATIENT
 
 SUPPORT = Path(__file__).parents[1] / "support"
 CHECKS = (
@@ -54,7 +54,7 @@ async def holds(folder: Path, examples: int, auth: bool = False) -> None:
         auth=auth,
         base=folder,
         yahoo=YahooSettings(enabled=False),
-        plugins=PATIENT_SETTINGS,
+        plugins=PATIENT.plugins,
     )
     seed = str(secrets.randbits(32))
     async with running_hub(settings) as hub:

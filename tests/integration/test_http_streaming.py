@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,19 @@ import polars as pl
 import pytest
 
 from gapless.domain.intervals import Interval
-from gapless.hub.hub import Options
 from gapless.protocol.times import parse_instant
 from gapless.providers.base import DAY_MS
-from gapless.servers.http.data import DataLimits
 from gapless.store.base import Change
 from support.clock import ManualClock
 from support.providers import SteadyProvider
 from support.stores import store_of
-from support.web import PATIENT_HTTP, READERS, web
-from support.wire import PATIENCE_S
+from support.web import READERS, SMALL, web
+from support.wire import PATIENCE_S, PATIENT, but
 
 MINUTE_MS = 60_000
 
 
 # What counts as large is small here, so that these tests are quick.
-SMALL = replace(PATIENT_HTTP, data=DataLimits(most_loaded=1_000, piece_records=2_000))
 
 
 def minutes(days: int) -> str:
@@ -42,7 +38,7 @@ async def test_a_large_answer_comes_in_pieces(tmp_path: Path, name: str) -> None
     """Read block by block and sent as it is made, with the same records as one in one piece."""
     steady = SteadyProvider("minutes", step=MINUTE_MS)
     path = minutes(5)
-    async with web(tmp_path, steady, limits=SMALL) as opened:
+    async with web(tmp_path, steady, portions=SMALL) as opened:
         for _ in range(2):
             response = await opened.get(f"{path}&format={name}")
             assert READERS[name](response.content) == steady.rows("A", "2020-01-01", "2020-01-06")
@@ -67,7 +63,7 @@ async def test_a_large_answer_goes_on_where_blocks_were_merged(
     """A series that is laid out anew while it is read is read on; one on another basis is not."""
     steady = SteadyProvider("minutes", step=MINUTE_MS)
     path = minutes(5)
-    async with web(tmp_path, steady, limits=SMALL) as opened:
+    async with web(tmp_path, steady, portions=SMALL) as opened:
         await opened.get(path)
         store = store_of(opened.hub)
         runs = store.runs
@@ -105,7 +101,7 @@ async def test_a_client_that_leaves_ends_its_answer(tmp_path: Path) -> None:
     steady = SteadyProvider("minutes", step=MINUTE_MS)
     path = minutes(20)
     async with web(
-        tmp_path, steady, limits=replace(PATIENT_HTTP, data=replace(SMALL.data, streams=1))
+        tmp_path, steady, settings=but(PATIENT, api={"max_streams": 1}), portions=SMALL
     ) as opened:
         await opened.get(path)
         for _ in range(5):
@@ -124,7 +120,7 @@ async def test_an_answer_that_has_begun_never_goes_on_with_other_records(
     """Refreshed or forgotten while it is read, it ends without its end, or is told as an error."""
     steady = SteadyProvider("minutes", step=MINUTE_MS)
     path = f"{minutes(5)}&format={name}"
-    async with web(tmp_path, steady, limits=SMALL) as opened:
+    async with web(tmp_path, steady, portions=SMALL) as opened:
         for forget in (False, True):
             steady.padding = ""
             await opened.client.delete("/v1/series/minutes/A")
@@ -167,7 +163,7 @@ async def test_tags_of_large_answers_tell_their_records(tmp_path: Path) -> None:
         steady = SteadyProvider("minutes", step=MINUTE_MS, padding=padding)
         folder = tmp_path / str(number)
         folder.mkdir()
-        async with web(folder, steady, limits=SMALL) as opened:
+        async with web(folder, steady, portions=SMALL) as opened:
             await opened.get(minutes(3))
             tags.append((await opened.get(f"{minutes(3)}&format=csv")).headers["etag"])
     assert tags[0] == tags[1] != tags[2]
@@ -176,7 +172,7 @@ async def test_tags_of_large_answers_tell_their_records(tmp_path: Path) -> None:
 async def test_what_is_too_much_for_one_answer_comes_in_pages(tmp_path: Path) -> None:
     """Held in memory or not, and however large the limit is that a client writes."""
     steady = SteadyProvider()
-    async with web(tmp_path, steady, options=Options(max_records=20)) as opened:
+    async with web(tmp_path, steady, settings=but(PATIENT, limits={"max_records": 20})) as opened:
         path = "/v1/data/steady/A?start=2020-01-01&end=2020-02-15"
         for _ in range(2):
             first = await opened.get(path)
@@ -218,7 +214,7 @@ async def test_tables_have_so_many_columns_at_most(tmp_path: Path) -> None:
         def _row(self, ticker: str, time: int) -> dict[str, Any]:
             return {"timestamp": time // 1000, f"column{time}": 1}
 
-    async with web(tmp_path, Wide(step=MINUTE_MS), limits=SMALL) as opened:
+    async with web(tmp_path, Wide(step=MINUTE_MS), portions=SMALL) as opened:
         for days in ("2020-01-03", "2020-01-02T12:00:00Z"):
             path = f"/v1/data/steady/A?start=2020-01-01&end={days}"
             assert len((await opened.get(path)).json()) > 2_000

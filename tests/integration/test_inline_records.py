@@ -10,13 +10,12 @@ import polars as pl
 import pytest
 
 from gapless.domain.series import SeriesKey
-from gapless.hub.hub import Options
 from gapless.providers.sample import SampleProvider
 from gapless.store.base import Change
 from support.people import api_token, person
 from support.providers import SteadyProvider
 from support.web import Web, undated, web
-from support.wire import PATIENT, Wire, connect, door, records, request, search
+from support.wire import PATIENT, Wire, but, connect, door, records, request, search
 
 
 async def asked(wire: Wire, **envelope: Any) -> dict[str, Any]:
@@ -64,9 +63,9 @@ async def test_a_memo_is_kept_for_each_number(tmp_path: Path) -> None:
 
 async def test_more_than_an_answer_may_have(tmp_path: Path) -> None:
     """What is too large for TCP is told where it is, instead of being refused."""
-    options = Options(upstream=PATIENT, max_records=100)
+    settings = but(PATIENT, limits={"max_records": 100})
     async with (
-        web(tmp_path, SampleProvider(), options=options) as opened,
+        web(tmp_path, SampleProvider(), settings=settings) as opened,
         await connect(opened.tcp_port) as wire,
     ):
         assert (await asked(wire))["error"]["code"] == "too_large"
@@ -82,8 +81,11 @@ async def test_more_than_an_answer_may_have(tmp_path: Path) -> None:
 
 async def test_a_hub_without_http_leaves_out_as_well(tmp_path: Path) -> None:
     """It says how many records there are, and of which version; the pieces are of the same."""
-    options = Options(upstream=PATIENT, max_records=100)
-    async with door(tmp_path, SampleProvider(), options=options) as opened, opened.client() as wire:
+    settings = but(PATIENT, limits={"max_records": 100})
+    async with (
+        door(tmp_path, SampleProvider(), settings=settings) as opened,
+        opened.client() as wire,
+    ):
         left_out = await asked(wire, inline_records=100)
         assert left_out["result"][0]["data"] is None
         assert (left_out["records"], "records_at" in left_out) == (252, False)
@@ -108,11 +110,10 @@ async def test_records_are_counted_to_the_last(tmp_path: Path) -> None:
     steady = SteadyProvider("minutes", step=60_000)
     whole = search("minutes", "A", "2021-01-01", "2021-01-06")
     edges = search("minutes", "A", "2021-01-01T00:30:30Z", "2021-01-05T23:00:00Z")
-    options = Options(upstream=PATIENT)
-    async with door(tmp_path, steady, options=options) as opened, opened.client() as wire:
+    async with door(tmp_path, steady) as opened, opened.client() as wire:
         await wire.ask(whole, inline_records=0)
     # Another start has nothing in memory.
-    async with door(tmp_path, steady, options=options) as opened, opened.client() as wire:
+    async with door(tmp_path, steady) as opened, opened.client() as wire:
         for _ in range(2):
             answer = await wire.ask(edges, inline_records=7_000)
             assert answer["records"] == 7_200 - 31 - 60
@@ -152,9 +153,9 @@ async def test_the_version_is_another_one_where_records_do_not_fit(tmp_path: Pat
 
 async def test_views_are_left_out_too(tmp_path: Path) -> None:
     """HTTP is not told of, which would search anew; a view may have more than an answer."""
-    options = Options(upstream=PATIENT, max_records=100)
+    settings = but(PATIENT, limits={"max_records": 100})
     async with (
-        web(tmp_path, SampleProvider(), options=options) as opened,
+        web(tmp_path, SampleProvider(), settings=settings) as opened,
         await connect(opened.tcp_port) as wire,
     ):
         block = (await asked(wire, inline_records=0))["result"][0]["id"]

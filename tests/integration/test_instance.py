@@ -9,16 +9,13 @@ from pathlib import Path
 import pytest
 
 import gapless
-from gapless.hub.hub import Options
-from gapless.servers.http.data import DataLimits
-from gapless.servers.http.door import HttpLimits
-from gapless.servers.http.receipt import ReceiptLimits
+from gapless.servers.http.data import Portions
 from support.commands import hub
 from support.people import bearer, person
 from support.providers import SteadyProvider
 from support.stores import store_of
 from support.web import Web, parsed, say, web
-from support.wire import IMPATIENT, connect, connections
+from support.wire import IMPATIENT, PATIENCE_S, PATIENT, but, connect, connections
 
 MONTH = "start=2021-01-01&end=2021-02-01"
 YEAR = "start=2020-01-01&end=2021-01-01"
@@ -103,12 +100,10 @@ async def test_every_answer_over_http_tells_it(tmp_path: Path, name: str) -> Non
         "BROKEN": gapless.UpstreamRejected("not that"),
         "FAULT": RuntimeError("what nobody has thought of"),
     }
-    limits = HttpLimits(
-        receipt=ReceiptLimits(0.3 if expected == 408 else 60.0),
-        data=DataLimits(most_loaded=100, piece_records=50),
-        max_body_bytes=5_000,
-    )
-    async with web(tmp_path, steady, limits=limits, options=Options(upstream=IMPATIENT)) as opened:
+    receive_s = 0.3 if expected == 408 else PATIENCE_S
+    settings = but(IMPATIENT, api={"receive_s": receive_s, "max_body_bytes": 5_000})
+    portions = Portions(most_loaded=100, piece_records=50)
+    async with web(tmp_path, steady, settings=settings, portions=portions) as opened:
         await opened.get(f"/v1/data/steady/A?{YEAR}")
         await opened.get(f"/v1/data/steady/A?{MONTH}")
         status, headers, _ = await say(opened, head, body)
@@ -118,8 +113,7 @@ async def test_every_answer_over_http_tells_it(tmp_path: Path, name: str) -> Non
 
 async def test_what_the_server_itself_refuses_tells_it(tmp_path: Path) -> None:
     """A head without an end, and a fault of the hub's."""
-    limits = HttpLimits(receipt=ReceiptLimits(max_head_bytes=4_096))
-    async with web(tmp_path, limits=limits) as opened:
+    async with web(tmp_path, settings=but(PATIENT, api={"max_head_bytes": 4_096})) as opened:
         instance = await told(opened.tcp_port)
         async with await opened.wire() as wire:
             wire.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: b\r\n" * 10_000)
@@ -133,8 +127,8 @@ async def test_what_the_server_itself_refuses_tells_it(tmp_path: Path) -> None:
 
 async def test_a_connection_too_many_is_told_it(tmp_path: Path) -> None:
     """Though nothing was read from it."""
-    limits = HttpLimits(receipt=ReceiptLimits(max_connections=1))
-    async with web(tmp_path, limits=limits) as opened, connections(opened.port, 1) as (held,):
+    settings = but(PATIENT, api={"max_connections": 1})
+    async with web(tmp_path, settings=settings) as opened, connections(opened.port, 1) as (held,):
         await held.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200" in await held.line()
         async with await opened.wire() as wire:

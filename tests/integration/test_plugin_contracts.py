@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gapless.store.base import EntityFilter
-from support.plugins import JANUARY, PATIENT_PLUGINS, fails, plugged, until
+from support.plugins import JANUARY, fails, plugged, until
 from support.providers import SteadyProvider
 from support.series import entity
 from support.stores import store_of
-from support.wire import PATIENCE_S, SOON_S, records, request, search
+from support.wire import PATIENCE_S, PATIENT, SOON_S, but, records, request, search
 
 DAY_S = 86_400
 FIRST_S = 1_704_067_200
@@ -215,7 +214,8 @@ async def test_a_large_answer_of_entities_is_told_to_be_paged(tmp_path: Path) ->
         "    def fetch_entities(self, request):\n"
         "        return [{'id': str(n), 'data': ['x' * 900]} for n in range(5)]\n"
     )
-    async with plugged(tmp_path, max_listing_bytes=1_000) as hub, hub.client() as wire:
+    settings = but(PATIENT, limits={"max_listing_bytes": 1_000})
+    async with plugged(tmp_path, settings=settings) as hub, hub.client() as wire:
         await hub.write("large", source)
         query = request("large", "SearchEntities", query=[], limit=None)
         assert (await wire.ask(query))["error"]["code"] == "too_large"
@@ -264,8 +264,8 @@ async def test_stitch_is_asked_for_whole_ranges(tmp_path: Path) -> None:
 
 async def test_asynchronous_calls_run_beside_one_another(tmp_path: Path) -> None:
     """Three that wait for each other all come to their end; one that is overdue is cancelled."""
-    limits = replace(PATIENT_PLUGINS, kill_after_s=PATIENCE_S)
-    async with plugged(tmp_path, limits=limits) as hub:
+    settings = but(PATIENT, plugins={"kill_after_s": PATIENCE_S})
+    async with plugged(tmp_path, settings=settings) as hub:
         await hub.load("looping")
         pid = hub.status("looping").pid
 

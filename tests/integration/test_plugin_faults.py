@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from support.clock import ManualClock
 from support.extent import share
 from support.plugins import (
     JANUARY,
-    PATIENT_PLUGINS,
     Plugged,
     alive,
     children,
@@ -29,16 +27,18 @@ from support.plugins import (
     until,
 )
 from support.providers import SteadyProvider
-from support.wire import PATIENCE_S, Wire, records, search
+from support.wire import PATIENCE_S, PATIENT, Wire, but, records, search
 
 TIMES = share(2, of=20)
 # No plugin is disabled, but where that is the matter.
-LIMITS = replace(
-    PATIENT_PLUGINS,
-    kill_after_s=0.03,
-    max_reply_bytes=4 << 20,
-    memory_bytes=160 << 20,
-    max_crashes=10**6,
+STRICT = but(
+    PATIENT,
+    plugins={
+        "kill_after_s": 0.03,
+        "max_reply_bytes": 4 << 20,
+        "memory_bytes": 160 << 20,
+        "max_crashes": 10**6,
+    },
 )
 # How long one that never answers may take, so that twenty of those are quick.
 SHORT_S = 0.1
@@ -143,10 +143,10 @@ async def test_a_fault_touches_its_own_calls_only(tmp_path: Path, fault: str) ->
     reason = FAULTS[fault]
     # Back-off passes on a clock of the test's own.
     async with plugged(
-        tmp_path, SteadyProvider("builtin"), limits=LIMITS, clock=ManualClock()
+        tmp_path, SteadyProvider("builtin"), settings=STRICT, clock=ManualClock()
     ) as hub:
         await hub.load("faulty")
-        hub.plugins.limits = PATIENT_PLUGINS
+        hub.plugins.limits = PATIENT.plugins
         await hub.load("steady")
         async with hub.client() as wire, beside(hub) as others:
             for number in range(TIMES):
@@ -177,8 +177,8 @@ async def test_a_fault_touches_its_own_calls_only(tmp_path: Path, fault: str) ->
 
 async def test_the_deadline_is_when_a_caller_hears(tmp_path: Path) -> None:
     """Not when the process has gone, which may take longer: it is still there."""
-    limits = replace(PATIENT_PLUGINS, kill_after_s=PATIENCE_S)
-    async with plugged(tmp_path, limits=limits) as hub, hub.client() as wire:
+    settings = but(PATIENT, plugins={"kill_after_s": PATIENCE_S})
+    async with plugged(tmp_path, settings=settings) as hub, hub.client() as wire:
         pid = (await hub.load("faulty")).pid
         assert pid is not None
         hub.give("faulty", SHORT_S)
@@ -331,7 +331,7 @@ async def test_calls_under_way_fail_together(tmp_path: Path) -> None:
 
 async def test_one_that_holds_the_loop_takes_the_others_along(tmp_path: Path) -> None:
     """An asynchronous call that cannot be cancelled is killed; the others hear why."""
-    async with plugged(tmp_path, limits=LIMITS) as hub, hub.client() as wire:
+    async with plugged(tmp_path, settings=STRICT) as hub, hub.client() as wire:
         await hub.load("looping")
         hub.give("looping", SHORT_S)
         assert (await fails(wire, "looping", "BLOCK"))["reason"] == "plugin_timeout"
@@ -449,7 +449,8 @@ async def main():
     base = Path(sys.argv[1])
     structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.stderr))
     registry = Registry()
-    plugins = Plugins(open_store(base / "hub.db"), registry, SystemClock(), base=base)
+    store = open_store(base / "hub.db")
+    plugins = Plugins(store, registry, SystemClock(), PluginSettings(), base=base)
     status = await plugins.load(PluginSpec(module="spinning"))
     provider = registry.get("spinning")
     call = asyncio.ensure_future(

@@ -9,7 +9,6 @@ import os
 import resource
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from gapless.store.base import RememberedPlugin
 from support.clock import ManualClock
 from support.plugins import (
     JANUARY,
-    PATIENT_PLUGINS,
     SOURCES,
     alive,
     children,
@@ -32,7 +30,7 @@ from support.plugins import (
 )
 from support.providers import SteadyProvider
 from support.stores import store_of
-from support.wire import records, request, search
+from support.wire import PATIENT, but, records, request, search
 
 VERSION = """
 class Provider:
@@ -273,8 +271,8 @@ async def test_what_cannot_be_loaded_says_why(
 ) -> None:
     """A sentence with the place in the plugin, and the plugin's own traceback, not ours."""
     slow = why.startswith("was not loaded within")
-    limits = replace(PATIENT_PLUGINS, load_s=0.6) if slow else PATIENT_PLUGINS
-    async with plugged(tmp_path, limits=limits) as hub:
+    settings = but(PATIENT, plugins={"load_s": 0.6}) if slow else PATIENT
+    async with plugged(tmp_path, settings=settings) as hub:
         hub.put("broken", source)
         with pytest.raises(PluginNotLoaded) as caught:
             await hub.plugins.load(PluginSpec(module="broken", name="broken"))

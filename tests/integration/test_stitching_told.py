@@ -6,8 +6,8 @@ import json
 from datetime import date, datetime
 from pathlib import Path
 
-from gapless.hub.hub import Options
-from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.config import YahooSettings
+from gapless.providers.yahoo import YahooProvider
 from gapless.simulator.happenings import Restatement
 from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market
@@ -17,7 +17,7 @@ from support.clock import ManualClock
 from support.commands import gapless as command
 from support.scenes import PRICES, ms, seconds
 from support.web import stitch_of, web
-from support.wire import PATIENCE_S, PATIENT, connect, search
+from support.wire import PATIENCE_S, PATIENT, but, connect, search
 
 MAY = ("2026-05-01", "2026-06-01")
 TARGET = f"/v1/data/yahoo_finance/ACME?start={MAY[0]}&end={MAY[1]}"
@@ -29,14 +29,14 @@ async def test_when_upstream_changed_what_was_final_is_told(tmp_path: Path) -> N
     clock = ManualClock(ms("2026-06-10T20:30"))
     market = Market([equity("ACME")], prices=PRICES)
     market.add(Restatement("ACME", date(2026, 5, 13), seconds("2026-06-11T12:00"), close=1.01))
-    options = Options(upstream=PATIENT, max_records=15)
+    settings = but(PATIENT, limits={"max_records": 15})
     async with YahooSimulator(market, clock=lambda: clock.now_ms() / 1000) as sim:
-        settings = YahooSettings(
-            sim.base_url, fallback_url=None, rate=1000.0, burst=1000, timeout_s=PATIENCE_S
+        yahoo = YahooSettings(
+            base_url=sim.base_url, fallback_url=None, rate=1000.0, burst=1000, timeout_s=PATIENCE_S
         )
-        provider = YahooProvider(settings, monotonic=clock.monotonic)
+        provider = YahooProvider(yahoo, monotonic=clock.monotonic)
         async with (
-            web(tmp_path, provider, clock=clock, options=options) as opened,
+            web(tmp_path, provider, clock=clock, settings=settings) as opened,
             await connect(opened.tcp_port) as wire,
         ):
             first = await wire.ask(ASKED, inline_records=0)
@@ -72,7 +72,7 @@ async def test_why_what_is_held_is_stale_is_told_over_both_doors(tmp_path: Path)
     async with YahooSimulator(
         Market([equity("ACME")], prices=PRICES), clock=lambda: clock.now_ms() / 1000
     ) as sim:
-        provider = YahooProvider(YahooSettings(sim.base_url, fallback_url=None))
+        provider = YahooProvider(YahooSettings(base_url=sim.base_url, fallback_url=None))
         async with (
             web(tmp_path, provider, clock=clock) as opened,
             await connect(opened.tcp_port) as wire,

@@ -25,10 +25,9 @@ from gapless.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from gapless.hub.hub import Options
 from gapless.providers.sample import SampleProvider
 from support.providers import SteadyProvider
-from support.wire import IMPATIENT, connect, door, line_of, records, request, search
+from support.wire import IMPATIENT, but, connect, door, line_of, records, request, search
 
 ENTITY_KEYS = [
     "id",
@@ -256,9 +255,9 @@ async def test_all_entities_are_paged_to_their_end(tmp_path: Path) -> None:
 
 async def test_a_listing_stops_at_its_size(tmp_path: Path) -> None:
     """A listing that grows too large stops, says where to go on, and always has at least one."""
-    options = Options(upstream=IMPATIENT, max_listing_bytes=10_000)
+    settings = but(IMPATIENT, limits={"max_listing_bytes": 10_000})
     async with (
-        door(tmp_path, SteadyProvider(padding=200), options=options) as at,
+        door(tmp_path, SteadyProvider(padding=200), settings=settings) as at,
         at.client() as wire,
     ):
         for ticker in ("AA", "BB", "CC"):
@@ -499,8 +498,7 @@ async def test_a_failure_upstream_has_its_reason(
     """What a provider raises is answered with its reason, and with when to try again."""
     steady = SteadyProvider()
     steady.failures["ABC"] = failure
-    options = Options(upstream=IMPATIENT)
-    async with door(tmp_path, steady, options=options) as at, at.client() as wire:
+    async with door(tmp_path, steady, settings=IMPATIENT) as at, at.client() as wire:
         answer = await wire.ask(search("steady", "ABC", *JANUARY))
         fault = not isinstance(failure, ProviderError)
         assert at.logged("error") == (["provider raised"] if fault else [])

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from gapless.hub.hub import Options
 from support.providers import SteadyProvider
-from support.wire import IMPATIENT, door, line_of, read, records, request, search
+from support.wire import IMPATIENT, but, door, line_of, read, records, request, search
 
 JANUARY = ("2021-01-01", "2021-02-01")
 PING = {"type": "Ping"}
@@ -143,8 +142,8 @@ ERRORS: list[tuple[bytes, str, str]] = [
 
 async def test_every_error_has_its_code(tmp_path: Path) -> None:
     """Each thing that can be wrong with a request has its code and kind; the connection goes on."""
-    options = Options(upstream=IMPATIENT, max_records=100)
-    async with door(tmp_path, SteadyProvider(), options=options) as at, at.client() as wire:
+    settings = but(IMPATIENT, limits={"max_records": 100})
+    async with door(tmp_path, SteadyProvider(), settings=settings) as at, at.client() as wire:
         for line, code, kind in ERRORS:
             await wire.send(line + b"\n")
             answer = await wire.answer()

@@ -6,20 +6,20 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gapless.servers.tcp import TcpLimits
+from gapless.config import Settings
 from support.providers import Gate, SteadyProvider
 from support.wire import (
     PATIENCE_S,
-    PATIENT_TCP,
+    PATIENT,
     SOON_S,
     Door,
     Wire,
+    but,
     connect,
     door,
     line_of,
@@ -53,11 +53,11 @@ async def ids(wire: Wire, count: int) -> list[Any]:
 
 @asynccontextmanager
 async def slow_door(
-    folder: Path, limits: TcpLimits = PATIENT_TCP, **provider: Any
+    folder: Path, settings: Settings = PATIENT, **provider: Any
 ) -> AsyncIterator[tuple[Door, SteadyProvider, Gate]]:
     """Run a hub that holds HELD's January, and whose upstream holds up SLOW."""
     steady = SteadyProvider(**provider)
-    async with door(folder, steady, limits=limits) as at:
+    async with door(folder, steady, settings=settings) as at:
         async with at.client() as wire:
             await wire.send(ask("HELD", 0))
             assert (await wire.answer())["ok"]
@@ -125,7 +125,7 @@ async def test_many_requests_in_one_go_are_all_answered_in_order(tmp_path: Path)
 
 async def test_requests_under_way_are_limited(tmp_path: Path) -> None:
     """Beyond max_in_flight a connection's requests wait unread; other connections go on."""
-    async with slow_door(tmp_path, replace(PATIENT_TCP, max_in_flight=4)) as (at, steady, _):
+    async with slow_door(tmp_path, but(PATIENT, limits={"max_in_flight": 4})) as (at, steady, _):
         gates = [steady.hold(f"T{i}") for i in range(10)]
         async with at.client() as wire, at.client() as other:
             await wire.send(b"".join(ask(f"T{i}", i, ordered=False) for i in range(10)))
@@ -142,7 +142,7 @@ async def test_requests_under_way_are_limited(tmp_path: Path) -> None:
 async def test_connections_are_limited(tmp_path: Path) -> None:
     """One connection too many is told so and closed; when one has gone there is room again."""
     async with (
-        slow_door(tmp_path, replace(PATIENT_TCP, max_connections=3)) as (at, _, _),
+        slow_door(tmp_path, but(PATIENT, limits={"max_connections": 3})) as (at, _, _),
         AsyncExitStack() as stack,
     ):
         wires = [await stack.enter_async_context(at.client()) for _ in range(3)]
@@ -266,8 +266,8 @@ async def test_a_client_that_stops_sending_gets_all_its_answers(tmp_path: Path) 
 
 async def test_large_answers_outlast_a_half_close(tmp_path: Path) -> None:
     """Answers that were held back when the client stopped sending come all the same."""
-    limits = replace(PATIENT_TCP, max_unsent_bytes=100_000)
-    async with slow_door(tmp_path, limits, padding=5_000) as (at, _, _), at.client() as wire:
+    settings = but(PATIENT, limits={"max_unsent_bytes": 100_000})
+    async with slow_door(tmp_path, settings, padding=5_000) as (at, _, _), at.client() as wire:
         await wire.send(b"".join(ask("HELD", i) for i in range(100)))
         wire.writer.write_eof()
         for i in range(100):
@@ -324,7 +324,7 @@ async def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
 async def test_a_stop_in_a_pipeline_runs_no_more_of_it(tmp_path: Path) -> None:
     """Requests that were received but not begun when the hub stops are not begun any more."""
     async with (
-        slow_door(tmp_path, replace(PATIENT_TCP, max_in_flight=1)) as (at, steady, gate),
+        slow_door(tmp_path, but(PATIENT, limits={"max_in_flight": 1})) as (at, steady, gate),
         at.client() as wire,
     ):
         await wire.send(ask("SLOW", 1) + ask("LATE", 2))
@@ -355,8 +355,8 @@ async def unread(port: int) -> AsyncIterator[socket.socket]:
 
 async def test_a_client_that_does_not_read_is_closed(tmp_path: Path) -> None:
     """Answers are held back at max_unsent_bytes; then the client is closed, others are served."""
-    limits = replace(PATIENT_TCP, max_unsent_bytes=8 * MIB, slow_reader_s=SOON_S)
-    async with slow_door(tmp_path, limits, padding=20_000) as (at, _, _):
+    settings = but(PATIENT, limits={"max_unsent_bytes": 8 * MIB, "slow_reader_s": SOON_S})
+    async with slow_door(tmp_path, settings, padding=20_000) as (at, _, _):
         loop = asyncio.get_running_loop()
         answer_size = 31 * 20_000
         async with unread(at.port) as sock, at.client() as other:
@@ -380,9 +380,9 @@ async def test_a_client_that_does_not_read_is_closed(tmp_path: Path) -> None:
 
 async def test_what_waits_behind_a_slow_request_is_bounded(tmp_path: Path) -> None:
     """Held answers behind a slow one are limited in bytes; then the client's lines wait."""
-    limits = replace(PATIENT_TCP, max_unsent_bytes=2 * MIB, max_in_flight=10_000)
+    settings = but(PATIENT, limits={"max_unsent_bytes": 2 * MIB, "max_in_flight": 10_000})
     async with (
-        slow_door(tmp_path, limits, padding=3_000) as (at, _, gate),
+        slow_door(tmp_path, settings, padding=3_000) as (at, _, gate),
         at.client() as other,
         at.client() as wire,
     ):
@@ -404,7 +404,7 @@ async def test_what_waits_behind_a_slow_request_is_bounded(tmp_path: Path) -> No
 async def test_the_number_of_answers_that_wait_is_bounded(tmp_path: Path) -> None:
     """Small answers behind a slow one count too: no more wait than max_in_flight."""
     async with (
-        slow_door(tmp_path, replace(PATIENT_TCP, max_in_flight=16)) as (at, _, gate),
+        slow_door(tmp_path, but(PATIENT, limits={"max_in_flight": 16})) as (at, _, gate),
         at.client() as other,
         at.client() as wire,
     ):
@@ -425,8 +425,8 @@ async def test_the_number_of_answers_that_wait_is_bounded(tmp_path: Path) -> Non
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_listings_nobody_reads_are_few(tmp_path: Path, ordered: bool) -> None:
     """Listings are made as far as they can be sent, not for as many requests as came."""
-    limits = replace(PATIENT_TCP, max_unsent_bytes=MIB, slow_reader_s=SOON_S)
-    async with slow_door(tmp_path, limits, padding=20_000) as (at, _, _):
+    settings = but(PATIENT, limits={"max_unsent_bytes": MIB, "slow_reader_s": SOON_S})
+    async with slow_door(tmp_path, settings, padding=20_000) as (at, _, _):
         loop = asyncio.get_running_loop()
         line = line_of(request("steady", "GetAllEntities"), ordered=ordered)
         async with unread(at.port) as sock, at.client() as other:
@@ -454,8 +454,8 @@ async def test_many_listings_in_one_go_are_all_answered(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_a_reader_that_is_only_slow_gets_everything(tmp_path: Path) -> None:
     """A client that reads a little at a time is not closed, and every byte comes."""
-    limits = replace(PATIENT_TCP, max_unsent_bytes=200_000)
-    async with slow_door(tmp_path, limits, padding=5_000) as (at, _, _):
+    settings = but(PATIENT, limits={"max_unsent_bytes": 200_000})
+    async with slow_door(tmp_path, settings, padding=5_000) as (at, _, _):
         loop = asyncio.get_running_loop()
         async with unread(at.port) as sock, at.client() as other:
             count = 30
@@ -473,8 +473,8 @@ async def test_a_reader_that_is_only_slow_gets_everything(tmp_path: Path) -> Non
 
 async def test_a_client_that_asks_and_goes_without_reading_is_let_go(tmp_path: Path) -> None:
     """Answers nobody fetches after a half close are not kept for ever."""
-    limits = replace(PATIENT_TCP, max_unsent_bytes=8 * MIB, slow_reader_s=0.1)
-    async with slow_door(tmp_path, limits, padding=20_000) as (at, _, _):
+    settings = but(PATIENT, limits={"max_unsent_bytes": 8 * MIB, "slow_reader_s": 0.1})
+    async with slow_door(tmp_path, settings, padding=20_000) as (at, _, _):
         loop = asyncio.get_running_loop()
         async with unread(at.port) as sock:
             at.server.went.clear()

@@ -16,10 +16,9 @@ from typing import Any
 
 import pytest
 
+from gapless.config import FetchSettings, Settings
 from gapless.errors import ProviderError, UnknownTicker
 from gapless.hub.answers import Answer
-from gapless.hub.hub import Options
-from gapless.hub.upstream import Limits
 from gapless.simulator import faults
 from gapless.simulator.faults import Fault
 from gapless.simulator.happenings import MissingRow, NullRow
@@ -73,8 +72,8 @@ CASES = {
     ),
     "a list": Case(faults.wrong_json(b"[]"), "no chart", "bad_upstream_reply"),
     "nothing": Case(faults.wrong_json(b""), "no chart"),
-    "huge": Case(faults.huge_body(4), "more than 1 MiB", settings={"max_body": 1 << 20}),
-    "bomb": Case(faults.gzip_bomb(16), "more than 1 MiB", settings={"max_body": 1 << 20}),
+    "huge": Case(faults.huge_body(4), "more than 1 MiB", settings={"max_body_bytes": 1 << 20}),
+    "bomb": Case(faults.gzip_bomb(16), "more than 1 MiB", settings={"max_body_bytes": 1 << 20}),
     "reset": Case(faults.connection_reset(), "reset"),
 }
 
@@ -143,8 +142,8 @@ async def test_a_fault_that_passes_is_not_seen(tmp_path: Path) -> None:
 
 async def test_a_slow_upstream_takes_no_longer_than_one_deadline(tmp_path: Path) -> None:
     """What hangs after a failure and a pause has what these have left of the deadline."""
-    options = Options(upstream=Limits(deadline=1.0))
-    async with scene(tmp_path, NOW, options=options) as world:
+    settings = Settings(fetch=FetchSettings(deadline_s=1.0))
+    async with scene(tmp_path, NOW, settings=settings) as world:
         world.sim.faults.fail_next(faults.server_error(503))
         world.sim.faults.fail_always(faults.slow_drip(chunk=1, pause_s=5))
         started = world.clock.monotonic()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from gapless.config import YahooSettings
 from gapless.domain.intervals import Interval
 from gapless.errors import (
     BadUpstreamReply,
@@ -26,7 +27,7 @@ from gapless.errors import (
     UpstreamUnavailable,
 )
 from gapless.providers.base import DAY_MS, Fetched
-from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.providers.yahoo import YahooProvider
 from gapless.simulator import faults
 from gapless.simulator.clock import SimClock
 from gapless.simulator.happenings import Dividend, MissingRow, NullRow, Split
@@ -409,7 +410,7 @@ async def test_each_fault_is_the_right_error(
 ) -> None:
     """Each way to fail is one request and one error that says what happened."""
     hangs = says.startswith("within")
-    async with upstream(max_body=1 << 20, timeout_s=0.3 if hangs else PATIENCE_S) as one:
+    async with upstream(max_body_bytes=1 << 20, timeout_s=0.3 if hangs else PATIENCE_S) as one:
         one.sim.faults.fail_next(fault)
         with pytest.raises(ProviderError) as raised:
             await one.fetch("ABC")
@@ -558,7 +559,7 @@ async def test_a_clock_that_is_ahead_makes_nothing_final() -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    provider = YahooProvider(YahooSettings(f"http://127.0.0.1:{port}", fallback_url=None))
+    provider = YahooProvider(YahooSettings(base_url=f"http://127.0.0.1:{port}", fallback_url=None))
     upstream_ms = round(true * 1000)
     own_ms = upstream_ms + 5 * DAY_MS
     try:

@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from gapless.config import YahooSettings
 from gapless.domain.intervals import Interval
 from gapless.errors import UnknownTicker
 from gapless.providers.base import DAY_MS, Fetched
-from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.providers.yahoo import YahooProvider
 from support.recordings import Recording
 
 RECORDINGS = Path(__file__).parents[2].parent / "shared" / "data" / "yahoo"

@@ -7,7 +7,6 @@ import json
 import random
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ import pytest
 from gapless.protocol.messages import WIRE_ERRORS
 from support.extent import share
 from support.providers import SteadyProvider
-from support.wire import PATIENT_TCP, Door, Wire, connect, door, line_of, records, request, search
+from support.wire import PATIENT, Door, Wire, but, connect, door, line_of, records, request, search
 
 # Short, so that lines too long cost little.
 LIMIT = 4_096
@@ -347,8 +346,8 @@ async def test_any_bytes_are_answered_or_closed(
     """Whatever comes, each line has one answer or the connection ends, and the next is well."""
     source = Bytes(f"bytes {request.config.getoption('hypothesis_seed')}")
     steady = SteadyProvider(step=30 * DAY_S)
-    limits = replace(PATIENT_TCP, max_line_bytes=LIMIT)
-    async with door(tmp_path, steady, limits=limits) as at, at.client() as control:
+    settings = but(PATIENT, limits={"max_line_bytes": LIMIT})
+    async with door(tmp_path, steady, settings=settings) as at, at.client() as control:
         held = await control.ask(search("steady", "HELD", "2020-01-01", "2022-01-01"))
         assert len(records(held)) == 25
         left = count

@@ -10,12 +10,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gapless.hub.hub import Options
 from support.forwarders import Forwarder, forwarder
 from support.people import api_token, person
 from support.providers import SteadyProvider
 from support.web import Web, web
-from support.wire import PATIENT
+from support.wire import PATIENT, but
 
 # 7,200 records: more than are sent along over TCP where HTTP is used.
 RANGE = ("2021-01-01", "2021-01-06")
@@ -58,12 +57,12 @@ async def crossed(
     folder: Path, auth: bool = False, max_records: int = 1_000_000
 ) -> AsyncIterator[Crossed]:
     """Run the two hubs."""
-    options = Options(max_records=max_records, upstream=PATIENT)
+    settings = but(PATIENT, limits={"max_records": max_records})
     for name in ("a", "b"):
         (folder / name).mkdir(exist_ok=True)
     async with (
-        web(folder / "a", ours(), auth=auth, options=options) as a,
-        web(folder / "b", theirs(), auth=auth, options=options) as b,
+        web(folder / "a", ours(), auth=auth, settings=settings) as a,
+        web(folder / "b", theirs(), auth=auth, settings=settings) as b,
         forwarder(b.port) as wrong,
         forwarder(a.tcp_port, {a.url.encode(): wrong.url.encode()}) as way,
     ):

@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from gapless.config import YahooSettings
 from gapless.protocol.times import parse_instant
-from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.providers.yahoo import YahooProvider
 from gapless.simulator.market import Market
 from gapless.simulator.quirks import Quirks
 from gapless.simulator.server import YahooSimulator
@@ -44,7 +45,7 @@ async def exchange(
         market, clock=lambda: clock.now_ms() / 1000, quirks=quirks or Quirks()
     ) as sim:
         settings = YahooSettings(
-            sim.base_url, fallback_url=None, rate=1000.0, burst=1000, timeout_s=PATIENCE_S
+            base_url=sim.base_url, fallback_url=None, rate=1000.0, burst=1000, timeout_s=PATIENCE_S
         )
         yahoo = YahooProvider(settings, monotonic=clock.monotonic)
         async with web(folder, yahoo, clock=clock) as opened:

@@ -13,18 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from gapless.clock import Clock, SystemClock
-from gapless.config.settings import PluginSettings
-from gapless.hub.hub import Options
-from gapless.hub.plugins import PluginLimits, Plugins, PluginSpec, PluginStatus
-from gapless.hub.upstream import Limits
+from gapless.config import Settings
+from gapless.hub.plugins import Plugins, PluginSpec, PluginStatus
 from gapless.providers.base import Provider
 from gapless.providers.plugins.contracts import PluginProvider
 from support.stores import store_of
 from support.wire import PATIENCE_S, PATIENT, Door, Wire, door, search
 
-# A plugin stands back behind everybody else, so that on a busy machine it is slow in all it does.
-PATIENT_PLUGINS = PluginLimits(load_s=PATIENCE_S, deadline_s=PATIENCE_S)
-PATIENT_SETTINGS = PluginSettings(load_s=PATIENCE_S, deadline_s=PATIENCE_S)
 SOURCES = Path(__file__).with_name("plugin_sources")
 JANUARY = ("2024-01-01", "2024-02-01")
 
@@ -91,18 +86,18 @@ class Plugged:
 async def plugged(
     folder: Path,
     *providers: Provider,
-    limits: PluginLimits = PATIENT_PLUGINS,
-    upstream: Limits = PATIENT,
+    settings: Settings = PATIENT,
     clock: Clock | None = None,
-    **options: Any,
 ) -> AsyncIterator[Plugged]:
     """Run a hub with plugins; none of their processes may be left over at its end."""
     base = folder / "base"
     base.mkdir(exist_ok=True)
     before = children()
-    async with door(folder, *providers, options=Options(upstream=upstream, **options)) as opened:
+    async with door(folder, *providers, settings=settings) as opened:
         hub = opened.hub
-        plugins = Plugins(store_of(hub), hub.registry, clock or SystemClock(), limits, base=base)
+        plugins = Plugins(
+            store_of(hub), hub.registry, clock or SystemClock(), settings.plugins, base=base
+        )
         try:
             yield Plugged(opened, plugins, base)
         finally:

@@ -8,9 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from gapless.config import YahooSettings
 from gapless.domain.intervals import Interval
 from gapless.providers.base import Fetched
-from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.providers.yahoo import YahooProvider
 
 
 class Recording:
@@ -56,7 +57,9 @@ class Recording:
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        provider = YahooProvider(YahooSettings(f"http://127.0.0.1:{port}", fallback_url=None))
+        provider = YahooProvider(
+            YahooSettings(base_url=f"http://127.0.0.1:{port}", fallback_url=None)
+        )
         try:
             return await provider.fetch(
                 provider.key(ticker, {"interval": interval}), asked, now_ms, {}

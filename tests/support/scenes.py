@@ -17,15 +17,16 @@ from typing import Any
 
 import msgspec
 
+from gapless.config import Settings, YahooSettings
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval
 from gapless.errors import ProviderError
 from gapless.hub.answers import Answer
-from gapless.hub.hub import Hub, Options
+from gapless.hub.hub import Hub
 from gapless.instants import format_instant
 from gapless.protocol.messages import DateRange, Param, ProviderRequest, SearchEntities, Ticker
 from gapless.providers.registry import Registry
-from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.providers.yahoo import YahooProvider
 from gapless.simulator.book import Bar
 from gapless.simulator.faults import Fault
 from gapless.simulator.instruments import equity
@@ -106,12 +107,12 @@ class Scene(World):
         folder: Path,
         template: Path,
         quirks: Quirks | None,
-        options: Options,
-        settings: dict[str, Any],
+        settings: Settings,
+        yahoo: dict[str, Any],
     ) -> None:
         super().__init__(market, seconds(now), folder, template, quirks)
-        self._options = options
         self._settings = settings
+        self._yahoo = yahoo
 
     def at(self, text: str) -> None:
         """Let time pass until then."""
@@ -214,13 +215,13 @@ class Scene(World):
         urls = self.sim.base_urls
         hosts = {"base_url": urls[0], "fallback_url": urls[1] if len(urls) > 1 else None}
         pace = {"rate": 1000.0, "burst": 1000, "timeout_s": PATIENCE_S}
-        settings = YahooSettings(**{**hosts, **pace, **self._settings})
+        settings = YahooSettings(**{**hosts, **pace, **self._yahoo})
         store = await asyncio.to_thread(open_store, path)
         return Hub(
             LedgerStore(store, ledger, self.clock),
             Registry([YahooProvider(settings, monotonic=self.clock.monotonic)]),
             self.clock,
-            self._options,
+            self._settings,
             observe=self.asked.append if watched else lambda asked: None,
             seed=0,
         )
@@ -233,10 +234,10 @@ async def scene(
     *,
     quirks: Quirks | None = None,
     lags: tuple[float, ...] = (0.0,),
-    options: Options | None = None,
-    **settings: Any,
+    settings: Settings | None = None,
+    **yahoo: Any,
 ) -> AsyncIterator[Scene]:
-    """Set a scene: `lags` are the seconds by which each host is behind, `settings` Yahoo's."""
+    """Set a scene: `lags` are the seconds by which each host is behind, `yahoo` its settings."""
     market = Market(
         [
             equity("AAA", first_trade=date(2023, 1, 3)),
@@ -247,7 +248,7 @@ async def scene(
     )
     template = folder / "template.db"
     await (await asyncio.to_thread(open_store, template)).close()
-    world = Scene(market, now, folder, template, quirks, options or Options(), settings)
+    world = Scene(market, now, folder, template, quirks, settings or Settings(), yahoo)
     await world.open()
     try:
         yield world

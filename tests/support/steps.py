@@ -15,7 +15,7 @@ from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.hub.administration import Administration
 from gapless.hub.holdings import SeriesChanged
-from gapless.hub.hub import Hub, Options
+from gapless.hub.hub import Hub
 from gapless.hub.ranges import RangeSearch
 from gapless.instants import DAY_MS
 from gapless.providers.registry import Registry
@@ -117,9 +117,7 @@ async def steps(folder: Path, upstream: Editions, today: int = 400) -> AsyncIter
     clock = ManualClock(days(today, today).start + DAY_MS // 2)
     store = await asyncio.to_thread(open_store, folder / "steps.db")
     watched = WatchedStore(store)
-    hub = Hub(
-        cast("Store", watched), Registry([upstream]), clock, Options(upstream=PATIENT), seed=0
-    )
+    hub = Hub(cast("Store", watched), Registry([upstream]), clock, PATIENT, seed=0)
     try:
         yield Steps(hub, watched, upstream, clock)
     finally:

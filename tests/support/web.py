@@ -17,34 +17,32 @@ import httpx
 import polars as pl
 from structlog.testing import capture_logs
 
-from gapless.auth.authority import AuthLimits, Authority
+from gapless.auth.authority import Authority
 from gapless.clock import Clock, SystemClock
-from gapless.hub.hub import Hub, Options
-from gapless.hub.plugins import PluginLimits, Plugins
+from gapless.config import Settings
+from gapless.hub.hub import Hub
+from gapless.hub.plugins import Plugins
 from gapless.providers.base import Provider
 from gapless.providers.registry import Registry
 from gapless.servers.admission import Admission
 from gapless.servers.desk import Desk
-from gapless.servers.http.door import HttpDoor, HttpLimits
-from gapless.servers.http.receipt import ReceiptLimits
+from gapless.servers.http.data import PORTIONS, Portions
+from gapless.servers.http.door import HttpDoor
 from gapless.servers.meter import Meter
-from gapless.servers.tcp import TcpLimits, TcpServer
+from gapless.servers.tcp import TcpServer
 from gapless.store.sqlite import open_store
 from support.people import PASSWORD
-from support.plugins import PATIENT_PLUGINS
 from support.wire import (
     PATIENCE_S,
     PATIENT,
-    PATIENT_TCP,
     Wire,
     announcement,
     connect,
     nothing_unnoticed,
 )
 
-# Clients may be as slow as the machine makes them.
-PATIENT_RECEIPT = ReceiptLimits(receive_s=PATIENCE_S, slow_reader_s=PATIENCE_S)
-PATIENT_HTTP = HttpLimits(receipt=PATIENT_RECEIPT)
+# So that an answer of a few thousand records is large.
+SMALL = Portions(most_loaded=1_000, piece_records=2_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +96,11 @@ class Web:
 async def web(
     folder: Path,
     *providers: Provider,
-    limits: HttpLimits = PATIENT_HTTP,
-    options: Options | None = None,
-    plugin_limits: PluginLimits = PATIENT_PLUGINS,
+    settings: Settings = PATIENT,
+    portions: Portions = PORTIONS,
     clock: Clock | None = None,
     auth: bool = False,
-    auth_limits: AuthLimits | None = None,
     tls: SSLContext | None = None,
-    tcp_limits: TcpLimits = PATIENT_TCP,
     tcp_port: int = 0,
     http_port: int = 0,
 ) -> AsyncIterator[Web]:
@@ -121,31 +116,24 @@ async def web(
         logs = stack.enter_context(capture_logs())
         stack.enter_context(nothing_unnoticed())
         registry = Registry(providers)
-        authority = Authority(store.accounts, clock, auth, auth_limits)
+        authority = Authority(store.accounts, clock, auth, settings.access)
         stack.push_async_callback(authority.close)
         await authority.load()
         plugins = Plugins(
             store,
             registry,
             clock,
-            plugin_limits,
+            settings.plugins,
             base=folder,
             record=authority.audit.about,
         )
         stack.push_async_callback(plugins.close)
-        hub = Hub(
-            store,
-            registry,
-            clock,
-            options or Options(upstream=PATIENT),
-            observe=meter.asked,
-            seed=0,
-        )
+        hub = Hub(store, registry, clock, settings, observe=meter.asked, seed=0)
         hub.holdings.listeners.append(meter.changed)
         stack.push_async_callback(hub.close, 1.0)
         desk = Desk(hub, clock, Admission(authority, clock), announcement(hub), meter=meter)
-        tcp = TcpServer(desk, tcp_limits, tls)
-        door = HttpDoor(hub, plugins, desk, clock, lambda: len(tcp.connections), limits, tls)
+        tcp = TcpServer(desk, settings.limits, settings.access, tls)
+        door = HttpDoor(desk, plugins, lambda: len(tcp.connections), settings, tls, portions)
         stack.push_async_callback(door.close, 1.0)
         host, port = await door.open("127.0.0.1", http_port)
         scheme = "http" if tls is None else "https"

@@ -8,24 +8,31 @@ import json
 import secrets
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from structlog.testing import capture_logs
 
-from gapless.auth.authority import AuthLimits, Authority
+from gapless.auth.authority import Authority
 from gapless.clock import Clock, SystemClock
-from gapless.hub.hub import Hub, Options
-from gapless.hub.upstream import Limits
+from gapless.config import (
+    AccessSettings,
+    ApiSettings,
+    FetchSettings,
+    LimitSettings,
+    PluginSettings,
+    Settings,
+)
+from gapless.hub.hub import Hub
 from gapless.providers.base import Provider
 from gapless.providers.registry import Registry
 from gapless.servers.admission import Admission
 from gapless.servers.desk import Announcement, Desk
-from gapless.servers.tcp import TcpLimits, TcpServer
+from gapless.servers.tcp import TcpServer
 from gapless.store.sqlite import open_store
 
 # Bounds a hang and nothing else: a machine that is busy with other things takes its time.
@@ -33,19 +40,30 @@ PATIENCE_S = 240.0
 # A deadline that a test waits for, and long beside what has to come before it.
 SOON_S = 2.0
 LONGEST_ANSWER = 1 << 28
-# One attempt, no pause: what fails, fails at once.
-IMPATIENT = Limits(deadline=0.01, breaker_failures=10**6)
-PATIENT = Limits(deadline=PATIENCE_S, breaker_failures=10**6)
-# Clients may be as slow as the machine makes them.
-PATIENT_TCP = TcpLimits(token_s=PATIENCE_S, slow_reader_s=PATIENCE_S)
+# Clients, upstream and plugins may be as slow as the machine makes them.
+PATIENT = Settings(
+    limits=LimitSettings(slow_reader_s=PATIENCE_S),
+    fetch=FetchSettings(deadline_s=PATIENCE_S, breaker_failures=10**6),
+    api=ApiSettings(receive_s=PATIENCE_S),
+    access=AccessSettings(token_s=PATIENCE_S),
+    plugins=PluginSettings(load_s=PATIENCE_S, deadline_s=PATIENCE_S),
+)
+# One attempt upstream, no pause: what fails, fails at once.
+IMPATIENT = replace(PATIENT, fetch=FetchSettings(deadline_s=0.01, breaker_failures=10**6))
+
+
+def but(settings: Settings, **sections: Mapping[str, Any]) -> Settings:
+    """Return the settings with others in their place, section by section and by their names."""
+    changed = {name: replace(getattr(settings, name), **of) for name, of in sections.items()}
+    return replace(settings, **changed)
 
 
 class WatchedServer(TcpServer):
     """A server that tells when it is done with a connection."""
 
-    def __init__(self, hub: Hub, authority: Authority, limits: TcpLimits | None = None) -> None:
+    def __init__(self, hub: Hub, authority: Authority) -> None:
         desk = Desk(hub, hub.clock, Admission(authority, hub.clock), announcement(hub))
-        super().__init__(desk, limits)
+        super().__init__(desk, hub.settings.limits, hub.settings.access)
         self.went = asyncio.Event()
 
     def gone(self, connection: Any) -> None:
@@ -80,27 +98,19 @@ class Door:
 async def door(
     folder: Path,
     *providers: Provider,
-    limits: TcpLimits = PATIENT_TCP,
-    options: Options | None = None,
+    settings: Settings = PATIENT,
     clock: Clock | None = None,
     auth: bool = False,
-    auth_limits: AuthLimits | None = None,
 ) -> AsyncIterator[Door]:
     """Run a hub with these providers on a new database; it may log no error but those asked for.
 
     Nor may anything reach the loop that nobody caught.
     """
     store = await asyncio.to_thread(open_store, folder / "door.db")
-    hub = Hub(
-        store,
-        Registry(providers),
-        clock or SystemClock(),
-        options or Options(upstream=PATIENT),
-        seed=0,
-    )
-    authority = Authority(store.accounts, hub.clock, auth, auth_limits)
+    hub = Hub(store, Registry(providers), clock or SystemClock(), settings, seed=0)
+    authority = Authority(store.accounts, hub.clock, auth, settings.access)
     await authority.load()
-    server = WatchedServer(hub, authority, limits)
+    server = WatchedServer(hub, authority)
     with capture_logs() as logs, nothing_unnoticed():
         _, port = await server.open("127.0.0.1", 0)
         opened = Door(hub, authority, server, port, logs)
@@ -117,7 +127,7 @@ async def door(
 
 def announcement(hub: Hub) -> Announcement:
     """Return what a hub that starts now tells of itself."""
-    return Announcement(secrets.token_hex(16), {"max_records": hub.options.max_records})
+    return Announcement(secrets.token_hex(16), {"max_records": hub.settings.limits.max_records})
 
 
 def unlocked(store: Any, clock: Clock) -> Admission:

@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from gapless.config import Settings, YahooSettings
 from gapless.domain.blocks import Run
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.hub.answers import Answer
-from gapless.hub.hub import Hub, Options
+from gapless.hub.hub import Hub
 from gapless.hub.upstream import Asked
 from gapless.instants import format_instant
 from gapless.protocol.fresh import Fresh
 from gapless.protocol.messages import DateRange, Param, ProviderRequest, SearchEntities, Ticker
 from gapless.providers.registry import Registry
-from gapless.providers.yahoo import YahooProvider, YahooSettings
+from gapless.providers.yahoo import YahooProvider
 from gapless.providers.yahoo_sessions import request_range
 from gapless.simulator.market import Market
 from gapless.simulator.quirks import Quirks
@@ -206,7 +207,7 @@ class World:
             LedgerStore(store, ledger, self.clock),
             Registry([provider]),
             self.clock,
-            Options(),
+            Settings(),
             observe=self._observed if watched else lambda asked: None,
             seed=0,
         )

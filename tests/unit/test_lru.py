@@ -29,6 +29,29 @@ def test_looking_is_not_using() -> None:
     assert kept.peek("a") is None
 
 
+def test_what_is_kept_may_be_nothing() -> None:
+    """A set is kept by its keys: one put again is used, one that goes leaves no weight behind."""
+    kept: Lru[str, None] = Lru(2)
+    kept.put("a", None)
+    kept.put("b", None)
+    kept.put("a", None)
+    kept.put("c", None)
+    assert list(kept) == ["a", "c"]
+    kept.drop("a")
+    kept.drop("c")
+    assert kept.size == 0
+
+
+def test_values_come_in_the_order_of_their_use() -> None:
+    """The one used longest ago comes first, and looking at all of them uses none."""
+    kept: Lru[str, int] = Lru(3)
+    for key, value in (("a", 1), ("b", 2), ("c", 3)):
+        kept.put(key, value)
+    kept.get("a")
+    assert list(kept.values()) == [2, 3, 1]
+    assert list(reversed(kept.values())) == [1, 3, 2]
+
+
 def test_what_alone_weighs_too_much_stays_until_something_comes_beside_it() -> None:
     """An answer that is being worked with is not lost for its size."""
     kept: Lru[str, int] = Lru(10)

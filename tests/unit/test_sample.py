@@ -289,7 +289,7 @@ async def test_unreadable_file(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "prices.parquet"
     if content is not None:
         path.write_bytes(content)
-    provider = SampleProvider(path)
+    provider = SampleProvider(path=path)
     with pytest.raises(UpstreamUnavailable, match=r"prices\.parquet cannot be read"):
         await fetch(provider, "IBM", "2013-03-01", "2013-03-02")
     path.write_bytes(PRICES.read_bytes())

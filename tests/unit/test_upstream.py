@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from gapless.config import CacheSettings, FetchSettings
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import (
@@ -23,7 +24,7 @@ from gapless.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from gapless.hub.upstream import Asked, Brought, Limits, Tally, Upstream
+from gapless.hub.upstream import Asked, Brought, Tally, Upstream
 from gapless.providers.base import (
     DueMoments,
     Fetched,
@@ -95,11 +96,12 @@ class ScriptProvider:
 
 def upstream(
     provider: ScriptProvider,
-    limits: Limits = Limits(),
+    fetch: FetchSettings | None = None,
     observe: Callable[[Asked], None] = lambda asked: None,
 ) -> Upstream:
     """Return the provider as the hub asks it."""
-    return Upstream(provider, provider.clock, limits, observe, seed=1)
+    fetch = fetch or FetchSettings()
+    return Upstream(provider, provider.clock, fetch, CacheSettings(), observe, seed=1)
 
 
 async def ask(one: Upstream, tally: Tally | None = None, key: SeriesKey = KEY) -> Brought:
@@ -137,7 +139,7 @@ async def test_what_may_pass_is_tried_again() -> None:
 async def test_retries_end_at_the_deadline() -> None:
     """All retries together stay within one deadline, then the last error is left."""
     provider = ScriptProvider(UpstreamUnavailable("down"))
-    one = upstream(provider, Limits(deadline=20.0, breaker_failures=1_000))
+    one = upstream(provider, FetchSettings(deadline_s=20.0, breaker_failures=1_000))
     started = provider.clock.monotonic()
     with pytest.raises(UpstreamUnavailable, match="down"):
         await ask(one)
@@ -150,7 +152,7 @@ async def test_tries_that_take_long_share_one_deadline(takes_s: float) -> None:
     """However long each of them takes, none goes on beyond the deadline of the request."""
     for deadline in (1.0, 3.0, 20.0):
         provider = ScriptProvider(UpstreamUnavailable("down"), takes_s=takes_s)
-        one = upstream(provider, Limits(deadline=deadline, breaker_failures=1_000))
+        one = upstream(provider, FetchSettings(deadline_s=deadline, breaker_failures=1_000))
         started = provider.clock.monotonic()
         with pytest.raises(UpstreamUnavailable, match="down"):
             await ask(one)
@@ -177,7 +179,7 @@ async def test_a_try_has_what_is_left_of_the_deadline() -> None:
     provider = Hanging(down, GOOD, takes_s=0.3)
     started = provider.clock.monotonic()
     with pytest.raises(UpstreamUnavailable) as caught:
-        await ask(upstream(provider, Limits(deadline=1.0)))
+        await ask(upstream(provider, FetchSettings(deadline_s=1.0)))
     left = 1.0 - (provider.calls[1] - started)
     assert 0.2 <= left <= 0.45
     assert caught.value.message == (
@@ -188,7 +190,7 @@ async def test_a_try_has_what_is_left_of_the_deadline() -> None:
 async def test_waiting_for_a_turn_is_part_of_the_deadline() -> None:
     """Whoever stood in the queue for half of it has the other half to be answered."""
     provider = ScriptProvider(GOOD, pace=Pace(2.0, 1))
-    one = upstream(provider, Limits(deadline=1.0))
+    one = upstream(provider, FetchSettings(deadline_s=1.0))
     await ask(one)
     provider.go.clear()
     with pytest.raises(UpstreamUnavailable, match=r"within 0\.5 s, what was left of 1 s"):
@@ -199,7 +201,7 @@ async def test_waiting_for_a_turn_is_part_of_the_deadline() -> None:
 async def test_a_provider_with_a_longer_deadline_of_its_own() -> None:
     """It is waited for as long as it says, all in all, and is the first to say that it is over."""
     provider = ScriptProvider(GOOD, pace=Pace(4.0, 1), deadline_s=0.2)
-    one = upstream(provider, Limits(deadline=0.5))
+    one = upstream(provider, FetchSettings(deadline_s=0.5))
     await ask(one)
     provider.go.clear()
     with pytest.raises(UpstreamUnavailable, match=r"within 0\.95 s, what was left of 1\.2 s"):
@@ -209,7 +211,7 @@ async def test_a_provider_with_a_longer_deadline_of_its_own() -> None:
 async def test_a_trial_is_waited_for_no_longer_than_the_deadline() -> None:
     """Who finds one under way is told when the time is over, and the trial goes on."""
     provider = ScriptProvider(UpstreamUnreachable("down"), deadline_s=60)
-    one = upstream(provider, Limits(deadline=0.05, breaker_failures=1))
+    one = upstream(provider, FetchSettings(deadline_s=0.05, breaker_failures=1))
     with pytest.raises(UpstreamUnavailable, match="down"):
         await ask(one)
     provider.clock.advance(60.0)
@@ -255,7 +257,7 @@ async def test_a_pause_that_upstream_asks_for_is_kept() -> None:
 async def test_the_pace_is_kept() -> None:
     """Beyond the burst requests go out at the rate, and too long a queue is refused."""
     provider = ScriptProvider(GOOD, pace=Pace(2.0, 3))
-    one = upstream(provider, Limits(deadline=20.0))
+    one = upstream(provider, FetchSettings(deadline_s=20.0))
     outcomes = await asyncio.gather(*(ask(one) for _ in range(100)), return_exceptions=True)
     refused = [error for error in outcomes if isinstance(error, RateLimited)]
     assert len(refused) == 100 - len(provider.calls)
@@ -480,7 +482,7 @@ async def test_tickers_that_never_answered_tell_of_no_outage() -> None:
 async def test_a_trial_that_fails_by_itself_tells_nothing() -> None:
     """The next one is the trial, and its success lets all ask again."""
     provider = Moody(ODD=MAD, MSFT=UpstreamUnreachable("no connection", retry_after_s=99.0))
-    one = upstream(provider, Limits(breaker_failures=1))
+    one = upstream(provider, FetchSettings(breaker_failures=1))
     await failed(one, MSFT)
     assert "left alone" in (await failed(one, KEY)).message
     provider.clock.advance(60.0)
@@ -504,7 +506,7 @@ async def test_an_outage_shows_in_wide_tries_too() -> None:
 async def test_a_wide_try_is_not_held_against_the_series() -> None:
     """It has half of the deadline, and what is narrower is asked with what is left."""
     provider = Moody(AAPL=MAD)
-    one = upstream(provider, Limits(deadline=20.0))
+    one = upstream(provider, FetchSettings(deadline_s=20.0))
     whole = one.deadline()
     with pytest.raises(BadUpstreamReply):
         await one.ask(KEY, ASKED, {"tz": "UTC"}, "gap", Tally(), whole, wide=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
@@ -13,9 +12,10 @@ from gapless.auth.audit import Audit
 from gapless.auth.directory import Directory, Grant, everybody
 from gapless.auth.passwords import Passwords
 from gapless.auth.rate import Rate
-from gapless.auth.sessions import Lifetimes, Sessions
+from gapless.auth.sessions import Sessions
 from gapless.auth.users import Users
 from gapless.clock import Clock
+from gapless.config.settings import AccessSettings
 from gapless.errors import GaplessError
 from gapless.store.accounts import AccountStore
 
@@ -25,18 +25,6 @@ _log = structlog.get_logger("gapless.auth")
 _HOUSEKEEPING_S = 60.0
 # How soon a token ends whose time has come by the clock that nobody sets.
 _LOOK_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class AuthLimits:
-    """What users may: requests a second, how many at once after a rest; how long tokens count.
-
-    `requests_per_s` 0: as many as they like.
-    """
-
-    requests_per_s: float = 10_000.0
-    burst: int = 20_000
-    lifetimes: Lifetimes = field(default_factory=Lifetimes)
 
 
 class Authority:
@@ -50,15 +38,15 @@ class Authority:
         store: AccountStore,
         clock: Clock,
         enabled: bool = False,
-        limits: AuthLimits | None = None,
+        limits: AccessSettings | None = None,
     ) -> None:
-        limits = limits or AuthLimits()
+        limits = limits or AccessSettings()
         self.enabled = enabled
         self.open_grant: Grant | None = None if enabled else everybody()
         self.passwords = Passwords()
         self.audit = Audit(store, clock)
-        rate = partial(Rate, limits.requests_per_s, limits.burst, clock.monotonic)
-        self.directory = Directory(clock, rate if limits.requests_per_s else lambda: None)
+        rate = partial(Rate, limits.rate, limits.burst, clock.monotonic)
+        self.directory = Directory(clock, rate if limits.rate else lambda: None)
         self.users = Users(store, self.directory, self.passwords, self.audit)
         self.sessions = Sessions(
             store,
@@ -67,7 +55,7 @@ class Authority:
             self.passwords,
             self.audit,
             clock,
-            limits.lifetimes,
+            limits,
         )
         self.tokens = ApiTokens(store, self.directory, self.users, self.audit, clock)
         self._store = store

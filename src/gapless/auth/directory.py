@@ -6,7 +6,6 @@ store is changed here in the same breath, so that it counts from the next reques
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
@@ -15,6 +14,7 @@ from gapless.auth.permissions import EVERYTHING, ROLES, Scope, Standing, allowed
 from gapless.auth.rate import Rate
 from gapless.auth.tokens import Kind, digest, plausible
 from gapless.clock import Clock
+from gapless.lru import Lru
 from gapless.store.accounts import NewToken, StoredToken, StoredUser
 
 _NEVER_MS: Final = 1 << 62
@@ -134,7 +134,7 @@ class Directory:
         self._grants: dict[str, Grant] = {}
         # Those that were found last, by their text: hashing it costs most of finding one. They
         # are looked at each time all the same: one that has ended allows nothing any more.
-        self.latest: OrderedDict[str, Grant] = OrderedDict()
+        self.latest: Lru[str, Grant] = Lru(_MOST_LATEST)
         self._families: dict[str, Account] = {}
         # When refresh tokens end by the clock that nobody sets.
         self._deadlines: dict[str, float] = {}
@@ -154,9 +154,7 @@ class Directory:
             self._over.add(grant.number)
             return None
         grant.used_ms = now
-        self.latest[token] = grant
-        if len(self.latest) > _MOST_LATEST:
-            self.latest.popitem(last=False)
+        self.latest.put(token, grant)
         return grant
 
     # Accounts

@@ -8,7 +8,6 @@ alone there, so that others, elsewhere, cannot keep them out.
 from __future__ import annotations
 
 import ipaddress
-from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final
 
@@ -17,6 +16,7 @@ import structlog
 from gapless.auth.throttle import Patience, Throttle
 from gapless.clock import Clock
 from gapless.errors import QuotaExceeded
+from gapless.lru import Lru
 
 _log = structlog.get_logger("gapless.auth")
 
@@ -35,7 +35,7 @@ class Guessing:
         self._pairs = Throttle(Patience(free=5, first=1.0, most=_MOST_S))
         self._accounts = Throttle(Patience(free=20, first=1.0, most=_MOST_S))
         self._origins = Throttle(Patience(free=50, first=1.0, most=_MOST_S))
-        self._known: OrderedDict[Hashable, None] = OrderedDict()
+        self._known: Lru[Hashable, None] = Lru(_MOST_KNOWN)
 
     def check(self, email: str, origin: str) -> None:
         """Raise `QuotaExceeded` where this one has to wait."""
@@ -59,10 +59,7 @@ class Guessing:
         """Forget the failures of who has proven who they are, and know them from then on."""
         pair = (email, origin)
         self._pairs.succeeded(pair)
-        self._known[pair] = None
-        self._known.move_to_end(pair)
-        while len(self._known) > _MOST_KNOWN:
-            self._known.popitem(last=False)
+        self._known.put(pair, None)
 
     def queue(self, email: str, origin: str) -> Hashable:
         """Return whose queue a sign-in stands in: one's own where one is known."""

@@ -19,6 +19,7 @@ from gapless.auth.throttle import Patience, Throttle
 from gapless.auth.tokens import Kind, Minted, digest, family_of, mint
 from gapless.auth.users import Users, checked_email, plain
 from gapless.clock import Clock
+from gapless.config.settings import AccessSettings
 from gapless.errors import Conflict, Forbidden, QuotaExceeded, Unauthorized
 from gapless.store.accounts import AccountStore, Deed, NewToken, StoredToken
 
@@ -26,16 +27,6 @@ from gapless.store.accounts import AccountStore, Deed, NewToken, StoredToken
 _ACCESS_TOKENS: Final = 3
 _WRONG: Final = "the email address or the password is wrong"
 _SETUP_OVER: Final = "setup is over: there is a user already; sign in"
-
-
-@dataclass(frozen=True, slots=True)
-class Lifetimes:
-    """How long tokens count, in seconds, and how many times a user may be signed in at once."""
-
-    access_s: float = 4 * 3_600.0
-    refresh_s: float = 28 * 86_400.0
-    session_s: float = 12 * 3_600.0
-    most_families: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +51,9 @@ class Sessions:
         passwords: Passwords,
         audit: Audit,
         clock: Clock,
-        lifetimes: Lifetimes | None = None,
+        limits: AccessSettings,
     ) -> None:
-        self.lifetimes = lifetimes or Lifetimes()
+        self.limits = limits
         self._store = store
         self._directory = directory
         self._users = users
@@ -289,7 +280,7 @@ class Sessions:
             family = stored.token.family
             begun[family] = max(begun.get(family, 0), stored.token.created_at)
         ordered = sorted(begun, key=lambda family: begun[family])
-        over = set(ordered[: max(0, len(ordered) - self.lifetimes.most_families + 1)])
+        over = set(ordered[: max(0, len(ordered) - self.limits.max_sign_ins + 1)])
         return [stored for stored in tokens if stored.token.family in over]
 
     def _new(self, minted: Sequence[Minted], name: str) -> list[NewToken]:
@@ -305,9 +296,9 @@ class Sessions:
 
     def _lifetime(self, kind: Kind) -> int:
         seconds = {
-            Kind.ACCESS: self.lifetimes.access_s,
-            Kind.REFRESH: self.lifetimes.refresh_s,
-            Kind.SESSION: self.lifetimes.session_s,
+            Kind.ACCESS: self.limits.access_token_s,
+            Kind.REFRESH: self.limits.refresh_token_s,
+            Kind.SESSION: self.limits.session_s,
         }[kind]
         return round(seconds * 1_000)
 
@@ -317,8 +308,8 @@ class Sessions:
             account,
             access.text,
             refresh.text,
-            round(self.lifetimes.access_s),
-            round(self.lifetimes.refresh_s),
+            round(self.limits.access_token_s),
+            round(self.limits.refresh_token_s),
         )
 
 

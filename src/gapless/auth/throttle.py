@@ -6,9 +6,10 @@ an account for good by others who guess at it.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
+
+from gapless.lru import Lru
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +39,23 @@ class Throttle:
 
     def __init__(self, patience: Patience, limit: int = 10_000) -> None:
         self.patience = patience
-        self._limit = limit
-        self._failures: OrderedDict[Hashable, _Failures] = OrderedDict()
+        self._failures: Lru[Hashable, _Failures] = Lru(limit)
 
     def wait(self, key: Hashable, now: float) -> float:
         """Return the seconds until this key may try again; 0.0: now."""
-        found = self._failures.get(key)
+        found = self._failures.peek(key)
         return 0.0 if found is None else max(0.0, found.until - now)
 
     def failed(self, key: Hashable, now: float) -> None:
         """Count a failure."""
-        found = self._failures.get(key)
+        found = self._failures.peek(key)
         if found is None or now > found.until + 2 * self.patience.most:
             # What is long past is forgiven.
-            found = self._failures[key] = _Failures(0, now)
+            found = _Failures(0, now)
         found.count += 1
         found.until = max(found.until, now + self.patience.pause(found.count))
-        self._failures.move_to_end(key)
-        while len(self._failures) > self._limit:
-            self._failures.popitem(last=False)
+        self._failures.put(key, found)
 
     def succeeded(self, key: Hashable) -> None:
         """Forget the failures of a key."""
-        self._failures.pop(key, None)
+        self._failures.drop(key)

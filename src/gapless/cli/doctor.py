@@ -227,12 +227,12 @@ def due(path: Path, settings: Settings) -> Iterator[Finding]:
     """
     if not path.exists() or path.stat().st_size > _QUICKLY_CHECKED:
         return
-    from gapless.app import checks, providers
+    from gapless.app import providers
     from gapless.hub.ageing import Ageings
     from gapless.hub.series import Series, Validity
 
     clock = SystemClock()
-    ageings, now = Ageings(checks(settings), clock), clock.now_ms()
+    ageings, now = Ageings(settings.cache, clock), clock.now_ms()
     for provider in providers(settings):
         name = provider.info.name
         if not provider.info.revises:

@@ -136,12 +136,12 @@ class Stage:
 
     @asynccontextmanager
     async def hub(
-        self, database: str, deadline_s: float = 20.0, http: str = "off"
+        self, database: str, fetch: FetchSettings | None = None, http: str = "off"
     ) -> AsyncIterator[RunningHub]:
         """Run a hub on a database of that name until the block ends.
 
-        `deadline_s` is how long it keeps trying an upstream that does not answer. Plugins are
-        looked for in the folder of the databases.
+        `fetch` is how patient it is with upstream. Plugins are looked for in the folder of the
+        databases.
         """
         settings = Settings(
             db=str(self.folder / database),
@@ -150,7 +150,7 @@ class Stage:
             base=self.folder,
             # On a busy machine a plugin starts slowly, for it stands back behind everybody else.
             plugins=PluginSettings(entry_points=False, load_s=60.0),
-            fetch=FetchSettings(deadline_s=deadline_s),
+            fetch=fetch or FetchSettings(),
             yahoo=YahooSettings(base_url=self._yahoo_url()),
         )
         async with self._open_hub(settings, clock=self.clock) as hub:

@@ -14,6 +14,7 @@ from rich.console import Console
 from gapless.cli.show import Show
 from gapless.cli.stage import DemoClock, OpenHub, Reply, Stage, instant, session
 from gapless.cli.tour_own import own_tour
+from gapless.config import FetchSettings
 from gapless.domain.intervals import Interval
 from gapless.errors import GaplessError
 from gapless.shell.wording import bounds_text
@@ -26,6 +27,7 @@ FRIDAY, WEDNESDAY = "2025-06-06T22:00:00Z", "2025-06-11T22:00:00Z"
 SYMBOL, RATIO, EX_DATE = "ACME", 4, date(2025, 6, 9)
 CROWD = 20
 
+_IMPATIENT = FetchSettings(deadline_s=1.0)
 _SAMPLE = "provider sample search"
 _YAHOO = "provider yahoo_finance search"
 
@@ -157,7 +159,7 @@ async def split_tour(show: Show, stage: Stage, upstream: YahooSimulator) -> None
             fresh.etag == stitched.etag and list(fresh.records) == list(stitched.records),
         )
     show.step("Upstream goes away: what is held is answered, what is missing is said")
-    async with stage.hub("tour.db", deadline_s=1.0) as hub, session(hub.tcp) as client:
+    async with stage.hub("tour.db", _IMPATIENT) as hub, session(hub.tcp) as client:
         line = f"{_YAHOO} ticker={SYMBOL} date=2024-10-01..2025-06-11"
         await upstream.refuse()
         try:

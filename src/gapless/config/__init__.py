@@ -1,6 +1,7 @@
 """Settings: every limit by its name, what it is for, and where its value came from.
 
-Only `app` and `cli` read them; everything below is handed the values it needs.
+Only `app` and `cli` read them. Everything below is given the sections that hold for it, from
+`gapless.config.settings`: plain values, each with the one default that there is.
 """
 
 from gapless.config.addresses import Address, database_path, parse_address

@@ -8,10 +8,13 @@ from typing import Literal
 from gapless.errors import ConfigError
 from gapless.texts import printable
 
+Check = float | Literal["session", "never"]
+"""Once a session of the exchange, after so many seconds, or never."""
+
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
-def parse_check(text: str) -> float | Literal["session", "never"]:
+def parse_check(text: str) -> Check:
     """Read `session`, `never`, or a duration such as `6h` in seconds; raise `ConfigError`."""
     said = text.strip().lower()
     if said == "session":

@@ -204,7 +204,7 @@ class Administration:
         parts = parse_view_id(id)
         if parts is not None and parts.source in self._hub.registry.names():
             view = await self._hub.entities.view(self._hub.registry.get(parts.source), id)
-            if view is not None and view.size > self._hub.options.max_listing_bytes:
+            if view is not None and view.size > self._hub.settings.limits.max_listing_bytes:
                 raise TooLarge(
                     f"{shortened(id)} has {view.size:,} bytes, more than an entity is shown with "
                     "here (limits.max_listing_bytes); get its records from /v1/data"

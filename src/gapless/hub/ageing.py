@@ -6,17 +6,15 @@ the sessions of a provider.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
-
 from gapless.clock import Clock
+from gapless.config.checks import Check, parse_check
+from gapless.config.settings import CacheSettings
 from gapless.domain.coverage import CLOCKS_APART_MS, Ageing
 from gapless.domain.series import SeriesKey
 from gapless.errors import GaplessError
 from gapless.hub.series import Series
 from gapless.instants import DAY_MS
+from gapless.lru import Lru
 from gapless.providers.base import DueMoments, Provider, Traits
 
 # What a remembered width or failure may cost in memory.
@@ -24,40 +22,20 @@ _MOST_REMEMBERED = 10_000
 # Moments of a series in memory are good for so long; milliseconds.
 _MOMENTS_MS = 60_000
 _NEVER = DueMoments(-(1 << 62), 1 << 62)
-
-Check = float | Literal["session", "never"]
-
-
-@dataclass(frozen=True, slots=True)
-class Checks:
-    """When what can change upstream is fetched again, and how.
-
-    `every`: `session`, a number of seconds, or `never`; `own`: of a provider by its name, where it
-    is otherwise. `bars`: so many are brought by one request
-    at the most. `wait_s`: so long an answer waits that needs nothing else. `pause_s`: after a
-    failure the series is left alone for so long.
-    """
-
-    every: Check = "session"
-    bars: int = 40_000
-    wait_s: float = 5.0
-    pause_s: float = 60.0
-    own: Mapping[str, Check] = field(default_factory=dict)
-
-    def of(self, provider: Provider) -> Check:
-        """Return when what this provider may revise is fetched again."""
-        return self.own.get(provider.info.name, self.every)
+# After a failure a series is left alone for so long, if upstream does not say for longer.
+_PAUSE_S = 60.0
 
 
 class Ageings:
     """Tells for each series what is fresh; remembers what was too wide, and what failed."""
 
-    def __init__(self, checks: Checks, clock: Clock) -> None:
-        self.checks = checks
+    def __init__(self, cache: CacheSettings, clock: Clock) -> None:
+        self.check_bars = cache.check_bars
+        self._every: Check = parse_check(cache.check)
         self._clock = clock
         # Series for which upstream failed at a wide request: until when, and how wide one may be.
-        self._narrowed: OrderedDict[SeriesKey, tuple[float, int]] = OrderedDict()
-        self._failed: OrderedDict[SeriesKey, tuple[float, GaplessError]] = OrderedDict()
+        self._narrowed: Lru[SeriesKey, tuple[float, int]] = Lru(_MOST_REMEMBERED)
+        self._failed: Lru[SeriesKey, tuple[float, GaplessError]] = Lru(_MOST_REMEMBERED)
 
     def of(self, provider: Provider, entry: Series, now: int) -> Ageing | None:
         """Return what of a series is fresh now; `None`: what its provider serves does not age."""
@@ -70,7 +48,7 @@ class Ageings:
 
     def until(self, provider: Provider, entry: Series, fetched_at: int, now: int) -> int | None:
         """Return until when what was fetched then, and is fresh now, stays so; `None`: for good."""
-        if not provider.info.revises or self.checks.of(provider) == "never":
+        if not provider.info.revises or self._check(provider) == "never":
             return None
         moments = self._moments(provider, entry, now)
         return moments.next if moments.every is None else fetched_at + moments.every
@@ -81,40 +59,39 @@ class Ageings:
 
     def span(self, key: SeriesKey, traits: Traits) -> int:
         """Return how long a range a request may be widened to, milliseconds."""
-        bars = self.checks.bars
+        bars = self.check_bars
         if traits.check_bars is not None:
             bars = min(bars, traits.check_bars)
         span = bars * traits.bar
         if traits.max_span is not None:
             span = min(span, traits.max_span)
-        until, narrowed = self._narrowed.get(key, (0.0, span))
+        until, narrowed = self._narrowed.peek(key) or (0.0, span)
         return min(span, narrowed) if self._clock.monotonic() < until else span
 
     def narrower(self, key: SeriesKey, width: int) -> None:
         """Widen to half as much for the day: upstream failed at a width, milliseconds."""
-        self._narrowed[key] = (self._clock.monotonic() + DAY_MS / 1000, width // 2)
-        self._narrowed.move_to_end(key)
-        if len(self._narrowed) > _MOST_REMEMBERED:
-            self._narrowed.popitem(last=False)
+        self._narrowed.put(key, (self._clock.monotonic() + DAY_MS / 1000, width // 2))
 
     def failed(self, key: SeriesKey, error: GaplessError) -> None:
         """Remember that a check of a series failed: it is not tried again at once."""
-        pause = max(self.checks.pause_s, error.retry_after_s or 0.0)
-        self._failed[key] = (self._clock.monotonic() + pause, error.again())
-        self._failed.move_to_end(key)
-        if len(self._failed) > _MOST_REMEMBERED:
-            self._failed.popitem(last=False)
+        pause = max(_PAUSE_S, error.retry_after_s or 0.0)
+        self._failed.put(key, (self._clock.monotonic() + pause, error.again()))
 
     def failure(self, key: SeriesKey) -> GaplessError | None:
         """Return why a check of a series failed lately."""
-        until, error = self._failed.get(key, (0.0, None))
+        until, error = self._failed.peek(key) or (0.0, None)
         if error is not None and self._clock.monotonic() >= until:
-            del self._failed[key]
+            self._failed.drop(key)
             return None
         return error
 
+    def _check(self, provider: Provider) -> Check:
+        """Return when what this provider may revise is fetched again."""
+        own = provider.info.check
+        return self._every if own is None else own
+
     def _moments(self, provider: Provider, entry: Series, now: int) -> DueMoments:
-        every = self.checks.of(provider)
+        every = self._check(provider)
         if every == "never":
             return _NEVER
         if every != "session":

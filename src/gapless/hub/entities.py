@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from msgspec import structs
 
 from gapless.clock import Clock
+from gapless.config.settings import LimitSettings
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval, union
 from gapless.domain.series import SeriesKey, parse_view_id
@@ -46,16 +47,6 @@ from gapless.zones import zone_named
 
 
 @dataclass(frozen=True, slots=True)
-class ListingLimits:
-    """How much one listing holds: entities asked for, unasked, and bytes; records of a view."""
-
-    most: int = 1_000
-    default: int = 100
-    max_bytes: int = 4 << 20
-    max_records: int = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
 class Listing:
     """Stored entities and views; `next_offset`: where to go on after a page that was cut short."""
 
@@ -70,7 +61,7 @@ class Entities:
         self,
         holdings: Holdings,
         clock: Clock,
-        limits: ListingLimits,
+        limits: LimitSettings,
         searcher: Searcher,
         adjuster: Adjuster,
     ) -> None:
@@ -121,12 +112,12 @@ class Entities:
 
     async def many(self, provider: Provider, ids: Sequence[str]) -> Listing:
         """Return those of these entities that are stored, in the order asked."""
-        if len(ids) > self._limits.most:
+        if len(ids) > self._limits.max_entities:
             raise InvalidQuery(
-                f"{len(ids):,} ids are more than the {self._limits.most:,} of one request"
+                f"{len(ids):,} ids are more than the {self._limits.max_entities:,} of one request"
             )
         wanted = EntityFilter(ids=tuple(ids), source=provider.info.name)
-        most = self._limits.max_bytes
+        most = self._limits.max_listing_bytes
         # What the store cuts off for its size is found as a view, and counted.
         rows = await self._holdings.entities(wanted, len(ids) or 1, max_bytes=most)
         stored = {one.id: one for one in rows}
@@ -232,11 +223,12 @@ class Entities:
         await self._holdings.save_entities(entities)
         page = entities if limit is None else entities[:limit]
         size = sum(len(entity.data) for entity in page)
-        if size > self._limits.max_bytes and len(page) > 1:
+        if size > self._limits.max_listing_bytes and len(page) > 1:
             raise TooLarge(
                 f"these {len(page):,} entities have {size:,} bytes, more than the "
-                f"{self._limits.max_bytes:,} that one listing may have (limits.max_listing_bytes); "
-                "they are stored: list them page by page, or ask for fewer"
+                f"{self._limits.max_listing_bytes:,} that one listing may have "
+                "(limits.max_listing_bytes); they are stored: list them page by page, or ask for "
+                "fewer"
             )
         return Listing(page)
 
@@ -272,11 +264,13 @@ class Entities:
 
     async def listed(self, wanted: EntityFilter, limit: int | None, offset: int) -> Listing:
         """Return a page of what is stored; `limit` `None` leaves its length to the hub."""
-        most = self._limits.default if limit is None else limit
-        most = min(most, self._limits.most)
+        most = self._limits.default_entities if limit is None else limit
+        most = min(most, self._limits.max_entities)
         if most == 0:
             return Listing(())
-        found = await self._holdings.entities(wanted, most + 1, offset, self._limits.max_bytes)
+        found = await self._holdings.entities(
+            wanted, most + 1, offset, self._limits.max_listing_bytes
+        )
         page = found[:most]
         cut_short = len(found) > most or await self._more(wanted, offset + len(page), page)
         return Listing(page, offset + len(page) if cut_short else None)

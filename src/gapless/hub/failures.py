@@ -7,7 +7,6 @@ and an upstream that is down must not be asked for each of them in turn.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain, islice
@@ -20,6 +19,7 @@ from gapless.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
+from gapless.lru import Lru
 
 FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 3_600.0
@@ -84,8 +84,8 @@ class SeriesFailures:
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
-        self._failing: OrderedDict[SeriesKey, SeriesFailure] = OrderedDict()
-        self._answered: OrderedDict[str, None] = OrderedDict()
+        self._failing: Lru[SeriesKey, SeriesFailure] = Lru(most)
+        self._answered: Lru[str, None] = Lru(most)
         # By ticker, those that failed since the last success in a way that may be upstream's:
         # of two at the most, for then it is upstream's.
         self._suspects: dict[str, set[SeriesKey]] = {}
@@ -100,13 +100,13 @@ class SeriesFailures:
 
     def refusal(self, key: SeriesKey, now: float) -> ProviderError | None:
         """Return what is told of a series instead of asking upstream; `None`: it may be asked."""
-        found = self._failing.get(key)
+        found = self._failing.peek(key)
         return None if found is None or found.until <= now else found.again(now)
 
     def answered(self, key: SeriesKey) -> None:
         """Note that a series was answered."""
-        self._failing.pop(key, None)
-        self._know(key.ticker)
+        self._failing.drop(key)
+        self._answered.put(key.ticker, None)
         self.upstream_answered()
 
     def upstream_answered(self) -> None:
@@ -122,7 +122,7 @@ class SeriesFailures:
         if concern is not Concern.UNSURE:
             return concern is Concern.UPSTREAM
         if known:
-            self._know(key.ticker)
+            self._answered.put(key.ticker, None)
         if not self._several_suspects and key.ticker in self._answered:
             suspects = self._suspects.setdefault(key.ticker, set())
             if len(suspects) < self._most:
@@ -130,7 +130,7 @@ class SeriesFailures:
             if self._several_suspects:
                 # They were left alone for what has turned out to be upstream's.
                 for suspect in chain.from_iterable(self._suspects.values()):
-                    self._failing.pop(suspect, None)
+                    self._failing.drop(suspect)
         return self._several_suspects
 
     def gave_up(self, key: SeriesKey, error: ProviderError, now: float) -> float | None:
@@ -146,24 +146,16 @@ class SeriesFailures:
         if not own:
             return None
         self._forget(now)
-        before = self._failing.pop(key, None)
+        before = self._failing.peek(key)
         doubled = FIRST_PAUSE_S if before is None else 2 * before.pause
         pause = min(doubled, LONGEST_PAUSE_S)
         told = max(pause, error.retry_after_s or 0.0)
-        self._failing[key] = SeriesFailure(key, error.again(), pause, now + told)
-        if len(self._failing) > self._most:
-            self._failing.popitem(last=False)
+        self._failing.put(key, SeriesFailure(key, error.again(), pause, now + told))
         return told
 
     @property
     def _several_suspects(self) -> bool:
         return len(self._suspects) > 1
-
-    def _know(self, ticker: str) -> None:
-        self._answered[ticker] = None
-        self._answered.move_to_end(ticker)
-        if len(self._answered) > self._most:
-            self._answered.popitem(last=False)
 
     def _forget(self, now: float) -> None:
         """Let go of what has not been asked for since long."""
@@ -171,4 +163,4 @@ class SeriesFailures:
             oldest = next(iter(self._failing.values()))
             if oldest.until + _KEPT_S > now:
                 return
-            del self._failing[oldest.key]
+            self._failing.drop(oldest.key)

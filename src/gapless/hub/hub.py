@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from gapless.clock import Clock
+from gapless.config.settings import Settings
 from gapless.domain.facts import every_fact
 from gapless.domain.intervals import Interval
 from gapless.domain.planning import Joining
@@ -16,12 +17,11 @@ from gapless.hub.adjusting import Adjuster
 from gapless.hub.ageing import Ageings
 from gapless.hub.answers import Answer
 from gapless.hub.callers import ANYBODY, Caller
-from gapless.hub.entities import Entities, Listing, ListingLimits, matches, may_match
+from gapless.hub.entities import Entities, Listing, matches, may_match
 from gapless.hub.holdings import Holdings
 from gapless.hub.leases import Leases, LocalLeases
 from gapless.hub.look import Look, Rules
 from gapless.hub.memory import Memory
-from gapless.hub.options import Options
 from gapless.hub.question import Question
 from gapless.hub.ranges import (
     Keys,
@@ -62,33 +62,30 @@ class Hub:
         store: Store,
         registry: Registry,
         clock: Clock,
-        options: Options | None = None,
+        settings: Settings | None = None,
         observe: Callable[[Asked], None] = lambda asked: None,
         seed: int | None = None,
         leases: Leases | None = None,
     ) -> None:
-        self.options = options or Options()
+        self.settings = settings or Settings()
         self.registry = registry
         self.clock = clock
-        self.memory = Memory(self.options.hot_bytes)
+        cache, limits = self.settings.cache, self.settings.limits
+        self.memory = Memory(cache.hot_bytes)
         self.leases = leases or LocalLeases()
         self.holdings = Holdings(store, self.memory, self.leases)
         rules = Rules(
-            Ageings(self.options.checks, clock),
-            Joining(int(self.options.join_distance_s * 1000), self.options.max_gaps),
-            self.options.max_records,
+            Ageings(cache, clock),
+            Joining(int(cache.join_distance_s * 1000), cache.max_gaps),
+            cache.check_wait_s,
+            limits.max_records,
         )
         self.searcher = Searcher(self.holdings, clock, rules, self.leases, self.upstream)
         self.adjuster = Adjuster(self.searcher, self.holdings, clock)
         self.entities = Entities(
             self.holdings,
             clock,
-            ListingLimits(
-                self.options.max_entities,
-                self.options.default_entities,
-                self.options.max_listing_bytes,
-                self.options.max_records,
-            ),
+            limits,
             self.searcher,
             self.adjuster,
         )
@@ -104,7 +101,14 @@ class Hub:
         name = provider.info.name
         found = self._upstreams.get(name)
         if found is None or found.provider is not provider:
-            found = Upstream(provider, self.clock, self.options.upstream, self._observe, self._seed)
+            found = Upstream(
+                provider,
+                self.clock,
+                self.settings.fetch,
+                self.settings.cache,
+                self._observe,
+                self._seed,
+            )
             self._upstreams[name] = found
         return found
 
@@ -314,4 +318,4 @@ class Hub:
         return await self.entities.kept(found, limit, self.registry.names())
 
 
-__all__ = ["Hub", "Options"]
+__all__ = ["Hub"]

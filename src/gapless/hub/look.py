@@ -35,10 +35,14 @@ from gapless.providers.base import Provider
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """By what ranges are looked at: what ages, which gaps are joined, how long an answer may be."""
+    """By what ranges are looked at: what ages, which gaps are joined, how long an answer may be.
+
+    `check_wait_s`: how long an answer waits that needs nothing else than what is fetched again.
+    """
 
     ageings: Ageings
     joining: Joining
+    check_wait_s: float
     max_records: int
 
     def check_size(self, records: int) -> None:

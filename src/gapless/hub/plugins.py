@@ -21,6 +21,7 @@ import msgspec
 import structlog
 
 from gapless.clock import Clock
+from gapless.config.settings import PluginSettings
 from gapless.errors import GaplessError, InvalidQuery, NotFound, PluginNotLoaded
 from gapless.hub.plugin_spec import PluginSpec, PluginStatus, RememberedSpec, resolved
 from gapless.hub.plugin_watch import changes
@@ -28,7 +29,6 @@ from gapless.hub.ranges import shortened
 from gapless.instants import format_instant
 from gapless.providers.plugins.contracts import PluginProvider, checked_alias
 from gapless.providers.plugins.messages import Launch, Ready
-from gapless.providers.plugins.supervisor import PluginLimits
 from gapless.providers.registry import Registry
 from gapless.store.base import RememberedPlugin, Store
 
@@ -70,11 +70,11 @@ class Plugins:
         store: Store,
         registry: Registry,
         clock: Clock,
-        limits: PluginLimits | None = None,
+        limits: PluginSettings,
         base: Path | None = None,
         record: Record | None = None,
     ) -> None:
-        self.limits = limits or PluginLimits()
+        self.limits = limits
         self._store = store
         self._registry = registry
         self._clock = clock
@@ -449,7 +449,6 @@ async def _sum_of(spec: PluginSpec) -> dict[str, str]:
 
 __all__ = [
     "ENTRY_POINTS",
-    "PluginLimits",
     "PluginNotLoaded",
     "PluginSpec",
     "PluginStatus",

@@ -78,7 +78,7 @@ class Searcher:
         `TooLarge`. A `caller` who may not have anything fetched is told so of the gaps.
         """
         fresh, key = look.said.fresh, look.key
-        waits = self.rules.ageings.checks.wait_s
+        waits = self.rules.check_wait_s
         course = Course(caller, None if fresh is Freshness.NOW or strict else waits)
         if fresh is Freshness.HELD:
             course.unchecked = as_held(key)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from typing import Any, TypeVar, cast
 import structlog
 
 from gapless.clock import Clock
+from gapless.config.settings import CacheSettings, FetchSettings
 from gapless.domain.blocks import Run
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
@@ -37,6 +37,7 @@ from gapless.hub.failures import Concern, SeriesFailures, bound_pause, concern_o
 from gapless.hub.pacing import Breaker, Bucket, Deadline, back_off
 from gapless.hub.skew import Skew
 from gapless.hub.turns import Turns
+from gapless.lru import Lru
 from gapless.protocol.messages import Entity, Request
 from gapless.providers.base import (
     BadValues,
@@ -59,17 +60,6 @@ _RATE_LIMITED_S = 60.0
 # A provider with a deadline of its own must be the one to say that it has passed.
 _MARGIN_S = 1.0
 _NO_RANGE = Interval(0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How patiently upstream is asked; seconds."""
-
-    deadline: float = 20.0
-    breaker_failures: int = 5
-    breaker_cooldown: float = 60.0
-    breaker_cooldown_most: float = 900.0
-    unknown_ticker: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,18 +163,20 @@ class Upstream:
         self,
         provider: Provider,
         clock: Clock,
-        limits: Limits,
+        fetch: FetchSettings,
+        cache: CacheSettings,
         observe: Callable[[Asked], None] = lambda asked: None,
         seed: int | None = None,
     ) -> None:
         self.provider = provider
         pace = provider.info.pace
         own = provider.info.deadline_s
-        self._longest = limits.deadline if own is None else max(limits.deadline, own + _MARGIN_S)
+        hub_s = fetch.deadline_s
+        self._longest = hub_s if own is None else max(hub_s, own + _MARGIN_S)
         self.bucket = Bucket(pace.rate, pace.burst, clock.monotonic())
         self._turns = Turns(provider.info.name, self.bucket, clock)
         self.breaker = Breaker(
-            limits.breaker_failures, limits.breaker_cooldown, limits.breaker_cooldown_most
+            fetch.breaker_failures, fetch.breaker_cooldown_s, fetch.breaker_cooldown_max_s
         )
         self.requests = 0
         self.last_error: GaplessError | None = None
@@ -195,23 +187,24 @@ class Upstream:
         self.answered_at: int | None = None
         self.failed_at: int | None = None
         self._clock = clock
-        self._limits = limits
+        self._fetch = fetch
+        self._unknown_s = cache.unknown_ticker_s
         self._observe = observe
         self._random = random.Random(seed)
         self._trial: asyncio.Event | None = None
         # What the breaker last heard of: not a refusal of one ticker, nor gone with a success.
         self._outage: ProviderError | None = None
-        self._unknown: OrderedDict[SeriesKey, tuple[float, UnknownTicker]] = OrderedDict()
+        self._unknown: Lru[SeriesKey, tuple[float, UnknownTicker]] = Lru(_MOST_UNKNOWN)
 
     def refusal(self, key: SeriesKey) -> UnknownTicker | None:
         """Return the refusal of a ticker that upstream lately did not know."""
-        found = self._unknown.get(key)
+        found = self._unknown.peek(key)
         if found is None:
             return None
         until, error = found
         if self._clock.monotonic() < until:
             return error
-        del self._unknown[key]
+        self._unknown.drop(key)
         return None
 
     async def ask(
@@ -233,7 +226,7 @@ class Upstream:
 
         The deadline is one for all (stitching rule 8): waiting for turns, tries and the pauses
         between them. Each try has what is left of it. `None`: it begins now, and ends after
-        `Limits.deadline`. `wide`: where it fails less is asked for after it, so that it has half
+        `fetch.deadline_s`. `wide`: where it fails less is asked for after it, so that it has half
         of what is left (stitching rule 9), and is not held against the series yet.
         """
         now = self._clock.monotonic()
@@ -261,7 +254,7 @@ class Upstream:
 
     def deadline(self) -> Deadline:
         """Return the deadline of a request that begins now."""
-        return Deadline.of(self._clock.monotonic(), self._limits.deadline, self._longest)
+        return Deadline.of(self._clock.monotonic(), self._fetch.deadline_s, self._longest)
 
     async def entities(
         self, provider: EntityProvider, request: Request, caller: Caller
@@ -339,7 +332,7 @@ class Upstream:
         except TimeoutError:
             raise UpstreamUnavailable(
                 f"{self.provider.info.name} has failed lately, and the request that tries it is "
-                f"not answered yet, {self._limits.deadline:g} s after this one began "
+                f"not answered yet, {self._fetch.deadline_s:g} s after this one began "
                 "(fetch.deadline_s); try again"
             ) from None
 
@@ -494,9 +487,7 @@ class Upstream:
         """Tell the breaker, which only the failures of upstream as a whole concern."""
         now, key = self._clock.monotonic(), call.key
         if isinstance(error, UnknownTicker):
-            self._unknown[key] = (now + self._limits.unknown_ticker, error.again())
-            if len(self._unknown) > _MOST_UNKNOWN:
-                self._unknown.popitem(last=False)
+            self._unknown.put(key, (now + self._unknown_s, error.again()))
         concern = concern_of(error)
         if concern is Concern.NOBODY:
             self.alone = isinstance(error, UnknownTicker | OutOfWindow)
@@ -514,7 +505,7 @@ class Upstream:
         self._outage = error.again()
         open_for = None
         if isinstance(error, RateLimited):
-            silence = max(_RATE_LIMITED_S, self._limits.breaker_cooldown)
+            silence = max(_RATE_LIMITED_S, self._fetch.breaker_cooldown_s)
             open_for = silence if error.retry_after_s is None else error.retry_after_s
         self.breaker.failed(now, open_for)
 

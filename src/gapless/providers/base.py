@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, NamedTuple, Protocol
 
+from gapless.config.checks import Check
 from gapless.domain.adjusting import Adjustment
 from gapless.domain.blocks import Run, encode_all
 from gapless.domain.comparing import Basis
@@ -59,6 +60,8 @@ class ProviderInfo:
     may take, where that is longer than the hub allows by itself. `zoned`: its tickers have time
     zones, which the facts in its answers tell; days that are asked for are days there. `farthest`:
     its data begin no longer than so many milliseconds before now, whatever `data_start` says.
+    `check`: when what it may revise is fetched again, where that is not when the hub says
+    (`cache.check`); seconds, or a word.
     """
 
     name: str
@@ -77,6 +80,7 @@ class ProviderInfo:
     deadline_s: float | None = None
     zoned: bool = False
     farthest: int | None = None
+    check: Check | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from gapless.config.settings import SampleSettings
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import InvalidQuery, UnknownTicker, UpstreamUnavailable
@@ -37,7 +38,7 @@ INFO = ProviderInfo(
     title="Bundled sample: daily prices of five stocks, 2000-03-01 to 2013-03-01",
     params=(Param("interval", default="1d", choices=("1d",), help="length of a bar"),),
     columns=("open", "high", "low", "close", "adjclose", "volume"),
-    pace=Pace(rate=50, burst=200),
+    pace=Pace(SampleSettings().rate, SampleSettings().burst),
     data_start=951_868_800_000,  # 2000-03-01T00:00Z
     data_end=1_362_182_400_000,  # 2013-03-02T00:00Z: the last record is of the day before
 )
@@ -75,9 +76,10 @@ class SampleProvider:
     Nothing is read before the first fetch; then everything is, once, in a worker thread.
     """
 
-    def __init__(self, path: Path = PRICES, pace: Pace = INFO.pace) -> None:
+    def __init__(self, settings: SampleSettings | None = None, path: Path = PRICES) -> None:
+        settings = settings or SampleSettings()
         self._path = path
-        self._info = replace(INFO, pace=pace)
+        self._info = replace(INFO, pace=Pace(settings.rate, settings.burst))
         self._loading = asyncio.Lock()
         self._histories: Mapping[str, History] | None = None
 

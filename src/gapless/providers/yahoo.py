@@ -18,6 +18,8 @@ from curl_cffi import CurlOpt
 from curl_cffi.requests import AsyncSession, Response
 from curl_cffi.requests.exceptions import RequestException
 
+from gapless.config.checks import parse_check
+from gapless.config.settings import YahooSettings
 from gapless.domain.actions import COLUMNS as ACTION_COLUMNS
 from gapless.domain.adjusting import Adjustment
 from gapless.domain.comparing import Basis
@@ -94,28 +96,6 @@ _FAILURES: Mapping[int, str] = {
 }
 _TOO_LARGE = 63
 _CONNECTING = re.compile(r"\b(connection|resolving|connect(ing)?) timed? ?out", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class YahooSettings:
-    """How Yahoo is asked.
-
-    `fallback_url`: the host that is asked where `base_url` cannot be reached; `impersonate`:
-    look like a browser, down to TLS; `rate` requests a second in bursts of `burst`; `max_body`
-    in bytes, unpacked; `refresh_*`: how long provisional bars stand while a session is open.
-    """
-
-    base_url: str = "https://query1.finance.yahoo.com"
-    fallback_url: str | None = "https://query2.finance.yahoo.com"
-    impersonate: bool = True
-    rate: float = 2.0
-    burst: int = 20
-    connect_timeout_s: float = 5.0
-    timeout_s: float = 10.0
-    max_body: int = 64 << 20
-    refresh_daily_s: float = 900.0
-    refresh_intraday_s: float = 60.0
-    refresh_null_s: float = 3_600.0
 
 
 class Hosts:
@@ -204,6 +184,7 @@ class YahooProvider:
             zoned=True,
             farthest=_FARTHEST_MS,
             basis=_BASIS,
+            check=None if settings.check is None else parse_check(settings.check),
         )
 
     @property
@@ -424,7 +405,7 @@ class YahooProvider:
             CurlOpt.CONNECTTIMEOUT_MS: round(settings.connect_timeout_s * 1000),
             CurlOpt.TIMEOUT_MS: round(settings.timeout_s * 1000),
             # The only limit that holds for what is unpacked, too.
-            CurlOpt.MAXFILESIZE_LARGE: settings.max_body,
+            CurlOpt.MAXFILESIZE_LARGE: settings.max_body_bytes,
         }
         if settings.impersonate:
             return AsyncSession(impersonate="chrome", curl_options=options)
@@ -443,7 +424,7 @@ class YahooProvider:
             )
         if code == _TOO_LARGE:
             return UpstreamUnavailable(
-                f"Yahoo ({host}) answered more than {self.settings.max_body >> 20} MiB; "
+                f"Yahoo ({host}) answered more than {self.settings.max_body_bytes >> 20} MiB; "
                 "the answer was dropped"
             )
         what = _FAILURES.get(code, f"the transfer failed (curl error {code})")

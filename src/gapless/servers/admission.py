@@ -57,7 +57,7 @@ class Admission:
     def __init__(self, authority: Authority, clock: Clock) -> None:
         self.authority = authority
         self._open = authority.open_grant
-        self._latest = authority.directory.latest
+        self._latest = authority.directory.latest.peek
         self._clock = clock
         self._connections = count(1)
 
@@ -103,7 +103,7 @@ class Admission:
         if self._open is not None:
             return self._open
         # The common case by far: a token that was shown before, and may do it.
-        grant = session.grant if token is None else self._latest.get(token)
+        grant = session.grant if token is None else self._latest(token)
         now = self._clock.now_ms()
         if (
             grant is not None

@@ -139,9 +139,10 @@ class Connection(asyncio.Protocol):
         unsent = limits.max_unsent_bytes
         if not self._session.admitted:
             loop = asyncio.get_running_loop()
-            self._token_deadline = loop.call_later(limits.token_s, self._no_token)
-            unsent = min(unsent, limits.max_bytes_before_token)
-            self._splitter.limit = min(limits.max_line_bytes, limits.max_bytes_before_token)
+            access = self._server.access
+            self._token_deadline = loop.call_later(access.token_s, self._no_token)
+            unsent = min(unsent, access.max_bytes_before_token)
+            self._splitter.limit = min(limits.max_line_bytes, access.max_bytes_before_token)
         self._transport.set_write_buffer_limits(high=unsent, low=unsent // 4)
         if self._server.stopping:
             self.finish()
@@ -154,7 +155,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(
             self._error_line(
                 MissingToken(
-                    f"no valid token came within {self._server.limits.token_s:g} s of connecting "
+                    f"no valid token came within {self._server.access.token_s:g} s of connecting "
                     "(access.token_s); the connection is closed"
                 )
             )

@@ -159,7 +159,8 @@ class Desk:
     """Answers request envelopes, at once where all is held.
 
     `announced` is what `Ping` tells; `http` is the base URL of the same hub's HTTP door, set once
-    that is open.
+    that is open. A quarter as much memory as there is for blocks is for answers that are kept
+    ready.
     """
 
     def __init__(
@@ -168,7 +169,6 @@ class Desk:
         clock: Clock,
         admission: Admission,
         announced: Announcement,
-        memo_bytes: int = 64 << 20,
         meter: Meter | None = None,
     ) -> None:
         self.hub = hub
@@ -176,7 +176,7 @@ class Desk:
         self.admission = admission
         self.announced = announced
         self.meter = meter or Meter()
-        self.memos = Memos(memo_bytes)
+        self.memos = Memos(hub.settings.cache.hot_bytes // 4)
         self.http: str | None = None
         self._framer = Framer()
 

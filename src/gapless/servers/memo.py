@@ -7,12 +7,12 @@ Only for absolute ranges, and only as long as the very same would be answered (s
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from gapless.auth.directory import Grant
 from gapless.hub.answers import Answer
 from gapless.hub.series import Validity
+from gapless.lru import Lru
 from gapless.servers.wire import ID_HEAD, Frame
 
 # A request id that can be echoed without being looked at any closer, at the head of its line.
@@ -45,9 +45,7 @@ class Memos:
         # How many answers were given from here, and how many records were in them.
         self.hits = 0
         self.points = 0
-        self._limit = limit
-        self._size = 0
-        self._memos: OrderedDict[bytes, Memo] = OrderedDict()
+        self._memos: Lru[bytes, Memo] = Lru(limit)
 
     def reply(
         self, line: bytes, now_ms: int, grant: Grant | None, counted: bool = True
@@ -69,11 +67,10 @@ class Memos:
             if holder is None or not holder.admits(now_ms):
                 # Why not is said where the line is read.
                 return None
-            self._memos.move_to_end(rest)
             self.hits += counted
             self.points += memo.count
             return [ID_HEAD, match[1], memo.body, b"%d" % now_ms, memo.ending]
-        self._drop(rest)
+        self._memos.drop(rest)
         return None
 
     def put(
@@ -88,17 +85,7 @@ class Memos:
         if len(rest) > _LONGEST_KEY or (until is not None and until <= now_ms):
             return
         body = b"".join((frame.head, *frame.records, frame.tail))
-        if len(body) > self._limit // 16 or not answer.series.current:
+        if len(body) > self._memos.limit // 16 or not answer.series.current:
             return
-        if rest in self._memos:
-            self._drop(rest)
-        self._memos[rest] = Memo(
-            body, frame.ending, answer.count, until, answer.series.validity, grant
-        )
-        self._size += len(body) + len(rest)
-        while self._size > self._limit:
-            self._drop(next(iter(self._memos)))
-
-    def _drop(self, rest: bytes) -> None:
-        memo = self._memos.pop(rest)
-        self._size -= len(memo.body) + len(rest)
+        memo = Memo(body, frame.ending, answer.count, until, answer.series.validity, grant)
+        self._memos.put(rest, memo, len(body) + len(rest))

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
 
 import structlog
 
+from gapless.config.settings import AccessSettings, LimitSettings
 from gapless.errors import Overloaded
 from gapless.servers.connection import Connection
 from gapless.servers.desk import Desk, Outcome, Work
@@ -20,31 +20,22 @@ from gapless.servers.desk import Desk, Outcome, Work
 _log = structlog.get_logger("gapless.tcp")
 
 
-@dataclass(frozen=True, slots=True)
-class TcpLimits:
-    """What one client may take; bytes, seconds and counts by name.
+class TcpServer:
+    """The hub's TCP door.
 
-    With authentication on, a connection has `token_s` seconds to show a valid token, and
-    `max_bytes_before_token` at the most to say until then, and to be told.
+    `access` is what a connection has until it has shown a valid token, with authentication on.
     """
 
-    max_line_bytes: int = 1 << 20
-    max_unsent_bytes: int = 8 << 20
-    slow_reader_s: float = 10.0
-    max_connections: int = 10_000
-    max_in_flight: int = 256
-    max_bytes_before_token: int = 64 << 10
-    token_s: float = 5.0
-
-
-class TcpServer:
-    """The hub's TCP door."""
-
     def __init__(
-        self, desk: Desk, limits: TcpLimits | None = None, tls: SSLContext | None = None
+        self,
+        desk: Desk,
+        limits: LimitSettings,
+        access: AccessSettings,
+        tls: SSLContext | None = None,
     ) -> None:
         self.desk = desk
-        self.limits = limits or TcpLimits()
+        self.limits = limits
+        self.access = access
         self._tls = tls
         self.connections: set[Connection] = set()
         # Requests under way, also those whose clients have gone.
@@ -62,7 +53,7 @@ class TcpServer:
             port,
             backlog=4_096,
             ssl=self._tls,
-            ssl_handshake_timeout=None if self._tls is None else self.limits.token_s,
+            ssl_handshake_timeout=None if self._tls is None else self.access.token_s,
         )
         name = self._server.sockets[0].getsockname()
         return name[0], name[1]

@@ -67,7 +67,7 @@ class Database(Protocol):
         """Return who has the right to open it to write; `None`: nobody."""
         ...
 
-    def open(self, block_records: int = 2_000) -> OpenStore:
+    def open(self, block_records: int) -> OpenStore:
         """Open it to read and write, making it or bringing it up to date if need be.
 
         The caller owns it. Raises `DatabaseNewer`, `DatabaseDamaged` or `StoreError`.

@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
+from gapless.config.settings import CacheSettings
 from gapless.domain.blocks import Run
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
@@ -57,7 +58,7 @@ class SqlStore:
         writer: Engine,
         reader: Engine,
         translate: Translate,
-        block_records: int = 2_000,
+        block_records: int = CacheSettings().block_records,
         room: Room | None = None,
     ) -> None:
         self._writer = writer

@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
+from gapless.config.settings import CacheSettings
 from gapless.errors import (
     DatabaseDamaged,
     DatabaseInUse,
@@ -67,7 +68,7 @@ class FileLock:
             self._descriptor = None
 
 
-def open_store(path: Path, block_records: int = 2_000) -> SqlStore:
+def open_store(path: Path, block_records: int = CacheSettings().block_records) -> SqlStore:
     """Open a database file to read and write, making it or bringing it up to date if need be.
 
     The caller holds its `FileLock`. Raises `DatabaseNewer`, `DatabaseDamaged` or `StoreError`,

@@ -66,7 +66,7 @@ class SqliteFile:
         """Return who has the right to open it to write; `None`: nobody."""
         return health.lock_holder(self._path)
 
-    def open(self, block_records: int = 2_000) -> SqlStore:
+    def open(self, block_records: int) -> SqlStore:
         """Open it to read and write, making it or bringing it up to date if need be."""
         return sqlite.open_store(self._path, block_records)
 

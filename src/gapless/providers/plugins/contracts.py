@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from gapless.clock import Clock
+from gapless.config.settings import PluginSettings
 from gapless.domain.blocks import Run
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
@@ -64,7 +65,7 @@ from gapless.providers.plugins.messages import (
     Stitch,
 )
 from gapless.providers.plugins.parts import Parts
-from gapless.providers.plugins.supervisor import PluginLimits, PluginState, Supervisor
+from gapless.providers.plugins.supervisor import PluginState, Supervisor
 from gapless.texts import printable
 
 _log = structlog.get_logger("gapless.plugins")
@@ -125,7 +126,7 @@ class PluginProvider:
 
     @classmethod
     async def load(
-        cls, launch: Launch, alias: str | None, limits: PluginLimits, clock: Clock
+        cls, launch: Launch, alias: str | None, limits: PluginSettings, clock: Clock
     ) -> PluginProvider:
         """Start a plugin's process and return the provider.
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 import structlog
 
 from gapless.clock import Clock
+from gapless.config.settings import PluginSettings
 from gapless.errors import PluginCrashed, PluginNotLoaded, PluginTimeout
 from gapless.providers.plugins.messages import Answer, Call, Cancel, Launch, Part, Ready
 from gapless.providers.plugins.parts import Parts
@@ -25,18 +26,6 @@ CRASH_WINDOW_S = 60.0
 # What a process takes to start again after a call that hung, on a busy machine.
 _RESTART_S = 1.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class PluginLimits:
-    """What a plugin may take: seconds, bytes, and crashes within a minute."""
-
-    load_s: float = 10.0
-    deadline_s: float = 20.0
-    kill_after_s: float = 2.0
-    max_reply_bytes: int = 256 << 20
-    memory_bytes: int = 4096 << 20
-    max_crashes: int = 5
 
 
 class PluginState(StrEnum):
@@ -68,7 +57,7 @@ class Supervisor:
     ready: Ready
     """What the process that runs, or ran last, has said of itself; there once it was started."""
 
-    def __init__(self, name: str, launch: Launch, limits: PluginLimits, clock: Clock) -> None:
+    def __init__(self, name: str, launch: Launch, limits: PluginSettings, clock: Clock) -> None:
         self.name = name
         self.limits = limits
         self.deadline_s = limits.deadline_s

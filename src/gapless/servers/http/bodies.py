@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 
 from gapless.domain.blocks import Run
 from gapless.errors import Overloaded, TooLarge
+from gapless.lru import Lru
 from gapless.protocol.columns import Schema, merge
 from gapless.servers.http.asking import DataRequest
 from gapless.servers.http.frames import schema_of, whole_frame
@@ -39,7 +40,7 @@ class Bodies:
         self._executor = executor
         self.turns = FairTurns(at_once)
         # What the records of a block look like as columns, by the block's number.
-        self._schemas: OrderedDict[int, Schema] = OrderedDict()
+        self._schemas: Lru[int, Schema] = Lru(_MOST_SCHEMAS)
 
     async def away(self, work: Callable[[], T]) -> T:
         """Do something in a worker thread."""
@@ -85,28 +86,21 @@ class Bodies:
             while True:
                 async with self.turns.turn(party):
                     piece = await anext(pieces, None)
-                    if piece is None:
-                        return schema
-                    schema = merge(schema, await self.away(self._looking(piece)))
-                _check(len(schema.columns))
+                    looked = [] if piece is None else await self._looked_at(piece)
+                if piece is None:
+                    return schema
+                for one in looked:
+                    schema = merge(schema, one)
+                    _check(len(schema.columns))
 
-    def _looking(self, piece: Piece) -> Callable[[], Schema]:
-        return lambda: self._look(piece)
-
-    def _look(self, piece: Piece) -> Schema:
-        """Return the schema of a piece; blocks are looked at once."""
-        result = schema_of(())
-        for number, run in zip(piece.numbers, piece.runs, strict=True):
-            schema = None if number is None else self._schemas.get(number)
-            if schema is None:
-                schema = schema_of([run])
-                if number is not None:
-                    self._schemas[number] = schema
-                while len(self._schemas) > _MOST_SCHEMAS:
-                    self._schemas.popitem(last=False)
-            result = merge(result, schema)
-            _check(len(result.columns))
-        return result
+    async def _looked_at(self, piece: Piece) -> list[Schema]:
+        """Return the schema of each block of a piece; blocks are looked at once."""
+        known = [None if one is None else self._schemas.get(one) for one in piece.numbers]
+        looked = await self.away(partial(_look, piece.runs, known))
+        for number, schema in zip(piece.numbers, looked, strict=True):
+            if number is not None:
+                self._schemas.put(number, schema)
+        return looked
 
 
 def in_one_piece(request: DataRequest, runs: Sequence[Run], known: Schema) -> bytes:
@@ -136,6 +130,11 @@ def _check(columns: int) -> None:
             f"these records have more than the {_MOST_COLUMNS:,} columns that a table may have; "
             "choose some with columns=, of a shorter range, or ask for JSON"
         )
+
+
+def _look(runs: Sequence[Run], known: Sequence[Schema | None]) -> list[Schema]:
+    """Return the schemas of runs of which some are known."""
+    return [schema_of([run]) if one is None else one for run, one in zip(runs, known, strict=True)]
 
 
 def _press() -> zlib._Compress:

@@ -15,6 +15,7 @@ import msgspec
 import xxhash
 
 from gapless.clock import Clock
+from gapless.config.settings import ApiSettings
 from gapless.domain.blocks import Run, etag
 from gapless.errors import InvalidQuery
 from gapless.hub.answers import Answer, State
@@ -49,18 +50,18 @@ _RECORD_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class DataLimits:
-    """What answers may take.
+class Portions:
+    """In what portions answers come.
 
-    `memo_bytes`: for those that are kept ready. `streams`: pieces of large ones that are read and
-    made at once. `most_loaded`: an answer of more records is large, and not taken into memory as
-    a whole. `piece_records`: how many of its records are read at once.
+    `most_loaded`: an answer of more records is large, and not taken into memory as a whole.
+    `piece_records`: how many of its records are read at once.
     """
 
-    memo_bytes: int = 128 << 20
-    streams: int = 4
     most_loaded: int = 50_000
     piece_records: int = 32_768
+
+
+PORTIONS = Portions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,25 +83,27 @@ class _Part:
 
 
 class Data:
-    """Answers requests for data."""
+    """Answers requests for data.
+
+    Half as much memory as there is for blocks is for answers that are kept ready.
+    """
 
     def __init__(
         self,
         hub: Hub,
         clock: Clock,
         executor: Executor,
-        limits: DataLimits | None = None,
+        api: ApiSettings,
+        portions: Portions = PORTIONS,
     ) -> None:
-        limits = limits or DataLimits()
-        self._limits = limits
+        memo_bytes = hub.settings.cache.hot_bytes // 2
+        self._portions = portions
         self._hub = hub
         self._clock = clock
-        self._bodies = Bodies(executor, limits.streams)
-        self._replies = Replies(limits.memo_bytes)
+        self._bodies = Bodies(executor, api.max_streams)
+        self._replies = Replies(memo_bytes)
         # Those for whom nothing is fetched may have seen less.
-        self._snapshots = {
-            may_fetch: Replies(limits.memo_bytes // 8) for may_fetch in (True, False)
-        }
+        self._snapshots = {may_fetch: Replies(memo_bytes // 8) for may_fetch in (True, False)}
         self._gathering = FairTurns(_GATHERED)
         # What is being put together to be kept ready.
         self._keeping: set[Asked] = set()
@@ -176,9 +179,9 @@ class Data:
             query,
             accept.decode("latin-1") or None,
             encoding.decode("latin-1") or None,
-            self._hub.options.max_records,
+            self._hub.settings.limits.max_records,
         )
-        most_loaded = min(self._limits.most_loaded, request.limit)
+        most_loaded = min(self._portions.most_loaded, request.limit)
         question = self._hub.question(request.query, request.strict, most_loaded)
         return DataQuestion(asked, request, question)
 
@@ -203,7 +206,7 @@ class Data:
             return _Part(answer, page, runs)
         reader = self._reader(answer, Window(MOST_BYTES))
         page = await reader.page(request.limit)
-        if answer.loaded or page.count > self._limits.most_loaded:
+        if answer.loaded or page.count > self._portions.most_loaded:
             return _Part(answer, page, None)
         async with self._bodies.turns.turn(party), aclosing(reader.pieces(page)) as pieces:
             found = [run async for piece in pieces for run in piece.runs]
@@ -212,7 +215,7 @@ class Data:
         return _Part(answer, page, tuple(found))
 
     def _reader(self, answer: Answer, window: Window) -> Reader:
-        return Reader(self._hub.holdings, answer, self._limits.piece_records, window)
+        return Reader(self._hub.holdings, answer, self._portions.piece_records, window)
 
     def _known(self, answer: Answer) -> Schema:
         """Return what is known of the records' schema without looking at them."""

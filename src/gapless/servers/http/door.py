@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from ssl import SSLContext
 
-from gapless.clock import Clock
+from gapless.config.settings import Settings
 from gapless.hub.administration import Administration
-from gapless.hub.hub import Hub
 from gapless.hub.plugins import Plugins
 from gapless.servers.desk import Desk
 from gapless.servers.http.account_pages import AccountPages
 from gapless.servers.http.api import application
 from gapless.servers.http.budget import ByteBudget
 from gapless.servers.http.cookies import SessionCookie
-from gapless.servers.http.data import Data, DataLimits
+from gapless.servers.http.data import PORTIONS, Data, Portions
 from gapless.servers.http.gate import Gate
 from gapless.servers.http.hosts import Hosts
 from gapless.servers.http.metrics import Figures
-from gapless.servers.http.receipt import ReceiptLimits
+from gapless.servers.http.receipt import protocol_class
 from gapless.servers.http.routes.account import account_routes
 from gapless.servers.http.routes.authentication import authentication_routes
 from gapless.servers.http.routes.entities import entity_routes
@@ -38,61 +36,44 @@ from gapless.servers.http.server import HttpServer
 _ENCODERS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class HttpLimits:
-    """What HTTP clients may take; bytes, seconds and counts by name.
-
-    `hosts`: further names of the hub. `proxies`: who is believed on where requests come from.
-    """
-
-    receipt: ReceiptLimits = field(default_factory=ReceiptLimits)
-    data: DataLimits = field(default_factory=DataLimits)
-    max_body_bytes: int = 4 << 20
-    max_line_bytes: int = 1 << 20
-    max_unsent_bytes: int = 512 << 20
-    hosts: tuple[str, ...] = ()
-    proxies: frozenset[str] = frozenset()
-
-
 class HttpDoor:
-    """The hub's HTTP door."""
+    """The hub's HTTP door; `tcp_connections` counts those of the other one."""
 
     def __init__(
         self,
-        hub: Hub,
-        plugins: Plugins,
         desk: Desk,
-        clock: Clock,
+        plugins: Plugins,
         tcp_connections: Callable[[], int],
-        limits: HttpLimits | None = None,
+        settings: Settings,
         tls: SSLContext | None = None,
+        portions: Portions = PORTIONS,
     ) -> None:
-        self._hub = hub
-        self._plugins = plugins
         self._desk = desk
-        self._clock = clock
+        self._plugins = plugins
         self._tcp_connections = tcp_connections
-        self._limits = limits or HttpLimits()
+        self._settings = settings
         self._tls = tls
+        self._portions = portions
         self._executor = ThreadPoolExecutor(_ENCODERS, "gapless-encoder")
         self._server: HttpServer | None = None
 
     async def open(self, host: str, port: int) -> tuple[str, int]:
         """Listen; return the address that is open, with the port that a 0 became."""
-        limits, desk = self._limits, self._desk
+        desk, hub, clock = self._desk, self._desk.hub, self._desk.clock
+        api, limits, access = self._settings.api, self._settings.limits, self._settings.access
         authority, pages, cookie = desk.admission.authority, AccountPages(), SessionCookie()
-        data = Data(self._hub, self._clock, self._executor, limits.data)
-        budget = ByteBudget(limits.max_unsent_bytes)
-        administration = Administration(self._hub)
-        registry, holdings = self._hub.registry, self._hub.holdings
-        figures = Figures(self._hub, desk.meter, desk.memos, self._connections, self._restarts)
+        data = Data(hub, clock, self._executor, api, self._portions)
+        budget = ByteBudget(api.max_unsent_bytes)
+        administration = Administration(hub)
+        registry, holdings = hub.registry, hub.holdings
+        figures = Figures(hub, desk.meter, desk.memos, self._connections, self._restarts)
         app = application(
             [
                 *query_routes(desk, data, desk.meter, budget, limits.max_line_bytes),
                 *provider_routes(registry, administration, self._disabled),
                 *plugin_routes(self._plugins),
-                *series_routes(administration, registry, self._clock),
-                *entity_routes(administration, self._clock),
+                *series_routes(administration, registry, clock),
+                *entity_routes(administration, clock),
                 *health_routes(holdings, desk.meter.descriptors, figures.registered()),
                 *manual_routes(desk.admission.required),
                 *authentication_routes(authority),
@@ -101,22 +82,22 @@ class HttpDoor:
                 *sign_in_routes(authority, pages, cookie),
                 *account_routes(authority, pages, cookie),
             ],
-            limits.max_body_bytes,
+            api.max_body_bytes,
             desk.admission,
         )
         gate = Gate(
             app,
             data,
-            Hosts(host, limits.hosts),
+            Hosts(host, api.hosts.split(",")),
             desk.meter,
             budget,
             desk.admission,
             cookie,
-            limits.proxies,
+            frozenset(filter(None, map(str.strip, access.proxies.split(",")))),
         )
-        self._server = HttpServer(
-            gate, desk.meter.descriptors, desk.announced.instance, limits.receipt, self._tls
-        )
+        token_s = access.token_s if desk.admission.required else None
+        protocol = protocol_class(api, limits, token_s, desk.meter.descriptors)
+        self._server = HttpServer(gate, protocol, desk.announced.instance, self._tls)
         opened = await self._server.open(host, port)
         cookie.opened(opened[1])
         return opened

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gapless.config.settings import ApiSettings, LimitSettings
 from gapless.errors import GaplessError, InvalidQuery, LineTooLong, Overloaded
 from gapless.servers.descriptors import Descriptors
 from gapless.servers.http import problems
@@ -26,26 +26,17 @@ _log = structlog.get_logger("gapless.http")
 _UPGRADE = re.compile(rb"\r\n(?:upgrade|http2-settings):[^\r\n]*", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiptLimits:
-    """What one connection may take; seconds, bytes and counts by name.
+class ReceivingProtocol(HttpToolsProtocol):
+    """One HTTP connection; what it is held to is set on a subclass by `protocol_class`.
 
     `token_s`: how long a request may take to arrive where none before it has shown a valid
     token; `None`: no token is needed.
     """
 
-    receive_s: float = 10.0
-    token_s: float | None = None
-    slow_reader_s: float = 10.0
-    max_head_bytes: int = 64 << 10
-    max_connections: int = 2_000
-
-
-class ReceivingProtocol(HttpToolsProtocol):
-    """One HTTP connection; what it is held to is set on a subclass by `protocol_class`."""
-
-    limits = ReceiptLimits()
-    descriptors = Descriptors()
+    api: ApiSettings
+    limits: LimitSettings
+    token_s: float | None
+    descriptors: Descriptors
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -69,9 +60,9 @@ class ReceivingProtocol(HttpToolsProtocol):
 
     def _turned_away(self) -> Overloaded | None:
         """Return why this client is one too many; `None`: there is room."""
-        if len(self.connections) > self.limits.max_connections:
+        if len(self.connections) > self.api.max_connections:
             return Overloaded(
-                f"{self.limits.max_connections:,} HTTP connections are open, and no more are "
+                f"{self.api.max_connections:,} HTTP connections are open, and no more are "
                 "taken (api.max_connections, or what the limit on open files leaves of it); close "
                 "some, or try again later",
                 retry_after_s=1,
@@ -98,11 +89,11 @@ class ReceivingProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             self._disarm()
             return
-        if not self._receiving and self._head > self.limits.max_head_bytes:
+        if not self._receiving and self._head > self.api.max_head_bytes:
             self._refuse(
                 LineTooLong(
                     f"the request line and headers are longer than "
-                    f"{self.limits.max_head_bytes:,} bytes (api.max_head_bytes)"
+                    f"{self.api.max_head_bytes:,} bytes (api.max_head_bytes)"
                 ),
                 HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
             )
@@ -152,8 +143,8 @@ class ReceivingProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _arm(self) -> None:
-        self._allowed_s, self._allowed_by = self.limits.receive_s, "api.receive_s"
-        token_s = self.limits.token_s
+        self._allowed_s, self._allowed_by = self.api.receive_s, "api.receive_s"
+        token_s = self.token_s
         if token_s is not None and token_s < self._allowed_s and not self._admitted:
             self._allowed_s, self._allowed_by = token_s, "access.token_s"
         self._deadline = self.loop.call_later(self._allowed_s, self._expired)
@@ -167,7 +158,7 @@ class ReceivingProtocol(HttpToolsProtocol):
         """Wait for the next request; for that of a stranger not as long as for others."""
         super().on_response_complete()
         self._look()
-        token_s = self.limits.token_s
+        token_s = self.token_s
         waits = self.timeout_keep_alive_task
         if token_s is not None and not self._admitted and waits is not None:
             waits.cancel()
@@ -254,7 +245,9 @@ def _without_upgrade(data: bytes) -> bytes:
     return _UPGRADE.sub(b"", head) + end + rest if end else data
 
 
-def protocol_class(limits: ReceiptLimits, descriptors: Descriptors) -> type[ReceivingProtocol]:
+def protocol_class(
+    api: ApiSettings, limits: LimitSettings, token_s: float | None, descriptors: Descriptors
+) -> type[ReceivingProtocol]:
     """Return the connection class with these limits, as uvicorn wants it: a class."""
-    held_to = {"limits": limits, "descriptors": descriptors}
+    held_to = {"api": api, "limits": limits, "token_s": token_s, "descriptors": descriptors}
     return type("LimitedProtocol", (ReceivingProtocol,), held_to)

@@ -6,11 +6,11 @@ made from, and is kept only for what would be answered again just so.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from gapless.hub.series import Validity
+from gapless.lru import Lru
 
 Tags = tuple[bytes, ...]
 Headers = Sequence[tuple[bytes, bytes]]
@@ -39,7 +39,6 @@ class Memo:
     """A reply that may be given again, and until when; `None`: until the series changes."""
 
     reply: Reply
-    size: int
     fresh_until: int | None
     validity: Validity
 
@@ -48,14 +47,12 @@ class Replies:
     """Memos, least recently used first, at most `limit` bytes of bodies."""
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._size = 0
-        self._memos: OrderedDict[Asked, Memo] = OrderedDict()
+        self._memos: Lru[Asked, Memo] = Lru(limit)
 
     @property
     def most(self) -> int:
         """The largest body that is kept."""
-        return self.limit // 2
+        return self._memos.limit // 2
 
     def find(self, asked: Asked, now_ms: int) -> Reply | None:
         """Return the reply that is kept for a request, if it still holds."""
@@ -63,9 +60,8 @@ class Replies:
         if memo is None:
             return None
         if memo.validity.current and (memo.fresh_until is None or now_ms < memo.fresh_until):
-            self._memos.move_to_end(asked)
             return memo.reply
-        self._drop(asked)
+        self._memos.drop(asked)
         return None
 
     def keep(
@@ -81,12 +77,4 @@ class Replies:
         size = len(reply.body) + sum(map(len, asked)) + 2_500
         if size > self.most or (fresh_until is not None and fresh_until <= now_ms):
             return
-        if asked in self._memos:
-            self._drop(asked)
-        self._memos[asked] = Memo(reply, size, fresh_until, validity)
-        self._size += size
-        while self._size > self.limit:
-            self._drop(next(iter(self._memos)))
-
-    def _drop(self, asked: Asked) -> None:
-        self._size -= self._memos.pop(asked).size
+        self._memos.put(asked, Memo(reply, fresh_until, validity), size)

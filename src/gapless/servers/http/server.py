@@ -13,8 +13,7 @@ import structlog
 import uvicorn
 from litestar.types import ASGIApp
 
-from gapless.servers.descriptors import Descriptors
-from gapless.servers.http.receipt import ReceiptLimits, protocol_class
+from gapless.servers.http.receipt import ReceivingProtocol
 
 _log = structlog.get_logger("gapless.http")
 
@@ -64,21 +63,22 @@ class _Uvicorn(uvicorn.Server):
 
 
 class HttpServer:
-    """The hub's HTTP door: one ASGI application. Every answer tells the hub's `instance`."""
+    """The hub's HTTP door: one ASGI application. Every answer tells the hub's `instance`.
+
+    `protocol` is what each connection is, and what it is held to (`protocol_class`).
+    """
 
     def __init__(
         self,
         app: ASGIApp,
-        descriptors: Descriptors,
+        protocol: type[ReceivingProtocol],
         instance: str,
-        limits: ReceiptLimits | None = None,
         tls: SSLContext | None = None,
     ) -> None:
         self._app = app
-        self._descriptors = descriptors
+        self._protocol = protocol
         self._instance = instance
         self._tls = tls
-        self._limits = limits or ReceiptLimits()
         self._server: _Uvicorn | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -95,8 +95,8 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         # uvicorn would end the process where it cannot bind.
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, address = found[0]
-        sock = socket.socket(family, kind, protocol)
+        family, kind, number, _, address = found[0]
+        sock = socket.socket(family, kind, number)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setblocking(False)
@@ -108,7 +108,7 @@ class HttpServer:
         tls = self._tls
         config = uvicorn.Config(
             self._app,
-            http=protocol_class(self._limits, self._descriptors),
+            http=self._protocol,
             ws="none",
             loop="none",
             lifespan="off",
@@ -122,7 +122,7 @@ class HttpServer:
             ssl_context_factory=None if tls is None else lambda config, default: tls,
         )
         self._server = _Uvicorn(config)
-        self._server.handshake_s = self._limits.token_s or self._limits.receive_s
+        self._server.handshake_s = self._protocol.token_s or self._protocol.api.receive_s
         self._task = loop.create_task(self._server.serve(sockets=[sock]), name="http")
         while not self._server.started:
             if self._task.done():

@@ -67,7 +67,7 @@ def sign_in_routes(
             )
         except RequestError as error:
             return login_page(inside(to) if to else "", email, error)
-        return led(inside(to), cookie.given(token, secure, sessions.lifetimes.session_s))
+        return led(inside(to), cookie.given(token, secure, sessions.limits.session_s))
 
     @post("/logout", include_in_schema=False, status_code=303)
     async def sign_out(request: Request[Any, Any, Any]) -> Response[str]:

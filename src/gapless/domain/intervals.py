@@ -45,7 +45,10 @@ ALWAYS = Interval(-(1 << 62), 1 << 62)
 
 def union(*sets: Iterable[Interval]) -> list[Interval]:
     """Return the instants that lie in any of the sets."""
-    ordered = sorted(interval for one in sets for interval in one if not interval.empty)
+    ordered = [interval for one in sets for interval in one if interval[0] < interval[1]]
+    if len(ordered) < 2:
+        return ordered
+    ordered.sort()
     result: list[Interval] = []
     for interval in ordered:
         if result and interval.start <= result[-1].end:
@@ -58,10 +61,13 @@ def union(*sets: Iterable[Interval]) -> list[Interval]:
 
 def subtract(left: Iterable[Interval], right: Iterable[Interval]) -> list[Interval]:
     """Return the instants of `left` that do not lie in `right`."""
-    holes = union(right)
+    ours = union(left)
+    holes = union(right) if ours else []
+    if not holes:
+        return ours
     result: list[Interval] = []
     at = 0
-    for interval in union(left):
+    for interval in ours:
         start = interval.start
         while at < len(holes) and holes[at].end <= start:
             at += 1
@@ -79,7 +85,8 @@ def subtract(left: Iterable[Interval], right: Iterable[Interval]) -> list[Interv
 
 def intersect(left: Iterable[Interval], right: Iterable[Interval]) -> list[Interval]:
     """Return the instants that lie in both sets."""
-    ours, theirs = union(left), union(right)
+    ours = union(left)
+    theirs = union(right) if ours else []
     result: list[Interval] = []
     i = j = 0
     while i < len(ours) and j < len(theirs):

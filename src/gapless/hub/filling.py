@@ -187,12 +187,28 @@ class Filler:
 
     async def _stored(self, filling: _Filling, came: Came) -> None:
         """Store an answer in small commits, so that others have their turn between them."""
+        lease = filling.lease
         for part in came.parts(_AT_ONCE):
-            state = filling.entry.state
-            answered = _Answered((part,), (part.interval,), state)
-            await self._store(filling, Said(), [answered])
-            about = needed(self._provider, came.interval)
-            filling.entry = await self._holdings.directory(filling.lease.key, about)
+            about = needed(self._provider, part.interval)
+            state = (await self._holdings.directory(lease.key, about)).state
+            rows, brought = state.coverage, part.brought
+            fresh = changed(known(part.interval, brought.run, part), rows, (), part.sent)
+            change = Change(
+                lease.key,
+                (
+                    Replacement(
+                        part.interval, brought.run, tuple(fresh), written(rows, part.interval)
+                    ),
+                ),
+                answered=(part.interval,),
+                meta=brought.meta,
+                at=self._clock.now_ms(),
+                planned_due=state.due_before,
+                news=facts_of([part]),
+            )
+            filling.entry = await self._holdings.apply(change, lease)
+            lease.answered.append(part.interval)
+            lease.fetched.append(part.interval)
 
     def _pieces(self, filling: _Filling, wide: Interval) -> Iterator[Interval]:
         """Cut an interval into what one request spans, beginning where something is held.

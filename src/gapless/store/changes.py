@@ -17,7 +17,7 @@ from gapless.domain.blocks import EMPTY, Block, Run, relayout
 from gapless.domain.coverage import Coverage
 from gapless.domain.facts import known_facts
 from gapless.domain.intervals import ALWAYS, Interval, hull, union
-from gapless.domain.series import SeriesKey, span_text
+from gapless.domain.series import SeriesKey
 from gapless.domain.spans import Spans
 from gapless.store import rows, schema, snapshots
 from gapless.store.base import (
@@ -30,6 +30,7 @@ from gapless.store.base import (
     Superseded,
     TickerState,
 )
+from gapless.store.statement import Statement
 
 _s, _c, _e = schema.series.c, schema.coverage.c, schema.entities.c
 _d, _t = schema.doubts.c, schema.tickers.c
@@ -39,7 +40,7 @@ _NOWHERE = Interval(ALWAYS.end, ALWAYS.end)
 # So many neighbours of what is changed are read: it may be joined with those next to it.
 _NEIGHBOURS = 3
 
-_COUNT_COMMIT = (
+_COUNT_COMMIT = Statement(
     update(schema.commits)
     .values(number=schema.commits.c.number + 1)
     .returning(schema.commits.c.number)
@@ -51,14 +52,25 @@ _INSERT_TICKER = insert(schema.tickers).values(
 _UPDATE_TICKER = update(schema.tickers).where(
     _t.provider == bindparam("of_provider"), _t.ticker == bindparam("of_ticker")
 )
-_INSERT_SERIES = insert(schema.series)
-_UPDATE_SERIES = update(schema.series).where(_s.number == bindparam("of_number"))
-_INSERT_COVERAGE = insert(schema.coverage)
-_DELETE_COVERAGE = delete(schema.coverage).where(
-    _c.series == bindparam("of_series"), _c.start_ms.in_(bindparam("starts", expanding=True))
+_SERIES_COLUMNS = ("version", "due_before", "changed", "meta")
+_INSERT_SERIES = Statement(
+    insert(schema.series),
+    ("number", "provider", "ticker", "params", "created_ms", *_SERIES_COLUMNS),
 )
-_INSERT_BLOCKS = insert(schema.entities).returning(_e.number, sort_by_parameter_order=True)
-_DELETE_BLOCKS = delete(schema.entities).where(_e.number.in_(bindparam("numbers", expanding=True)))
+_UPDATE_SERIES = Statement(
+    update(schema.series).where(_s.number == bindparam("of_number")), _SERIES_COLUMNS
+)
+_INSERT_COVERAGE = Statement(insert(schema.coverage), [column.name for column in _c])
+_DELETE_COVERAGE = Statement(
+    delete(schema.coverage).where(
+        _c.series == bindparam("of_series"), _c.start_ms == bindparam("of_start")
+    )
+)
+_INSERT_BLOCK = Statement(
+    insert(schema.entities).returning(_e.number),
+    [column.name for column in _e if column.name != "number"],
+)
+_DELETE_BLOCK = Statement(delete(schema.entities).where(_e.number == bindparam("of_number")))
 _COUNT_COVERAGE = select(func.count()).where(_c.series == bindparam("of_series"))
 _COUNT_RECORDS = select(func.coalesce(func.sum(_e.records), 0)).where(
     _e.series == bindparam("of_series")
@@ -87,8 +99,8 @@ _LAST_BLOCK = (
     .limit(1)
     .offset(_AT_ONCE - 1)
 )
-_DELETE_SAVED = delete(schema.entities).where(
-    _e.id.in_(bindparam("ids", expanding=True)), _e.series.is_(None)
+_DELETE_SAVED = Statement(
+    delete(schema.entities).where(_e.id == bindparam("of_id"), _e.series.is_(None))
 )
 
 
@@ -222,7 +234,7 @@ def _check(state: SeriesState, change: Change) -> None:
 
 def _next_commit(connection: Connection) -> int:
     """Count a commit to a series; return its number."""
-    number: int = connection.execute(_COUNT_COMMIT).scalar_one()
+    number: int = _COUNT_COMMIT.one(connection)
     return number
 
 
@@ -234,18 +246,16 @@ def _write_series(connection: Connection, state: SeriesState) -> SeriesState:
         "meta": msgspec.json.encode(state.meta).decode(),
     }
     if state.number is not None:
-        connection.execute(_UPDATE_SERIES, {"of_number": state.number, **values})
+        _UPDATE_SERIES.run(connection, of_number=state.number, **values)
         return state
-    connection.execute(
-        _INSERT_SERIES,
-        {
-            "number": state.version,
-            "provider": state.key.provider,
-            "ticker": state.key.ticker,
-            "params": rows.params_text(state.key),
-            "created_ms": state.created,
-            **values,
-        },
+    _INSERT_SERIES.run(
+        connection,
+        number=state.version,
+        provider=state.key.provider,
+        ticker=state.key.ticker,
+        params=rows.params_text(state.key),
+        created_ms=state.created,
+        **values,
     )
     return replace(state, number=state.version)
 
@@ -301,23 +311,18 @@ def _replace(
         limit,
     )
     gone = {block.number for block in changes.removed}
-    if gone:
-        connection.execute(_DELETE_BLOCKS, {"numbers": list(gone)})
+    for block_number in gone:
+        _DELETE_BLOCK.run(connection, of_number=block_number)
     added: dict[int, Run] = {}
     blocks = [block for block in state.blocks if block.number not in gone]
-    if changes.added:
+    for piece in changes.added:
+        values = rows.block_values(state.key, number, piece, coverage, change.at)
         # An entity that was saved under the id of a block to come gives way to it.
-        ids = [f"{state.key.text}:{span_text(piece.interval)}" for piece in changes.added]
-        connection.execute(_DELETE_SAVED, {"ids": ids})
-        values = [
-            rows.block_values(state.key, number, piece, coverage, change.at)
-            for piece in changes.added
-        ]
-        numbers = connection.execute(_INSERT_BLOCKS, values).scalars()
-        for piece, made in zip(changes.added, numbers, strict=True):
-            blocks.append(replace(piece.block(), number=made))
-            added[made] = piece.run
-        blocks.sort(key=lambda block: block.start)
+        _DELETE_SAVED.run(connection, of_id=values["id"])
+        made: int = _INSERT_BLOCK.one(connection, **values)
+        blocks.append(replace(piece.block(), number=made))
+        added[made] = piece.run
+    blocks.sort(key=lambda block: block.start)
     laid = Spans(blocks, state.blocks.known) if gone or added else state.blocks
     return replace(state, coverage=coverage, blocks=laid), added
 
@@ -332,12 +337,11 @@ def _write_coverage(connection: Connection, state: SeriesState, before: Spans[Co
     number = state.number
     assert number is not None
     old, new = set(before), set(state.coverage)
-    gone = [row.start for row in old - new]
-    if gone:
-        connection.execute(_DELETE_COVERAGE, {"of_series": number, "starts": gone})
-    come = [rows.coverage_values(number, row) for row in state.coverage if row not in old]
-    if come:
-        connection.execute(_INSERT_COVERAGE, come)
+    for row in old - new:
+        _DELETE_COVERAGE.run(connection, of_series=number, of_start=row.start)
+    for row in state.coverage:
+        if row not in old:
+            _INSERT_COVERAGE.run(connection, **rows.coverage_values(number, row))
 
 
 def _write_doubts(connection: Connection, state: SeriesState, change: Change) -> SeriesState:

@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 
 from gapless.errors import DiskFull
+from gapless.store.statement import Statement
 
 T = TypeVar("T")
 
@@ -99,6 +100,10 @@ class Reserve:
                 os.close(descriptor)
 
 
+_PAGES = Statement(text("PRAGMA page_count"))
+_PAGE_SIZE = Statement(text("PRAGMA page_size"))
+
+
 class Room:
     """Room for the transactions of one database: what they may take, and what is done about it.
 
@@ -110,13 +115,15 @@ class Room:
         self._writer = writer
         self._reserve = reserve
         self._file = 0
+        self._page = 0
         # The reserve was lent, and not all of it could be had again.
         self._owed = False
 
     def check(self, connection: Connection) -> None:
         """Raise `DiskFull` before a commit whose pages the file could not take from the log."""
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-        page = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
+        pages = _PAGES.one(connection)
+        self._page = self._page or _PAGE_SIZE.one(connection)
+        page = self._page
         try:
             size, free = self._path.stat().st_size, _free(self._path)
         except OSError:

@@ -6,7 +6,7 @@ Every function reads in the transaction of its connection, which is one snapshot
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -33,6 +33,7 @@ from gapless.domain.series import SeriesKey
 from gapless.domain.spans import Spans
 from gapless.store import rows, schema
 from gapless.store.base import Figures, SeriesState, Snapshot
+from gapless.store.statement import Statement
 
 _s, _c, _e = schema.series.c, schema.coverage.c, schema.entities.c
 _d, _t = schema.doubts.c, schema.tickers.c
@@ -90,7 +91,7 @@ def _about(table: Table) -> ColumnElement[bool]:
 # A statement costs about 100 µs whatever it finds, so a series is read in two: itself with its
 # ticker and coverage (nulls where there is none), and its blocks with the runs that are wanted.
 _ONE_ROW = select(literal_column("1").label("one")).subquery("one_row")
-_SELECT_SERIES = (
+_SELECT_SERIES = Statement(
     select(schema.series, _DOUBTED, *rows.TICKER_COLUMNS, *rows.COVERAGE_COLUMNS)
     .select_from(
         _ONE_ROW.outerjoin(
@@ -110,7 +111,7 @@ _SELECT_SERIES = (
     .order_by(_c.start_ms)
 )
 _WANTED = and_(_e.start_ms < bindparam("load_end"), _e.end_ms > bindparam("load_start"))
-_SELECT_BLOCKS = (
+_SELECT_BLOCKS = Statement(
     select(
         *_BLOCK_COLUMNS,
         case((_WANTED, _e.offsets)).label("offsets"),
@@ -129,6 +130,11 @@ _SELECT_COVERAGE = (
 _SELECT_RUNS = select(_e.number, _e.offsets, _TEXT.label("text")).where(
     _e.number.in_(bindparam("numbers", expanding=True))
 )
+_SELECT_RUN = Statement(
+    select(_e.number, _e.offsets, _TEXT.label("text")).where(_e.number == bindparam("number"))
+)
+# So many runs are read one by one.
+_FEW = 16
 # Overlaps no block, so that no run is loaded.
 _NOTHING = Interval(ALWAYS.end, ALWAYS.end)
 # So much is read on either side of what is asked for: hardly any series is longer, and what is
@@ -168,17 +174,15 @@ def read(connection: Connection, key: SeriesKey, interval: Interval) -> Snapshot
 def _read(
     connection: Connection, key: SeriesKey, interval: Interval, load: Interval, beside: int
 ) -> Snapshot:
-    found = connection.execute(
-        _SELECT_SERIES,
-        {
-            "provider": key.provider,
-            "ticker": key.ticker,
-            "params": rows.params_text(key),
-            "start": interval.start,
-            "end": interval.end,
-            "margin": beside,
-        },
-    ).all()
+    found = _SELECT_SERIES.all(
+        connection,
+        provider=key.provider,
+        ticker=key.ticker,
+        params=rows.params_text(key),
+        start=interval.start,
+        end=interval.end,
+        margin=beside,
+    )
     series = found[0]
     if series.number is None:
         with rows.decoding(f"what is known of {key.ticker}"):
@@ -230,17 +234,15 @@ def siblings(connection: Connection, key: SeriesKey) -> tuple[SeriesKey, ...]:
 def _blocks(
     connection: Connection, number: int, interval: Interval, load: Interval, beside: int
 ) -> Sequence[Any]:
-    return connection.execute(
-        _SELECT_BLOCKS,
-        {
-            "series": number,
-            "start": interval.start,
-            "end": interval.end,
-            "margin": beside,
-            "load_start": load.start,
-            "load_end": load.end,
-        },
-    ).all()
+    return _SELECT_BLOCKS.all(
+        connection,
+        series=number,
+        start=interval.start,
+        end=interval.end,
+        margin=beside,
+        load_start=load.start,
+        load_end=load.end,
+    )
 
 
 def _doubts(connection: Connection, series: Any) -> list[Doubt]:
@@ -260,9 +262,10 @@ def _full(connection: Connection, row: Any) -> SeriesState:
 
 def runs(connection: Connection, numbers: Sequence[int]) -> dict[int, Run]:
     """Return runs by block number; a block that is gone is left out."""
-    if not numbers:
-        return {}
-    found = connection.execute(_SELECT_RUNS, {"numbers": list(numbers)})
+    if len(numbers) > _FEW:
+        found: Iterable[Any] = connection.execute(_SELECT_RUNS, {"numbers": list(numbers)})
+    else:
+        found = [row for number in numbers for row in _SELECT_RUN.all(connection, number=number)]
     return {row.number: rows.run_of(row.number, row.text, row.offsets) for row in found}
 
 

@@ -439,6 +439,7 @@ HUB = """
 import asyncio, sys
 from pathlib import Path
 from gapless.clock import SystemClock
+from gapless.config.settings import PluginSettings
 from gapless.domain.intervals import Interval
 from gapless.hub.plugins import Plugins, PluginSpec
 from gapless.providers.registry import Registry

@@ -47,6 +47,7 @@ _MOST_LISTINGS = 2
 _LONGEST_S = 0.002
 # After an overlong line what still comes in is thrown away for at most this long.
 _DISCARD_S = 1.0
+_CR = 13
 # Dead peers are found after 120 + 4 × 60 s.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -202,7 +203,9 @@ class Connection(asyncio.Protocol):
                 # A browser was made to talk to this port: nothing of it may run.
                 self.abort()
                 return
-        if not self._at_rest(data) or not self._reply_from_memory(data):
+        if self._at_rest(data):
+            self._answer(data[:-1])
+        else:
             self._splitter.feed(data)
             self._go_on()
 
@@ -215,19 +218,22 @@ class Connection(asyncio.Protocol):
             and not self._paused
             and not self._ended
             and self._splitter.empty
+            and 1 < len(data) <= self._splitter.limit
             and data.find(b"\n") == len(data) - 1
+            and data[-2] != _CR
         )
 
-    def _reply_from_memory(self, line: bytes) -> bool:
-        """Answer a line that is memorised; leave any other."""
-        desk = self._desk
-        parts = desk.memos.reply(line[:-1], desk.clock.now_ms(), self._session.grant)
-        if parts is None:
-            return False
-        if self._token_deadline is not None:
+    def _answer(self, line: bytes) -> None:
+        """Answer a line where nothing else is under way."""
+        reply = self._desk.at_once(line, self._session)
+        if self._token_deadline is not None and self._session.admitted:
             self._admitted()
-        self._transport.writelines(parts)
-        return True
+        if type(reply) is list:
+            self._transport.writelines(reply)
+        else:
+            self._accept(reply)
+            self._heed()
+            self._close_if_done()
 
     def eof_received(self) -> bool:
         """Answer what was asked, then close: the client may have only stopped sending."""

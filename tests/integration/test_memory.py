@@ -22,13 +22,6 @@ MOST_BYTES = 16 << 10
 AT_ONCE = 100
 
 
-def resident(server: Server) -> int:
-    """Return the bytes of a hub that are in memory."""
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) * 1024
-
-
 def descriptors(server: Server) -> int:
     """Return how many files and sockets a hub has open."""
     return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
@@ -95,10 +88,10 @@ async def test_idle_connections_are_served_and_cost_little(
         async with asyncio.timeout(PATIENCE_S):
             while descriptors(server) > alone:
                 await wire.ping()
-        before = resident(server)
+        before = server.resident
         async with idle(server.port, count) as socks:
             await ping_all(socks)
-            each = (resident(server) - before) / count
+            each = (server.resident - before) / count
             record_property("bytes per idle connection", round(each))
             sys.stdout.write(f"{each:,.0f} bytes for each of {count:,} idle connections\n")
             async with idle(server.port, 50) as refused:

@@ -133,10 +133,10 @@ class Layout:
         self.stored: dict[int, Run] = {}
         self.read: list[Block] = []
 
-    def load(self, block: Block) -> Run:
-        """Return what is stored of a block."""
-        self.read.append(block)
-        return self.run(block)
+    def load(self, blocks: Sequence[Block]) -> list[Run]:
+        """Return what is stored of some blocks."""
+        self.read += blocks
+        return [self.run(block) for block in blocks]
 
     def run(self, block: Block) -> Run:
         """Return the run of a block, for the test itself."""
@@ -265,5 +265,5 @@ def test_a_step_done_twice_is_done(done: list[Step], layout: Layout) -> None:
 
 def test_a_run_of_nothing_lays_nothing() -> None:
     """Replacing nothing by nothing changes nothing."""
-    made = relayout(Spans(), Spans(), Interval(0, 9), EMPTY, lambda one: EMPTY, 10)
+    made = relayout(Spans(), Spans(), Interval(0, 9), EMPTY, lambda some: [], 10)
     assert (made.removed, made.added) == ((), ())

@@ -105,9 +105,9 @@ def lay(
     """Return which blocks go, which pieces come, and which blocks were read."""
     read: list[int | None] = []
 
-    def load(one: Block) -> Run:
-        read.append(one.number)
-        return blocks[one]
+    def load(some: Sequence[Block]) -> list[Run]:
+        read.extend(one.number for one in some)
+        return [blocks[one] for one in some]
 
     made = relayout(Spans(blocks), Spans(coverage), interval, fresh, load, limit)
     return (

@@ -259,7 +259,7 @@ def relayout(
     coverage: Spans[Coverage],
     interval: Interval,
     fresh: Run,
-    load: Callable[[Block], Run],
+    load: Callable[[Sequence[Block]], Sequence[Run]],
     limit: int,
 ) -> Relayout:
     """Lay `fresh` into `interval` (stitching rules 6 and 17).
@@ -268,8 +268,8 @@ def relayout(
     known there afterwards, `limit` the most records of a block. What the blocks held in `interval`
     goes; their rests stay. A block whose records are the very same afterwards is left as it is.
     Final neighbours with nothing unknown between them become one block while they are small. `load`
-    reads a block's run and is called only for blocks that change, and for those that reach beyond
-    `interval`.
+    reads the runs of blocks, and is called only for those that change and of which something stays,
+    and for those that reach beyond `interval`.
     """
     changed: list[Block] = []
     others: list[Block] = []
@@ -282,27 +282,66 @@ def relayout(
     kept = Spans(block for block in others if block.interval.overlaps(interval))
     pieces = _fresh_pieces(coverage, interval, kept, fresh)
     for block in changed:
-        run = load(block)
         left = Interval(block.start, min(block.end, interval.start))
         right = Interval(max(block.start, interval.end), block.end)
-        for rest in (left, right):
-            stays = run.cut(rest) if not rest.empty else EMPTY
+        rests = [rest for rest in (left, right) if not rest.empty]
+        (run,) = load([block]) if rests else (EMPTY,)
+        for rest in rests:
+            stays = run.cut(rest)
             if len(stays):
                 pieces.append(Piece(rest, block.final, stays))
-    merged: list[Block | Piece] = []
-    joined: list[Block] = []
+    groups: list[_Group] = []
     layout: list[Block | Piece] = [*others, *pieces]
     for one in sorted(layout, key=lambda each: each.interval):
-        last = merged[-1] if merged else None
-        if last is None or not _small_enough(last, one, limit, coverage):
-            merged.append(one)
-            continue
-        joined += [each for each in (last, one) if isinstance(each, Block)]
-        runs = [each.run if isinstance(each, Piece) else load(each) for each in (last, one)]
-        whole = Interval(last.interval.start, one.interval.end)
-        merged[-1] = Piece(whole, last.final, Run.concat(runs))
-    added = [part for piece in merged if isinstance(piece, Piece) for part in _split(piece, limit)]
+        if groups and groups[-1].takes(one, limit, coverage):
+            groups[-1].add(one)
+        else:
+            groups.append(_Group(one))
+    joined = [block for group in groups if len(group.parts) > 1 for block in group.blocks]
+    runs = dict(zip(joined, load(joined), strict=True)) if joined else {}
+    made = [group.piece(runs) for group in groups if group.changes]
+    added = [part for piece in made for part in _split(piece, limit)]
     return Relayout((*changed, *joined), tuple(added))
+
+
+class _Group:
+    """Neighbours that become one block; a single block stays as it is."""
+
+    __slots__ = ("count", "parts")
+
+    def __init__(self, first: Block | Piece) -> None:
+        self.parts = [first]
+        self.count = _count(first)
+
+    @property
+    def blocks(self) -> list[Block]:
+        """Those that are stored."""
+        return [one for one in self.parts if isinstance(one, Block)]
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to be written."""
+        return len(self.parts) > 1 or isinstance(self.parts[0], Piece)
+
+    def takes(self, other: Block | Piece, limit: int, coverage: Spans[Coverage]) -> bool:
+        """Whether the next neighbour becomes one block with them; one of all is to be written."""
+        if isinstance(other, Block) and not self.changes:
+            return False
+        counts = (self.count, _count(other))
+        small = min(counts) <= limit // 4 and sum(counts) <= limit
+        return small and _mergeable(self.parts[-1], other, coverage)
+
+    def add(self, other: Block | Piece) -> None:
+        """Take the next neighbour in."""
+        self.parts.append(other)
+        self.count += _count(other)
+
+    def piece(self, runs: Mapping[Block, Run]) -> Piece:
+        """Return what is to be written; `runs` has those of its blocks."""
+        first, last = self.parts[0], self.parts[-1]
+        whole = Interval(first.interval.start, last.interval.end)
+        run = Run.concat([one.run if isinstance(one, Piece) else runs[one] for one in self.parts])
+        return Piece(whole, first.final, run)
 
 
 def _unchanged(
@@ -310,7 +349,7 @@ def _unchanged(
     coverage: Spans[Coverage],
     interval: Interval,
     fresh: Run,
-    load: Callable[[Block], Run],
+    load: Callable[[Sequence[Block]], Sequence[Run]],
 ) -> bool:
     """Whether a block holds of `interval` what came, and is as final as it was."""
     rows = coverage.over(block.interval)
@@ -325,7 +364,7 @@ def _unchanged(
     if part == block.interval:
         alike = (j - i, fresh.sum(i, j)) == (block.count, block.sum)
         return alike and (fresh.times[i], fresh.times[j - 1]) == (block.first, block.last)
-    run = load(block)
+    (run,) = load([block])
     k, m = run.bounds(part)
     return (j - i, fresh.sum(i, j)) == (m - k, run.sum(k, m))
 
@@ -342,16 +381,6 @@ def _fresh_pieces(
             if len(run):
                 pieces.append(Piece(rest, row.final, run))
     return pieces
-
-
-def _small_enough(
-    one: Block | Piece, other: Block | Piece, limit: int, coverage: Spans[Coverage]
-) -> bool:
-    """Whether two neighbours, at least one of which is to be written, become one block."""
-    if isinstance(one, Block) and isinstance(other, Block):
-        return False
-    counts = (_count(one), _count(other))
-    return min(counts) <= limit // 4 and sum(counts) <= limit and _mergeable(one, other, coverage)
 
 
 def _count(one: Block | Piece) -> int:

@@ -43,8 +43,9 @@ _log = structlog.get_logger("gapless.filling")
 
 # A request for years in steps of seconds is a slip of the hand, and would take days.
 _MOST_CHUNKS = 10_000
-# So many records are stored in one commit, where nothing has to be compared.
-_AT_ONCE = 16_000
+# So many records are stored in one commit, over so many intervals that are known already, where
+# nothing has to be compared.
+_AT_ONCE, _KNOWN_AT_ONCE = 16_000, 100
 
 
 @dataclass(slots=True)
@@ -188,7 +189,9 @@ class Filler:
     async def _stored(self, filling: _Filling, came: Came) -> None:
         """Store an answer in small commits, so that others have their turn between them."""
         lease = filling.lease
-        for part in came.parts(_AT_ONCE):
+        known_there = filling.entry.state.coverage.over(came.interval)
+        cuts = [row.end for row in known_there[_KNOWN_AT_ONCE - 1 :: _KNOWN_AT_ONCE]]
+        for part in came.parts(_AT_ONCE, cuts):
             about = needed(self._provider, part.interval)
             state = (await self._holdings.directory(lease.key, about)).state
             rows, brought = state.coverage, part.brought

@@ -5,7 +5,7 @@ The rules of stitching 6 and 11. Pure, and apart from the filling, which acts on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,10 +46,15 @@ class Came:
             return Sent.at(self.sent)
         return Sent(own, min(own, other), max(own, other))
 
-    def parts(self, records: int) -> Iterator[Came]:
-        """Yield it in parts of so many records at the most, which together are the interval."""
-        run = self.brought.run
-        starts = [self.interval.start, *(run.times[at] for at in range(records, len(run), records))]
+    def parts(self, records: int, cuts: Iterable[int] = ()) -> Iterator[Came]:
+        """Yield it in parts of so many records at the most, which together are the interval.
+
+        At the instants `cuts` another one begins, too.
+        """
+        run, (first, end) = self.brought.run, self.interval
+        edges = {run.times[at] for at in range(records, len(run), records)}
+        edges.update(at for at in cuts if first < at < end)
+        starts = [first, *sorted(edges)]
         ends = [*starts[1:], self.interval.end]
         for start, end in zip(starts, ends, strict=True):
             part = Interval(start, end)

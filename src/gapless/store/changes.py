@@ -307,7 +307,7 @@ def _replace(
         coverage,
         interval,
         replacement.run,
-        lambda block: _load(connection, block),
+        lambda blocks: _load(connection, blocks),
         limit,
     )
     gone = {block.number for block in changes.removed}
@@ -327,9 +327,10 @@ def _replace(
     return replace(state, coverage=coverage, blocks=laid), added
 
 
-def _load(connection: Connection, block: Block) -> Run:
-    assert block.number is not None
-    return snapshots.runs(connection, [block.number])[block.number]
+def _load(connection: Connection, blocks: Sequence[Block]) -> list[Run]:
+    numbers = [block.number for block in blocks if block.number is not None]
+    found = snapshots.runs(connection, numbers)
+    return [found[number] for number in numbers]
 
 
 def _write_coverage(connection: Connection, state: SeriesState, before: Spans[Coverage]) -> None:

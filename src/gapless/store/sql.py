@@ -74,6 +74,8 @@ class SqlStore:
         # Neither is a queue in which one party's thousand changes or searches go before others.
         self._write_turns = FairTurns(1)
         self._read_turns = FairTurns(_READERS)
+        # What may look through all that is stored leaves a reader to what is quick.
+        self._search_turns = FairTurns(_READERS - 1)
 
     async def warm(self) -> SeriesKey | None:
         """Compile the statements of a read and open its connection, so that no request has to.
@@ -108,7 +110,8 @@ class SqlStore:
         self, wanted: EntityFilter, limit: int, offset: int = 0, max_bytes: int | None = None
     ) -> Sequence[StoredEntity]:
         """Return stored entities ordered by id; at least one, if there is one."""
-        return await self._reading(
+        reading = self._searching if wanted.ids is None else self._reading
+        return await reading(
             lambda connection: listing.find(connection, wanted, limit, offset, max_bytes)
         )
 
@@ -123,13 +126,13 @@ class SqlStore:
 
     async def all_series(self, provider: str | None = None) -> Sequence[SeriesState]:
         """Return every series by its key."""
-        return await self._reading(lambda connection: snapshots.all_series(connection, provider))
+        return await self._searching(lambda connection: snapshots.all_series(connection, provider))
 
     async def summaries(
         self, provider: str | None, after: SeriesKey | None, limit: int
     ) -> Sequence[SeriesSummary]:
         """Return at most `limit` series that follow `after`, in an order of the store's own."""
-        return await self._reading(
+        return await self._searching(
             lambda connection: listing.summaries(connection, provider, after, limit)
         )
 
@@ -142,7 +145,7 @@ class SqlStore:
 
     async def aged(self, before: int) -> Sequence[SeriesKey]:
         """Return the series of which something was fetched before that instant."""
-        return await self._reading(lambda connection: listing.aged(connection, before))
+        return await self._searching(lambda connection: listing.aged(connection, before))
 
     async def prune(self, key: SeriesKey, before: int) -> Removal:
         """Forget what was fetched before that instant, in one step; see `Store.prune`."""
@@ -167,7 +170,7 @@ class SqlStore:
 
     async def figures(self) -> Figures:
         """Count what is stored."""
-        return await self._reading(snapshots.figures)
+        return await self._searching(snapshots.figures)
 
     async def close(self) -> None:
         """Let what is being written finish, then let go of the database."""
@@ -182,6 +185,11 @@ class SqlStore:
     async def _reading(self, work: Callable[[Connection], T]) -> T:
         async with self._read_turns.turn(PARTY.get()):
             return await _run(self._read_threads, lambda: self._transacted(self._reader, work))
+
+    async def _searching(self, work: Callable[[Connection], T]) -> T:
+        """Read what may take as long as there is much stored."""
+        async with self._search_turns.turn(PARTY.get()):
+            return await self._reading(work)
 
     async def _writing(self, work: Callable[[Connection], T], *, frees: bool = False) -> T:
         async with self._write_turns.turn(PARTY.get()):

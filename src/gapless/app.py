@@ -21,7 +21,7 @@ from gapless.clock import Clock, SystemClock
 from gapless.config import Settings, database_path, parse_address
 from gapless.hub.hub import Hub
 from gapless.hub.plugins import Plugins
-from gapless.hub.upstream import Asked
+from gapless.hub.upstream import UpstreamCall
 from gapless.providers.base import Provider
 from gapless.providers.registry import Registry
 from gapless.providers.sample import SampleProvider
@@ -108,7 +108,7 @@ async def running_hub(
     settings: Settings,
     *,
     clock: Clock | None = None,
-    observe: Callable[[Asked], None] = lambda asked: None,
+    observe: Callable[[UpstreamCall], None] = lambda asked: None,
     seed: int | None = None,
 ) -> AsyncIterator[RunningHub]:
     """Run a hub by its settings until the block ends.
@@ -137,7 +137,7 @@ async def running_hub(
         stack.callback(watch.cancel)
         meter = Meter(descriptors)
 
-        def count(asked: Asked) -> None:
+        def count(asked: UpstreamCall) -> None:
             meter.asked(asked)
             observe(asked)
 

@@ -21,7 +21,7 @@ from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.hub.answers import Answer
 from gapless.hub.hub import Hub
-from gapless.hub.upstream import Asked
+from gapless.hub.upstream import UpstreamCall
 from gapless.instants import format_instant
 from gapless.protocol.fresh import Fresh
 from gapless.protocol.messages import DateRange, Param, ProviderRequest, SearchEntities, Ticker
@@ -153,7 +153,7 @@ class World:
             market, clock=self.upstream_s, quirks=quirks, alternate_edges=alternate_edges
         )
         self.ledger = Ledger()
-        self.asked: list[Asked] = []
+        self.asked: list[UpstreamCall] = []
         self.wanted: dict[Bounds, tuple[int, int]] = {}
         self.folder = folder
         self.template = template
@@ -212,7 +212,7 @@ class World:
             seed=0,
         )
 
-    def _observed(self, asked: Asked) -> None:
+    def _observed(self, asked: UpstreamCall) -> None:
         """Write down a request, and under which bounds upstream has seen it."""
         self.asked.append(asked)
         ticker, interval = asked.key.ticker, asked.key.param("interval", "1d")

@@ -8,20 +8,20 @@ from hypothesis import strategies as st
 
 from gapless.providers.plugins.messages import (
     Ask,
-    BadFrame,
+    BadPacket,
     Cancel,
     Entities,
     Failure,
     Fetch,
-    Frames,
     NotLoaded,
+    Packets,
     Ready,
     Records,
     Reply,
     Request,
     Search,
     Stitch,
-    frame,
+    packet,
     read_reply,
     read_request,
 )
@@ -45,7 +45,7 @@ REPLIES: list[Reply] = [
 ]
 
 
-def feed(frames: Frames, data: bytes, size: int) -> list[tuple[bytes, bytes]]:
+def feed(frames: Packets, data: bytes, size: int) -> list[tuple[bytes, bytes]]:
     """Put bytes into the frames in pieces of at most `size`, as a socket does."""
     found: list[tuple[bytes, bytes]] = []
     view = memoryview(data)
@@ -63,7 +63,7 @@ def feed(frames: Frames, data: bytes, size: int) -> list[tuple[bytes, bytes]]:
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda one: type(one).__name__)
 def test_requests_are_read_as_they_were_sent(request_: Request) -> None:
     """Every request survives its frame."""
-    ((data, body),) = feed(Frames(100), frame(request_), 1)
+    ((data, body),) = feed(Packets(100), packet(request_), 1)
     assert read_request(bytearray(data)) == request_
     assert body == b""
 
@@ -71,7 +71,7 @@ def test_requests_are_read_as_they_were_sent(request_: Request) -> None:
 @pytest.mark.parametrize("reply", REPLIES, ids=lambda one: type(one).__name__)
 def test_replies_are_read_as_they_were_sent(reply: Reply) -> None:
     """Every reply survives its frame, with the bytes behind it."""
-    ((data, body),) = feed(Frames(100), frame(reply, 3) + b"abc", 1)
+    ((data, body),) = feed(Packets(100), packet(reply, 3) + b"abc", 1)
     assert read_reply(bytearray(data)) == reply
     assert body == b"abc"
 
@@ -79,8 +79,8 @@ def test_replies_are_read_as_they_were_sent(reply: Reply) -> None:
 @given(st.lists(st.tuples(st.sampled_from(REPLIES), st.binary(max_size=50))), st.integers(1, 200))
 def test_any_pieces_make_the_same_frames(sent: list[tuple[Reply, bytes]], size: int) -> None:
     """However a stream is cut, what was sent is what is read."""
-    stream = b"".join(frame(reply, len(body)) + body for reply, body in sent)
-    found = feed(Frames(50), stream, size)
+    stream = b"".join(packet(reply, len(body)) + body for reply, body in sent)
+    found = feed(Packets(50), stream, size)
     assert [(read_reply(bytearray(data)), body) for data, body in found] == sent
 
 
@@ -89,23 +89,23 @@ def test_any_pieces_make_the_same_frames(sent: list[tuple[Reply, bytes]], size: 
     [
         b"\0" * 12,
         b"\xff" * 12,
-        frame(Entities(1), 51),
+        packet(Entities(1), 51),
     ],
     ids=["no message", "a huge message", "too large a body"],
 )
 def test_what_is_no_frame_is_refused(data: bytes) -> None:
     """Before anything is received for it."""
-    with pytest.raises(BadFrame):
-        feed(Frames(50), data, 1_000)
+    with pytest.raises(BadPacket):
+        feed(Packets(50), data, 1_000)
 
 
 @given(st.binary(max_size=60))
 def test_garbage_is_refused_or_read(data: bytes) -> None:
-    """Any bytes are a message or a `BadFrame`, and nothing else."""
+    """Any bytes are a message or a `BadPacket`, and nothing else."""
     for read in (read_reply, read_request):
         try:
             read(bytearray(data))
-        except BadFrame:
+        except BadPacket:
             continue
 
 

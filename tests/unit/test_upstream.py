@@ -24,7 +24,7 @@ from gapless.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from gapless.hub.upstream import Asked, Brought, Tally, Upstream
+from gapless.hub.upstream import Brought, Tally, Upstream, UpstreamCall
 from gapless.providers.base import (
     DueMoments,
     Fetched,
@@ -97,7 +97,7 @@ class ScriptProvider:
 def upstream(
     provider: ScriptProvider,
     fetch: FetchSettings | None = None,
-    observe: Callable[[Asked], None] = lambda asked: None,
+    observe: Callable[[UpstreamCall], None] = lambda asked: None,
 ) -> Upstream:
     """Return the provider as the hub asks it."""
     fetch = fetch or FetchSettings()
@@ -111,19 +111,19 @@ async def ask(one: Upstream, tally: Tally | None = None, key: SeriesKey = KEY) -
 
 async def test_an_answer() -> None:
     """What the provider returned comes back, counted and observed."""
-    seen: list[Asked] = []
+    seen: list[UpstreamCall] = []
     provider = ScriptProvider(Fetched(GOOD.records, requests=3))
     one = upstream(provider, observe=seen.append)
     tally = Tally()
     assert (await ask(one, tally)).run == GOOD.run()
     assert (tally.requests, one.requests) == (3, 3)
-    assert seen == [Asked(KEY, ASKED, "gap", None)]
+    assert seen == [UpstreamCall(KEY, ASKED, "gap", None)]
     assert provider.clock.slept == []
 
 
 async def test_what_may_pass_is_tried_again() -> None:
     """Failures that may pass are retried with growing pauses, and each is observed."""
-    seen: list[Asked] = []
+    seen: list[UpstreamCall] = []
     down = UpstreamUnavailable("down")
     provider = ScriptProvider(down, down, GOOD)
     one = upstream(provider, observe=seen.append)
@@ -584,7 +584,7 @@ async def test_what_breaks_the_contract_is_refused(
     name: str, reply: Reply, error: type[GaplessError]
 ) -> None:
     """Nothing malformed comes through, and it is counted like any other request."""
-    seen: list[Asked] = []
+    seen: list[UpstreamCall] = []
     provider = ScriptProvider(reply, GOOD)
     one = upstream(provider, observe=seen.append)
     tally = Tally()

@@ -227,7 +227,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class NewBlock:
     """A run on its way into the store, with the interval that will be its block's."""
 
     interval: Interval
@@ -251,7 +251,7 @@ class Relayout:
     """Which blocks go and which pieces come when an interval is replaced."""
 
     removed: tuple[Block, ...]
-    added: tuple[Piece, ...]
+    added: tuple[NewBlock, ...]
 
 
 def relayout(
@@ -289,9 +289,9 @@ def relayout(
         for rest in rests:
             stays = run.cut(rest)
             if len(stays):
-                pieces.append(Piece(rest, block.final, stays))
+                pieces.append(NewBlock(rest, block.final, stays))
     groups: list[_Group] = []
-    layout: list[Block | Piece] = [*others, *pieces]
+    layout: list[Block | NewBlock] = [*others, *pieces]
     for one in sorted(layout, key=lambda each: each.interval):
         if groups and groups[-1].takes(one, limit, coverage):
             groups[-1].add(one)
@@ -309,7 +309,7 @@ class _Group:
 
     __slots__ = ("count", "parts")
 
-    def __init__(self, first: Block | Piece) -> None:
+    def __init__(self, first: Block | NewBlock) -> None:
         self.parts = [first]
         self.count = _count(first)
 
@@ -321,9 +321,9 @@ class _Group:
     @property
     def changes(self) -> bool:
         """Whether there is anything to be written."""
-        return len(self.parts) > 1 or isinstance(self.parts[0], Piece)
+        return len(self.parts) > 1 or isinstance(self.parts[0], NewBlock)
 
-    def takes(self, other: Block | Piece, limit: int, coverage: Spans[Coverage]) -> bool:
+    def takes(self, other: Block | NewBlock, limit: int, coverage: Spans[Coverage]) -> bool:
         """Whether the next neighbour becomes one block with them; one of all is to be written."""
         if isinstance(other, Block) and not self.changes:
             return False
@@ -331,17 +331,19 @@ class _Group:
         small = min(counts) <= limit // 4 and sum(counts) <= limit
         return small and _mergeable(self.parts[-1], other, coverage)
 
-    def add(self, other: Block | Piece) -> None:
+    def add(self, other: Block | NewBlock) -> None:
         """Take the next neighbour in."""
         self.parts.append(other)
         self.count += _count(other)
 
-    def piece(self, runs: Mapping[Block, Run]) -> Piece:
+    def piece(self, runs: Mapping[Block, Run]) -> NewBlock:
         """Return what is to be written; `runs` has those of its blocks."""
         first, last = self.parts[0], self.parts[-1]
         whole = Interval(first.interval.start, last.interval.end)
-        run = Run.concat([one.run if isinstance(one, Piece) else runs[one] for one in self.parts])
-        return Piece(whole, first.final, run)
+        run = Run.concat(
+            [one.run if isinstance(one, NewBlock) else runs[one] for one in self.parts]
+        )
+        return NewBlock(whole, first.final, run)
 
 
 def _unchanged(
@@ -371,23 +373,23 @@ def _unchanged(
 
 def _fresh_pieces(
     coverage: Spans[Coverage], interval: Interval, kept: Spans[Block], fresh: Run
-) -> list[Piece]:
+) -> list[NewBlock]:
     """Cut the fetched records along the coverage rows they lie in, without what is kept."""
-    pieces: list[Piece] = []
+    pieces: list[NewBlock] = []
     for row in coverage.over(interval):
         part = row.interval.intersection(interval)
         for rest in subtract([part], (block.interval for block in kept.over(part))):
             run = fresh.cut(rest)
             if len(run):
-                pieces.append(Piece(rest, row.final, run))
+                pieces.append(NewBlock(rest, row.final, run))
     return pieces
 
 
-def _count(one: Block | Piece) -> int:
+def _count(one: Block | NewBlock) -> int:
     return one.count if isinstance(one, Block) else len(one.run)
 
 
-def _mergeable(one: Block | Piece, other: Block | Piece, coverage: Spans[Coverage]) -> bool:
+def _mergeable(one: Block | NewBlock, other: Block | NewBlock, coverage: Spans[Coverage]) -> bool:
     """Whether both are final, and all between them is known and final."""
     if not (one.final and other.final):
         return False
@@ -399,7 +401,7 @@ def _mergeable(one: Block | Piece, other: Block | Piece, coverage: Spans[Coverag
     )
 
 
-def _split(piece: Piece, limit: int) -> list[Piece]:
+def _split(piece: NewBlock, limit: int) -> list[NewBlock]:
     """Cut a piece of more than `limit` records into even parts."""
     count = len(piece.run)
     if count <= limit:

@@ -34,7 +34,7 @@ from gapless.hub.ranges import (
     shortened,
 )
 from gapless.hub.searching import Searcher
-from gapless.hub.upstream import Asked, Upstream
+from gapless.hub.upstream import Upstream, UpstreamCall
 from gapless.instants import DAY_MS
 from gapless.protocol.messages import (
     GetAllEntities,
@@ -63,7 +63,7 @@ class Hub:
         registry: Registry,
         clock: Clock,
         settings: Settings | None = None,
-        observe: Callable[[Asked], None] = lambda asked: None,
+        observe: Callable[[UpstreamCall], None] = lambda asked: None,
         seed: int | None = None,
         leases: Leases | None = None,
     ) -> None:

@@ -63,7 +63,7 @@ _NO_RANGE = Interval(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class UpstreamCall:
     """One request that went upstream, for logs, metrics and tests; `error` `None`: it answered.
 
     A request for entities has no ticker and an empty interval.
@@ -91,9 +91,9 @@ class _Call:
     held: bool = False
     of_series: bool = True
 
-    def asked(self, error: GaplessError | None) -> Asked:
+    def asked(self, error: GaplessError | None) -> UpstreamCall:
         """Return one try of it, as it is told."""
-        return Asked(self.key, self.interval, self.purpose, error)
+        return UpstreamCall(self.key, self.interval, self.purpose, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Upstream:
         clock: Clock,
         fetch: FetchSettings,
         cache: CacheSettings,
-        observe: Callable[[Asked], None] = lambda asked: None,
+        observe: Callable[[UpstreamCall], None] = lambda asked: None,
         seed: int | None = None,
     ) -> None:
         self.provider = provider

@@ -29,7 +29,7 @@ from gapless.protocol.messages import (
     encode_error,
     encode_rejected,
 )
-from gapless.servers.desk import Outcome, Work
+from gapless.servers.desk import Settled, Work
 from gapless.servers.window import Window
 from gapless.store.base import StoredEntity
 from gapless.turns import PARTY
@@ -57,7 +57,7 @@ _KEEPALIVE = (
 )
 
 
-Reply = bytes | list[bytes] | Outcome
+Reply = bytes | list[bytes] | Settled
 
 
 class Connection(asyncio.Protocol):
@@ -332,7 +332,7 @@ class Connection(asyncio.Protocol):
             return False
         return self._queue is None or len(self._queue) < limits.max_in_flight
 
-    def _accept(self, reply: list[bytes] | Outcome | Rejected | Work) -> None:
+    def _accept(self, reply: list[bytes] | Settled | Rejected | Work) -> None:
         """Put an answer in its place, or start the work on it."""
         if isinstance(reply, Work):
             envelope = reply.envelope
@@ -346,7 +346,7 @@ class Connection(asyncio.Protocol):
             task.add_done_callback(lambda done: self._done(done, slot, envelope.ordered, listing))
             return
         ready = self._rejection(reply) if isinstance(reply, Rejected) else reply
-        if isinstance(ready, Outcome) and not ready.envelope.ordered:
+        if isinstance(ready, Settled) and not ready.envelope.ordered:
             self._loosely().append(ready)
         else:
             self._slots().append([ready])
@@ -367,18 +367,18 @@ class Connection(asyncio.Protocol):
         return self._loose
 
     def _done(
-        self, task: asyncio.Task[Outcome], slot: list[Reply], ordered: bool, listing: bool
+        self, task: asyncio.Task[Settled], slot: list[Reply], ordered: bool, listing: bool
     ) -> None:
         self._in_flight -= 1
         self._listings -= listing
         if task.cancelled() or self._closing:
             return
-        outcome = task.result()
+        settled = task.result()
         if ordered:
-            slot.append(outcome)
+            slot.append(settled)
         else:
-            self._loosely().append(outcome)
-        self._waiting_bytes += _size(outcome)
+            self._loosely().append(settled)
+        self._waiting_bytes += _size(settled)
         self._flush()
         self._go_on()
 
@@ -397,22 +397,22 @@ class Connection(asyncio.Protocol):
     def _write(self, reply: Reply) -> None:
         self._waiting_bytes -= _size(reply)
         # Held answers are encoded only now, so that what waits here costs next to nothing.
-        if isinstance(reply, Outcome) and reply.long is not None:
+        if isinstance(reply, Settled) and reply.long is not None:
             self._streaming = self._server.stream(self._sent(reply))
-        elif isinstance(reply, Outcome):
+        elif isinstance(reply, Settled):
             self._transport.writelines(self._desk.encode(reply))
         elif isinstance(reply, list):
             self._transport.writelines(reply)
         else:
             self._transport.write(reply)
 
-    async def _sent(self, outcome: Outcome) -> None:
+    async def _sent(self, settled: Settled) -> None:
         """Send a long answer piece by piece, as its client takes them, then what has waited."""
         begun, window = False, Window()
         PARTY.set(self._session.party)
         self._taken = asyncio.Event()
         try:
-            async with aclosing(self._desk.pieces(outcome, window)) as pieces:
+            async with aclosing(self._desk.pieces(settled, window)) as pieces:
                 async for parts in pieces:
                     if self._closing:
                         return
@@ -428,7 +428,7 @@ class Connection(asyncio.Protocol):
                 _log.warning("an answer was broken off", error=error.message)
                 self.abort()
                 return
-            self._transport.writelines(self._desk.encode(replace(outcome, result=error)))
+            self._transport.writelines(self._desk.encode(replace(settled, result=error)))
         finally:
             self._streaming = self._taken = None
         self._flush()
@@ -533,7 +533,7 @@ def _lists(query: ToProvider) -> bool:
 
 def _size(reply: Reply) -> int:
     """Return the bytes that only a waiting answer holds; a range's are the memory tier's."""
-    if isinstance(reply, Outcome):
+    if isinstance(reply, Settled):
         result = reply.result
         if not isinstance(result, Listing):
             return 0

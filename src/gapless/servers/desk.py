@@ -57,7 +57,7 @@ from gapless.servers.memo import Memos
 from gapless.servers.meter import OK, Meter
 from gapless.servers.reading import Reader
 from gapless.servers.window import Window
-from gapless.servers.wire import Frame, Framer, Layout, encode_listing
+from gapless.servers.wire import AnswerLine, Layout, LineWriter, encode_listing
 from gapless.turns import PARTY
 
 _log = structlog.get_logger("gapless.desk")
@@ -90,7 +90,7 @@ class Described:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Settled:
     """What became of a request that could not be answered at once."""
 
     envelope: Envelope
@@ -128,20 +128,20 @@ class Announcement:
     limits: Mapping[str, int | float]
 
 
-def error_of(reply: list[bytes] | Outcome | Rejected) -> GaplessError | None:
+def error_of(reply: list[bytes] | Settled | Rejected) -> GaplessError | None:
     """Return what was wrong with a request, if anything."""
     if isinstance(reply, Rejected):
         return reply.error
-    if isinstance(reply, Outcome) and isinstance(reply.result, GaplessError):
+    if isinstance(reply, Settled) and isinstance(reply.result, GaplessError):
         return reply.result
     return None
 
 
-def size_of(reply: list[bytes] | Outcome | Rejected) -> int:
+def size_of(reply: list[bytes] | Settled | Rejected) -> int:
     """Return about how many bytes an answer has when it is encoded."""
     if isinstance(reply, list):
         return sum(map(len, reply))
-    if isinstance(reply, Outcome):
+    if isinstance(reply, Settled):
         if reply.long is not None:
             return reply.long.count * _RECORD_BYTES
         if isinstance(reply.result, Answer):
@@ -178,19 +178,19 @@ class Desk:
         self.meter = meter or Meter()
         self.memos = Memos(hub.settings.cache.hot_bytes // 4)
         self.http: str | None = None
-        self._framer = Framer()
+        self._writer = LineWriter()
 
     async def rehearse(self) -> None:
         """Go once through all that a first answer takes, so that no client has to wait for it."""
         answer = await self.hub.warm()
         if answer is not None:
             layout = Layout(SearchEntities.__name__, as_array=False)
-            self._framer.frame(answer, layout).parts(b"null", 0)
+            self._writer.whole(answer, layout).parts(b"null", 0)
         self.at_once(_REHEARSAL, self.admission.session())
 
     def at_once(
         self, line: bytes, session: Session, door: str | None = "tcp"
-    ) -> list[bytes] | Outcome | Rejected | Work:
+    ) -> list[bytes] | Settled | Rejected | Work:
         """Answer a line without waiting, or return what has to be worked on.
 
         `session` is that of the connection. `door` is the one it came by, to be counted at;
@@ -236,46 +236,46 @@ class Desk:
                 door = None
                 assert grant is not None
                 return Work(envelope, query, caller_of(grant, session), question)
-            framed = self._frame(envelope, query, answer)
+            ready = self._line(envelope, query, answer)
             own = grant if token is not None and self.admission.required else None
-            self.memos.put(line, answer, framed, now, own)
+            self.memos.put(line, answer, ready, now, own)
             self.meter.answer(answer)
-            return framed.parts(envelope.request_id, now)
+            return ready.parts(envelope.request_id, now)
         except GaplessError as error:
             result = error
         except Exception:
             result = _fault()
         finally:
             self._count(door, result, started)
-        return Outcome(envelope, query, result)
+        return Settled(envelope, query, result)
 
-    async def outcome(self, line: bytes, session: Session) -> list[bytes] | Outcome | Rejected:
+    async def settled(self, line: bytes, session: Session) -> list[bytes] | Settled | Rejected:
         """Answer a request that came by another door, which counts it; see `encoded`."""
         reply = self.at_once(line, session, door=None)
         if isinstance(reply, Work):
             return await self.work(reply, door=None)
         return reply
 
-    def encoded(self, reply: list[bytes] | Outcome | Rejected) -> bytes:
+    def encoded(self, reply: list[bytes] | Settled | Rejected) -> bytes:
         """Return the line that answers a request."""
         if isinstance(reply, Rejected):
             return encode_rejected(reply, ts_ms=self.clock.now_ms())
         return b"".join(reply if isinstance(reply, list) else self.encode(reply))
 
-    async def pieces(self, outcome: Outcome, window: Window) -> AsyncGenerator[list[bytes], None]:
+    async def pieces(self, settled: Settled, window: Window) -> AsyncGenerator[list[bytes], None]:
         """Yield the line of an answer that is `long` piece by piece, each in parts.
 
         What is read at once has as many bytes as `window` says. Raises `Overloaded` where the
         records that are left are not any more what they were when the first ones were sent.
         """
-        answer = outcome.long
+        answer = settled.long
         assert answer is not None
-        assert isinstance(outcome.query, ProviderRequest)
-        layout = self._layout(outcome.envelope, outcome.query, answer, view=False)
+        assert isinstance(settled.query, ProviderRequest)
+        layout = self._layout(settled.envelope, settled.query, answer, view=False)
         reader = Reader(self.hub.holdings, answer, _PIECE_RECORDS, window)
         page = await reader.page(answer.count)
-        frame = self._framer.around(answer, layout, etag(page.total))
-        before = frame.before(outcome.envelope.request_id)
+        around = self._writer.around(answer, layout, etag(page.total))
+        before = around.before(settled.envelope.request_id)
         async with aclosing(reader.pieces(page)) as pieces:
             async for piece in pieces:
                 texts = [run.text for run in piece.runs]
@@ -285,18 +285,18 @@ class Desk:
                 before = [b","]
         if before != [b","]:
             yield before
-        yield frame.after(self.clock.now_ms())
+        yield around.after(self.clock.now_ms())
 
-    def encode(self, outcome: Outcome) -> list[bytes]:
-        """Put an outcome into the bytes of its line; one that cannot be is a fault of the hub."""
+    def encode(self, settled: Settled) -> list[bytes]:
+        """Put what became of a request into the bytes of its line; one that cannot be is a fault of the hub."""
         try:
-            return self._encode(outcome)
+            return self._encode(settled)
         except Exception:
-            return self._encode(replace(outcome, result=_fault()))
+            return self._encode(replace(settled, result=_fault()))
 
-    def _encode(self, outcome: Outcome) -> list[bytes]:
+    def _encode(self, settled: Settled) -> list[bytes]:
         now = self.clock.now_ms()
-        envelope, query, result = outcome.envelope, outcome.query, outcome.result
+        envelope, query, result = settled.envelope, settled.query, settled.result
         request_id = envelope.request_id
         provider = query.provider if isinstance(query, ToProvider) else None
         request_kind = query.request_kind if isinstance(query, ProviderRequest) else None
@@ -317,10 +317,10 @@ class Desk:
             ]
         assert isinstance(query, ProviderRequest)
         if isinstance(result, Answer):
-            return self._frame(envelope, query, result).parts(request_id, now)
+            return self._line(envelope, query, result).parts(request_id, now)
         view = _only_view(query, result)
         if view is not None:
-            return self._frame(envelope, query, view, view=True).parts(request_id, now)
+            return self._line(envelope, query, view, view=True).parts(request_id, now)
         return [
             encode_listing(
                 request_id,
@@ -332,7 +332,7 @@ class Desk:
             )
         ]
 
-    async def work(self, work: Work, door: str | None = "tcp") -> Outcome:
+    async def work(self, work: Work, door: str | None = "tcp") -> Settled:
         """Answer a request that needs the store or upstream; never raises."""
         started = perf_counter()
         PARTY.set(work.caller.name)
@@ -354,7 +354,7 @@ class Desk:
         if isinstance(result, Answer):
             self.meter.answer(result)
         self._count(door, result if isinstance(result, GaplessError) else None, started)
-        return Outcome(envelope, query, result)
+        return Settled(envelope, query, result)
 
     async def _prepared(self, answer: Answer, inline: int | None) -> None:
         """See that an answer can be sent without anything long on the loop; raise `TooLarge`."""
@@ -378,13 +378,13 @@ class Desk:
             dates=self.hub.dates(answer) if envelope.facts else None,
         )
 
-    def _frame(
+    def _line(
         self, envelope: Envelope, query: ProviderRequest, answer: Answer, *, view: bool = False
-    ) -> Frame:
+    ) -> AnswerLine:
         layout, most = self._layout(envelope, query, answer, view=view), envelope.inline_records
         if not answer.loaded or (most is not None and answer.count > most):
-            return self._framer.frame_elsewhere(answer, layout)
-        return self._framer.frame(answer, layout)
+            return self._writer.elsewhere(answer, layout)
+        return self._writer.whole(answer, layout)
 
     def _count(self, door: str | None, error: GaplessError | None, started: float) -> None:
         if door is not None:

@@ -13,7 +13,7 @@ from gapless.auth.directory import Grant
 from gapless.hub.answers import Answer
 from gapless.hub.series import Validity
 from gapless.lru import Lru
-from gapless.servers.wire import ID_HEAD, Frame
+from gapless.servers.wire import ID_HEAD, AnswerLine
 
 # A request id that can be echoed without being looked at any closer, at the head of its line.
 _HEAD = re.compile(
@@ -74,7 +74,7 @@ class Memos:
         return None
 
     def put(
-        self, line: bytes, answer: Answer, frame: Frame, now_ms: int, grant: Grant | None
+        self, line: bytes, answer: Answer, ready: AnswerLine, now_ms: int, grant: Grant | None
     ) -> None:
         """Keep the answer to a line, if it may be given again; for `grant` see `Memo`."""
         match = _HEAD.match(line)
@@ -84,8 +84,8 @@ class Memos:
         until = answer.fresh_until
         if len(rest) > _LONGEST_KEY or (until is not None and until <= now_ms):
             return
-        body = b"".join((frame.head, *frame.records, frame.tail))
+        body = b"".join((ready.head, *ready.records, ready.tail))
         if len(body) > self._memos.limit // 16 or not answer.series.current:
             return
-        memo = Memo(body, frame.ending, answer.count, until, answer.series.validity, grant)
+        memo = Memo(body, ready.ending, answer.count, until, answer.series.validity, grant)
         self._memos.put(rest, memo, len(body) + len(rest))

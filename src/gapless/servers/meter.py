@@ -11,7 +11,7 @@ from typing import Final
 
 from gapless.hub.answers import Answer
 from gapless.hub.holdings import SeriesChanged
-from gapless.hub.upstream import Asked
+from gapless.hub.upstream import UpstreamCall
 from gapless.servers.descriptors import Descriptors
 
 # Upper bounds of the latency buckets in seconds; a last bucket takes what is longer.
@@ -71,7 +71,7 @@ class Meter:
         """Count a change of a stored series."""
         self.changes[change.key.provider] += 1
 
-    def asked(self, asked: Asked) -> None:
+    def asked(self, asked: UpstreamCall) -> None:
         """Count a request that went upstream."""
         error = asked.error
         result = OK if error is None else error.reason or error.code

@@ -15,7 +15,7 @@ import structlog
 from gapless.config.settings import AccessSettings, LimitSettings
 from gapless.errors import Overloaded
 from gapless.servers.connection import Connection
-from gapless.servers.desk import Desk, Outcome, Work
+from gapless.servers.desk import Desk, Settled, Work
 
 _log = structlog.get_logger("gapless.tcp")
 
@@ -39,7 +39,7 @@ class TcpServer:
         self._tls = tls
         self.connections: set[Connection] = set()
         # Requests under way, also those whose clients have gone.
-        self._working: set[asyncio.Task[Outcome] | asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[Settled] | asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._idle = asyncio.Event()
         self.stopping = False
@@ -81,7 +81,7 @@ class TcpServer:
         if self._working:
             await asyncio.wait(self._working)
 
-    def begin(self, work: Work) -> asyncio.Task[Outcome]:
+    def begin(self, work: Work) -> asyncio.Task[Settled]:
         """Start the work on a request."""
         task = asyncio.get_running_loop().create_task(self.desk.work(work))
         self._working.add(task)

@@ -32,7 +32,7 @@ _MOST_HEADS = 10_000
 _JSON: Final = msgspec.json.Encoder()
 
 
-class Frame(NamedTuple):
+class AnswerLine(NamedTuple):
     """A range answer around its records: what stands before, between and after.
 
     A line is `ID_HEAD`, the request's id, `head`, the records, `tail`, the answer's time in
@@ -109,13 +109,13 @@ class Heads(NamedTuple):
         )
 
 
-class Framer:
+class LineWriter:
     """Lays answers out as lines; what is the same in all answers of a series is spelled once."""
 
     def __init__(self) -> None:
         self._heads: Lru[tuple[SeriesKey, str, bool], Heads] = Lru(_MOST_HEADS)
 
-    def frame(self, answer: Answer, layout: Layout) -> Frame:
+    def whole(self, answer: Answer, layout: Layout) -> AnswerLine:
         """Lay a stitched answer out as a line, its records as they lie in memory."""
         as_array = layout.as_array
         opening, closing = (b"[", b"]") if as_array else (b'"[', b']"')
@@ -125,25 +125,25 @@ class Framer:
                 records.append(b",")
             records.append(run.run.joined(i, j) if as_array else run.escaped(i, j))
         start, end = _written(answer.asked)
-        return Frame(
+        return AnswerLine(
             self._head(answer, layout, start, end) + opening,
             tuple(records),
             closing + _tail(answer, answer.etag),
             _ending(answer, layout, start, end),
         )
 
-    def around(self, answer: Answer, layout: Layout, tag: str) -> Frame:
+    def around(self, answer: Answer, layout: Layout, tag: str) -> AnswerLine:
         """Lay an answer out whose records come by themselves; `tag` is the etag that they have."""
         opening, closing = (b"[", b"]") if layout.as_array else (b'"[', b']"')
         start, end = _written(answer.asked)
-        return Frame(
+        return AnswerLine(
             self._head(answer, layout, start, end) + opening,
             (),
             closing + _tail(answer, tag),
             _ending(answer, layout, start, end),
         )
 
-    def frame_elsewhere(self, answer: Answer, layout: Layout) -> Frame:
+    def elsewhere(self, answer: Answer, layout: Layout) -> AnswerLine:
         """Lay a stitched answer out without its records, and say how many and where they are.
 
         `data` is null, so that nobody takes it for a range without records. `etag` is empty: it
@@ -157,7 +157,7 @@ class Framer:
                 answer.key.provider, answer.key.ticker, bounds, dict(answer.key.params)
             )
             told += b',"records_at":' + _JSON.encode(path)
-        return Frame(
+        return AnswerLine(
             self._head(answer, layout, start, end) + b"null",
             (),
             _tail(answer, ""),

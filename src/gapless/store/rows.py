@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from gapless.domain.believing import Doubt, Suspicion
-from gapless.domain.blocks import Block, Piece, Run, etag
+from gapless.domain.blocks import Block, NewBlock, Run, etag
 from gapless.domain.coverage import Coverage, Mark, Outcome
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey, span_text, tags_text
@@ -115,7 +115,7 @@ def blocks_of(found: Sequence[Any]) -> list[Block]:
 
 
 def block_values(
-    key: SeriesKey, number: int, piece: Piece, coverage: Spans[Coverage], at: int
+    key: SeriesKey, number: int, piece: NewBlock, coverage: Spans[Coverage], at: int
 ) -> dict[str, Any]:
     """Return the row of `entities` for a piece of a series; `coverage` is the series' own."""
     block = piece.block()

@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from gapless.providers.plugins.messages import Call, Cancel, Frames, Reply, frame, read_request
+from gapless.providers.plugins.messages import Call, Cancel, Packets, Reply, packet, read_request
 
 _LONGEST_REQUEST = 64 << 20
 _BUFFER_BYTES = 1 << 20
@@ -19,7 +19,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
-        self._frames = Frames(_LONGEST_REQUEST)
+        self._packets = Packets(_LONGEST_REQUEST)
         self._owner = os.getpid()
         sock.set_inheritable(False)
         with suppress(OSError):
@@ -35,12 +35,12 @@ class Channel:
         while True:
             self._stay_single()
             try:
-                count = self.socket.recv_into(self._frames.buffer(), 0, flags)
+                count = self.socket.recv_into(self._packets.buffer(), 0, flags)
             except ConnectionError:
                 return None
             if not count:
                 return None
-            complete = self._frames.received(count)
+            complete = self._packets.received(count)
             if complete is not None:
                 return read_request(complete[0])
 
@@ -54,7 +54,7 @@ class Channel:
         _flush()
         parts = [memoryview(part).cast("B") for part in body]
         try:
-            self.socket.sendall(frame(message, sum(part.nbytes for part in parts)))
+            self.socket.sendall(packet(message, sum(part.nbytes for part in parts)))
             for part in parts:
                 if part.nbytes:
                     self.socket.sendall(part)

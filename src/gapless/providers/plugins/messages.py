@@ -1,6 +1,6 @@
-"""What the hub and a plugin's process say to each other, and how it is cut into frames.
+"""What the hub and a plugin's process say to each other, and how it is cut into packets.
 
-Apart because both sides import it; the plugin's side must stay light. A frame is a head of fixed
+Apart because both sides import it; the plugin's side must stay light. A packet is a head of fixed
 size, a message in msgpack, and raw bytes that belong to it.
 """
 
@@ -114,7 +114,7 @@ class NotLoaded(Struct, frozen=True, tag=True):
 
 
 class Records(Struct, frozen=True, tag=True):
-    """The records of a range: the frame's bytes are a run's text and, after it, its index.
+    """The records of a range: the packet's bytes are a run's text and, after it, its index.
 
     `dropped` lay outside of the range (such as at `stray`), `doubled` had the time of a later one.
     """
@@ -138,7 +138,7 @@ class Part(Struct, frozen=True, tag=True):
 
 
 class Entities(Struct, frozen=True, tag=True):
-    """Entities: the frame's bytes are a list of them in msgpack."""
+    """Entities: the packet's bytes are a list of them in msgpack."""
 
     id: int
 
@@ -157,12 +157,12 @@ Answer: TypeAlias = Records | Entities | Failure
 Reply: TypeAlias = Ready | NotLoaded | Part | Answer
 
 
-class BadFrame(Exception):
-    """What came is no frame, or one that is larger than it may be."""
+class BadPacket(Exception):
+    """What came is no packet, or one that is larger than it may be."""
 
 
-class Frames:
-    """Cuts a stream into frames, whatever pieces it comes in.
+class Packets:
+    """Cuts a stream into packets, whatever pieces it comes in.
 
     The bytes are received straight into `buffer()`, so that large ones are never copied.
     """
@@ -182,14 +182,14 @@ class Frames:
     def received(self, count: int) -> tuple[bytearray, bytearray] | None:
         """Say that so many bytes were put there; return a message and its bytes if complete.
 
-        Raises `BadFrame`; nothing more can be read then.
+        Raises `BadPacket`; nothing more can be read then.
         """
         self._into = self._into[count:]
         while not self._into.nbytes:
             if self._message is None:
                 length, self._body_bytes = _LENGTHS.unpack(self._head)
                 if not 0 < length <= _LONGEST_MESSAGE or self._body_bytes > self._most:
-                    raise BadFrame(
+                    raise BadPacket(
                         f"a message of {length:,} and {self._body_bytes:,} bytes, "
                         f"where {self._most:,} are the most"
                     )
@@ -211,27 +211,29 @@ _request = msgspec.msgpack.Decoder(Request)
 _reply = msgspec.msgpack.Decoder(Reply)
 
 
-def frame(message: Request | Reply, body_bytes: int = 0) -> bytes:
-    """Return the beginning of a frame, after which its bytes are sent as they are."""
+def packet(message: Request | Reply, body_bytes: int = 0) -> bytes:
+    """Return the beginning of a packet, after which its bytes are sent as they are."""
     data = _encode(message)
     if len(data) > _LONGEST_MESSAGE:
-        raise BadFrame(f"a message of {len(data):,} bytes, where {_LONGEST_MESSAGE:,} are the most")
+        raise BadPacket(
+            f"a message of {len(data):,} bytes, where {_LONGEST_MESSAGE:,} are the most"
+        )
     return _LENGTHS.pack(len(data), body_bytes) + data
 
 
 def read_request(data: bytearray) -> Request:
-    """Read what the hub asks; raise `BadFrame` where it is nothing of the kind."""
+    """Read what the hub asks; raise `BadPacket` where it is nothing of the kind."""
     try:
         request: Request = _request.decode(data)
     except msgspec.MsgspecError as error:
-        raise BadFrame(str(error)) from error
+        raise BadPacket(str(error)) from error
     return request
 
 
 def read_reply(data: bytearray) -> Reply:
-    """Read what a plugin's process says; raise `BadFrame` where it is nothing of the kind."""
+    """Read what a plugin's process says; raise `BadPacket` where it is nothing of the kind."""
     try:
         reply: Reply = _reply.decode(data)
     except msgspec.MsgspecError as error:
-        raise BadFrame(str(error)) from error
+        raise BadPacket(str(error)) from error
     return reply

@@ -21,14 +21,14 @@ import structlog
 from gapless.errors import PluginNotLoaded
 from gapless.providers.plugins.messages import (
     Answer,
-    BadFrame,
-    Frames,
+    BadPacket,
     Launch,
     NotLoaded,
+    Packets,
     Part,
     Ready,
     Request,
-    frame,
+    packet,
     read_reply,
 )
 from gapless.providers.plugins.output import Lines
@@ -153,7 +153,7 @@ class PluginProcess:
     def send(self, request: Request) -> None:
         """Ask something; what is sent to a process that is over is lost, as `ended` tells."""
         if self._link is not None:
-            self._link.write(frame(request))
+            self._link.write(packet(request))
 
     def pause(self) -> None:
         """Read nothing more of what it sends for now."""
@@ -181,7 +181,7 @@ class PluginProcess:
     # What its parts tell
 
     def heard(self, data: bytearray, body: bytearray) -> None:
-        """Take a frame."""
+        """Take a packet."""
         reply = read_reply(data)
         if isinstance(reply, Ready):
             if not self._ready.done():
@@ -196,7 +196,7 @@ class PluginProcess:
         else:
             self.received(reply, body)
 
-    def misled(self, error: BadFrame) -> None:
+    def misled(self, error: BadPacket) -> None:
         """Take note that what it sends makes no sense: nothing more can be read from it."""
         self.kill(f"sent no answer but {error}")
 
@@ -239,11 +239,11 @@ class PluginProcess:
 
 
 class _Link(asyncio.BufferedProtocol):
-    """The socket, read straight into the frames."""
+    """The socket, read straight into the packets."""
 
     def __init__(self, process: PluginProcess) -> None:
         self._process = process
-        self._frames = Frames(process.launch.max_reply_bytes + (1 << 20))
+        self._packets = Packets(process.launch.max_reply_bytes + (1 << 20))
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -251,14 +251,14 @@ class _Link(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._frames.buffer()
+        return self._packets.buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
-            complete = self._frames.received(nbytes)
+            complete = self._packets.received(nbytes)
             if complete is not None:
                 self._process.heard(*complete)
-        except BadFrame as error:
+        except BadPacket as error:
             self._process.misled(error)
             self.abort()
 

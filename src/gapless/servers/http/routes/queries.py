@@ -15,7 +15,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gapless.errors import InvalidQuery, LineTooLong
 from gapless.protocol.messages import Rejected
-from gapless.servers.desk import Desk, Outcome, error_of, size_of
+from gapless.servers.desk import Desk, Settled, error_of, size_of
 from gapless.servers.http.budget import ByteBudget, Share
 from gapless.servers.http.data import Data
 from gapless.servers.http.gate import OUTCOME, READ
@@ -56,7 +56,7 @@ class Prepared(Response[bytes]):
 class Envelope(Response[bytes]):
     """A response that is a line of TCP, encoded only when there is room for it."""
 
-    def __init__(self, desk: Desk, reply: list[bytes] | Outcome | Rejected, share: Share) -> None:
+    def __init__(self, desk: Desk, reply: list[bytes] | Settled | Rejected, share: Share) -> None:
         super().__init__(b"")
         self._desk = desk
         self._reply = reply
@@ -84,9 +84,9 @@ class Envelope(Response[bytes]):
         return send_it
 
 
-async def _line_of(desk: Desk, reply: list[bytes] | Outcome | Rejected, *, large: bool) -> bytes:
+async def _line_of(desk: Desk, reply: list[bytes] | Settled | Rejected, *, large: bool) -> bytes:
     """Return the line that answers a request."""
-    if isinstance(reply, Outcome) and reply.long is not None:
+    if isinstance(reply, Settled) and reply.long is not None:
         found: list[bytes] = []
         async with aclosing(desk.pieces(reply, Window())) as pieces:
             async for parts in pieces:
@@ -118,7 +118,7 @@ def query_routes(
                 f"the request has {len(body):,} bytes; {max_line_bytes:,} are the most "
                 "(limits.max_line_bytes)"
             )
-        reply = await desk.outcome(body, session_of(request))
+        reply = await desk.settled(body, session_of(request))
         error = error_of(reply)
         if error is not None:
             request.scope["state"][OUTCOME] = error.code

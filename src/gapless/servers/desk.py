@@ -288,7 +288,7 @@ class Desk:
         yield around.after(self.clock.now_ms())
 
     def encode(self, settled: Settled) -> list[bytes]:
-        """Put what became of a request into the bytes of its line; one that cannot be is a fault of the hub."""
+        """Put what became of a request into the bytes of its line; where that fails, a fault."""
         try:
             return self._encode(settled)
         except Exception:

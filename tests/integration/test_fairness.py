@@ -18,27 +18,31 @@ import pytest
 from gapless.domain.intervals import Interval
 from gapless.store.sqlite import check, open_store
 from gapless.turns import PARTY
-from support.bystanders import Asking, Commits, asking_for, best, disturbed, drain, stock, tell
+from support.bystanders import (
+    LENGTH,
+    Asking,
+    Commits,
+    asking_for,
+    best,
+    disturbed,
+    drain,
+    minute,
+    stock,
+    tell,
+)
 from support.hubs import STEADY, running
 from support.plugins import until
-from support.providers import START_MS
-from support.steady_hub import MINUTE_MS, minutes
+from support.steady_hub import minutes
 from support.stores import store_of
 from support.wire import PATIENT, but, connect, door, line_of, records, request
 
 # Beside others an answer takes at the most so many times as long as alone.
 MOST = 5
-# An island is so many minutes long, and the next one begins so many later.
-LENGTH, APART = 10, 20
+# An island is ten minutes long, and the next one begins so many later.
+APART = 20
 # Of a piece of work that is cut into steps, so many may come before somebody else's turn. Each
 # request has a few turns: to look, to read, to store.
 FEW = 8
-
-
-def minute(number: int, length: int = LENGTH) -> Interval:
-    """Return so many minutes from this one on."""
-    start = START_MS + number * MINUTE_MS
-    return Interval(start, start + length * MINUTE_MS)
 
 
 def islands(number: int) -> list[Interval]:

@@ -21,13 +21,17 @@ from gapless.domain.series import SeriesKey
 from gapless.hub.holdings import Holdings, SeriesChanged
 from gapless.instants import format_instant
 from gapless.store.base import Change, Replacement, Store
-from support.providers import SteadyProvider
+from support.providers import START_MS, SteadyProvider
+from support.steady_hub import MINUTE_MS
 from support.wire import PATIENCE_S, Wire, connect, line_of, search
 
 # So often is asked alone in each round.
 _ALONE = 40
 _PIECE = 1 << 20
 _AT_ONCE = 100
+
+LENGTH = 10
+"""So many minutes are asked for where nothing else is said."""
 
 Act = Callable[[], Awaitable[object]]
 
@@ -117,6 +121,12 @@ class Asking:
 def asking_for(ticker: str, asked: Interval, **envelope: Any) -> bytes:
     """Return the line that asks for a range of the steady provider."""
     return line_of(search("steady", ticker, *map(format_instant, asked)), **envelope)
+
+
+def minute(number: int, length: int = LENGTH) -> Interval:
+    """Return so many minutes from this one on."""
+    start = START_MS + number * MINUTE_MS
+    return Interval(start, start + length * MINUTE_MS)
 
 
 async def stock(

@@ -133,8 +133,8 @@ class Hub:
     def held(self, question: Question) -> Answer | None:
         """Answer a range search at once if all of it is fresh and in memory; else `None`.
 
-        Raises what it fails with, and `TooLarge` for more records than one answer may have, unless
-        they are not sent with it. Never waits, so it is called where requests are read.
+        Raises what it fails with. How many records it may have is for whoever sends them. Never
+        waits, so it is called where requests are read.
         """
         search = question.search
         if search is None or search.others:
@@ -150,10 +150,7 @@ class Hub:
         if with_runs is None:
             return None
         self.memory.hits += 1
-        answer = look.renewed(with_runs).answer()
-        if question.most_loaded is None or answer.count <= question.most_loaded:
-            look.rules.check_size(answer.count)
-        answer = question.complete(answer)
+        answer = question.complete(look.renewed(with_runs).answer())
         return answer if search.adjusted is None else self.adjuster.held(answer, search.adjusted)
 
     async def answer(self, question: Question, caller: Caller = ANYBODY) -> Answer | Listing:

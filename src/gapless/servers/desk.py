@@ -236,6 +236,7 @@ class Desk:
                 door = None
                 assert grant is not None
                 return Work(envelope, query, caller_of(grant, session), question)
+            self._check_size(answer, envelope.inline_records)
             ready = self._line(envelope, query, answer)
             own = grant if token is not None and self.admission.required else None
             self.memos.put(line, answer, ready, now, own)
@@ -346,7 +347,8 @@ class Desk:
                 assert work.question is not None
                 result = await self.hub.answer(work.question, work.caller)
                 if isinstance(result, Answer):
-                    await self._prepared(result, envelope.inline_records)
+                    self._check_size(result, envelope.inline_records)
+                    await self._prepared(result)
         except GaplessError as error:
             result = error
         except Exception:
@@ -356,10 +358,13 @@ class Desk:
         self._count(door, result if isinstance(result, GaplessError) else None, started)
         return Settled(envelope, query, result)
 
-    async def _prepared(self, answer: Answer, inline: int | None) -> None:
-        """See that an answer can be sent without anything long on the loop; raise `TooLarge`."""
-        if not answer.loaded and (inline is None or answer.count <= inline):
+    def _check_size(self, answer: Answer, inline: int | None) -> None:
+        """Raise `TooLarge` for more records than one answer may have, if they are sent with it."""
+        if inline is None or answer.count <= inline:
             self.hub.searcher.rules.check_size(answer.count)
+
+    async def _prepared(self, answer: Answer) -> None:
+        """See that an answer can be sent without anything long on the loop."""
         unready = answer.unready
         if len(unready) > _MOST_ESCAPED:
             await asyncio.to_thread(_prepare, unready)

@@ -108,13 +108,19 @@ class Holdings:
             return Series(series.state, series.validity, runs)
         raise InternalError(f"{key.text} changes faster than it can be read")
 
-    async def directory(self, key: SeriesKey, interval: Interval = NOTHING) -> Series:
-        """Return a series over an interval, with none of its runs to be relied on."""
+    async def directory(
+        self, key: SeriesKey, interval: Interval = NOTHING, *, runs: bool = False
+    ) -> Series:
+        """Return a series over an interval, with none of its runs to be relied on.
+
+        `runs`: where it has to be read, they are worth to be read with it.
+        """
         for _ in range(_MOST_READS):
             series = self.memory.get(key)
             if series is not None and series.state.knows(interval):
                 return series
-            series = await self._read(key, self._store.directory(key, interval))
+            read = self._store.read if runs else self._store.directory
+            series = await self._read(key, read(key, interval))
             if series is not None:
                 return series
         raise InternalError(f"{key.text} changes faster than it can be read")

@@ -59,7 +59,7 @@ class Searcher:
 
     async def look(self, provider: Provider, search: RangeSearch, now: int) -> Look:
         """Look at a range without going upstream; `now` is in milliseconds UTC."""
-        series = await self._holdings.directory(search.key, search.asked)
+        series = await self._holdings.directory(search.key, search.asked, runs=True)
         return Look(self.rules, provider, search, series, now)
 
     async def search(
@@ -91,8 +91,8 @@ class Searcher:
         key, anew = look.key, look.said.fresh is Freshness.NOW
         fetched = _fetched(look.provider, key)
         for _ in range(_MOST_ROUNDS):
-            series = await self._holdings.directory(key, look.said.asked)
-            look = look.renewed(series)
+            if not look.series.current:
+                look = look.renewed(await self._holdings.directory(key, look.said.asked))
             if not look.placed and (look.plan.complete or course.answered or course.failures):
                 # An answer tells the zone, or there is none.
                 look = look.anywhere()
@@ -148,10 +148,12 @@ class Searcher:
         if most_loaded is not None and total > most_loaded:
             return look.answer(wanted, course, doubts=doubts, total=total)
         look.rules.check_size(total)
-        found = await self._holdings.load(look.key, asked)
-        if found.validity is not series.validity:
-            return None
-        return look.renewed(found).answer(wanted, course, doubts=doubts)
+        if not series.holds(asked):
+            found = await self._holdings.load(look.key, asked)
+            if found.validity is not series.validity:
+                return None
+            look = look.renewed(found)
+        return look.answer(wanted, course, doubts=doubts)
 
     # One round of a range search
 

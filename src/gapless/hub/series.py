@@ -110,6 +110,10 @@ class Series:
         """Whether it is still what the store shows."""
         return self.validity.current
 
+    def holds(self, interval: Interval) -> bool:
+        """Whether it has all runs over an interval of which it knows the blocks."""
+        return all(block.number in self.runs for block in self.state.blocks.over(interval))
+
     def held(self, interval: Interval) -> Run:
         """Return the records of an interval, whose runs it was looked up with."""
         return Run.concat(

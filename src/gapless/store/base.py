@@ -262,7 +262,7 @@ class Store(Protocol):
     async def read(self, key: SeriesKey, load: Interval | None = None) -> Snapshot:
         """Return the series over `load` and a little about it, with its runs there.
 
-        `None`: all of it, without any run.
+        Unless there are many: then without them. `None`: all of the series, without any run.
         """
         ...
 

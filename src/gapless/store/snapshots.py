@@ -88,6 +88,8 @@ def _about(table: Table) -> ColumnElement[bool]:
     )
 
 
+# Of more records no runs are read unasked: whoever reads on knows by then how many there are.
+_MOST_LOADED = 20_000
 # A statement costs about 100 µs whatever it finds, so a series is read in two: itself with its
 # ticker and coverage (nulls where there is none), and its blocks with the runs that are wanted.
 _ONE_ROW = select(literal_column("1").label("one")).subquery("one_row")
@@ -110,7 +112,32 @@ _SELECT_SERIES = Statement(
     )
     .order_by(_c.start_ms)
 )
-_WANTED = and_(_e.start_ms < bindparam("load_end"), _e.end_ms > bindparam("load_start"))
+# How many records there are over what is to be loaded: many are not, but asked for by their blocks.
+_inner = schema.entities.alias("inner_blocks")
+_before = schema.entities.alias("block_before")
+_total = (
+    select(func.coalesce(func.sum(_inner.c.records), 0))
+    .where(
+        _inner.c.series == bindparam("series"),
+        _inner.c.start_ms < bindparam("load_end"),
+        _inner.c.start_ms
+        >= func.coalesce(
+            select(func.max(_before.c.start_ms))
+            .where(
+                _before.c.series == bindparam("series"),
+                _before.c.start_ms <= bindparam("load_start"),
+            )
+            .scalar_subquery(),
+            literal(ALWAYS.start),
+        ),
+    )
+    .scalar_subquery()
+)
+_WANTED = and_(
+    _e.start_ms < bindparam("load_end"),
+    _e.end_ms > bindparam("load_start"),
+    _total <= literal(_MOST_LOADED),
+)
 _SELECT_BLOCKS = Statement(
     select(
         *_BLOCK_COLUMNS,
@@ -139,7 +166,7 @@ _FEW = 16
 _NOTHING = Interval(ALWAYS.end, ALWAYS.end)
 # So much is read on either side of what is asked for: hardly any series is longer, and what is
 # asked for next lies near more often than not.
-_BESIDE = 16
+_BESIDE = 8
 
 
 def warm(connection: Connection) -> SeriesKey | None:

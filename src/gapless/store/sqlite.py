@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import structlog
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.pool import QueuePool
 
 from gapless.config.settings import CacheSettings
@@ -25,8 +25,11 @@ from gapless.errors import (
 from gapless.store.migration import HEAD, examine, upgrade
 from gapless.store.room import BUSY_S, CACHE_BYTES, Reserve, Room, no_room
 from gapless.store.sql import DURABLE, FOREIGN, Foreign, SqlStore
+from gapless.store.statement import Statement
 
 _log = structlog.get_logger("gapless.store")
+
+_BEGIN, _BEGIN_IMMEDIATE = Statement(text("BEGIN")), Statement(text("BEGIN IMMEDIATE"))
 
 
 class FileLock:
@@ -267,6 +270,6 @@ def _engine(path: Path, role: Literal["write", "read"]) -> Engine:
                 level = "FULL" if durable else "NORMAL"
                 connection.exec_driver_sql(f"PRAGMA synchronous={level}")
                 connection.info[DURABLE] = durable
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        (_BEGIN_IMMEDIATE if writes else _BEGIN).run(connection)
 
     return engine

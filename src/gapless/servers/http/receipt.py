@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import sys
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -23,6 +25,9 @@ from gapless.servers.http.identity import SESSION
 
 _log = structlog.get_logger("gapless.http")
 
+# What the kernel takes beyond what is on its way: with megabytes of it in there nobody could tell a
+# slow reader from a fast one.
+_NOT_SENT_BYTES = 256 << 10
 _UPGRADE = re.compile(rb"\r\n(?:upgrade|http2-settings):[^\r\n]*", re.IGNORECASE)
 
 
@@ -65,6 +70,9 @@ class ReceivingProtocol(HttpToolsProtocol):
         if refusal is not None:
             self._refuse(refusal)
             return
+        if sys.platform == "linux":
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT_BYTES)
         self._arm()
 
     def _turned_away(self) -> Overloaded | None:

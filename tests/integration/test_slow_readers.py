@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,24 +12,53 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+import msgspec
 import pytest
 
+from gapless.servers.http.data import DataLimits
+from gapless.servers.tls import Certificate
+from support.certificates import certificate
 from support.providers import SteadyProvider
-from support.readers import SteadyReader
-from support.web import PATIENT_HTTP, Web, web
-from support.wire import PATIENCE_S
+from support.readers import SteadyReader, unread
+from support.web import PATIENT_HTTP, PATIENT_RECEIPT, Web, web
+from support.wire import (
+    PATIENCE_S,
+    PATIENT_TCP,
+    SOON_S,
+    connect,
+    line_of,
+    read,
+    records,
+    search,
+)
 
 MINUTE_MS = 60_000
 MIB = 1 << 20
 RATE = 190_000
 MOST_TIMES = 5.0
+# Three times as long as who reads 50 KB a second stands still at the most.
+STILL_S = 8.0
 LARGE = "/v1/data/minutes/A?start=2020-01-01&end=2020-04-10&format=ndjson"
 VICTIMS = "/v1/data/minutes/A?start=2020-01-01&end=2020-02-12&format=ndjson"
 
 
-def get(path: str, *headers: str) -> bytes:
-    """Return a request as it is written."""
-    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
+def get(path: str) -> bytes:
+    """Return a request as it is written, after whose answer the connection ends."""
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+
+
+def unchunked(body: bytes) -> bytes:
+    """Return a body that came in chunks (RFC 9112, 7.1); fail where its end is missing."""
+    found: list[bytes] = []
+    while True:
+        size, _, body = body.partition(b"\r\n")
+        length = int(size, 16)
+        if not length:
+            assert body == b"\r\n"
+            return b"".join(found)
+        found.append(body[:length])
+        assert body[length : length + 2] == b"\r\n"
+        body = body[length + 2 :]
 
 
 @asynccontextmanager
@@ -109,3 +139,107 @@ async def test_what_waits_for_slow_readers_is_bounded(tmp_path: Path, record_pro
         record_property("MiB", more // MIB)
         # The readers themselves are in this process, and what they have received.
         assert more < 200 * MIB
+
+
+# Steady readers, and those who do not read
+
+
+def one_line(received: bytearray) -> bool:
+    """Whether a whole line has come."""
+    return received.endswith(b"\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rate", "encrypted"),
+    [
+        (100_000, False),
+        (100_000, True),
+        pytest.param(50_000, False, marks=pytest.mark.soak),
+    ],
+    ids=["100 KB/s", "100 KB/s over TLS", "50 KB/s"],
+)
+async def test_who_reads_steadily_gets_everything(
+    tmp_path: Path, rate: int, encrypted: bool
+) -> None:
+    """However slowly: over TCP and HTTP every byte comes, though the kernel takes megabytes."""
+    steady = SteadyProvider("minutes", step=MINUTE_MS, padding=100)
+    tls = None
+    if encrypted:
+        files = await asyncio.to_thread(certificate, tmp_path)
+        tls = (await asyncio.to_thread(Certificate, *files)).context
+    http = replace(
+        PATIENT_HTTP,
+        receipt=replace(PATIENT_RECEIPT, slow_reader_s=STILL_S),
+        data=DataLimits(most_loaded=1_000),
+    )
+    tcp = replace(PATIENT_TCP, slow_reader_s=STILL_S, max_unsent_bytes=MIB)
+    async with web(tmp_path, steady, limits=http, tcp_limits=tcp, tls=tls) as opened:
+        days = ("2020-01-01", "2020-01-25")
+        line = line_of(search("minutes", "A", *days))
+        path = f"/v1/data/minutes/A?start={days[0]}&end={days[1]}&format=ndjson"
+        trust = None if tls is None else not_verified()
+        async with asyncio.timeout(3 * PATIENCE_S):
+            answer, page = await asyncio.gather(
+                SteadyReader(opened.tcp_port, line, rate).read(one_line, tls=trust),
+                SteadyReader(opened.port, get(path), rate).read(tls=trust),
+            )
+        rows = steady.rows("A", *days)
+        assert records(read(bytes(answer))) == rows
+        head, _, body = bytes(page).partition(b"\r\n\r\n")
+        assert b" 200 " in head
+        assert unchunked(body) == b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+        assert not opened.logged("info")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("door", ["tcp", "http"])
+async def test_who_stands_still_gives_way_to_newcomers(tmp_path: Path, door: str) -> None:
+    """With all connections taken; one that reads, or that says nothing, keeps its own."""
+    steady = SteadyProvider("minutes", step=MINUTE_MS, padding=80)
+    receipt = replace(PATIENT_RECEIPT, max_connections=3, slow_reader_yields_s=SOON_S)
+    http = replace(PATIENT_HTTP, receipt=receipt)
+    tcp = replace(PATIENT_TCP, max_connections=3, slow_reader_yields_s=SOON_S)
+    async with web(tmp_path, steady, limits=http, tcp_limits=tcp) as opened:
+        await opened.get(LARGE)
+        await opened.client.aclose()
+        port = opened.tcp_port if door == "tcp" else opened.port
+        many = search("minutes", "A", "2020-01-01", "2020-04-10")
+        asks = line_of(many) if door == "tcp" else get(LARGE)
+        greets = line_of({"type": "Ping"}) if door == "tcp" else get("/healthz")
+        loop = asyncio.get_running_loop()
+        reader = SteadyReader(port, asks, 1_000_000, keeps=False)
+        reading = asyncio.create_task(reader.read())
+        async with asyncio.timeout(PATIENCE_S), unread(port) as stalled, await connect(port):
+            await reader.begun.wait()
+            await loop.sock_sendall(stalled, asks)
+            # While nobody has stood still for long enough newcomers are turned away.
+            answer = await greeted(port, greets)
+            while b"overloaded" in answer:
+                answer = await greeted(port, greets)
+            assert b'"ok":true' in answer.replace(b" ", b"")
+            assert not reading.done()
+        events = opened.logged("info")
+        assert events == ["closed a client that does not read, in favour of another one"]
+        reading.cancel()
+        await asyncio.wait([reading])
+
+
+async def greeted(port: int, greeting: bytes) -> bytes:
+    """Return what a newcomer is told."""
+    async with await connect(port) as wire:
+        try:
+            wire.write(greeting)
+            wire.writer.write_eof()
+            return await wire.rest()
+        except ConnectionError:
+            # It was turned away before it had asked.
+            return b"overloaded"
+
+
+def not_verified() -> ssl.SSLContext:
+    """Return what a client needs that trusts anybody."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

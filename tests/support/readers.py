@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from ssl import SSLContext
 
 # What the kernel takes for a client that does not read, and for one that does, about.
 _UNREAD_BYTES = 4 << 10
@@ -40,20 +41,31 @@ class SteadyReader:
         self.begun = asyncio.Event()
         """Set when the first bytes have come."""
 
-    async def read(self, ended: Callable[[bytearray], bool] = lambda received: False) -> None:
-        """Read until the answer has ended, or the connection has."""
+    async def read(
+        self,
+        ended: Callable[[bytearray], bool] = lambda received: False,
+        tls: SSLContext | None = None,
+    ) -> bytearray:
+        """Read until the answer has ended, or the connection has; return what has come."""
         loop = asyncio.get_running_loop()
         piece = self._rate // _READS
         async with unread(self._port, _READ_BYTES) as sock:
-            await loop.sock_sendall(sock, self._request)
-            due = loop.time()
-            while not ended(self.received):
-                found = await loop.sock_recv(sock, piece)
-                if not found:
-                    return
-                if self._keeps:
-                    self.received += found
-                self.begun.set()
-                # Its rate is its nature: it reads so much, and then nothing for a while.
-                due += len(found) / self._rate
-                await asyncio.sleep(max(0.0, due - loop.time()))
+            reader, writer = await asyncio.open_connection(
+                sock=sock, ssl=tls, server_hostname="localhost" if tls else None, limit=piece
+            )
+            try:
+                writer.write(self._request)
+                due = loop.time()
+                while not ended(self.received):
+                    found = await reader.read(piece)
+                    if not found:
+                        break
+                    if self._keeps:
+                        self.received += found
+                    self.begun.set()
+                    # Its rate is its nature: it reads so much, and then nothing for a while.
+                    due = max(due, loop.time() - 1) + len(found) / self._rate
+                    await asyncio.sleep(max(0.0, due - loop.time()))
+            finally:
+                writer.transport.abort()
+        return self.received

@@ -43,7 +43,9 @@ from support.wire import (
 )
 
 # Clients may be as slow as the machine makes them.
-PATIENT_RECEIPT = ReceiptLimits(receive_s=PATIENCE_S, slow_reader_s=PATIENCE_S)
+PATIENT_RECEIPT = ReceiptLimits(
+    receive_s=PATIENCE_S, slow_reader_s=PATIENCE_S, slow_reader_yields_s=PATIENCE_S
+)
 PATIENT_HTTP = HttpLimits(receipt=PATIENT_RECEIPT)
 
 

@@ -37,7 +37,9 @@ LONGEST_ANSWER = 1 << 28
 IMPATIENT = Limits(deadline=0.01, breaker_failures=10**6)
 PATIENT = Limits(deadline=PATIENCE_S, breaker_failures=10**6)
 # Clients may be as slow as the machine makes them.
-PATIENT_TCP = TcpLimits(token_s=PATIENCE_S, slow_reader_s=PATIENCE_S)
+PATIENT_TCP = TcpLimits(
+    token_s=PATIENCE_S, slow_reader_s=PATIENCE_S, slow_reader_yields_s=PATIENCE_S
+)
 
 
 class WatchedServer(TcpServer):

@@ -8,8 +8,6 @@ from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import structlog
-
 from gapless.errors import GaplessError, LineTooLong, MissingToken
 from gapless.hub.entities import Listing
 from gapless.protocol.codec import LineSplitter, looks_like_http
@@ -32,8 +30,6 @@ from gapless.store.base import StoredEntity
 
 if TYPE_CHECKING:
     from gapless.servers.tcp import TcpServer
-
-_log = structlog.get_logger("gapless.tcp")
 
 # Answers are handed to the transport in batches of about this size.
 _BATCH_BYTES = 1 << 20
@@ -74,7 +70,6 @@ class Connection(asyncio.Protocol):
         "_resting",
         "_server",
         "_session",
-        "_slow",
         "_splitter",
         "_token_deadline",
         "_transport",
@@ -110,7 +105,11 @@ class Connection(asyncio.Protocol):
         # It goes on with its lines when others have had their turn.
         self._resting = False
         self._closing = False
-        self._slow: asyncio.TimerHandle | None = None
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The way to the client."""
+        return self._transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or refuse a client too many."""
@@ -167,10 +166,9 @@ class Connection(asyncio.Protocol):
         self._closing = True
         self._queue = None
         self._loose = None
-        for timer in (self._slow, self._token_deadline):
-            if timer is not None:
-                timer.cancel()
-        self._slow = self._token_deadline = None
+        if self._token_deadline is not None:
+            self._token_deadline.cancel()
+            self._token_deadline = None
         self._server.gone(self)
 
     def data_received(self, data: bytes) -> None:
@@ -226,16 +224,12 @@ class Connection(asyncio.Protocol):
         """Hold further answers back until the client has read some."""
         self._paused = True
         self._transport.pause_reading()
-        self._watch()
 
     def resume_writing(self) -> None:
         """Go on with the lines and answers that waited."""
         self._paused = False
         if self._closing:
             return
-        if self._slow is not None:
-            self._slow.cancel()
-            self._slow = None
         self._flush()
         self._go_on()
 
@@ -435,27 +429,11 @@ class Connection(asyncio.Protocol):
         return encode_error(b"null", kind=KIND_INVALID_JSON, error=error, ts_ms=now)
 
     def _close(self) -> None:
-        """Hang up as soon as everything is sent, or the client has not read for too long."""
+        """Hang up as soon as everything is sent."""
         if self._closing:
             return
         self._closing = True
         self._transport.close()
-        if self._slow is None and self._transport.get_write_buffer_size():
-            self._watch()
-
-    def _watch(self) -> None:
-        """Close a client that reads nothing for the time it is given."""
-        loop = asyncio.get_running_loop()
-        unsent = self._transport.get_write_buffer_size()
-        self._slow = loop.call_later(self._server.limits.slow_reader_s, self._check, unsent)
-
-    def _check(self, unsent_then: int) -> None:
-        unsent = self._transport.get_write_buffer_size()
-        if unsent < unsent_then:
-            self._watch()
-            return
-        _log.info("closed a client that does not read", unsent_bytes=unsent)
-        self.abort()
 
 
 def _unordered(line: bytes) -> bool:

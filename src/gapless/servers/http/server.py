@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from ssl import SSLContext
 from typing import Any, cast
@@ -13,8 +13,9 @@ import structlog
 import uvicorn
 from litestar.types import ASGIApp
 
+from gapless.servers.acknowledgements import Acknowledgements
 from gapless.servers.descriptors import Descriptors
-from gapless.servers.http.receipt import ReceiptLimits, protocol_class
+from gapless.servers.http.receipt import ReceiptLimits, ReceivingProtocol, protocol_class
 
 _log = structlog.get_logger("gapless.http")
 
@@ -79,6 +80,9 @@ class HttpServer:
         self._instance = instance
         self._tls = tls
         self._limits = limits or ReceiptLimits()
+        self._acknowledgements = Acknowledgements(
+            self._clients, self._limits.slow_reader_s, self._limits.slow_reader_yields_s
+        )
         self._server: _Uvicorn | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -108,7 +112,7 @@ class HttpServer:
         tls = self._tls
         config = uvicorn.Config(
             self._app,
-            http=protocol_class(self._limits, self._descriptors),
+            http=protocol_class(self._limits, self._descriptors, self._acknowledgements),
             ws="none",
             loop="none",
             lifespan="off",
@@ -129,6 +133,7 @@ class HttpServer:
                 self._task.result()
                 raise OSError("the HTTP server ended while it was starting")
             await asyncio.sleep(0.005)
+        self._acknowledgements.open()
         name = sock.getsockname()
         return name[0], name[1]
 
@@ -145,3 +150,8 @@ class HttpServer:
             self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
+        self._acknowledgements.close()
+
+    def _clients(self) -> Iterable[ReceivingProtocol]:
+        server = self._server
+        return () if server is None else cast("Any", server.server_state.connections)

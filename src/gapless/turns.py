@@ -181,6 +181,10 @@ class FairShares(FairTurns):
     are two places at the least.
     """
 
+    def room_of(self, party: Hashable) -> int:
+        """Return the most that a party would be given now, if nobody else wants any; or 0."""
+        return max(0, self._left - self.taken_by(party)) // 2
+
     def _within(self, weight: int) -> int:
         return max(1, min(weight, self.places // 2))
 

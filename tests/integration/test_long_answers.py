@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from gapless.clock import SystemClock
 from gapless.domain.blocks import etag, text_hash
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
-from gapless.hub.hub import Options
 from gapless.instants import format_instant
 from gapless.store.sql import SqlStore
 from gapless.store.sqlite import open_store
@@ -29,14 +27,14 @@ from support.plugins import until
 from support.providers import SteadyProvider
 from support.steady_hub import MINUTE_MS, minutes
 from support.stores import store_of
-from support.wire import PATIENCE_S, PATIENT, PATIENT_TCP, Door, Wire, connect, door, read
+from support.wire import PATIENCE_S, PATIENT, Door, Wire, but, connect, door, read
 
 # Beside others an answer takes at the most so many times as long as alone.
 MOST = 5
 # More than are taken into memory as a whole.
 LONG = 60_000
 PART = 20_000
-SLOW = replace(PATIENT_TCP, max_unsent_bytes=64 << 10)
+SLOW = {"max_unsent_bytes": 64 << 10}
 
 
 def parts(number: int) -> list[Interval]:
@@ -50,8 +48,8 @@ async def held(
 ) -> AsyncIterator[tuple[Door, SteadyProvider]]:
     """Run a hub that holds so many records of A and of B."""
     steady = SteadyProvider(step=MINUTE_MS, padding=padding)
-    settings = Options(upstream=PATIENT, **options)
-    async with door(folder, steady, options=settings, limits=SLOW) as opened:
+    settings = but(PATIENT, limits={**SLOW, **options})
+    async with door(folder, steady, settings=settings) as opened:
         for ticker in "AB":
             await stock(store_of(opened.hub), steady, ticker, parts(number))
         yield opened, steady

@@ -13,6 +13,7 @@ import pytest
 
 from gapless.config import Settings
 from support.providers import Gate, SteadyProvider
+from support.readers import unread
 from support.wire import (
     PATIENCE_S,
     PATIENT,
@@ -340,17 +341,6 @@ async def test_a_stop_in_a_pipeline_runs_no_more_of_it(tmp_path: Path) -> None:
 
 
 # Slow clients
-
-
-@asynccontextmanager
-async def unread(port: int) -> AsyncIterator[socket.socket]:
-    """Connect a client that reads nothing and whose kernel takes little for it."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    sock.setblocking(False)
-    with sock:
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-        yield sock
 
 
 async def test_a_client_that_does_not_read_is_closed(tmp_path: Path) -> None:

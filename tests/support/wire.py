@@ -42,7 +42,7 @@ SOON_S = 2.0
 LONGEST_ANSWER = 1 << 28
 # Clients, upstream and plugins may be as slow as the machine makes them.
 PATIENT = Settings(
-    limits=LimitSettings(slow_reader_s=PATIENCE_S),
+    limits=LimitSettings(slow_reader_s=PATIENCE_S, slow_reader_yields_s=PATIENCE_S),
     fetch=FetchSettings(deadline_s=PATIENCE_S, breaker_failures=10**6),
     api=ApiSettings(receive_s=PATIENCE_S),
     access=AccessSettings(token_s=PATIENCE_S),

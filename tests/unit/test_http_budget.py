@@ -63,7 +63,7 @@ async def test_a_party_leaves_as_much_to_others() -> None:
 
 
 async def test_a_body_is_made_one_piece_ahead_of_who_keeps_up() -> None:
-    """What waits counts against the budget until the client has taken it."""
+    """What waits, and what is read meanwhile, counts until the client has taken it."""
     budget, body, window = ByteBudget(64 * MIB), Body(5), Window()
     taken = 0
     async with aclosing(BodyStream(body.pieces(), window, budget.of("a")).pieces()) as pieces:
@@ -71,25 +71,26 @@ async def test_a_body_is_made_one_piece_ahead_of_who_keeps_up() -> None:
             taken += 1
             await settled()
             assert body.made == min(taken + 1, 5)
-            assert FIRST_BYTES <= budget.held <= 2 * MOST_BYTES
+            assert 2 * FIRST_BYTES <= budget.held <= 4 * MOST_BYTES
             assert piece.last == (taken == 5)
     assert (taken, budget.held, body.closed) == (5, 0, True)
 
 
 async def test_nothing_is_made_ahead_of_who_is_slow() -> None:
     """It has one piece at a time, as small as they come, and no more of the budget than that."""
-    budget, body, window = ByteBudget(64 * MIB), Body(5), Window()
-    window.taken(60.0)
+    budget, body, window = ByteBudget(64 * MIB), Body(5, 100_000), Window()
+    now = [0.0]
+    stream = BodyStream(body.pieces(), window, budget.of("a"), timer=lambda: now[0])
     taken = 0
-    async with aclosing(BodyStream(body.pieces(), window, budget.of("a")).pieces()) as pieces:
+    async with aclosing(stream.pieces()) as pieces:
         async for _ in pieces:
             taken += 1
             await settled()
-            assert body.made == taken
-            assert budget.held == LEAST_BYTES
-            # As one that takes its time would have it.
-            window.keeps_up = False
-            if taken == 1:
+            now[0] += 60.0
+            if taken > 2:
+                assert body.made == taken
+                assert budget.held == 100_000
+            if taken == 4:
                 break
     assert (budget.held, body.closed) == (0, True)
 
@@ -146,12 +147,24 @@ def test_pieces_are_what_is_taken_in_a_quarter_of_a_second(size: int, seconds: f
 
 def test_a_window_follows_its_client() -> None:
     """It opens for one that reads fast, and closes for one that does not any more."""
-    window = Window()
-    for _ in range(3):
+    window, room = Window(), 64 * MIB
+    assert window.choose(room, LEAST_BYTES) == 2 * FIRST_BYTES
+    for _ in range(5):
         window.taken(0.001)
-    assert (window.size, window.keeps_up) == (MOST_BYTES, True)
+        window.choose(room, LEAST_BYTES)
+    assert (window.piece, window.keeps_up, window.ahead) == (MOST_BYTES, True, True)
     window.taken(20.0)
-    assert (window.size, window.keeps_up) == (LEAST_BYTES, False)
-    for _ in range(7):
-        window.taken(0.001)
-    assert (window.size, window.keeps_up) == (MOST_BYTES, True)
+    assert window.choose(room, LEAST_BYTES) == LEAST_BYTES
+    assert (window.piece, window.keeps_up, window.ahead) == (LEAST_BYTES, False, False)
+    assert window.choose(room, 300_000) == 300_000
+
+
+def test_pieces_are_smaller_where_there_is_little_room() -> None:
+    """They are what can be had at once, down to the least, which is waited for."""
+    window = Window(MOST_BYTES)
+    assert window.choose(8 * MIB, LEAST_BYTES) == 8 * MIB
+    assert window.ahead
+    assert window.choose(8 * MIB - 1, LEAST_BYTES) == 4 * MIB
+    assert not window.ahead
+    assert window.choose(MIB, LEAST_BYTES) == window.piece == MIB
+    assert window.choose(0, 300_000) == window.piece == 300_000

@@ -70,8 +70,16 @@ class LimitSettings:
         least=KIB,
     )
     slow_reader_s: float = _setting(
+        60.0,
+        "a client for which something waits, and whose system has acknowledged nothing for so "
+        "long, is closed",
+        unit="seconds",
+        least=0.001,
+    )
+    slow_reader_yields_s: float = _setting(
         10.0,
-        "a client that reads nothing for so long is closed",
+        "after so long it is closed as soon as a newcomer would be turned away for want of its "
+        "connection",
         unit="seconds",
         least=0.001,
     )

@@ -79,7 +79,6 @@ class Connection(asyncio.Protocol):
         "_resting",
         "_server",
         "_session",
-        "_slow",
         "_splitter",
         "_streaming",
         "_taken",
@@ -117,11 +116,15 @@ class Connection(asyncio.Protocol):
         # It goes on with its lines when others have had their turn.
         self._resting = False
         self._closing = False
-        self._slow: asyncio.TimerHandle | None = None
         # Sends a long answer, piece by piece; what follows it waits.
         self._streaming: asyncio.Task[None] | None = None
         # The client has taken enough of it for the next piece.
         self._taken: asyncio.Event | None = None
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The way to the client."""
+        return self._transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or refuse a client too many."""
@@ -181,10 +184,9 @@ class Connection(asyncio.Protocol):
         self._loose = None
         if self._streaming is not None:
             self._streaming.cancel()
-        for timer in (self._slow, self._token_deadline):
-            if timer is not None:
-                timer.cancel()
-        self._slow = self._token_deadline = None
+        if self._token_deadline is not None:
+            self._token_deadline.cancel()
+            self._token_deadline = None
         self._server.gone(self)
 
     def data_received(self, data: bytes) -> None:
@@ -246,16 +248,12 @@ class Connection(asyncio.Protocol):
         """Hold further answers back until the client has read some."""
         self._paused = True
         self._transport.pause_reading()
-        self._watch()
 
     def resume_writing(self) -> None:
         """Go on with the lines and answers that waited."""
         self._paused = False
         if self._closing:
             return
-        if self._slow is not None:
-            self._slow.cancel()
-            self._slow = None
         if self._taken is not None:
             self._taken.set()
         self._flush()
@@ -408,7 +406,7 @@ class Connection(asyncio.Protocol):
 
     async def _sent(self, settled: Settled) -> None:
         """Send a long answer piece by piece, as its client takes them, then what has waited."""
-        begun, window = False, Window()
+        begun, window = False, Window(ahead=True)
         PARTY.set(self._session.party)
         self._taken = asyncio.Event()
         try:
@@ -422,6 +420,7 @@ class Connection(asyncio.Protocol):
                         self._taken.clear()
                         await self._taken.wait()
                     window.taken(perf_counter() - since)
+                    window.piece = window.size
         except GaplessError as error:
             if begun:
                 # Without its end the line is known to be cut short.
@@ -490,27 +489,11 @@ class Connection(asyncio.Protocol):
         return encode_error(b"null", kind=KIND_INVALID_JSON, error=error, ts_ms=now)
 
     def _close(self) -> None:
-        """Hang up as soon as everything is sent, or the client has not read for too long."""
+        """Hang up as soon as everything is sent."""
         if self._closing:
             return
         self._closing = True
         self._transport.close()
-        if self._slow is None and self._transport.get_write_buffer_size():
-            self._watch()
-
-    def _watch(self) -> None:
-        """Close a client that reads nothing for the time it is given."""
-        loop = asyncio.get_running_loop()
-        unsent = self._transport.get_write_buffer_size()
-        self._slow = loop.call_later(self._server.limits.slow_reader_s, self._check, unsent)
-
-    def _check(self, unsent_then: int) -> None:
-        unsent = self._transport.get_write_buffer_size()
-        if unsent < unsent_then:
-            self._watch()
-            return
-        _log.info("closed a client that does not read", unsent_bytes=unsent)
-        self.abort()
 
 
 def _unordered(line: bytes) -> bool:

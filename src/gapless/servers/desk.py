@@ -273,11 +273,11 @@ class Desk:
         assert answer is not None
         assert isinstance(settled.query, ProviderRequest)
         layout = self._layout(settled.envelope, settled.query, answer, view=False)
-        reader = Reader(self.hub.holdings, answer, _PIECE_RECORDS, window)
+        reader = Reader(self.hub.holdings, answer, _PIECE_RECORDS)
         page = await reader.page(answer.count)
         around = self._writer.around(answer, layout, etag(page.total))
         before = around.before(settled.envelope.request_id)
-        async with aclosing(reader.pieces(page)) as pieces:
+        async with aclosing(reader.pieces(page, window)) as pieces:
             async for piece in pieces:
                 texts = [run.text for run in piece.runs]
                 if not layout.as_array:

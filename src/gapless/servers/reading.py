@@ -13,7 +13,7 @@ from gapless.domain.intervals import Interval
 from gapless.errors import Overloaded
 from gapless.hub.answers import Answer
 from gapless.hub.holdings import Holdings
-from gapless.servers.window import Window
+from gapless.servers.window import WIDE, Window
 from gapless.store.base import SeriesState
 
 # How often an answer may be overtaken before it is given up.
@@ -59,16 +59,12 @@ def first_page(answer: Answer, limit: int) -> Page:
 class Reader:
     """Reads an answer that came without its slices from the store.
 
-    `piece_records` are the most records of a piece, and `window` has its most bytes, unless a
-    single block has more.
+    `piece_records` are the most records of a piece, unless a single block has more.
     """
 
-    def __init__(
-        self, holdings: Holdings, answer: Answer, piece_records: int, window: Window
-    ) -> None:
+    def __init__(self, holdings: Holdings, answer: Answer, piece_records: int) -> None:
         self._holdings = holdings
         self._piece_records = piece_records
-        self._window = window
         self._answer = answer
 
     async def page(self, limit: int) -> Page:
@@ -86,8 +82,8 @@ class Reader:
             total += hashes
         return Page(count, asked, False, total & _MASK)
 
-    async def pieces(self, page: Page) -> AsyncGenerator[Piece, None]:
-        """Yield the records of a page in order, a piece at a time.
+    async def pieces(self, page: Page, window: Window = WIDE) -> AsyncGenerator[Piece, None]:
+        """Yield the records of a page in order, a piece at a time, as large as the window is then.
 
         A series that is laid out anew meanwhile is read on from where this was. Raises
         `Overloaded` where what is left of it are not the very same records any more: an answer
@@ -98,7 +94,7 @@ class Reader:
         overtaken = records = size = 0
         while at < page.interval.end:
             rest = Interval(at, page.interval.end)
-            chosen = self._choose(self._blocks(state, rest), records, size)
+            chosen = self._choose(self._blocks(state, rest), window, records, size)
             if not chosen:
                 return
             numbers = [block.number for block in chosen if block.number is not None]
@@ -114,13 +110,13 @@ class Reader:
                 for number in numbers
                 if len(run := found[number].cut(rest))
             ]
-            if pairs:
-                yield Piece(*zip(*pairs, strict=True))
-            for run, _ in pairs:
-                left = (left - run.sum(0, len(run))) & _MASK
-                records += len(run)
-                size += len(run.text)
+            left = (left - sum(run.sum(0, len(run)) for run, _ in pairs)) & _MASK
+            records += sum(len(run) for run, _ in pairs)
+            size += sum(len(run.text) for run, _ in pairs)
             at = chosen[-1].end
+            del found
+            if pairs:
+                yield _handed_on(pairs)
 
     async def _anew(self, rest: Interval, left: int) -> SeriesState:
         """Return the series as it is by now, if what is left of the page is in it."""
@@ -140,11 +136,13 @@ class Reader:
     def _blocks(self, state: SeriesState, interval: Interval) -> Sequence[Block]:
         return state.blocks.over(interval)
 
-    def _choose(self, blocks: Sequence[Block], records: int, size: int) -> list[Block]:
+    def _choose(
+        self, blocks: Sequence[Block], window: Window, records: int, size: int
+    ) -> list[Block]:
         """Return the blocks that are read at once, by how large records have been so far."""
         most = self._piece_records
         # How large they are is not known before the first block is read.
-        most = min(most, self._window.size * records // size) if size else 0
+        most = min(most, window.piece * records // size) if size else 0
         chosen: list[Block] = []
         count = 0
         for block in blocks[:_MOST_BLOCKS]:
@@ -170,3 +168,10 @@ class Reader:
                 f"{self._answer.key.text} was changed while it was read; ask again", retry_after_s=1
             )
         return found[block.number]
+
+
+def _handed_on(pairs: list[tuple[Run, int | None]]) -> Piece:
+    """Return a piece, of which nothing is kept here."""
+    runs, numbers = zip(*pairs, strict=True)
+    pairs.clear()
+    return Piece(runs, numbers)

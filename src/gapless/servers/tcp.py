@@ -14,6 +14,7 @@ import structlog
 
 from gapless.config.settings import AccessSettings, LimitSettings
 from gapless.errors import Overloaded
+from gapless.servers.acknowledgements import Acknowledgements
 from gapless.servers.connection import Connection
 from gapless.servers.desk import Desk, Settled, Work
 
@@ -43,6 +44,11 @@ class TcpServer:
         self._server: asyncio.Server | None = None
         self._idle = asyncio.Event()
         self.stopping = False
+        self._acknowledgements = Acknowledgements(
+            lambda: self.connections,
+            self.limits.slow_reader_s,
+            self.limits.slow_reader_yields_s,
+        )
 
     async def open(self, host: str, port: int) -> tuple[str, int]:
         """Listen; return the address that is open, with the port that a 0 became."""
@@ -55,6 +61,7 @@ class TcpServer:
             ssl=self._tls,
             ssl_handshake_timeout=None if self._tls is None else self.access.token_s,
         )
+        self._acknowledgements.open()
         name = self._server.sockets[0].getsockname()
         return name[0], name[1]
 
@@ -72,6 +79,7 @@ class TcpServer:
                     await self._idle.wait()
         except TimeoutError:
             _log.warning("requests cut off at shutdown", connections=len(self.connections))
+        self._acknowledgements.close()
         for connection in list(self.connections):
             connection.abort()
         # Nobody waits for what is left, and the database is about to close. What is being fetched
@@ -96,7 +104,17 @@ class TcpServer:
         return task
 
     def refusal(self) -> Overloaded | None:
-        """Return why a newcomer is turned away; `None`: there is room."""
+        """Return why a newcomer is turned away; `None`: there is room, or was made for it."""
+        refusal = self._full()
+        if refusal is None:
+            return None
+        gives_way = self._acknowledgements.give_way()
+        if gives_way is None:
+            return refusal
+        self.gone(gives_way)
+        return None
+
+    def _full(self) -> Overloaded | None:
         if len(self.connections) >= self.limits.max_connections:
             return Overloaded(
                 f"{self.limits.max_connections:,} connections are open, and no more are taken "

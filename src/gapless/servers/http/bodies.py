@@ -10,6 +10,7 @@ import zlib
 from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from gapless.servers.http.frames import schema_of, whole_frame
 from gapless.servers.http.streaming import BodyPiece
 from gapless.servers.http.writers import Writer, document, needs_schema, writer_for
 from gapless.servers.reading import Page, Piece, Reader
+from gapless.servers.window import WIDE, Window
 from gapless.turns import FairTurns
 
 T = TypeVar("T")
@@ -31,6 +33,18 @@ T = TypeVar("T")
 _MOST_COLUMNS = 2_000
 _MOST_SCHEMAS = 20_000
 _GZIP_LEVEL, _GZIP_WINDOW = 5, 31
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a body is made of: a page of what is read.
+
+    `known` is what is known of the records' schema without looking at them.
+    """
+
+    reader: Reader
+    page: Page
+    known: Schema
 
 
 class Bodies:
@@ -47,42 +61,42 @@ class Bodies:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def pieces(
-        self, request: DataRequest, reader: Reader, page: Page, known: Schema, party: Hashable
+        self, request: DataRequest, source: Source, party: Hashable, window: Window = WIDE
     ) -> AsyncGenerator[BodyPiece, None]:
         """Yield a body; each of its pieces is read and put into its format in a turn of a party.
 
-        `known` is what is known of the records' schema without looking at them.
+        They are as large as the window says when they are read.
         """
-        schema = await self._schema(request, reader, page, known, party)
+        schema = await self._schema(request, source, party)
         writer = writer_for(request.format, schema, request.columns or None)
         press = _press() if request.gzip else None
         before = writer.head()
         try:
-            async with aclosing(reader.pieces(page)) as pieces:
+            async with aclosing(_ahead(source, window)) as pieces:
                 while True:
                     async with self.turns.turn(party):
                         piece = await anext(pieces, None)
                         body = await self.away(_writing(writer, piece, press, before))
-                    before = b""
-                    if piece is None:
-                        yield BodyPiece(body, last=True)
+                    before, last = b"", piece is None
+                    # While its client takes it a piece is there once.
+                    piece = None
+                    if body or last:
+                        yield BodyPiece(body, last)
+                    if last:
                         return
-                    if body:
-                        yield BodyPiece(body)
+                    body = b""
         except msgspec.ValidationError as error:
             # Its records do not look as they did when their columns were looked at.
             raise Overloaded("the series was changed while it was read; ask again") from error
         finally:
             writer.close()
 
-    async def _schema(
-        self, request: DataRequest, reader: Reader, page: Page, known: Schema, party: Hashable
-    ) -> Schema | None:
+    async def _schema(self, request: DataRequest, source: Source, party: Hashable) -> Schema | None:
         """Return what all records together look like as columns, where the format needs it."""
         if not needs_schema(request.format, request.columns or None):
             return None
-        schema = schema_of((), known)
-        async with aclosing(reader.pieces(page)) as pieces:
+        schema = schema_of((), source.known)
+        async with aclosing(_ahead(source, WIDE)) as pieces:
             while True:
                 async with self.turns.turn(party):
                     piece = await anext(pieces, None)
@@ -153,3 +167,29 @@ def _writing(
         return press.compress(body) + (press.flush() if piece is None else b"")
 
     return work
+
+
+async def _ahead(source: Source, window: Window) -> AsyncGenerator[Piece, None]:
+    """Yield what is read; where there is room for it, the next is read meanwhile."""
+    pieces = source.reader.pieces(source.page, window)
+    coming: asyncio.Future[Piece | None] | None = None
+    try:
+        while True:
+            piece = await (_next(pieces) if coming is None else coming)
+            coming = None
+            if piece is None:
+                return
+            found, piece = [piece], None
+            if window.ahead:
+                coming = asyncio.ensure_future(_next(pieces))
+            # Whoever works on it lets go of it; it is not kept here.
+            yield found.pop()
+    finally:
+        if coming is not None:
+            coming.cancel()
+            await asyncio.wait([coming])
+        await pieces.aclose()
+
+
+async def _next(pieces: AsyncGenerator[Piece, None]) -> Piece | None:
+    return await anext(pieces, None)

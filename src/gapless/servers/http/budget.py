@@ -1,58 +1,59 @@
-"""Places that answers have for as long as their clients take, and how long is waited for one.
+"""A budget of bytes for answers that wait for their clients to read them.
 
-No party, which is a user, or a connection where there are no users, may have so much of them that
-less is left to others.
+No party, which is a user, or a connection where there are no users, may have more of it than is
+left to others.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Hashable
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from gapless.errors import Overloaded
-from gapless.turns import FairShares, FairTurns
+from gapless.turns import FairShares
 
-_LONGEST_WAIT_S: Final = 30.0
+LONGEST_WAIT_S: Final = 30.0
 
 
 class Share:
-    """Turns as one party has them; `busy` is what is said of them where none comes in time."""
+    """What may wait for clients, as one party has it; weights are bytes."""
 
-    __slots__ = ("_busy", "_turns", "party")
+    __slots__ = ("_turns", "party")
 
-    def __init__(self, turns: FairTurns, party: Hashable, busy: str) -> None:
+    def __init__(self, turns: FairShares, party: Hashable) -> None:
         self._turns = turns
-        self._busy = busy
         self.party = party
 
-    async def acquire(self, weight: int = 1) -> None:
-        """Take places, which `release` gives back; raise `Overloaded` where no turn comes."""
-        try:
-            await self._turns.acquire(self.party, weight, _LONGEST_WAIT_S)
-        except TimeoutError:
-            raise Overloaded(
-                f"{self._busy}, and no turn of yours has come within {_LONGEST_WAIT_S:g} s; "
-                "try again",
-                retry_after_s=_LONGEST_WAIT_S,
-            ) from None
+    @property
+    def room(self) -> int:
+        """How many bytes the party would be given at once."""
+        return self._turns.room_of(self.party)
 
-    async def wait(self, weight: int = 1) -> None:
-        """Take places as `acquire` does, for what has begun and is to be ended: at any time."""
-        await self._turns.acquire(self.party, weight)
+    async def acquire(self, size: int) -> None:
+        """Take bytes, which `release` gives back; raise `Overloaded` where no turn comes."""
+        with in_time(
+            "as many bytes of answers as the hub holds wait for their clients to read them "
+            "(api.max_unsent_bytes)"
+        ):
+            await self._turns.acquire(self.party, size, LONGEST_WAIT_S)
 
-    def release(self, weight: int = 1) -> None:
-        """Give places back."""
-        self._turns.release(self.party, weight)
+    async def wait(self, size: int) -> None:
+        """Take bytes as `acquire` does, for what has begun and is to be ended: at any time."""
+        await self._turns.acquire(self.party, size)
+
+    def release(self, size: int) -> None:
+        """Give bytes back."""
+        self._turns.release(self.party, size)
 
     @asynccontextmanager
-    async def hold(self, weight: int = 1) -> AsyncGenerator[None, None]:
-        """Have places for the length of the block; raise `Overloaded` where no turn comes."""
-        await self.acquire(weight)
+    async def hold(self, size: int) -> AsyncGenerator[None, None]:
+        """Have bytes for the length of the block; raise `Overloaded` where no turn comes."""
+        await self.acquire(size)
         try:
             yield
         finally:
-            self.release(weight)
+            self.release(size)
 
 
 class ByteBudget:
@@ -68,9 +69,16 @@ class ByteBudget:
 
     def of(self, party: Hashable) -> Share:
         """Return the budget as a party has it."""
-        return Share(
-            self._bytes,
-            party,
-            "as many bytes of answers as the hub holds wait for their clients to read them "
-            "(api.max_unsent_bytes)",
-        )
+        return Share(self._bytes, party)
+
+
+@contextmanager
+def in_time(busy: str) -> Generator[None, None, None]:
+    """Raise `Overloaded`, which says what is `busy`, where a turn has not come in time."""
+    try:
+        yield
+    except TimeoutError:
+        raise Overloaded(
+            f"{busy}, and no turn of yours has come within {LONGEST_WAIT_S:g} s; try again",
+            retry_after_s=LONGEST_WAIT_S,
+        ) from None

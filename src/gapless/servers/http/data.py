@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Hashable, Sequence
 from concurrent.futures import Executor
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -26,15 +26,15 @@ from gapless.hub.series import Validity
 from gapless.protocol.columns import Schema
 from gapless.servers.http import asking
 from gapless.servers.http.asking import DataRequest
-from gapless.servers.http.bodies import Bodies, in_one_piece
-from gapless.servers.http.budget import Share
+from gapless.servers.http.bodies import Bodies, Source, in_one_piece
+from gapless.servers.http.budget import LONGEST_WAIT_S, Share, in_time
 from gapless.servers.http.formats import Format
 from gapless.servers.http.replies import Asked, Replies, Reply, Tags
 from gapless.servers.http.stitching import stitch_headers
-from gapless.servers.http.streaming import BodyPiece, BodyStream
+from gapless.servers.http.streaming import BodyStream
 from gapless.servers.http.writers import needs_schema
 from gapless.servers.reading import Page, Reader, first_page
-from gapless.servers.window import MOST_BYTES, Window
+from gapless.servers.window import Window
 from gapless.turns import FairTurns
 
 # From this size on text is put together away from the loop.
@@ -204,7 +204,7 @@ class Data:
             page = first_page(answer, request.limit)
             runs = tuple(one.run.run.cut(page.interval) for one in answer.slices)
             return _Part(answer, page, runs)
-        reader = self._reader(answer, Window(MOST_BYTES))
+        reader = self._reader(answer)
         page = await reader.page(request.limit)
         if answer.loaded or page.count > self._portions.most_loaded:
             return _Part(answer, page, None)
@@ -214,8 +214,8 @@ class Data:
             return _Part(answer, page, None)
         return _Part(answer, page, tuple(found))
 
-    def _reader(self, answer: Answer, window: Window) -> Reader:
-        return Reader(self._hub.holdings, answer, self._portions.piece_records, window)
+    def _reader(self, answer: Answer) -> Reader:
+        return Reader(self._hub.holdings, answer, self._portions.piece_records)
 
     def _known(self, answer: Answer) -> Schema:
         """Return what is known of the records' schema without looking at them."""
@@ -242,12 +242,13 @@ class Data:
         most = None if request.format is Format.PARQUET else self._replies.most
         found: list[bytes] = []
         size = 0
-        turns = Share(
-            self._gathering, share.party, "as many large bodies are put together as may be at once"
-        )
-        # Where there is no room for it to wait for its client it need not be made yet.
-        async with share.hold(part.page.count * _RECORD_BYTES), turns.hold():
-            pieces = self._pieces(request, part, share.party, Window(MOST_BYTES))
+        turns = self._gathering
+        async with AsyncExitStack() as stack:
+            # Where there is no room for it to wait for its client it need not be made yet.
+            await stack.enter_async_context(share.hold(part.page.count * _RECORD_BYTES))
+            with in_time("as many large bodies are put together as may be at once"):
+                await stack.enter_async_context(turns.turn(share.party, 1, LONGEST_WAIT_S))
+            pieces = self._bodies.pieces(request, self._source(part), share.party)
             async with aclosing(pieces):
                 async for piece in pieces:
                     size += len(piece.body)
@@ -274,12 +275,8 @@ class Data:
 
     # Answers in several pieces
 
-    def _pieces(
-        self, request: DataRequest, part: _Part, party: Hashable, window: Window
-    ) -> AsyncGenerator[BodyPiece, None]:
-        known = self._known(part.answer)
-        reader = self._reader(part.answer, window)
-        return self._bodies.pieces(request, reader, part.page, known, party)
+    def _source(self, part: _Part) -> Source:
+        return Source(self._reader(part.answer), part.page, self._known(part.answer))
 
     async def _stream(
         self, asked: Asked, request: DataRequest, part: _Part, share: Share
@@ -289,7 +286,8 @@ class Data:
         Unless its client is slow, for what is kept until its end would be kept for long.
         """
         window = Window()
-        stream = BodyStream(self._pieces(request, part, share.party, window), window, share)
+        made = self._bodies.pieces(request, self._source(part), share.party, window)
+        stream = BodyStream(made, window, share)
         kept: list[bytes] | None = None
         keeps = request.format.columnar and len(self._keeping) < _GATHERED
         if keeps and asked not in self._keeping:
@@ -309,6 +307,7 @@ class Data:
                             # Before its reader has the end of it and leaves.
                             await self._keep_ready(asked, request, part, kept)
                     yield piece.body
+                    del piece
         finally:
             if kept is not None:
                 self._keeping.discard(asked)

@@ -1,28 +1,30 @@
-"""uvicorn's connection with what it lacks: deadlines for slow senders and readers, and limits.
+"""uvicorn's connection with what it lacks: deadlines for slow senders, and limits.
 
-uvicorn takes headers of any size for any time, and waits for ever for a client that does not
-read. A timer is armed when a connection opens, and again only where a read leaves a request
-half-received: a request that comes in one piece costs nothing.
+uvicorn takes headers of any size for any time. A timer is armed when a connection opens, and again
+only where a read leaves a request half-received: a request that comes in one piece costs nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import sys
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gapless.config.settings import ApiSettings, LimitSettings
 from gapless.errors import GaplessError, InvalidQuery, LineTooLong, Overloaded
+from gapless.servers.acknowledgements import Acknowledgements
 from gapless.servers.descriptors import Descriptors
 from gapless.servers.http import problems
 from gapless.servers.http.identity import SESSION
 
-_log = structlog.get_logger("gapless.http")
-
+# What the kernel takes beyond what is on its way: with megabytes of it in there nobody could tell a
+# slow reader from a fast one.
+_NOT_SENT_BYTES = 256 << 10
 _UPGRADE = re.compile(rb"\r\n(?:upgrade|http2-settings):[^\r\n]*", re.IGNORECASE)
 
 
@@ -37,13 +39,13 @@ class ReceivingProtocol(HttpToolsProtocol):
     limits: LimitSettings
     token_s: float | None
     descriptors: Descriptors
+    acknowledgements: Acknowledgements[ReceivingProtocol]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadline: asyncio.TimerHandle | None = None
         self._allowed_s, self._allowed_by = 0.0, ""
         self._admitted = False
-        self._slow: asyncio.TimerHandle | None = None
         # Bytes of a head that is not complete yet.
         self._head = 0
         self._receiving = False
@@ -52,13 +54,19 @@ class ReceivingProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, or refuse a client too many."""
         super().connection_made(transport)
-        refusal = self._turned_away()
-        if refusal is not None:
+        refusal = self._full()
+        gives_way = None if refusal is None else self.acknowledgements.give_way()
+        if gives_way is not None:
+            self.connections.discard(gives_way)
+        elif refusal is not None:
             self._refuse(refusal)
             return
+        if sys.platform == "linux":
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT_BYTES)
         self._arm()
 
-    def _turned_away(self) -> Overloaded | None:
+    def _full(self) -> Overloaded | None:
         """Return why this client is one too many; `None`: there is room."""
         if len(self.connections) > self.api.max_connections:
             return Overloaded(
@@ -70,11 +78,8 @@ class ReceivingProtocol(HttpToolsProtocol):
         return self.descriptors.refusal()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of the timers."""
+        """Let go of the timer."""
         self._disarm()
-        if self._slow is not None:
-            self._slow.cancel()
-            self._slow = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -130,18 +135,6 @@ class ReceivingProtocol(HttpToolsProtocol):
         self._disarm()
         super().on_message_complete()
 
-    def pause_writing(self) -> None:
-        """Hold the answer back, and watch whether the client reads at all."""
-        super().pause_writing()
-        self._watch()
-
-    def resume_writing(self) -> None:
-        """Go on with the answer."""
-        if self._slow is not None:
-            self._slow.cancel()
-            self._slow = None
-        super().resume_writing()
-
     def _arm(self) -> None:
         self._allowed_s, self._allowed_by = self.api.receive_s, "api.receive_s"
         token_s = self.token_s
@@ -195,21 +188,6 @@ class ReceivingProtocol(HttpToolsProtocol):
             ),
             HTTPStatus.REQUEST_TIMEOUT,
         )
-
-    def _watch(self) -> None:
-        unsent = self.transport.get_write_buffer_size()
-        self._slow = self.loop.call_later(self.limits.slow_reader_s, self._check, unsent)
-
-    def _check(self, unsent_then: int) -> None:
-        self._slow = None
-        if self.transport.is_closing():
-            return
-        unsent = self.transport.get_write_buffer_size()
-        if unsent < unsent_then:
-            self._watch()
-            return
-        _log.info("closed a client that does not read", unsent_bytes=unsent)
-        self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that are no request; uvicorn calls it."""

@@ -23,7 +23,7 @@ from gapless.servers.http.replies import Reply, Tags
 
 _log = structlog.get_logger("gapless.http")
 
-_SLICE_BYTES = 1 << 20
+_SLICE_BYTES = 256 << 10
 _RANGE = re.compile(rb"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
@@ -98,9 +98,7 @@ async def _send_whole(
     # together hold no more than the budget.
     async with nullcontext() if share is None else share.hold(len(body)):
         await send(_start(status, headers))
-        view = memoryview(body)
-        for at in range(0, len(body), _SLICE_BYTES):
-            await send(_body(view[at : at + _SLICE_BYTES], more=True))
+        await _send_slices(body, send)
         await send(_body(b""))
 
 
@@ -117,11 +115,14 @@ async def _send_pieces(
         await send(_start(reply.status, [*reply.headers, _timing(started)]))
         gone = _Departure(receive)
         try:
-            await _send_piece(first, send)
+            await _send_slices(first, send)
+            # What was sent is not kept while the next is waited for.
+            del first
             async for piece in body:
                 if gone.noticed:
                     return
-                await _send_piece(piece, send)
+                await _send_slices(piece, send)
+                del piece
         except GaplessError as error:
             # Without its end the body is known to be cut short: the server hangs up.
             _log.warning("an answer was broken off", error=error.message)
@@ -131,9 +132,14 @@ async def _send_pieces(
         await send(_body(b""))
 
 
-async def _send_piece(piece: bytes, send: Send) -> None:
-    """Send a piece of a body, and return when the client has taken all that the socket has not."""
-    await send(_body(piece, more=True))
+async def _send_slices(body: bytes | memoryview, send: Send) -> None:
+    """Send a body or a piece of it; return when the client has taken all but what a socket holds.
+
+    The server copies what it is handed, so that it is handed no more than a slice at once.
+    """
+    view = memoryview(body)
+    for at in range(0, len(body), _SLICE_BYTES):
+        await send(_body(view[at : at + _SLICE_BYTES], more=True))
     # The server waits before it writes more, not after it has.
     await send(_body(b"", more=True))
 

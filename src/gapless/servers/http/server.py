@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from ssl import SSLContext
 from typing import Any, cast
@@ -13,6 +13,7 @@ import structlog
 import uvicorn
 from litestar.types import ASGIApp
 
+from gapless.servers.acknowledgements import Acknowledgements
 from gapless.servers.http.receipt import ReceivingProtocol
 
 _log = structlog.get_logger("gapless.http")
@@ -76,9 +77,15 @@ class HttpServer:
         tls: SSLContext | None = None,
     ) -> None:
         self._app = app
-        self._protocol = protocol
         self._instance = instance
         self._tls = tls
+        limits = protocol.limits
+        self._acknowledgements = Acknowledgements(
+            self._clients, limits.slow_reader_s, limits.slow_reader_yields_s
+        )
+        # Newcomers are let in at the expense of who takes nothing, which the server knows.
+        told = {"acknowledgements": self._acknowledgements}
+        self._protocol: type[ReceivingProtocol] = type(protocol.__name__, (protocol,), told)
         self._server: _Uvicorn | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -129,6 +136,7 @@ class HttpServer:
                 self._task.result()
                 raise OSError("the HTTP server ended while it was starting")
             await asyncio.sleep(0.005)
+        self._acknowledgements.open()
         name = sock.getsockname()
         return name[0], name[1]
 
@@ -145,3 +153,8 @@ class HttpServer:
             self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
+        self._acknowledgements.close()
+
+    def _clients(self) -> Iterable[ReceivingProtocol]:
+        server = self._server
+        return () if server is None else cast("Any", server.server_state.connections)

@@ -76,6 +76,18 @@ async def ask(wire: Any, ticker: str, asked: Interval) -> dict[str, Any]:
     return read(await wire.line())
 
 
+@pytest.mark.parametrize("way", ["LIST", "FRAME", "EACH"])
+async def test_a_long_answer_is_stored_in_several_commits(tmp_path: Path, way: str) -> None:
+    """However a plugin hands it over, others have their turns between them."""
+    asked = minute(0, NUMBER)
+    async with plugged(tmp_path) as hub, hub.client() as wire:
+        await hub.load("lengthy")
+        commits = Commits(hub.door.hub.holdings)
+        assert check_truth(await ask(wire, way, asked), asked) == "ready"
+        assert len(commits.seen) >= 4
+        assert len(await hub.asked(1)) == 1
+
+
 @pytest.mark.parametrize("way", ["descending", "back", "woven", "pages", "broken"])
 async def test_an_iterator_out_of_order_is_never_silently_short(
     tmp_path: Path, way: str, record_property: Any

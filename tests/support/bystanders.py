@@ -48,17 +48,38 @@ class Round:
         """How many times as long as alone it takes beside the other, by medians."""
         return median(self.beside) / median(self.alone)
 
+    @property
+    def felt(self) -> float:
+        """The same for whoever asks at any moment: an answer that takes long meets more of them."""
+        return _at_any_moment(self.beside) / _at_any_moment(self.alone)
+
     def __str__(self) -> str:
         alone, beside, longest = median(self.alone), median(self.beside), max(self.beside)
         return (
             f"{alone * 1e3:.2f} ms alone, {beside * 1e3:.2f} ms beside ({self.ratio:.1f} times as "
-            f"long), the longest of {len(self.beside)} {longest * 1e3:.0f} ms"
+            f"long, at any moment {self.felt:.1f}), the longest of {len(self.beside)} "
+            f"{longest * 1e3:.0f} ms"
         )
 
 
 def best(rounds: Sequence[Round]) -> float:
     """Return the least ratio of the rounds: what else the machine does does not last for all."""
     return min(one.ratio for one in rounds)
+
+
+def least_felt(rounds: Sequence[Round]) -> float:
+    """Return the least ratio at any moment; see `best`."""
+    return min(one.felt for one in rounds)
+
+
+def _at_any_moment(times: Sequence[float]) -> float:
+    """Return the time by which half of the time goes that all of them take."""
+    half, passed = sum(times) / 2, 0.0
+    for one in sorted(times):
+        passed += one
+        if passed >= half:
+            return one
+    raise AssertionError("nothing was asked")
 
 
 async def timed(ask: Act) -> float:
@@ -101,26 +122,33 @@ async def drain(port: int, requests: Sequence[bytes]) -> list[int]:
 
 
 class Asking:
-    """Ranges of the steady provider, asked on one connection; each answer is looked at."""
+    """Ranges of a provider, asked on one connection; each answer is looked at."""
 
-    def __init__(self, wire: Wire, ticker: str, envelope: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        ticker: str,
+        envelope: dict[str, Any] | None = None,
+        provider: str = "steady",
+    ) -> None:
         self._wire = wire
+        self._provider = provider
         self._ticker = ticker
         self._envelope = envelope or {}
 
     async def __call__(self, asked: Interval, state: str = "ready") -> dict[str, Any]:
         """Ask for a range; return the answer."""
         answer = await self._wire.ask(
-            search("steady", self._ticker, *map(format_instant, asked)), **self._envelope
+            search(self._provider, self._ticker, *map(format_instant, asked)), **self._envelope
         )
         assert answer["ok"], answer
         assert answer["stitch"]["state"] == state, answer["stitch"]
         return answer
 
 
-def asking_for(ticker: str, asked: Interval, **envelope: Any) -> bytes:
-    """Return the line that asks for a range of the steady provider."""
-    return line_of(search("steady", ticker, *map(format_instant, asked)), **envelope)
+def asking_for(ticker: str, asked: Interval, *, provider: str = "steady", **envelope: Any) -> bytes:
+    """Return the line that asks for a range of a provider."""
+    return line_of(search(provider, ticker, *map(format_instant, asked)), **envelope)
 
 
 def minute(number: int, length: int = LENGTH) -> Interval:

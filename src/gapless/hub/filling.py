@@ -213,6 +213,16 @@ class Filler:
             lease.answered.append(part.interval)
             lease.fetched.append(part.interval)
 
+    async def _withdrawn(self, filling: _Filling, part: Interval) -> None:
+        """Forget what was stored of a part: it was not all there is."""
+        lease = filling.lease
+        nothing = Replacement(part, EMPTY, ())
+        await self._holdings.apply(Change(lease.key, (nothing,), at=self._clock.now_ms()), lease)
+        lease.answered[:] = subtract(lease.answered, [part])
+        lease.fetched[:] = subtract(lease.fetched, [part])
+        about = needed(self._provider, lease.interval)
+        filling.entry = await self._holdings.directory(lease.key, about)
+
     def _pieces(self, filling: _Filling, wide: Interval) -> Iterator[Interval]:
         """Cut an interval into what one request spans, beginning where something is held.
 
@@ -288,8 +298,11 @@ class Filler:
         meta, lease = filling.entry.state.meta, filling.lease
         wide = filling.deadline is not None and not filling.alone
 
-        async def take(part: Interval, brought: Brought) -> None:
-            await self._stored(filling, self._came(filling, part, brought))
+        async def take(part: Interval, brought: Brought | None) -> None:
+            if brought is None:
+                await self._withdrawn(filling, part)
+            else:
+                await self._stored(filling, self._came(filling, part, brought))
 
         interval, brought = await self._upstream.ask(
             lease.key,

@@ -33,7 +33,7 @@ from gapless.hub.ranges import (
     series_key,
     shortened,
 )
-from gapless.hub.searching import Searcher
+from gapless.hub.searching import MANY_KNOWN, Searcher
 from gapless.hub.upstream import Upstream, UpstreamCall
 from gapless.instants import DAY_MS
 from gapless.protocol.messages import (
@@ -141,6 +141,8 @@ class Hub:
             return None
         series = self.memory.get(search.key)
         if series is None or not series.state.knows(search.asked):
+            return None
+        if len(series.state.coverage.over(search.asked)) > MANY_KNOWN:
             return None
         look = Look(self.searcher.rules, question.provider, search, series, question.now)
         question.look = look

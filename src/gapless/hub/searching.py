@@ -5,6 +5,7 @@ Apart from the hub, which knows what else can be asked.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -27,12 +28,15 @@ from gapless.hub.leases import Filled, Lease, Leases, LeaseTaken
 from gapless.hub.look import Look, Requests, Rules, needed
 from gapless.hub.queues import Queues
 from gapless.hub.ranges import RangeSearch, present, reach
+from gapless.hub.series import Series
 from gapless.hub.upstream import Upstream
 from gapless.providers.base import Provider
 from gapless.store.base import Superseded
 
 _log = structlog.get_logger("gapless.hub")
 
+# A range over more known intervals than these is planned in a thread, for it takes milliseconds.
+MANY_KNOWN = 200
 # Each round ends with something fetched, failed or overtaken; more is a fault of ours.
 _MOST_ROUNDS = 200
 # After the second time that stored data has become due, an answer is given (stitching rule 13).
@@ -60,7 +64,9 @@ class Searcher:
     async def look(self, provider: Provider, search: RangeSearch, now: int) -> Look:
         """Look at a range without going upstream; `now` is in milliseconds UTC."""
         series = await self._holdings.directory(search.key, search.asked, runs=True)
-        return Look(self.rules, provider, search, series, now)
+        return await _looked(
+            partial(Look, self.rules, provider, search, series, now), series, search
+        )
 
     async def search(
         self,
@@ -92,7 +98,11 @@ class Searcher:
         fetched = _fetched(look.provider, key)
         for _ in range(_MOST_ROUNDS):
             if not look.series.current:
-                look = look.renewed(await self._holdings.directory(key, look.said.asked))
+                series = await self._holdings.directory(key, look.said.asked)
+                look = await _looked(partial(look.renewed, series), series, look.said)
+                if not series.current:
+                    # It was changed while it was planned elsewhere.
+                    continue
             if not look.placed and (look.plan.complete or course.answered or course.failures):
                 # An answer tells the zone, or there is none.
                 look = look.anywhere()
@@ -275,6 +285,13 @@ class Searcher:
                 self.rules.ageings.failed(lease.key, outcome)
         if any(isinstance(done, Filled) and done.restated for done in outcomes):
             course.due_again()
+
+
+async def _looked(look: Callable[[], Look], series: Series, search: RangeSearch) -> Look:
+    """Look at a range, where it takes long in a thread, so that nobody waits for it."""
+    if len(series.state.coverage.over(search.asked)) > MANY_KNOWN:
+        return await asyncio.to_thread(look)
+    return look()
 
 
 def _fetched(provider: Provider, key: SeriesKey) -> SeriesKey:

@@ -50,7 +50,7 @@ from gapless.providers.base import (
 from gapless.store.base import Superseded
 
 T = TypeVar("T")
-TakeBrought = Callable[[Interval, "Brought"], Awaitable[None]]
+TakeBrought = Callable[[Interval, "Brought | None"], Awaitable[None]]
 _log = structlog.get_logger("gapless.upstream")
 
 # What a remembered refusal may cost in memory.
@@ -238,11 +238,11 @@ class Upstream:
 
         left = interval
 
-        async def taken(brought: Brought, until: int) -> None:
+        async def taken(part: Interval, brought: Brought | None) -> None:
             nonlocal left
             assert take is not None
-            await take(Interval(left.start, until), brought)
-            left = Interval(until, left.end)
+            await take(part, brought)
+            left = interval if brought is None else Interval(max(left.start, part.end), left.end)
 
         async def once(deadline: Deadline) -> Brought:
             # What was taken before it failed is not asked for again.
@@ -377,16 +377,16 @@ class Upstream:
         call: _Call,
         meta: Mapping[str, Any],
         deadline: Deadline,
-        taken: Callable[[Brought, int], Awaitable[None]] | None,
+        taken: TakeBrought | None,
     ) -> Brought:
         now, start = self._clock.now_ms(), call.interval.start
 
-        async def take(fetched: Fetched, until: int) -> None:
+        async def take(part: Interval, fetched: Fetched | None) -> None:
             nonlocal start
             assert taken is not None
-            brought = await self._brought(fetched, now, Interval(start, until))
-            start = until
-            await taken(brought, until)
+            brought = None if fetched is None else await self._brought(fetched, now, part)
+            start = call.interval.start if fetched is None else max(start, part.end)
+            await taken(part, brought)
 
         with self._accounted(call):
             if taken is not None and self.provider.info.partwise:

@@ -265,7 +265,8 @@ class Provider(Protocol):
         ...
 
 
-Take = Callable[[Fetched, int], Awaitable[None]]
+Take = Callable[[Interval, Fetched | None], Awaitable[None]]
+"""Takes all that there is of a part; `None`: what was given of it was not all, and is withdrawn."""
 
 
 class PartwiseProvider(Provider, Protocol):
@@ -274,9 +275,10 @@ class PartwiseProvider(Provider, Protocol):
     async def fetch_in_parts(
         self, key: SeriesKey, interval: Interval, now_ms: int, take: Take
     ) -> Fetched:
-        """Ask upstream as `fetch` does, and give `take` what came up to an instant, milliseconds.
+        """Ask upstream as `fetch` does, and give `take` what came of a part of the interval.
 
-        Parts follow one another from the start of the interval on. What is returned is the rest.
+        Parts follow one another; what lies before the first one may be given last. What is
+        returned is the rest, after the last one.
         """
         ...
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from gapless.domain.blocks import Run
+from gapless.domain.intervals import Interval
 from gapless.providers.plugins.channel import Channel, leave
 from gapless.providers.plugins.entities import EntitySink, array_of
 from gapless.providers.plugins.importing import (
@@ -38,6 +39,7 @@ from gapless.providers.plugins.records import RecordSink
 from gapless.providers.plugins.restraint import stand_back
 from gapless.providers.plugins.values import (
     BadReply,
+    OutOfOrder,
     encodable,
     instant_of,
     plain,
@@ -146,8 +148,8 @@ class Plugin:
         if not isinstance(call, Fetch):
             return _Merged(call, self.most_bytes)
 
-        def hand_on(run: Run, until: int) -> None:
-            channel.send(Part(call.id, until, len(run.text)), run.text, run.index())
+        def hand_on(run: Run, part: Interval) -> None:
+            channel.send(Part(call.id, *part, len(run.text)), run.text, run.index())
 
         taker = hand_on if call.in_parts else None
         return RecordSink(call.time_column, call.start, call.end, self.most_bytes, taker)
@@ -160,12 +162,21 @@ class Plugin:
         message = Records(call.id, len(run.text), sink.dropped, sink.doubled, sink.stray)
         return message, run.text, run.index()
 
-    def failure(self, call: Call, error: BaseException) -> Failure:
-        """Return the message that a call failed; ends the process where the plugin wants that."""
+    def failure(
+        self, call: Call, error: BaseException, sink: RecordSink | EntitySink | None
+    ) -> Failure:
+        """Return the message that a call failed; ends the process where the plugin wants that.
+
+        What the sink has by then goes before it, where more of it went.
+        """
         if isinstance(error, SystemExit | KeyboardInterrupt):
             leave(error)
         if isinstance(error, BadReply):
-            return Failure(call.id, "bad_plugin_reply", encodable(str(error)))
+            unordered = isinstance(error, OutOfOrder)
+            message = encodable(str(error))
+            return Failure(call.id, "bad_plugin_reply", message, out_of_order=unordered)
+        if isinstance(sink, RecordSink):
+            sink.rescue()
         reason, pause = _said_by(error)
         known = reason in REASONS
         return Failure(

@@ -117,6 +117,8 @@ class PluginProvider:
         self.successor: PluginProvider | None = None
         self._info = info
         self._said = parse_description(ready.description)
+        # Its iterators have yielded records in the order of time so far.
+        self._ascends = True
 
     @property
     def loaded(self) -> Loaded:
@@ -180,11 +182,17 @@ class PluginProvider:
     async def fetch_in_parts(
         self, key: SeriesKey, interval: Interval, now_ms: int, take: Take
     ) -> Fetched:
-        """Ask the plugin once for `interval`; what its iterator yields is handed on as it comes."""
+        """Ask the plugin once for `interval`; what its iterator yields is handed on as it comes.
+
+        One that goes back in time is asked once more, and from then on answers as a whole: of what
+        was handed on before that it cannot be known whether it was all.
+        """
         if self.supervisor.state is PluginState.CLOSED and self.successor is not None:
             return await self.successor.fetch_in_parts(key, interval, now_ms, take)
         what = f"{key.ticker} from {_spelled(interval)}"
-        parts, start = Parts(), interval.start
+        if not self._ascends:
+            return await self.fetch(key, interval, now_ms, {})
+        parts, start, first = Parts(), interval.start, interval.start
         call = asyncio.ensure_future(
             self.supervisor.call(
                 lambda id: self._range(id, key, interval, in_parts=True), what, parts
@@ -193,16 +201,28 @@ class PluginProvider:
         try:
             while (found := await parts.next(call)) is not None:
                 part, body = found
-                if not start < part.until <= interval.end:
+                follows = part.start == start or start == interval.start < part.start
+                if not (follows and part.start < part.until <= interval.end):
                     raise BadPluginReply(f"{self._info.name} returned parts that do not ascend")
+                first = part.start if start == interval.start else first
                 run = await self._read(part.text_bytes, body)
-                covered = Interval(start, part.until)
+                covered = Interval(part.start, part.until)
                 told = Fetched(provisional=self._provisional(covered, now_ms), ready=run)
-                await take(told, part.until)
+                await take(covered, told)
                 start = part.until
             answer, body = await call
         finally:
             call.cancel()
+        if isinstance(answer, Failure) and answer.out_of_order:
+            self._ascends = False
+            _log.warning(
+                "a plugin's iterator goes back in time", plugin=self._info.name, asked=what
+            )
+            await take(Interval(first, start), None)
+            return await self.fetch(key, interval, now_ms, {})
+        if isinstance(answer, Records) and first > interval.start:
+            nothing = Interval(interval.start, first)
+            await take(nothing, Fetched(provisional=self._provisional(nothing, now_ms)))
         return await self._fetched(answer, body, Interval(start, interval.end), now_ms, what)
 
     async def _fetched(

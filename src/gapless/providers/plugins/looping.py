@@ -63,6 +63,7 @@ class _Server:
     async def _answer(self, call: Call) -> None:
         plugin = self._plugin
         reply: tuple[Any, ...]
+        sink = None
         try:
             sink = plugin.sink(call, self._channel)
             await collected(plugin.begin(call), sink)
@@ -71,7 +72,7 @@ class _Server:
             if isinstance(error, asyncio.CancelledError) and call.id in self._given_up:
                 reply = (Failure(call.id, "plugin_timeout", "it was cancelled"),)
             else:
-                reply = (plugin.failure(call, error),)
+                reply = (plugin.failure(call, error, sink),)
         finally:
             del self._tasks[call.id]
             self._given_up.discard(call.id)

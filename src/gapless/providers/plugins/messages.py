@@ -127,12 +127,13 @@ class Records(Struct, frozen=True, tag=True):
 
 
 class Part(Struct, frozen=True, tag=True):
-    """The records of a range up to before `until`, milliseconds UTC, in the form of `Records`.
+    """All records from `start` to before `until`, milliseconds UTC, in the form of `Records`.
 
-    They begin where the part before ended; more come.
+    It begins where the part before ended, the first one with its first record; more come.
     """
 
     id: int
+    start: int
     until: int
     text_bytes: int
 
@@ -144,13 +145,17 @@ class Entities(Struct, frozen=True, tag=True):
 
 
 class Failure(Struct, frozen=True, tag=True):
-    """The call failed; `reason` is one of the wire's."""
+    """The call failed; `reason` is one of the wire's.
+
+    `out_of_order`: what came in parts was not all there is of their range.
+    """
 
     id: int
     reason: str
     message: str
     retry_after_s: float | None = None
     traceback: str = ""
+    out_of_order: bool = False
 
 
 Answer: TypeAlias = Records | Entities | Failure

@@ -15,10 +15,12 @@ from typing import Any
 import msgspec
 
 from gapless.domain.blocks import Run, ascii_text
+from gapless.domain.intervals import Interval
 from gapless.providers.plugins import frames
 from gapless.providers.plugins.values import (
     PLAIN,
     BadReply,
+    OutOfOrder,
     clean,
     instant,
     no_instant,
@@ -31,8 +33,8 @@ from gapless.providers.plugins.values import (
 TIME = "timestamp"
 # What an iterator yields is sent on when there is so much of it.
 _MANY = 16_000
-HandOn = Callable[[Run, int], None]
-"""Takes what has come of a range up to an instant, milliseconds UTC."""
+HandOn = Callable[[Run, Interval], None]
+"""Takes all that there is of a part of a range."""
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
@@ -62,7 +64,7 @@ class RecordSink:
         self._times: list[int] = []
         self._texts: list[bytes] = []
         self._hand_on = hand_on
-        self._handed_on = start
+        self._handed_on: int | None = None
 
     def take(self, value: Any) -> None:
         """Take a list of dicts, a frame, or an iterator of either; `None` is nothing.
@@ -94,24 +96,31 @@ class RecordSink:
         else:
             self.take(value)
 
-    def hand_on(self) -> None:
+    def hand_on(self, many: int = _MANY) -> None:
         """Let what an iterator has yielded so far go, if that is much, and in the order of time.
 
-        Where it is not, the rest is kept together to be sorted at the end.
+        Where it is not, the rest is kept together to be sorted at the end. Of what lies before the
+        first record nothing is said: it may come yet.
         """
         times = self._times
-        if self._hand_on is None or len(times) <= _MANY:
+        if self._hand_on is None or len(times) <= many:
             return
         until = times[-1]
         count = bisect_left(times, until)
         ascending = all(map(lt, times, islice(times, 1, count + 1)))
-        if not ascending or count <= _MANY // 2:
+        if not ascending or count <= many // 2:
             self._hand_on = None
             return
-        self._hand_on(Run.of_texts(times[:count], self._texts[:count]), until)
+        start = times[0] if self._handed_on is None else self._handed_on
+        self._hand_on(Run.of_texts(times[:count], self._texts[:count]), Interval(start, until))
         self._handed_on = until
         del times[:count], self._texts[:count]
         self._bytes = sum(map(len, self._texts)) + 24 * len(times)
+
+    def rescue(self) -> None:
+        """Let what has come before a failure go, where what came before it went."""
+        if self._handed_on is not None:
+            self.hand_on(1)
 
     def run(self) -> Run:
         """Return all that was taken in the order of time; of several of one time the last."""
@@ -170,11 +179,8 @@ class RecordSink:
         self._add(table.times, map(make, stamps, *table.columns))
 
     def _add(self, times: list[int], rows: Iterable[Any]) -> None:
-        if self._handed_on > self._start and times and min(times) < self._handed_on:
-            raise BadReply(
-                "an iterator yielded a record that lies before others which it yielded long "
-                "ago; so many of them must come in the order of time, or all in one list"
-            )
+        if self._handed_on is not None and times and min(times) < self._handed_on:
+            raise OutOfOrder("an iterator yielded a record that lies before others of long ago")
         try:
             data = _encode_lines(rows)
         except (TypeError, ValueError, UnicodeError) as error:

@@ -82,6 +82,7 @@ def serve(channel: Channel, plugin: Plugin) -> None:
 
 
 def _answered(channel: Channel, plugin: Plugin, call: Call, settle: _Settler) -> tuple[Any, ...]:
+    sink = None
     try:
         sink = plugin.sink(call, channel)
         value = plugin.begin(call)
@@ -91,7 +92,7 @@ def _answered(channel: Channel, plugin: Plugin, call: Call, settle: _Settler) ->
             sink.take(value)
         return plugin.answer(call, sink)
     except BaseException as error:
-        return (plugin.failure(call, error),)
+        return (plugin.failure(call, error, sink),)
 
 
 class _Settler:

@@ -33,6 +33,10 @@ class BadReply(Exception):
     """What the plugin returned is no answer; the message says what of it."""
 
 
+class OutOfOrder(BadReply):
+    """What was handed on before was not all there is of its range."""
+
+
 def encodable(text: str) -> str:
     """Return text of which every character can be sent: lone surrogates are spelled out."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from gapless.clock import Clock
+from gapless.computing import MANY
 from gapless.domain.facts import every_fact
 from gapless.domain.intervals import Interval
 from gapless.domain.planning import Joining
@@ -19,7 +20,7 @@ from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.entities import Entities, Listing, ListingLimits, matches, may_match
 from gapless.hub.holdings import Holdings
 from gapless.hub.leases import Leases, LocalLeases
-from gapless.hub.look import Look, Rules
+from gapless.hub.look import Look, Rules, rows_over
 from gapless.hub.memory import Memory
 from gapless.hub.options import Options
 from gapless.hub.question import Question
@@ -137,6 +138,9 @@ class Hub:
             return None
         series = self.memory.get(search.key)
         if series is None or not series.state.knows(search.asked):
+            return None
+        if rows_over(series, search.asked) > MANY:
+            # Planned in a thread, for which this cannot wait.
             return None
         look = Look(self.searcher.rules, question.provider, search, series, question.now)
         question.look = look

@@ -12,6 +12,7 @@ import structlog
 from msgspec import structs
 
 from gapless.clock import Clock
+from gapless.computing import MANY, computed
 from gapless.domain.believing import unasked
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval, hull, intersect, subtract, union
@@ -24,9 +25,10 @@ from gapless.hub.course import Course, as_held, not_checked
 from gapless.hub.filling import Filler
 from gapless.hub.holdings import Holdings
 from gapless.hub.leases import Filled, Lease, Leases, LeaseTaken
-from gapless.hub.look import Look, Requests, Rules, needed
+from gapless.hub.look import Look, Requests, Rules, needed, rows_over
 from gapless.hub.queues import Queues
 from gapless.hub.ranges import RangeSearch, present, reach
+from gapless.hub.series import Series
 from gapless.hub.upstream import Upstream
 from gapless.providers.base import Provider
 from gapless.store.base import Superseded
@@ -60,7 +62,8 @@ class Searcher:
     async def look(self, provider: Provider, search: RangeSearch, now: int) -> Look:
         """Look at a range without going upstream; `now` is in milliseconds UTC."""
         series = await self._holdings.directory(search.key, search.asked)
-        return Look(self.rules, provider, search, series, now)
+        look = partial(Look, self.rules, provider, search, series, now)
+        return await computed(rows_over(series, search.asked), look)
 
     async def search(
         self,
@@ -92,10 +95,10 @@ class Searcher:
         fetched = _fetched(look.provider, key)
         for _ in range(_MOST_ROUNDS):
             series = await self._holdings.directory(key, look.said.asked)
-            look = look.renewed(series)
+            look = await _renewed(look, series)
             if not look.placed and (look.plan.complete or course.answered or course.failures):
                 # An answer tells the zone, or there is none.
-                look = look.anywhere()
+                look = await computed(look.rows, look.anywhere)
             wanted = look.plan
             course.gaps = union(course.gaps, wanted.gaps)
             if anew:
@@ -146,12 +149,14 @@ class Searcher:
                 return None
             total = counted
         if most_loaded is not None and total > most_loaded:
-            return look.answer(wanted, course, doubts=doubts, total=total)
+            answer = partial(look.answer, wanted, course, doubts=doubts, total=total)
+            return await computed(look.rows, answer)
         look.rules.check_size(total)
         found = await self._holdings.load(look.key, asked)
         if found.validity is not series.validity:
             return None
-        return look.renewed(found).answer(wanted, course, doubts=doubts)
+        look = look.renewed(found)
+        return await computed(look.rows, partial(look.answer, wanted, course, doubts=doubts))
 
     # One round of a range search
 
@@ -159,12 +164,7 @@ class Searcher:
         """Bring the answer one step nearer; return whether to look and plan again."""
         search, provider, series = look.search, look.provider, look.series
         key = _fetched(provider, search.key)
-        # What is due again as soon as it came, by an upstream whose clock is behind, is not asked
-        # for over and over: it is told as due.
-        known = (row.interval for row in series.state.coverage.over(search.asked))
-        over = [failure.interval for failure in course.failures]
-        over += intersect(course.answered, known)
-        gaps = subtract(wanted.gaps, over)
+        gaps = await computed(look.rows, partial(_open, look, wanted, course))
         old = list(wanted.aged) if course.unchecked is None else []
         if not gaps and not old:
             return False
@@ -206,7 +206,12 @@ class Searcher:
                 await self._ended(ended, gaps, old, course)
             return True
         series = await self._holdings.directory(key, about)
-        leases = self._begun(look, look.requests(series, gaps, old), key, course)
+        rows = len(gaps) + len(old) + rows_over(series, about)
+        requests = await computed(rows, partial(look.requests, series, gaps, old))
+        if rows > MANY and not (series.current and look.series.current):
+            # What others have brought meanwhile is not fetched again.
+            return True
+        leases = self._begun(look, requests, key, course)
         await self._ended(leases, gaps, old, course, patience)
         return True
 
@@ -273,6 +278,26 @@ class Searcher:
                 self.rules.ageings.failed(lease.key, outcome)
         if any(isinstance(done, Filled) and done.restated for done in outcomes):
             course.due_again()
+
+
+async def _renewed(look: Look, series: Series) -> Look:
+    """Return the look at a series as it is by now."""
+    if series.validity is look.series.validity:
+        return look.renewed(series)
+    return await computed(rows_over(series, look.said.asked), partial(look.renewed, series))
+
+
+def _open(look: Look, wanted: Plan, course: Course) -> list[Interval]:
+    """Return the gaps of a plan that this request has not been answered for, and did not fail at.
+
+    What is due again as soon as it came, by an upstream whose clock is behind, is not asked for
+    over and over: it is told as due.
+    """
+    over = [failure.interval for failure in course.failures]
+    if course.answered:
+        rows = look.series.state.coverage.over(look.search.asked)
+        over += intersect(course.answered, (row.interval for row in rows))
+    return subtract(wanted.gaps, over)
 
 
 def _fetched(provider: Provider, key: SeriesKey) -> SeriesKey:

@@ -181,10 +181,12 @@ def changed(
         parts: list[tuple[Interval, int | None]] = []
         for part, changed_at in (
             *((one, at) for one in times.over(row.interval)),
-            *((one.interval, one.changed_at) for one in before.over(row.interval)),
+            *(
+                (one.interval, one.changed_at)
+                for one in before.over(row.interval)
+                if one.changed_at is not None
+            ),
         ):
-            if changed_at is None:
-                continue
             parts += [(hit, changed_at) for hit in intersect(left, [part])]
             left = subtract(left, [part])
         parts += [(part, None) for part in left]

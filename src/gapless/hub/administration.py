@@ -5,13 +5,15 @@ Apart from answering, which it uses and never changes the rules of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import structlog
 from msgspec import structs
 
+from gapless.computing import computed
 from gapless.domain.coverage import Ageing, Outcome
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import ALWAYS, Interval, intersect, subtract
@@ -23,7 +25,7 @@ from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.entities import Listing, check_id
 from gapless.hub.failures import SeriesFailure
 from gapless.hub.hub import Hub
-from gapless.hub.look import needed
+from gapless.hub.look import needed, rows_over
 from gapless.hub.ranges import RangeSearch, shortened
 from gapless.hub.series import Series
 from gapless.providers.base import Provider, ProviderInfo
@@ -154,9 +156,11 @@ class Administration:
         if look.search.fresh is Freshness.NOW and search.adjusted is not None:
             plan = renewed(plan, look.reach)
         series = await self._hub.holdings.directory(search.key, needed(provider, plan.asked))
-        requests = look.cost(series, plan)
+        count = look.rows + rows_over(series, plan.asked)
+        requests = await computed(count, partial(look.cost, series, plan))
+        gaps = await computed(count, partial(_reasons, look.series, plan, now))
         next_due = look.rules.ageings.next_due(provider, series, now)
-        return Explanation(id, plan, tuple(_reasons(look.series, plan, now)), requests, next_due)
+        return Explanation(id, plan, gaps, requests, next_due)
 
     async def refresh(self, search: RangeSearch, caller: Caller = ANYBODY) -> Answer:
         """Fetch all that upstream serves of a range anew; return the answer without its records."""
@@ -247,8 +251,8 @@ class Administration:
         return FailingSeries(failure.key, failure.error, until)
 
 
-def _reasons(entry: Series, plan: Plan, now: int) -> Iterable[Gap]:
-    """Yield the gaps of a plan, cut where the reason changes, in order."""
+def _reasons(entry: Series, plan: Plan, now: int) -> tuple[Gap, ...]:
+    """Return the gaps of a plan, cut where the reason changes, in order."""
     state = entry.state
     rows = [
         row for row in state.coverage.over(plan.asked) if row.outcome is not Outcome.OUT_OF_WINDOW
@@ -260,4 +264,4 @@ def _reasons(entry: Series, plan: Plan, now: int) -> Iterable[Gap]:
         "not_fresh": list(plan.aged),
     }
     found = [Gap(part, why) for why, parts in reasons.items() for part in parts]
-    yield from sorted(found, key=lambda gap: gap.interval)
+    return tuple(sorted(found, key=lambda gap: gap.interval))

@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 
 from gapless.clock import Clock
+from gapless.computing import computed
 from gapless.domain.believing import Sent, judge_unknown
 from gapless.domain.blocks import EMPTY
 from gapless.domain.coverage import Coverage, Outcome, changed, written
 from gapless.domain.intervals import ALWAYS, Interval, hull, intersect, subtract, union
 from gapless.domain.planning import Reach
+from gapless.domain.spans import Spans
 from gapless.errors import (
     BadUpstreamReply,
     ProviderError,
@@ -30,7 +33,7 @@ from gapless.hub.beside import Beside, Sight, beside, edges, holds_final, to_bar
 from gapless.hub.holdings import Holdings
 from gapless.hub.judging import Came, Said, gone_quiet, known, said
 from gapless.hub.leases import Filled, Lease, Leases, LeaseTaken
-from gapless.hub.look import needed
+from gapless.hub.look import needed, rows_over
 from gapless.hub.news import NamedActions, facts_of
 from gapless.hub.pacing import Deadline
 from gapless.hub.ranges import present, reach
@@ -70,8 +73,12 @@ class _Filling:
     @property
     def purpose(self) -> str:
         """Whether it is for a gap, or a check of what is held: for logs, metrics and tests."""
-        held = (row.interval for row in self.entry.state.coverage.over(self.core))
-        return "check" if intersect([self.core], held) == [self.core] else "gap"
+        at, end = self.core
+        for row in self.entry.state.coverage.over(self.core):
+            if row.start > at:
+                break
+            at = row.end
+        return "check" if at >= end else "gap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +198,8 @@ class Filler:
         lease = filling.lease
         known_there = filling.entry.state.coverage.over(came.interval)
         cuts = [row.end for row in known_there[_KNOWN_AT_ONCE - 1 :: _KNOWN_AT_ONCE]]
-        for part in came.parts(_AT_ONCE, cuts):
+        parts, count = came.parts(_AT_ONCE, cuts), len(came.brought.run)
+        while (part := await computed(count, partial(next, parts, None))) is not None:
             about = needed(self._provider, part.interval)
             state = (await self._holdings.directory(lease.key, about)).state
             rows, brought = state.coverage, part.brought
@@ -354,15 +362,8 @@ class Filler:
         if not doubtful and (say.restated or (news is not None and news.due)):
             filling.filled = Filled(restated=True, by_name=not say.restated)
             _log.info("upstream serves another past", series=key.text)
-        replaced = [
-            Replacement(
-                part,
-                run := one.brought.run.cut(part),
-                tuple(changed(known(part, run, one), rows, say.changes, sent)),
-                written(rows, part),
-            )
-            for part, one, rows in planned
-        ]
+        count = sum(len(one.brought.run) + len(rows.over(part)) for part, one, rows in planned)
+        replaced = await computed(count, partial(_replacements, planned, say.changes, sent))
         change = Change(
             key=key,
             replacements=(*replaced, *rescaled),
@@ -450,7 +451,10 @@ class Filler:
         found = Said()
         for one in came:
             entry = await self._holdings.load(filling.lease.key, one.interval, about=ALWAYS)
-            found = found.also(said(entry, one, basis, ageing, filling.traits.bar))
+            count = len(one.brought.run) + rows_over(entry, one.interval)
+            bar = filling.traits.bar
+            said_of_it = await computed(count, partial(said, entry, one, basis, ageing, bar))
+            found = found.also(said_of_it)
         beyond = Interval(filling.reach.data_start, filling.reach.served_from)
         if not found.compared and holds_final(filling.entry, beyond, ageing):
             return replace(found, restated=True)
@@ -485,6 +489,24 @@ class Filler:
         lease.answered.append(lease.interval)
         lease.fetched += [one.interval for one in change.replacements]
         return Filled()
+
+
+_Planned = tuple[Interval, Came, Spans[Coverage]]
+
+
+def _replacements(
+    planned: Sequence[_Planned], changes: Sequence[Interval], at: int
+) -> list[Replacement]:
+    """Return what is stored of answers, by the rows that were known when they were asked for."""
+    return [
+        Replacement(
+            part,
+            run := one.brought.run.cut(part),
+            tuple(changed(known(part, run, one), rows, changes, at)),
+            written(rows, part),
+        )
+        for part, one, rows in planned
+    ]
 
 
 def _believed_gone(rows: Sequence[Coverage]) -> bool:

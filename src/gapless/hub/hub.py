@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from gapless.clock import Clock
+from gapless.computing import MANY
 from gapless.config.settings import Settings
 from gapless.domain.facts import every_fact
 from gapless.domain.intervals import Interval
@@ -20,7 +21,7 @@ from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.entities import Entities, Listing, matches, may_match
 from gapless.hub.holdings import Holdings
 from gapless.hub.leases import Leases, LocalLeases
-from gapless.hub.look import Look, Rules
+from gapless.hub.look import Look, Rules, rows_over
 from gapless.hub.memory import Memory
 from gapless.hub.question import Question
 from gapless.hub.ranges import (
@@ -33,7 +34,7 @@ from gapless.hub.ranges import (
     series_key,
     shortened,
 )
-from gapless.hub.searching import MANY_KNOWN, Searcher
+from gapless.hub.searching import Searcher
 from gapless.hub.upstream import Upstream, UpstreamCall
 from gapless.instants import DAY_MS
 from gapless.protocol.messages import (
@@ -142,7 +143,8 @@ class Hub:
         series = self.memory.get(search.key)
         if series is None or not series.state.knows(search.asked):
             return None
-        if len(series.state.coverage.over(search.asked)) > MANY_KNOWN:
+        if rows_over(series, search.asked) > MANY:
+            # Planned in a thread, for which this cannot wait.
             return None
         look = Look(self.searcher.rules, question.provider, search, series, question.now)
         question.look = look

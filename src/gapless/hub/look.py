@@ -94,6 +94,11 @@ class Look:
         return self.said.key
 
     @property
+    def rows(self) -> int:
+        """How many rows of coverage, and doubts, a plan of it goes through."""
+        return rows_over(self.series, self.said.asked)
+
+    @property
     def ready(self) -> bool:
         """Whether it can be answered from what is held, as it is wanted."""
         return (
@@ -205,6 +210,12 @@ class Look:
         if until is None or due is None:
             return due if until is None else until
         return min(until, due)
+
+
+def rows_over(series: Series, interval: Interval) -> int:
+    """Count what is known of an interval of a series: rows of coverage, and doubts."""
+    i, j = series.state.coverage.bounds(interval)
+    return j - i + len(series.state.doubts)
 
 
 def needed(provider: Provider, interval: Interval) -> Interval:

@@ -5,7 +5,6 @@ Apart from the hub, which knows what else can be asked.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -13,6 +12,7 @@ import structlog
 from msgspec import structs
 
 from gapless.clock import Clock
+from gapless.computing import MANY, computed
 from gapless.domain.believing import unasked
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval, hull, intersect, subtract, union
@@ -25,7 +25,7 @@ from gapless.hub.course import Course, as_held, not_checked
 from gapless.hub.filling import Filler
 from gapless.hub.holdings import Holdings
 from gapless.hub.leases import Filled, Lease, Leases, LeaseTaken
-from gapless.hub.look import Look, Requests, Rules, needed
+from gapless.hub.look import Look, Requests, Rules, needed, rows_over
 from gapless.hub.queues import Queues
 from gapless.hub.ranges import RangeSearch, present, reach
 from gapless.hub.series import Series
@@ -35,8 +35,6 @@ from gapless.store.base import Superseded
 
 _log = structlog.get_logger("gapless.hub")
 
-# A range over more known intervals than these is planned in a thread, for it takes milliseconds.
-MANY_KNOWN = 200
 # Each round ends with something fetched, failed or overtaken; more is a fault of ours.
 _MOST_ROUNDS = 200
 # After the second time that stored data has become due, an answer is given (stitching rule 13).
@@ -64,9 +62,8 @@ class Searcher:
     async def look(self, provider: Provider, search: RangeSearch, now: int) -> Look:
         """Look at a range without going upstream; `now` is in milliseconds UTC."""
         series = await self._holdings.directory(search.key, search.asked, runs=True)
-        return await _looked(
-            partial(Look, self.rules, provider, search, series, now), series, search
-        )
+        look = partial(Look, self.rules, provider, search, series, now)
+        return await computed(rows_over(series, search.asked), look)
 
     async def search(
         self,
@@ -99,13 +96,13 @@ class Searcher:
         for _ in range(_MOST_ROUNDS):
             if not look.series.current:
                 series = await self._holdings.directory(key, look.said.asked)
-                look = await _looked(partial(look.renewed, series), series, look.said)
+                look = await _renewed(look, series)
                 if not series.current:
                     # It was changed while it was planned elsewhere.
                     continue
             if not look.placed and (look.plan.complete or course.answered or course.failures):
                 # An answer tells the zone, or there is none.
-                look = look.anywhere()
+                look = await computed(look.rows, look.anywhere)
             wanted = look.plan
             course.gaps = union(course.gaps, wanted.gaps)
             if anew:
@@ -156,14 +153,15 @@ class Searcher:
                 return None
             total = counted
         if most_loaded is not None and total > most_loaded:
-            return look.answer(wanted, course, doubts=doubts, total=total)
+            answer = partial(look.answer, wanted, course, doubts=doubts, total=total)
+            return await computed(look.rows, answer)
         look.rules.check_size(total)
         if not series.holds(asked):
             found = await self._holdings.load(look.key, asked)
             if found.validity is not series.validity:
                 return None
             look = look.renewed(found)
-        return look.answer(wanted, course, doubts=doubts)
+        return await computed(look.rows, partial(look.answer, wanted, course, doubts=doubts))
 
     # One round of a range search
 
@@ -171,12 +169,7 @@ class Searcher:
         """Bring the answer one step nearer; return whether to look and plan again."""
         search, provider, series = look.search, look.provider, look.series
         key = _fetched(provider, search.key)
-        # What is due again as soon as it came, by an upstream whose clock is behind, is not asked
-        # for over and over: it is told as due.
-        known = (row.interval for row in series.state.coverage.over(search.asked))
-        over = [failure.interval for failure in course.failures]
-        over += intersect(course.answered, known)
-        gaps = subtract(wanted.gaps, over)
+        gaps = await computed(look.rows, partial(_open, look, wanted, course))
         old = list(wanted.aged) if course.unchecked is None else []
         if not gaps and not old:
             return False
@@ -218,7 +211,12 @@ class Searcher:
                 await self._ended(ended, gaps, old, course)
             return True
         series = await self._holdings.directory(key, about)
-        leases = self._begun(look, look.requests(series, gaps, old), key, course)
+        rows = len(gaps) + len(old) + rows_over(series, about)
+        requests = await computed(rows, partial(look.requests, series, gaps, old))
+        if rows > MANY and not (series.current and look.series.current):
+            # What others have brought meanwhile is not fetched again.
+            return True
+        leases = self._begun(look, requests, key, course)
         await self._ended(leases, gaps, old, course, patience)
         return True
 
@@ -287,11 +285,24 @@ class Searcher:
             course.due_again()
 
 
-async def _looked(look: Callable[[], Look], series: Series, search: RangeSearch) -> Look:
-    """Look at a range, where it takes long in a thread, so that nobody waits for it."""
-    if len(series.state.coverage.over(search.asked)) > MANY_KNOWN:
-        return await asyncio.to_thread(look)
-    return look()
+async def _renewed(look: Look, series: Series) -> Look:
+    """Return the look at a series as it is by now."""
+    if series.validity is look.series.validity:
+        return look.renewed(series)
+    return await computed(rows_over(series, look.said.asked), partial(look.renewed, series))
+
+
+def _open(look: Look, wanted: Plan, course: Course) -> list[Interval]:
+    """Return the gaps of a plan that this request has not been answered for, and did not fail at.
+
+    What is due again as soon as it came, by an upstream whose clock is behind, is not asked for
+    over and over: it is told as due.
+    """
+    over = [failure.interval for failure in course.failures]
+    if course.answered:
+        rows = look.series.state.coverage.over(look.search.asked)
+        over += intersect(course.answered, (row.interval for row in rows))
+    return subtract(wanted.gaps, over)
 
 
 def _fetched(provider: Provider, key: SeriesKey) -> SeriesKey:

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -18,6 +19,7 @@ from curl_cffi import CurlOpt
 from curl_cffi.requests import AsyncSession, Response
 from curl_cffi.requests.exceptions import RequestException
 
+from gapless.computing import computed
 from gapless.config.checks import parse_check
 from gapless.config.settings import YahooSettings
 from gapless.domain.actions import COLUMNS as ACTION_COLUMNS
@@ -75,6 +77,8 @@ _LOOK_BACK_DAYS: Mapping[str, int] = {
 _MARGIN_MS = HOUR_MS
 _MAX_SPAN_DAYS: Mapping[str, int] = {"1m": 7}
 _STICK_S = 60.0
+# About what a bar takes of an answer.
+_ROW_BYTES = 100
 
 # libcurl's codes: https://curl.se/libcurl/c/libcurl-errors.html
 _UNREACHED = frozenset({5, 6, 7})
@@ -270,7 +274,8 @@ class YahooProvider:
         clocks = Clocks.of(now_ms, call.upstream_now)
         found = self._empty(name, interval, meta, clocks)
         if chart is not None:
-            found = self._read(chart, name, interval, meta, clocks)
+            read = partial(self._read, chart, name, interval, meta, clocks)
+            found = await computed(len(chart.rows), read)
         return replace(
             found,
             requests=call.requests,
@@ -351,7 +356,8 @@ class YahooProvider:
         reply = await self._send(call, target)
         if reply.status == 401:
             reply = await self._send(call, target)
-        chart = yahoo_replies.judge(reply, ticker, name, asked, now_ms)
+        judge = partial(yahoo_replies.judge, reply, ticker, name, asked, now_ms)
+        chart = await computed(len(reply.body) // _ROW_BYTES, judge)
         call.upstream_now = yahoo_replies.upstream_now(reply, chart, now_ms)
         return chart
 

@@ -395,7 +395,7 @@ class Connection(asyncio.Protocol):
     def _write(self, reply: Reply) -> None:
         self._waiting_bytes -= _size(reply)
         # Held answers are encoded only now, so that what waits here costs next to nothing.
-        if isinstance(reply, Settled) and reply.long is not None:
+        if isinstance(reply, Settled) and reply.piecewise:
             self._streaming = self._server.stream(self._sent(reply))
         elif isinstance(reply, Settled):
             self._transport.writelines(self._desk.encode(reply))

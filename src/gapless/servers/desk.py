@@ -71,6 +71,9 @@ _PIECE_RECORDS = 32_768
 _RECORD_BYTES = 160
 # So many runs are escaped while everybody waits; more of them in a thread.
 _MOST_ESCAPED = 8
+# So many entities of a listing, of so many bytes, are put into a line while everybody waits.
+_MOST_LISTED = 100
+_LISTED_BYTES = 256 << 10
 # A range search that no provider answers.
 _REHEARSAL = encode_envelope(
     Envelope(
@@ -104,6 +107,13 @@ class Settled:
         if not isinstance(result, Answer) or result.loaded:
             return None
         return None if most is not None and result.count > most else result
+
+    @property
+    def piecewise(self) -> bool:
+        """Whether its line is made in pieces away from the loop: see `Desk.pieces`."""
+        if isinstance(self.result, Listing):
+            return len(self.result.entities) > _MOST_LISTED or size_of(self) > _LISTED_BYTES
+        return self.long is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,13 +274,15 @@ class Desk:
         return b"".join(reply if isinstance(reply, list) else self.encode(reply))
 
     async def pieces(self, settled: Settled, window: Window) -> AsyncGenerator[list[bytes], None]:
-        """Yield the line of an answer that is `long` piece by piece, each in parts.
+        """Yield the line of what is `piecewise` piece by piece, each in parts.
 
         What is read at once has as many bytes as `window` says. Raises `Overloaded` where the
         records that are left are not any more what they were when the first ones were sent.
         """
         answer = settled.long
-        assert answer is not None
+        if answer is None:
+            yield await asyncio.to_thread(self.encode, settled)
+            return
         assert isinstance(settled.query, ProviderRequest)
         layout = self._layout(settled.envelope, settled.query, answer, view=False)
         reader = Reader(self.hub.holdings, answer, _PIECE_RECORDS)

@@ -15,15 +15,18 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from gapless.clock import Clock
 from gapless.errors import InvalidQuery
 from gapless.hub.administration import Administration
+from gapless.hub.answers import Answer
 from gapless.protocol.messages import Entity
 from gapless.servers.http.importing import imported
-from gapless.servers.http.routes.responses import problems
+from gapless.servers.http.routes.responses import problems, shaped
 from gapless.servers.http.shapes import EntityImport, EntityPage
 from gapless.servers.wire import entity_of as entity_shape
-from gapless.store.base import EntityFilter
+from gapless.store.base import EntityFilter, StoredEntity
 
 _MOST: Final = 1_000
 _MOST_TAGS: Final = 20
+# So much text is escaped in the time that a row of anything else takes to be shown.
+_ROW_BYTES: Final = 400
 _PATH: Final = "/v1/entities/"
 _Source = Annotated[str, QueryParameter(description="only of this provider", max_length=100)]
 _State = Annotated[
@@ -46,7 +49,7 @@ def entity_routes(administration: Administration, clock: Clock) -> Sequence[Base
         tags: _Tags = "",
         limit: _Limit = 100,
         offset: _Offset = 0,
-    ) -> EntityPage:
+    ) -> Response[EntityPage]:
         """List what is stored as entities: the blocks of series, and what is kept as it came.
 
         A page stops early where its entities are large.
@@ -60,12 +63,16 @@ def entity_routes(administration: Administration, clock: Clock) -> Sequence[Base
             tags=chosen,
         )
         found = await administration.entities(wanted, limit, offset)
-        return EntityPage([entity_shape(one) for one in found.entities], found.next_offset)
+        return await shaped(
+            sum(map(_rows, found.entities)),
+            lambda: EntityPage([entity_shape(one) for one in found.entities], found.next_offset),
+        )
 
     @get("/v1/entities/{entity_id:path}", tags=["entities"], responses=problems(404, 422))
-    async def entity(request: Request[Any, Any, Any], entity_id: FromPath[str]) -> Entity:
+    async def entity(request: Request[Any, Any, Any], entity_id: FromPath[str]) -> Response[Entity]:
         """Get an entity by its id: a stored one, or a range that is wholly held."""
-        return entity_shape(await administration.entity(_id_of(request)))
+        found = await administration.entity(_id_of(request))
+        return await shaped(_rows(found), lambda: entity_shape(found))
 
     @put(
         "/v1/entities/{entity_id:path}",
@@ -85,6 +92,11 @@ def entity_routes(administration: Administration, clock: Clock) -> Sequence[Base
         return Response(entity_shape(stored), status_code=201 if created else 200)
 
     return [entities, entity, put_entity]
+
+
+def _rows(one: StoredEntity | Answer) -> int:
+    """Return of about how many rows an entity is, for what it takes to show it."""
+    return 1 + (one.size if isinstance(one, Answer) else len(one.data)) // _ROW_BYTES
 
 
 def _id_of(request: Request[Any, Any, Any]) -> str:

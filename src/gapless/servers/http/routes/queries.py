@@ -86,7 +86,7 @@ class Envelope(Response[bytes]):
 
 async def _line_of(desk: Desk, reply: list[bytes] | Settled | Rejected, *, large: bool) -> bytes:
     """Return the line that answers a request."""
-    if isinstance(reply, Settled) and reply.long is not None:
+    if isinstance(reply, Settled) and reply.piecewise:
         found: list[bytes] = []
         async with aclosing(desk.pieces(reply, Window())) as pieces:
             async for parts in pieces:

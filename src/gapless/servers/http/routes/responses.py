@@ -1,14 +1,19 @@
-"""The errors that routes may answer with, as OpenAPI tells them."""
+"""What routes answer with: the errors, as OpenAPI tells them, and shapes of what may be long."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, TypeVar
 
+import msgspec
+from litestar import MediaType, Response
 from litestar.openapi.datastructures import ResponseSpec
 
+from gapless.computing import MANY, computed
 from gapless.servers.http.problems import MEDIA_TYPE, Problem
+
+T = TypeVar("T")
 
 # In a handler's `opt`: keys of the query that it does not declare are parameters of a provider.
 ANY_KEYS: Final = "gapless_any_keys"
@@ -56,3 +61,11 @@ def open_problems(*statuses: int, unauthorized: str | None = None) -> Mapping[in
         )
         for status in sorted(told)
     }
+
+
+async def shaped(count: int, make: Callable[[], T]) -> Response[T]:
+    """Return the response with a shape of `count` rows; that of many is made away from the loop."""
+    if count <= MANY:
+        return Response(make())
+    body: Any = await computed(count, lambda: msgspec.json.encode(make()))
+    return Response(body, media_type=MediaType.JSON)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
-from litestar import Request, delete, get, post
+from litestar import Request, Response, delete, get, post
 from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath, JSONBody, QueryParameter
 
@@ -19,7 +19,7 @@ from gapless.protocol.paths import COVERAGE_PATH, SERIES_PATH
 from gapless.providers.registry import Registry
 from gapless.servers.http.asking import path_of, query_of
 from gapless.servers.http.identity import asker_of
-from gapless.servers.http.routes.responses import ANY_KEYS, problems
+from gapless.servers.http.routes.responses import ANY_KEYS, problems, shaped
 from gapless.servers.http.shapes import (
     CoverageShape,
     Deleted,
@@ -93,7 +93,7 @@ def series_routes(
     @get("/v1/series", tags=["held"], responses=problems())
     async def series(
         provider: _Provider = "", limit: _Limit = 100, cursor: _Cursor = ""
-    ) -> SeriesPage:
+    ) -> Response[SeriesPage]:
         """List what is held, a page at a time."""
         after = key_of_cursor(cursor) if cursor else None
         if cursor and after is None:
@@ -101,8 +101,9 @@ def series_routes(
         found = await administration.series(provider or None, after, limit + 1)
         more = len(found) > limit
         page = found[:limit]
-        return SeriesPage(
-            [SeriesShape.of(one) for one in page], cursor_of(page[-1].key) if more else None
+        following = cursor_of(page[-1].key) if more else None
+        return await shaped(
+            len(page), lambda: SeriesPage([SeriesShape.of(one) for one in page], following)
         )
 
     @get(
@@ -128,19 +129,22 @@ def series_routes(
     )
     async def coverage(
         request: Request[Any, Any, Any], provider: FromPath[str], ticker: FromPath[str]
-    ) -> CoverageShape:
+    ) -> Response[CoverageShape]:
         """Tell what is known of a series: intervals, their outcome and age.
 
         Keys of the query are parameters of the provider, such as `interval=1h`.
         """
         name, ticker = path_of(request.scope["raw_path"], COVERAGE_PATH)
         params = query_of(request.scope["query_string"])
-        return CoverageShape.of(await held(name, ticker, params))
+        known = await held(name, ticker, params)
+        return await shaped(len(known.state.coverage), lambda: CoverageShape.of(known))
 
     @post("/v1/plan", tags=["held"], status_code=200, responses=problems(404, 413, 415))
-    async def plan(data: JSONBody[RangeRequest]) -> PlanShape:
+    async def plan(data: JSONBody[RangeRequest]) -> Response[PlanShape]:
         """Tell what a request for a range would fetch, and why; nothing is fetched."""
-        return PlanShape.of(await administration.explain(search_of_body(data)))
+        explained = await administration.explain(search_of_body(data))
+        count = len(explained.plan.cached) + len(explained.gaps)
+        return await shaped(count, lambda: PlanShape.of(explained))
 
     @post(
         "/v1/refresh",

@@ -6,14 +6,22 @@ And the watchdog itself: it fails on what hangs, and on nothing else.
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import json
 import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from gapless.client.control import Control
 from gapless.domain.blocks import Run
@@ -31,7 +39,8 @@ from gapless.store.sqlite import open_store
 from support.plugins import SOURCES
 from support.providers import START_MS
 from support.series import entity
-from support.watched import INSIDE, MINUTE_MS, REVISING, Watched, watched
+from support.watchdog import Hang, Watchdog, WatchedLoop, burn
+from support.watched import BURNING, INSIDE, MINUTE_MS, REVISING, Watched, watched
 from support.wire import Wire, line_of, search
 
 HELD, COLD, ISLANDS, GONE = "HELD", "COLD", "ISLANDS", "GONE"
@@ -259,3 +268,196 @@ async def _ask(wire: Wire, query: dict[str, Any], as_array: bool = False) -> byt
     line = await wire.line()
     assert line.startswith(b'{"ok":true'), line[:1_000]
     return line
+
+
+# The watchdog itself
+
+
+async def test_a_hub_that_hangs_is_found_out(tmp_path: Path) -> None:
+    """The test above fails where anything takes 20 ms on the loop, and tells what was asked."""
+
+    async def ask() -> None:
+        async with watched(tmp_path / "hub.db") as hub, await hub.wire() as wire:
+            for ticker in ("WELL", BURNING):
+                with hub.step(f"a fetch of {ticker}"):
+                    await _ask(wire, search(INSIDE, ticker, *_bounds(100)))
+
+    with pytest.raises(AssertionError, match=r"a fetch of BURNING: 2\d\.\d ms of CPU") as failed:
+        await ask()
+    assert "support/watchdog.py" in str(failed.value)
+    assert " burn" in str(failed.value)
+    assert "a fetch of WELL" not in str(failed.value)
+
+
+class _Burning(asyncio.Protocol):
+    """Burns when it is told of bytes, which the loop's transport does by itself."""
+
+    def data_received(self, data: bytes) -> None:
+        burn(20)
+
+
+async def _on_bytes() -> None:
+    ours, theirs = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_connection(_Burning, sock=ours)
+    theirs.send(b"x")
+    theirs.close()
+    await _round()
+    transport.close()
+
+
+async def _soon() -> None:
+    asyncio.get_running_loop().call_soon(burn, 20)
+
+
+async def _later() -> None:
+    asyncio.get_running_loop().call_later(0.001, burn, 20)
+
+
+async def _from_a_thread() -> None:
+    await asyncio.to_thread(asyncio.get_running_loop().call_soon_threadsafe, burn, 20)
+
+
+async def _in_a_task() -> None:
+    await asyncio.sleep(0)
+    burn(20)
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("begin", [_soon, _later, _from_a_thread, _in_a_task, _on_bytes])
+def test_a_callback_that_burns_is_found(begin: Callable[[], Awaitable[None]]) -> None:
+    """20 ms of CPU are found once, however the loop comes to call it, and where they were used."""
+    (hang,) = _found(begin)
+    assert hang.cpu_ms >= 20
+
+
+async def _seen() -> None:
+    watchdog = _watchdog()
+    while watchdog._looking is None or watchdog._looking[0] != watchdog._last:
+        burn(1)
+    burn(20)
+
+
+def test_it_is_told_where_a_callback_hangs() -> None:
+    """The stack of the loop's thread is told, from the callback on."""
+    (hang,) = _found(_seen)
+    _, thread, *frames = hang.stacks[0].splitlines()
+    assert thread.strip() == "the loop:"
+    assert "_seen" in [frame.split()[-1] for frame in frames], str(hang)
+    assert hang.stacks[0] in str(hang)
+
+
+async def _sleep() -> None:
+    time.sleep(0.3)  # noqa: ASYNC251  # that is what is to be found
+
+
+async def _held_up() -> None:
+    # Called so, C holds the interpreter.
+    hold = ctypes.PyDLL(None).usleep
+    before = sys.getswitchinterval()
+    # Whoever wants it lies still meanwhile, and does not wait for a core time and again.
+    sys.setswitchinterval(1.0)
+    try:
+        await asyncio.to_thread(hold, 300_000)
+    finally:
+        sys.setswitchinterval(before)
+
+
+@pytest.mark.parametrize("begin", [_sleep, _held_up])
+def test_a_pause_is_found(begin: Callable[[], Awaitable[None]]) -> None:
+    """A loop that stands still for long, at no cost, is found: by a sleep, or another thread."""
+    (hang,) = _found(begin)
+    assert hang.cpu_ms < 10
+    assert hang.wall_ms - hang.waited_ms > 30
+
+
+async def _idle() -> None:
+    await asyncio.sleep(0.1)
+
+
+async def _little_by_little() -> None:
+    for _ in range(20):
+        burn(2)
+        await asyncio.sleep(0)
+
+
+async def _beside_a_thread() -> None:
+    await asyncio.gather(asyncio.to_thread(burn, 100), _little_by_little())
+
+
+@pytest.mark.parametrize("begin", [_idle, _little_by_little, _beside_a_thread])
+def test_what_is_well_is_not_found(begin: Callable[[], Awaitable[None]]) -> None:
+    """Neither idling nor many short callbacks are a hang, nor is another thread that is at work."""
+    assert _found(begin) == []
+
+
+STARVED = """
+import asyncio, os, subprocess, sys, time
+import uvloop
+from support.watchdog import WatchedLoop, burn
+
+async def main():
+    pauses = 0
+    with asyncio.get_running_loop().watchdog.watching() as watchdog:
+        while pauses < 5:
+            before = time.monotonic()
+            burn(1)
+            await asyncio.sleep(0.002)
+            pauses += time.monotonic() - before > 0.040
+    print(*watchdog.hangs, sep="\\n")
+
+core = min(os.sched_getaffinity(0))
+os.sched_setaffinity(0, {core})
+others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+os.nice(10)
+try:
+    uvloop.run(main(), loop_factory=WatchedLoop)
+finally:
+    for one in others:
+        one.kill()
+        one.wait()
+"""
+
+
+async def test_waiting_for_a_core_is_not_found() -> None:
+    """Other processes that burn the same core let the loop stand still, which is not its doing."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", STARVED),
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+    )
+    told, _ = await process.communicate()
+    assert process.returncode == 0
+    assert told.strip() == b"", told.decode()
+
+
+def _found(begin: Callable[[], Awaitable[None]]) -> list[Hang]:
+    """Return what the watchdog finds on a loop that does this."""
+
+    async def run() -> list[Hang]:
+        # What the tests before this one have left is not collected now.
+        gc.collect()
+        gc.freeze()
+        with _watchdog().watching() as watchdog:
+            await _round()
+            await begin()
+            await _round()
+        return watchdog.hangs
+
+    try:
+        return uvloop.run(run(), loop_factory=WatchedLoop)
+    finally:
+        gc.unfreeze()
+
+
+def _watchdog() -> Watchdog:
+    """Return that of the running loop."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, WatchedLoop)
+    return loop.watchdog
+
+
+async def _round() -> None:
+    """Let the loop go round a few times."""
+    for _ in range(5):
+        await asyncio.sleep(0.002)

@@ -8,7 +8,9 @@ as whatever holds it lets it go, which is where that has just been.
 
 A time in which the process could not run because others did is no pause: of the wall's time is
 taken off what any of its threads has waited for a core (the second figure of `schedstat`), and what
-the host took away from the machine (`steal` of /proc/stat). The CPU's time has none of it but that.
+the host took away from the machine (`steal` of /proc/stat). All threads count, for the one that
+holds the interpreter may be the one that waits; so on a busy machine some pauses are not seen. The
+CPU's time has nothing of it but what the host took.
 
 Garbage is the loop's own time as well, for who asks waits for its collection all the same. That of
 a test cannot be told apart within a process. So a hub that is watched has a process of its own,
@@ -29,7 +31,7 @@ from contextlib import contextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVarTuple
+from typing import NamedTuple, TypeVarTuple
 
 import uvloop
 
@@ -37,9 +39,8 @@ MOST_CPU_MS = 10.0
 MOST_PAUSE_MS = 30.0
 _PROBE_S = 0.001
 _NS = 1_000_000
-# From here on it is looked where a span hangs, and again after as long.
+# From here on it is looked where a span hangs, and again after twice as long.
 _SUSPECT_NS = 4 * _NS
-_MOST_STACKS = 4
 _DEEPEST = 12
 # Where threads of pools wait for work.
 _IDLE = ("concurrent/futures/thread.py", "/threading.py")
@@ -73,6 +74,17 @@ class Hang:
             f"(CPU {self.cpu_ms:.1f}, wall {self.wall_ms:.1f}, waiting for cores "
             f"{self.waited_ms:.1f}) in {self.callback}\n{where}"
         )
+
+
+class _Waits(NamedTuple):
+    """For how long each thread of the process has waited for a core, and the host has kept it.
+
+    `at` is when that was, by `time.monotonic_ns`.
+    """
+
+    at: int
+    queued_ns: dict[str, int]
+    stolen_ns: int
 
 
 class WatchedLoop(uvloop.Loop):
@@ -127,8 +139,8 @@ class Watchdog:
         self._last: Span = (0, 0)
         self._callback: object = None
         self._watching = False
-        self._looking: tuple[Span, deque[str]] | None = None
-        self._waits: deque[tuple[int, int, int]] = deque(maxlen=1_000)
+        self._looking: tuple[Span, list[str]] | None = None
+        self._waits: deque[_Waits] = deque(maxlen=1_000)
 
     def noting(self, callback: Callable[[*Ts], object], *args: *Ts) -> None:
         """Call a callback between two notes."""
@@ -143,7 +155,7 @@ class Watchdog:
         """Watch the running loop for the length of the block."""
         loop = asyncio.get_running_loop()
         self._last = (time.monotonic_ns(), time.thread_time_ns())
-        self._waits.append(_waits())
+        self._waits.append(_waited())
         self._watching = True
         ended = threading.Event()
         looker = threading.Thread(
@@ -177,9 +189,12 @@ class Watchdog:
             self._last = (time.monotonic_ns(), time.thread_time_ns())
 
     def _judge(self, was: Span, wall: int, cpu: int, callback: object) -> None:
-        before = next((one for one in reversed(self._waits) if one[0] <= was[0]), self._waits[0])
-        _, queued, stolen = (b - a for a, b in zip(before, _waits(), strict=True))
-        waited = queued + stolen
+        before = next((one for one in reversed(self._waits) if one.at <= was[0]), self._waits[0])
+        now = _waited()
+        stolen = now.stolen_ns - before.stolen_ns
+        waited = stolen + sum(
+            queued - before.queued_ns.get(thread, 0) for thread, queued in now.queued_ns.items()
+        )
         if cpu - stolen <= MOST_CPU_MS * _NS and wall - waited <= MOST_PAUSE_MS * _NS:
             return
         looking = self._looking
@@ -191,19 +206,20 @@ class Watchdog:
     # In a thread of its own
 
     def _look(self, loop_thread: int, ended: threading.Event) -> None:
-        looked = 0
-        while not ended.wait(_PROBE_S):
+        pause_s = _PROBE_S
+        while not ended.wait(pause_s):
             now, last = time.monotonic_ns(), self._last
-            if now - last[0] < _SUSPECT_NS:
+            since = now - last[0]
+            # Seldom in a long span, for what this thread waits for a core is taken off as well.
+            pause_s = max(_PROBE_S, since / 1e9)
+            if since < _SUSPECT_NS:
                 # So it stands before whatever begins from now on.
-                if now - self._waits[-1][0] > 2 * _NS:
-                    self._waits.append(_waits())
+                if now - self._waits[-1].at > 2 * _NS:
+                    self._waits.append(_waited())
                 continue
             if self._looking is None or self._looking[0] != last:
-                self._looking, looked = (last, deque(maxlen=_MOST_STACKS)), 0
-            if now - looked >= _SUSPECT_NS:
-                looked = now
-                self._looking[1].append(_stacks(loop_thread, (now - last[0]) / _NS))
+                self._looking = last, []
+            self._looking[1].append(_stacks(loop_thread, since / _NS))
 
 
 def _named(callback: object) -> str:
@@ -212,18 +228,15 @@ def _named(callback: object) -> str:
     return repr(task if isinstance(task, asyncio.Task) else callback)
 
 
-def _waits() -> tuple[int, int, int]:
-    """Return when it is, and for how long this process's threads have waited for a core; ns.
-
-    At last what the host has taken away; it is told in ticks, so that one more may be under way.
-    """
-    now, waited = time.monotonic_ns(), 0
-    for task in os.listdir(_TASKS):  # noqa: PTH208  # a thousand times a second
+def _waited() -> _Waits:
+    """Return for how long threads have waited for a core so far, and the host has kept it."""
+    now, queued = time.monotonic_ns(), {}
+    for thread in os.listdir(_TASKS):  # noqa: PTH208  # hundreds of times a second
         with suppress(OSError):
-            waited += int((_TASKS / task / "schedstat").read_bytes().split()[1])
+            queued[thread] = int((_TASKS / thread / "schedstat").read_bytes().split()[1])
     with Path("/proc/stat").open("rb") as stat:
-        steal = int(stat.readline().split()[8])
-    return now, waited, steal * _TICK_NS
+        stolen = int(stat.readline().split()[8])
+    return _Waits(now, queued, stolen * _TICK_NS)
 
 
 def _stacks(loop_thread: int, after_ms: float) -> str:
@@ -252,3 +265,10 @@ def _stacks(loop_thread: int, after_ms: float) -> str:
 def _place(file: str) -> str:
     """Return the last parts of a file's path."""
     return "/".join(Path(file).parts[-3:])
+
+
+def burn(ms: float) -> None:
+    """Use so many milliseconds of this thread's CPU, in Python."""
+    end = time.thread_time_ns() + ms * _NS
+    while time.thread_time_ns() < end:
+        pass

@@ -30,17 +30,19 @@ from gapless.domain.series import SeriesKey
 from gapless.observability import configure_logging
 from gapless.providers.base import Fetched
 from support.providers import SteadyProvider
-from support.watchdog import Hang, WatchedLoop
+from support.watchdog import Hang, WatchedLoop, burn
 from support.wire import PATIENCE_S, Wire, connect
 
 MINUTE_MS = 60_000
 INSIDE, REVISING = "inside", "revising"
+BURNING = "BURNING"
 
 
 class Inside(SteadyProvider):
     """A provider in the hub's own process, with a record a minute; it makes them off the loop.
 
-    One that `revises` may change what it has said, so that it is asked again by and by.
+    One that `revises` may change what it has said, so that it is asked again by and by. Asked for
+    `BURNING` it does what no provider may.
     """
 
     def __init__(self, name: str, *, revises: bool = False) -> None:
@@ -50,6 +52,8 @@ class Inside(SteadyProvider):
     async def fetch(
         self, key: SeriesKey, interval: Interval, now_ms: int, meta: Mapping[str, Any]
     ) -> Fetched:
+        if key.ticker == BURNING:
+            burn(20)
         return Fetched(await asyncio.to_thread(self.records, key.ticker, interval))
 
 

@@ -203,6 +203,7 @@ class PluginProvider:
             answer, body = await call
         finally:
             call.cancel()
+            parts.close()
         return await self._fetched(answer, body, Interval(start, interval.end), now_ms, what)
 
     async def _fetched(

@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
+from gapless.domain.intervals import Interval
+from gapless.providers.base import Fetched
 from gapless.providers.plugins.output import LINES_A_SECOND
+from gapless.store.base import Superseded
 from support.clock import ManualClock
 from support.extent import share
 from support.plugins import (
@@ -42,6 +45,7 @@ STRICT = but(
 )
 # How long one that never answers may take, so that twenty of those are quick.
 SHORT_S = 0.1
+FIRST_MS = 1_704_067_200_000
 # How a fault shows; `None`: the call is answered.
 FAULTS: dict[str, str | None] = {
     "RAISE": "plugin_error",
@@ -327,6 +331,31 @@ async def test_calls_under_way_fail_together(tmp_path: Path) -> None:
             assert "was ended by SIGKILL while it worked on" in error["message"]
         async with hub.client() as wire:
             assert len(records(await wire.ask(search("looping", "x", *JANUARY)))) == 1
+
+
+@pytest.mark.parametrize("read", [0, 1])
+async def test_parts_that_nobody_takes_any_more_hold_up_nobody(tmp_path: Path, read: int) -> None:
+    """An answer that was given up midway, as where its series is forgotten, is read to its end."""
+    async with plugged(tmp_path) as hub, hub.client() as wire:
+        await hub.load("arithmetic")
+        provider = hub.provider("arithmetic")
+        # More than may wait, of some 16,000 records each.
+        wanted = Interval(FIRST_MS, FIRST_MS + 200_000 * 60_000)
+
+        async def give_up(_: Fetched, __: int) -> None:
+            nonlocal read
+            if not read:
+                raise Superseded("it was forgotten")
+            read -= 1
+
+        with pytest.raises(Superseded):
+            await provider.fetch_in_parts(
+                provider.key("x", {"form": "iterator"}), wanted, FIRST_MS, give_up
+            )
+        pid = hub.status("arithmetic").pid
+        answer = await wire.ask(search("arithmetic", "x", "2024-01-01", "2024-01-02"))
+        assert len(records(answer)) == 1440
+        assert hub.status("arithmetic").pid == pid
 
 
 async def test_one_that_holds_the_loop_takes_the_others_along(tmp_path: Path) -> None:

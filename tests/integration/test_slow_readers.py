@@ -153,8 +153,8 @@ async def test_what_waits_for_slow_readers_is_bounded(tmp_path: Path, record_pro
 async def test_a_user_with_many_slow_readers_leaves_room_to_others(tmp_path: Path) -> None:
     """Theirs wait for one another, and another user's answer for none of them."""
     steady = SteadyProvider("minutes", step=MINUTE_MS, padding=80)
-    limits = replace(PATIENT_HTTP, max_unsent_bytes=4 * MIB)
-    async with web(tmp_path, steady, limits=limits, auth=True) as opened:
+    settings = but(PATIENT, api={"max_unsent_bytes": 4 * MIB})
+    async with web(tmp_path, steady, settings=settings, auth=True) as opened:
         greedy = await person(opened.authority, "admin")
         other = await person(opened.authority, "read")
         await opened.get(LARGE, 200, **greedy.bearer)

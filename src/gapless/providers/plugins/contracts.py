@@ -213,6 +213,7 @@ class PluginProvider:
             answer, body = await call
         finally:
             call.cancel()
+            parts.close()
         if isinstance(answer, Failure) and answer.out_of_order:
             self._ascends = False
             _log.warning(

@@ -1,6 +1,6 @@
 """The parts of one answer, as a plugin's process sends them and as they are taken.
 
-Apart from the calls, which know nothing of what is done with a part: while nobody takes them
+Apart from the calls, which know nothing of what is done with a part: while they wait to be taken
 nothing more is read of what the process sends.
 """
 
@@ -29,9 +29,12 @@ class Parts:
         self.taken: Callable[[], None] = _nothing
         self._waiting: deque[tuple[Part, bytearray]] = deque()
         self._came = asyncio.Event()
+        self._closed = False
 
     def put(self, part: Part, body: bytearray) -> None:
         """Take in what the process has sent."""
+        if self._closed:
+            return
         self._waiting.append((part, body))
         if len(self._waiting) >= _MOST_WAITING:
             self.full()
@@ -55,6 +58,16 @@ class Parts:
         if len(self._waiting) < _MOST_WAITING:
             self.taken()
         return found
+
+    def close(self) -> None:
+        """Let go of what waits and of what is yet to come: nobody takes it any more.
+
+        The process has other answers to send, which come behind the rest of this one.
+        """
+        self._closed = True
+        if len(self._waiting) >= _MOST_WAITING:
+            self.taken()
+        self._waiting.clear()
 
     def _over(self, answer: asyncio.Future[Any]) -> None:
         self._came.set()

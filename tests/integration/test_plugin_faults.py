@@ -342,7 +342,7 @@ async def test_parts_that_nobody_takes_any_more_hold_up_nobody(tmp_path: Path, r
         # More than may wait, of some 16,000 records each.
         wanted = Interval(FIRST_MS, FIRST_MS + 200_000 * 60_000)
 
-        async def give_up(_: Fetched, __: int) -> None:
+        async def give_up(_: Interval, __: Fetched | None) -> None:
             nonlocal read
             if not read:
                 raise Superseded("it was forgotten")

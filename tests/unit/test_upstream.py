@@ -24,7 +24,8 @@ from gapless.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from gapless.hub.upstream import Brought, Tally, Upstream, UpstreamCall
+from gapless.hub.brought import Brought
+from gapless.hub.upstream import Tally, Upstream, UpstreamCall
 from gapless.providers.base import (
     DueMoments,
     Fetched,

@@ -30,6 +30,7 @@ from gapless.errors import (
 )
 from gapless.hub.ageing import Ageings
 from gapless.hub.beside import Beside, Sight, beside, edges, holds_final, to_bar
+from gapless.hub.brought import Brought
 from gapless.hub.holdings import Holdings
 from gapless.hub.judging import Came, Said, gone_quiet, known, said
 from gapless.hub.leases import Filled, Lease, Leases, LeaseTaken
@@ -38,7 +39,7 @@ from gapless.hub.news import NamedActions, facts_of
 from gapless.hub.pacing import Deadline
 from gapless.hub.ranges import present, reach
 from gapless.hub.series import Series
-from gapless.hub.upstream import Brought, Upstream
+from gapless.hub.upstream import Upstream
 from gapless.providers.base import Traits
 from gapless.store.base import Change, Gone, News, Replacement, SeriesState
 

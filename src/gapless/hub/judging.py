@@ -24,8 +24,8 @@ from gapless.domain.comparing import Basis, pairs
 from gapless.domain.coverage import CLOCKS_APART_MS, Ageing, Coverage, Outcome
 from gapless.domain.intervals import Interval, hull, intersect, subtract, union
 from gapless.hub.beside import finals
+from gapless.hub.brought import Brought
 from gapless.hub.series import Series
-from gapless.hub.upstream import Brought
 
 _FIRST = -(1 << 62)
 

@@ -11,19 +11,15 @@ import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from operator import lt
 from typing import Any, TypeVar, cast
 
 import structlog
 
 from gapless.clock import Clock
 from gapless.config.settings import CacheSettings, FetchSettings
-from gapless.domain.blocks import Run
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.errors import (
-    BadPluginReply,
     GaplessError,
     InternalError,
     OutOfWindow,
@@ -32,6 +28,7 @@ from gapless.errors import (
     UnknownTicker,
     UpstreamUnavailable,
 )
+from gapless.hub.brought import Brought, bring
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.failures import Concern, SeriesFailures, bound_pause, concern_of
 from gapless.hub.pacing import Breaker, Bucket, Deadline, back_off
@@ -40,12 +37,10 @@ from gapless.hub.turns import Turns
 from gapless.lru import Lru
 from gapless.protocol.messages import Entity, Request
 from gapless.providers.base import (
-    BadValues,
     EntityProvider,
     Fetched,
     PartwiseProvider,
     Provider,
-    Provisional,
 )
 from gapless.store.base import Superseded
 
@@ -94,43 +89,6 @@ class _Call:
     def asked(self, error: GaplessError | None) -> UpstreamCall:
         """Return one try of it, as it is told."""
         return UpstreamCall(self.key, self.interval, self.purpose, error)
-
-
-@dataclass(frozen=True, slots=True)
-class Brought:
-    """What one request brought: records as they are stored, and what may still change of them.
-
-    `sent`: when it was asked for. What the other fields mean is said of `Fetched`.
-    """
-
-    run: Run
-    sent: int
-    provisional: tuple[Provisional, ...] = ()
-    meta: Mapping[str, Any] | None = None
-    bad_values: BadValues | None = None
-    upstream_now: int | None = None
-    known_until: int | None = None
-    facts: Mapping[str, Any] | None = None
-    actions: tuple[Mapping[str, Any], ...] | None = None
-
-    def cut(self, interval: Interval) -> Brought:
-        """Return what of it lies in an interval, with all that is told beside the records."""
-        return replace(self, run=self.run.cut(interval))
-
-    @classmethod
-    def of(cls, fetched: Fetched, sent: int) -> Brought:
-        """Return what a provider returned in the form in which it is stored."""
-        return cls(
-            fetched.run(),
-            sent,
-            fetched.provisional,
-            fetched.meta,
-            bad_values=fetched.bad_values,
-            upstream_now=fetched.upstream_now,
-            known_until=fetched.known_until,
-            facts=fetched.facts,
-            actions=fetched.actions,
-        )
 
 
 @dataclass(slots=True)
@@ -380,11 +338,12 @@ class Upstream:
         taken: TakeBrought | None,
     ) -> Brought:
         now, start = self._clock.now_ms(), call.interval.start
+        name = self.provider.info.name
 
         async def take(part: Interval, fetched: Fetched | None) -> None:
             nonlocal start
             assert taken is not None
-            brought = None if fetched is None else await self._brought(fetched, now, part)
+            brought = None if fetched is None else await bring(fetched, now, part, name)
             start = call.interval.start if fetched is None else max(start, part.end)
             await taken(part, brought)
 
@@ -395,19 +354,12 @@ class Upstream:
             else:
                 work = self.provider.fetch(call.key, call.interval, now, meta)
             fetched = await self._in_time(work, deadline)
-            brought = await self._brought(fetched, now, Interval(start, call.interval.end))
+            brought = await bring(fetched, now, Interval(start, call.interval.end), name)
         self._count(call, fetched.requests, None)
         self._hear_clock(brought.upstream_now, now)
         self.failures.answered(call.key)
         self._answered()
         return brought
-
-    async def _brought(self, fetched: Fetched, sent: int, interval: Interval) -> Brought:
-        """Return what came for an interval as it is stored; much of it is made away from here."""
-        name = self.provider.info.name
-        if fetched.large:
-            return await asyncio.to_thread(_brought, fetched, sent, interval, name)
-        return _brought(fetched, sent, interval, name)
 
     @contextmanager
     def _accounted(self, call: _Call) -> Iterator[None]:
@@ -532,23 +484,3 @@ class Upstream:
         if self.breaker.blocked_for(now) > 0:
             return None
         return pause if deadline.allows(pause, now) else None
-
-
-def _brought(fetched: Fetched, sent: int, interval: Interval, name: str) -> Brought:
-    """Return what came as it is stored; raise `BadPluginReply` where it breaks the contract."""
-    brought = Brought.of(fetched, sent)
-    _verify(brought, interval, name)
-    return brought
-
-
-def _verify(brought: Brought, interval: Interval, name: str) -> None:
-    """Refuse what breaks the provider contract, so that nothing malformed is ever stored."""
-    times = brought.run.times
-    ascends = all(map(lt, times, islice(times, 1, None)))
-    if len(times) and not (ascends and interval.start <= times[0] and times[-1] < interval.end):
-        raise BadPluginReply(f"{name} returned records that do not ascend within the asked range")
-    at = interval.start
-    for span in brought.provisional:
-        if span.start < at or span.end > interval.end or span.start >= span.end:
-            raise BadPluginReply(f"{name} returned provisional spans outside the asked range")
-        at = span.end

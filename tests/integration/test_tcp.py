@@ -142,6 +142,18 @@ async def test_a_range_search_is_one_stitched_entity(tmp_path: Path) -> None:
     assert json.loads(entity["data"]) == steady.rows("ABC", *JANUARY)
 
 
+async def test_no_entities_are_wanted_whether_they_are_held_or_not(tmp_path: Path) -> None:
+    """A limit of 0 is heeded the same, and costs nothing upstream."""
+    steady = SteadyProvider()
+    line = "provider steady search ticker=ABC date={}..{} limit=0".format(*JANUARY)
+    async with door(tmp_path, steady) as at, at.client() as wire:
+        cold = await wire.ask({"type": "Line", "payload": {"line": line}})
+        assert not steady.calls
+        await wire.ask(search("steady", "ABC", *JANUARY))
+        held = await wire.ask({"type": "Line", "payload": {"line": line}})
+    assert cold["result"] == held["result"] == []
+
+
 async def test_only_what_is_missing_goes_upstream(tmp_path: Path) -> None:
     """A wider range asks upstream for its gaps alone, and says which part came from where."""
     steady = SteadyProvider()

@@ -296,6 +296,15 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(file), target
 
 
+def test_the_map_names_files_that_exist() -> None:
+    """Each module that the page on the architecture names is there, or is a file's own name."""
+    paths = [path.relative_to(ROOT / "src" / "gapless") for path in (ROOT / "src").rglob("*.py")]
+    named = set(re.findall(r"`([\w/]+\.py)`", text_of(DOCS / "architecture.md")))
+    assert len(named) > 20
+    lost = {one for one in named if not any(path.match(one) for path in paths)}
+    assert not lost
+
+
 def test_the_lock_installs_what_it_builds_with() -> None:
     """What is installed first, to build with, is in the whole lock at the same version."""
     pinned = [

@@ -1,6 +1,6 @@
 """Settings: every limit by its name, what it is for, and where its value came from.
 
-Only `app` and `cli` read them. Everything below is given the sections that hold for it, from
+Only `app` and `cli` read them. Everything below is handed what holds for it, as sections from
 `gapless.config.settings`: plain values, each with the one default that there is.
 """
 

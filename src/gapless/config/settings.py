@@ -104,7 +104,8 @@ class CacheSettings:
 
     hot_bytes: int = _setting(
         256 * MIB,
-        "memory for blocks that are answered without the database",
+        "memory for blocks that are answered without the database; what is kept ready beside "
+        "them takes up to as much again",
         unit="bytes",
         least=0,
     )
@@ -344,7 +345,8 @@ class Settings:
         default=None, metadata=_about("its private key (PEM), without a pass phrase")
     )
     base: Path = field(
-        default_factory=Path.cwd, metadata=_about("directory that plugins are loaded from")
+        default_factory=Path.cwd,
+        metadata=_about("directory that the relative paths of plugins begin at"),
     )
     limits: LimitSettings = field(default_factory=LimitSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)

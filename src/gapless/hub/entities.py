@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
+from typing import assert_never
 from zoneinfo import ZoneInfo
 
 from msgspec import structs
@@ -37,8 +38,11 @@ from gapless.protocol.messages import (
     ByTags,
     ByUpdatedAtRange,
     ByUrl,
+    DateRange,
     Entity,
     Filter,
+    Param,
+    Ticker,
 )
 from gapless.protocol.times import RangeBounds, is_local, parse_instant, parse_range
 from gapless.providers.base import Provider
@@ -256,8 +260,11 @@ class Entities:
                 case ByUpdatedAtRange(start, end):
                     bounds = _updated(start, end, self._clock.now_ms())
                     updated = (bounds.start_ms, bounds.end_ms)
-                case _:
+                case Ticker() | DateRange() | Param():
+                    # For providers that read them themselves: what is stored is no range.
                     pass
+                case _:
+                    assert_never(item)
         wanted = EntityFilter(ids, provider.info.name, source, state, tuple(tags), updated)
         # A search has no offset to go on with, so none is offered.
         return replace(await self.listed(wanted, limit, 0), next_offset=None)
@@ -353,7 +360,10 @@ def matches(answer: Answer, item: Filter, now: int) -> bool:
             return (since is None or since <= answer.updated_at) and (
                 answer.updated_at < bounds.end_ms
             )
-    return False
+        case ById() | ByUrl() | Ticker() | DateRange() | Param():
+            return False
+        case _:
+            assert_never(item)
 
 
 def _updated(start: str, end: str, now: int) -> RangeBounds:

@@ -169,7 +169,7 @@ class Filler:
             if not self._provider.info.revises:
                 # Nothing is compared, so that what came can be stored bit by bit.
                 for answer in came:
-                    await self._stored(filling, answer)
+                    await self._store_in_steps(filling, answer)
                 continue
             say = await self._said(filling, came)
             left: list[Interval] = []
@@ -184,7 +184,7 @@ class Filler:
             asked = subtract([one.interval for one in came], left)
             if asked:
                 say = say.of(asked) if left else say
-                await self._store(filling, say, [replace(answered, parts=tuple(asked))])
+                await self._store_believed(filling, say, [replace(answered, parts=tuple(asked))])
             if filling.filled.restated:
                 return
         unsure = [one for one in unsure if one.parts]
@@ -192,9 +192,9 @@ class Filler:
             say = Said()
             for one in unsure:
                 say = say.also((await self._said(filling, one.came)).of(one.parts))
-            await self._store(filling, say, unsure)
+            await self._store_believed(filling, say, unsure)
 
-    async def _stored(self, filling: _Filling, came: Came) -> None:
+    async def _store_in_steps(self, filling: _Filling, came: Came) -> None:
         """Store an answer in small commits, so that others have their turn between them."""
         lease = filling.lease
         known_there = filling.entry.state.coverage.over(came.interval)
@@ -311,7 +311,7 @@ class Filler:
             if brought is None:
                 await self._withdrawn(filling, part)
             else:
-                await self._stored(filling, self._came(filling, part, brought))
+                await self._store_in_steps(filling, self._came(filling, part, brought))
 
         interval, brought = await self._upstream.ask(
             lease.key,
@@ -333,7 +333,9 @@ class Filler:
         sent, until = brought.sent, brought.known_until
         return Came(interval, brought, sent if until is None else min(sent, until))
 
-    async def _store(self, filling: _Filling, say: Said, answers: Sequence[_Answered]) -> None:
+    async def _store_believed(
+        self, filling: _Filling, say: Said, answers: Sequence[_Answered]
+    ) -> None:
         """Store in one transaction what is believed of answers (stitching rule 6).
 
         `say` is what they say of what is held.

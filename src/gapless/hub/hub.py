@@ -137,8 +137,10 @@ class Hub:
         Raises what it fails with. How many records it may have is for whoever sends them. Never
         waits, so it is called where requests are read.
         """
-        search = question.search
+        search, request = question.search, question.request
         if search is None or search.others:
+            return None
+        if type(request) is SearchEntities and request.limit == 0:
             return None
         series = self.memory.get(search.key)
         if series is None or not series.state.knows(search.asked):
@@ -276,8 +278,6 @@ class Hub:
             series = answer.series
         return every_fact(series.state.ticker.facts)
 
-    # Entities
-
     async def _searched(self, look: Look, question: Question, caller: Caller) -> Answer:
         if look.said.adjusted is not None:
             return await self.adjuster.search(look, caller=caller, strict=question.strict)
@@ -287,6 +287,8 @@ class Hub:
             strict=question.strict,
             most_loaded=question.most_loaded,
         )
+
+    # Entities
 
     async def _by_id(self, question: Question, id: str, caller: Caller) -> Answer | Listing:
         """Answer an id; one that is no stored entity's is read as a ticker, of the last 30 days."""

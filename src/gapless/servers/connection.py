@@ -1,4 +1,7 @@
-"""One client of the TCP door: its unread lines, its answers in their order, its unsent bytes."""
+"""One client of the TCP door: its unread lines, its answers in their order, its unsent bytes.
+
+A held range is answered where its line is read: no task, no await, no encoder.
+"""
 
 from __future__ import annotations
 

@@ -84,8 +84,10 @@ class Memos:
         until = answer.fresh_until
         if len(rest) > _LONGEST_KEY or (until is not None and until <= now_ms):
             return
-        body = b"".join((ready.head, *ready.records, ready.tail))
-        if len(body) > self._memos.limit // 16 or not answer.series.current:
+        parts = (ready.head, *ready.records, ready.tail)
+        # Long ones are not even put together.
+        if sum(map(len, parts)) > self._memos.limit // 16 or not answer.series.current:
             return
+        body = b"".join(parts)
         memo = Memo(body, ready.ending, answer.count, until, answer.series.validity, grant)
         self._memos.put(rest, memo, len(body) + len(rest))

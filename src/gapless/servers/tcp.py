@@ -1,7 +1,4 @@
-"""Line-JSON over TCP: one request a line, one answer a line, pipelined, in order.
-
-A held range is answered where its line is read: no task, no await, no encoder.
-"""
+"""Line-JSON over TCP: one request a line, one answer a line, pipelined, in order."""
 
 from __future__ import annotations
 

@@ -243,6 +243,44 @@ async def test_a_long_answer_is_broken_off_where_it_would_be_wrong(
         assert rows_of(answer)[-1]["note"].endswith("y" * 300)
 
 
+@pytest.mark.parametrize("sent", [0, 2])
+async def test_whatever_fails_an_answer_never_runs_into_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: int
+) -> None:
+    """Memory runs out before the first piece, or after two: the connection ends with the line."""
+    async with held(tmp_path) as (opened, _), opened.client() as wire:
+        runs, read = opened.hub.holdings.runs, count()
+
+        async def failing(numbers: Sequence[int]) -> Any:
+            if next(read) >= sent:
+                raise MemoryError("there is no more")
+            return await runs(numbers)
+
+        monkeypatch.setattr(opened.hub.holdings, "runs", failing)
+        wire.write(asking_for("A", minute(0, LONG)) + asking_for("A", minute(0, 10)))
+        whole = await asyncio.wait_for(wire.reader.read(), PATIENCE_S)
+        assert b"\n" not in whole
+        assert whole.count(b'"ok"') == min(sent, 1)
+        assert opened.logged("error") == ["an answer failed in a way it should not"]
+
+
+async def test_all_are_answered_where_memory_keeps_nothing(tmp_path: Path) -> None:
+    """Many at once, each of more than is read with its directory: none pushes another out."""
+    steady = SteadyProvider(step=MINUTE_MS)
+    settings = but(PATIENT, cache={"hot_bytes": 0})
+    names = [f"T{number}" for number in range(20)]
+    async with door(tmp_path, steady, settings=settings) as opened:
+        for name in names:
+            await stock(store_of(opened.hub), steady, name, parts(21_000))
+
+        async def one(name: str) -> int:
+            async with opened.client() as wire:
+                answer = await Asking(wire, name, {"data_as": "array"})(minute(0, 21_000))
+                return len(rows_of(answer))
+
+        assert await asyncio.gather(*map(one, names)) == [21_000] * len(names)
+
+
 # What it costs, and others
 
 

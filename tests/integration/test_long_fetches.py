@@ -70,9 +70,9 @@ async def test_what_came_before_a_failure_is_kept(tmp_path: Path, record_propert
         assert second.split()[1] == start[:16]
 
 
-async def ask(wire: Any, ticker: str, asked: Interval) -> dict[str, Any]:
+async def ask(wire: Any, ticker: str, asked: Interval, **envelope: Any) -> dict[str, Any]:
     """Ask a range of the plugin; return the answer."""
-    await wire.send(asking_for(ticker, asked, provider="lengthy", data_as="array"))
+    await wire.send(asking_for(ticker, asked, provider="lengthy", data_as="array", **envelope))
     return read(await wire.line())
 
 
@@ -88,7 +88,7 @@ async def test_a_long_answer_is_stored_in_several_commits(tmp_path: Path, way: s
         assert len(await hub.asked(1)) == 1
 
 
-@pytest.mark.parametrize("way", ["descending", "back", "woven", "pages", "broken"])
+@pytest.mark.parametrize("way", ["descending", "back", "woven", "stretches", "pages", "broken"])
 async def test_an_iterator_out_of_order_is_never_silently_short(
     tmp_path: Path, way: str, record_property: Any
 ) -> None:
@@ -102,6 +102,18 @@ async def test_an_iterator_out_of_order_is_never_silently_short(
             hub.door.logged("error")
         tell(record_property, states=states)
         assert states[-1] == "ready"
+
+
+async def test_what_is_held_survives_a_refresh_that_fails(tmp_path: Path) -> None:
+    """An iterator goes back where all is held, and fails when it is asked as a whole."""
+    asked = minute(0, NUMBER)
+    async with plugged(tmp_path) as hub, hub.client() as wire:
+        await hub.load("lengthy")
+        assert check_truth(await ask(wire, "BACKING", asked), asked) == "ready"
+        anew = await ask(wire, "BACKING", asked, fresh="now")
+        assert check_truth(anew, asked) == "failed" or anew["stitch"]["state"] == "stale"
+        hub.door.logged("error")
+        assert check_truth(await ask(wire, "BACKING", asked, fresh="held"), asked) == "ready"
 
 
 @pytest.mark.slow

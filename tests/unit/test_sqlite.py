@@ -7,12 +7,14 @@ import random
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
+from gapless.domain.intervals import Interval
 from gapless.errors import (
     DatabaseDamaged,
     DatabaseInUse,
@@ -173,6 +175,31 @@ async def test_damage_is_refused_or_harmless(tmp_path: Path) -> None:
             await store.close()
     assert unnamed == 0
     assert 0 < refused < MUTATIONS
+
+
+async def test_damage_behind_the_first_row_is_damage_too(tmp_path: Path) -> None:
+    """A statement may fail where its rows are fetched, not where it is begun."""
+    path = tmp_path / "hub.db"
+    store = await asyncio.to_thread(open_store, path)
+    await store.apply(change(fill(0, 10_000_000, range(0, 10_000_000, 1_000))))
+    await store.close()
+    with closing(sqlite3.connect(path)) as plain:
+        (size,) = plain.execute("PRAGMA page_size").fetchone()
+        pages = plain.execute(
+            "SELECT pageno FROM dbstat WHERE name = 'entities' AND pagetype = 'overflow' "
+            "ORDER BY path"
+        ).fetchall()
+    sound = path.read_bytes()
+    damaged = bytearray(sound)
+    for (page,) in pages[len(pages) // 2 :]:
+        damaged[(page - 1) * size : page * size] = b"\xff" * size
+    path.write_bytes(damaged)
+    store = await asyncio.to_thread(open_store, path)
+    try:
+        with pytest.raises(DatabaseDamaged):
+            await store.read(KEY, Interval(0, 10_000_000))
+    finally:
+        await store.close()
 
 
 WORDS: list[tuple[int, type[GaplessError]]] = [

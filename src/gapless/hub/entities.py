@@ -195,7 +195,7 @@ class Entities:
                     "for a part of its range"
                 )
             series = await self._holdings.load(search.key, search.asked)
-            if series.validity is look.series.validity:
+            if series.at() == look.series.at():
                 look = look.renewed(series)
                 return _aged(look.answer(wanted), look)
 

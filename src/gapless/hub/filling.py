@@ -306,6 +306,8 @@ class Filler:
         """Fetch once."""
         meta, lease = filling.entry.state.meta, filling.lease
         wide = filling.deadline is not None and not filling.alone
+        # What is withdrawn again would be lacking where it was held before.
+        in_parts = not (self._provider.info.revises or filling.entry.state.coverage.over(interval))
 
         async def take(part: Interval, brought: Brought | None) -> None:
             if brought is None:
@@ -321,7 +323,7 @@ class Filler:
             lease.tally,
             filling.deadline,
             wide=wide,
-            take=None if self._provider.info.revises else take,
+            take=take if in_parts else None,
         )
         return self._came(filling, interval, brought)
 

@@ -158,7 +158,7 @@ class Searcher:
         look.rules.check_size(total)
         if not series.holds(asked):
             found = await self._holdings.load(look.key, asked)
-            if found.validity is not series.validity:
+            if found.at() != series.at():
                 return None
             look = look.renewed(found)
         return await computed(look.rows, partial(look.answer, wanted, course, doubts=doubts))

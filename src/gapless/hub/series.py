@@ -114,6 +114,14 @@ class Series:
         """Whether it is still what the store shows."""
         return self.validity.current
 
+    def at(self) -> tuple[int, int, int, int]:
+        """Return the commits it shows: what is planned by it holds for all that show the same.
+
+        It may be another object meanwhile, where memory has let it go and read it again.
+        """
+        state = self.state
+        return state.version, state.due_before, state.ticker.version, state.ticker.due_before
+
     def holds(self, interval: Interval) -> bool:
         """Whether it has all runs over an interval of which it knows the blocks."""
         return all(block.number in self.runs for block in self.state.blocks.over(interval))

@@ -431,6 +431,11 @@ class Connection(asyncio.Protocol):
                 self.abort()
                 return
             self._transport.writelines(self._desk.encode(replace(settled, result=error)))
+        except Exception:
+            # Whatever is sent next would be read as the rest of this line, or as its answer.
+            _log.exception("an answer failed in a way it should not")
+            self.abort()
+            return
         finally:
             self._streaming = self._taken = None
         self._flush()

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import (
@@ -182,25 +183,22 @@ class SqlStore:
         self._reader.dispose()
         self._writer.dispose()
 
-    async def _reading(self, work: Callable[[Connection], T]) -> T:
-        async with self._read_turns.turn(PARTY.get()):
-            return await _run(self._read_threads, lambda: self._transacted(self._reader, work))
+    async def _reading(self, work: Callable[[Connection], T], *turns: FairTurns) -> T:
+        job = partial(self._transacted, self._reader, work)
+        return await _run(self._read_threads, job, *turns, self._read_turns)
 
     async def _searching(self, work: Callable[[Connection], T]) -> T:
         """Read what may take as long as there is much stored."""
-        async with self._search_turns.turn(PARTY.get()):
-            return await self._reading(work)
+        return await self._reading(work, self._search_turns)
 
     async def _writing(self, work: Callable[[Connection], T], *, frees: bool = False) -> T:
-        async with self._write_turns.turn(PARTY.get()):
-            return await _run(self._write_thread, lambda: self._written(self._writer, work, frees))
+        job = partial(self._written, self._writer, work, frees)
+        return await _run(self._write_thread, job, self._write_turns)
 
     async def _writing_durably(self, work: Callable[[Connection], T]) -> T:
         # Whoever is to make room has to be let in.
-        async with self._write_turns.turn(PARTY.get()):
-            return await _run(
-                self._write_thread, lambda: self._written(self._durable_writer, work, frees=True)
-            )
+        job = partial(self._written, self._durable_writer, work, frees=True)
+        return await _run(self._write_thread, job, self._write_turns)
 
     def _written(self, engine: Engine, work: Callable[[Connection], T], frees: bool) -> T:
         """Make a change; where the disk is full, again as there is room for it.
@@ -226,5 +224,21 @@ class SqlStore:
             raise self._translate(error) from error
 
 
-async def _run(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(threads, work)
+async def _run(threads: ThreadPoolExecutor, work: Callable[[], T], *turns: FairTurns) -> T:
+    """Do work in a thread, in turns that end with it: whoever has it done may leave before."""
+    party, taken = PARTY.get(), list[FairTurns]()
+
+    def over(_job: object = None) -> None:
+        for one in taken:
+            one.release(party)
+
+    try:
+        for one in turns:
+            await one.acquire(party)
+            taken.append(one)
+        job = asyncio.get_running_loop().run_in_executor(threads, work)
+    except BaseException:
+        over()
+        raise
+    job.add_done_callback(over)
+    return await asyncio.shield(job)

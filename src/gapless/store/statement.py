@@ -37,31 +37,25 @@ class Statement:
 
         Raises the `DBAPIError` that SQLAlchemy would.
         """
-        cursor = self._executed(connection, params)
-        try:
-            found = cursor.fetchall()
-            if self._row is None and found:
-                names = [column[0] for column in cursor.description]
-                kind: Any = namedtuple("Row", names)  # type: ignore[misc]  # as it selects
-                self._row = kind._make
-        finally:
-            cursor.close()
+        found, columns = self._executed(connection, params)
+        if self._row is None and found:
+            kind: Any = namedtuple("Row", columns)  # type: ignore[misc]  # as it selects
+            self._row = kind._make
         return list(map(self._row, found)) if self._row is not None else ()
 
     def one(self, connection: Connection, **params: Any) -> Any:
         """Execute it; return the first column of the first row, `None` where there is no row."""
-        cursor = self._executed(connection, params)
-        try:
-            rows = cursor.fetchall()
-        finally:
-            cursor.close()
-        return rows[0][0] if rows else None
+        found, _ = self._executed(connection, params)
+        return found[0][0] if found else None
 
     def run(self, connection: Connection, **params: Any) -> None:
         """Execute it."""
-        self._executed(connection, params).close()
+        self._executed(connection, params)
 
-    def _executed(self, connection: Connection, params: Mapping[str, Any]) -> Any:
+    def _executed(
+        self, connection: Connection, params: Mapping[str, Any]
+    ) -> tuple[Sequence[Any], list[str]]:
+        """Return the rows, which may fail to be read as the statement may, and their columns."""
         dialect = connection.dialect
         ready = self._ready.get(dialect.name)
         if ready is None:
@@ -71,11 +65,15 @@ class Statement:
         values = fill(params)
         try:
             cursor.execute(sql, values)
+            if cursor.description is None:
+                return (), []
+            return cursor.fetchall(), [column[0] for column in cursor.description]
         except dialect.loaded_dbapi.Error as error:
             raise DBAPIError.instance(
                 sql, values, error, dialect.loaded_dbapi.Error, dialect=dialect
             ) from error
-        return cursor
+        finally:
+            cursor.close()
 
     def _compiled(self, connection: Connection) -> tuple[str, _Fill]:
         compiled = self._clause.compile(  # type: ignore[attr-defined]  # what can be executed can be

@@ -61,6 +61,24 @@ class Provider:
         yield from map(record, minutes[::2])
         yield from map(record, minutes[1::2])
 
+    def stretches(self, minutes: range, call: int) -> Iterator[Any]:
+        """Hand over a list of two stretches: what the first leaves out, and what follows it."""
+        left_out = [minutes[1], minutes[-1]]
+        yield [record(one) for one in (*(one for one in minutes if one not in left_out), *left_out)]
+
+    def backing(self, minutes: range, call: int) -> Iterator[Any]:
+        """Answer as a whole; then go back in a list, and from then on fail."""
+        if call == 1:
+            return self.each(minutes, call)
+        if call > 2:
+            raise ConnectionError("the line went dead")
+        return self.halves(minutes)
+
+    def halves(self, minutes: range) -> Iterator[Any]:
+        half = len(minutes) // 2
+        for part in (minutes[:half], minutes[100:200], minutes[half:]):
+            yield [record(one) for one in part]
+
     def pages(self, minutes: range, call: int) -> Iterator[Any]:
         """Hand over the latest page first."""
         for at in reversed(range(0, len(minutes), PAGE)):

@@ -108,6 +108,8 @@ class RecordSink:
         until = times[-1]
         count = bisect_left(times, until)
         ascending = all(map(lt, times, islice(times, 1, count + 1)))
+        # A list of several stretches may go back far behind its beginning.
+        ascending = ascending and min(islice(times, count, None)) >= until
         if not ascending or count <= many // 2:
             self._hand_on = None
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -136,7 +137,7 @@ _total = (
 _WANTED = and_(
     _e.start_ms < bindparam("load_end"),
     _e.end_ms > bindparam("load_start"),
-    _total <= literal(_MOST_LOADED),
+    _total <= bindparam("most_loaded"),
 )
 _SELECT_BLOCKS = Statement(
     select(
@@ -167,12 +168,27 @@ _NOTHING = Interval(ALWAYS.end, ALWAYS.end)
 # So much is read on either side of what is asked for: hardly any series is longer, and what is
 # asked for next lies near more often than not.
 _BESIDE = 8
+# What a database's integer holds.
+_ANY_NUMBER = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is read of a series: all over an interval, and so many neighbours on either side.
+
+    With the runs over `load`, unless they have more than `most_loaded` records.
+    """
+
+    interval: Interval
+    load: Interval = _NOTHING
+    beside: int = _BESIDE
+    most_loaded: int = _MOST_LOADED
 
 
 def warm(connection: Connection) -> SeriesKey | None:
     """Compile the statements of a read; return any series there is."""
     whole(connection, SeriesKey("", ""))
-    _blocks(connection, -1, ALWAYS, _NOTHING, 0)
+    _blocks(connection, -1, _Part(ALWAYS))
     runs(connection, [-1])
     found = connection.execute(select(schema.series).limit(1)).one_or_none()
     if found is None:
@@ -190,39 +206,44 @@ def directory(
     connection: Connection, key: SeriesKey, interval: Interval, beside: int = _BESIDE
 ) -> Snapshot:
     """Return a series over an interval without runs, and so many of its neighbours beside it."""
-    return _read(connection, key, interval, _NOTHING, beside)
+    return _read(connection, key, _Part(interval, beside=beside))
 
 
-def read(connection: Connection, key: SeriesKey, interval: Interval) -> Snapshot:
-    """Return a series over an interval with its runs there."""
-    return _read(connection, key, interval, interval, _BESIDE)
-
-
-def _read(
-    connection: Connection, key: SeriesKey, interval: Interval, load: Interval, beside: int
+def read(
+    connection: Connection, key: SeriesKey, interval: Interval, about: Interval | None = None
 ) -> Snapshot:
+    """Return a series over an interval with its runs there, unless they are many.
+
+    Over one `about` it, its runs over the interval come with it however many they are.
+    """
+    if about is None:
+        return _read(connection, key, _Part(interval, interval))
+    return _read(connection, key, _Part(about, interval, most_loaded=_ANY_NUMBER))
+
+
+def _read(connection: Connection, key: SeriesKey, part: _Part) -> Snapshot:
     found = _SELECT_SERIES.all(
         connection,
         provider=key.provider,
         ticker=key.ticker,
         params=rows.params_text(key),
-        start=interval.start,
-        end=interval.end,
-        margin=beside,
+        start=part.interval.start,
+        end=part.interval.end,
+        margin=part.beside,
     )
     series = found[0]
     if series.number is None:
         with rows.decoding(f"what is known of {key.ticker}"):
             ticker = rows.ticker_of(series)
         return Snapshot(SeriesState(key, due_before=ticker.due_before, ticker=ticker), {})
-    blocks = _blocks(connection, series.number, interval, load, beside)
+    blocks = _blocks(connection, series.number, part)
     with rows.decoding(f"series {series.number}"):
         covered = [row for row in found if row.coverage_start_ms is not None]
         spans = rows.coverages_of(covered)
         state = rows.series_of(
             series,
-            Spans(spans, _known(spans, interval, beside)),
-            Spans(laid := rows.blocks_of(blocks), _known(laid, interval, beside)),
+            Spans(spans, _known(spans, part)),
+            Spans(laid := rows.blocks_of(blocks), _known(laid, part)),
             _doubts(connection, series) if series.doubted else [],
         )
     return Snapshot(
@@ -236,10 +257,9 @@ def _read(
     )
 
 
-def _known(
-    found: Sequence[Block] | Sequence[Coverage], interval: Interval, beside: int
-) -> tuple[Interval]:
-    """Return where what was found is all there is, of an interval and `beside` on either side."""
+def _known(found: Sequence[Block] | Sequence[Coverage], part: _Part) -> tuple[Interval]:
+    """Return where what was found of a series is all there is."""
+    interval, beside = part.interval, part.beside
     starts = [one.start for one in found]
     left = bisect_left(starts, interval.start)
     right = len(found) - bisect_left(starts, interval.end)
@@ -258,17 +278,16 @@ def siblings(connection: Connection, key: SeriesKey) -> tuple[SeriesKey, ...]:
     return tuple(one for one in keys if one != key)
 
 
-def _blocks(
-    connection: Connection, number: int, interval: Interval, load: Interval, beside: int
-) -> Sequence[Any]:
+def _blocks(connection: Connection, number: int, part: _Part) -> Sequence[Any]:
     return _SELECT_BLOCKS.all(
         connection,
         series=number,
-        start=interval.start,
-        end=interval.end,
-        margin=beside,
-        load_start=load.start,
-        load_end=load.end,
+        start=part.interval.start,
+        end=part.interval.end,
+        margin=part.beside,
+        load_start=part.load.start,
+        load_end=part.load.end,
+        most_loaded=part.most_loaded,
     )
 
 
@@ -279,7 +298,7 @@ def _doubts(connection: Connection, series: Any) -> list[Doubt]:
 
 def _full(connection: Connection, row: Any) -> SeriesState:
     spans = connection.execute(_SELECT_COVERAGE, {"series": row.number}).all()
-    blocks = _blocks(connection, row.number, ALWAYS, _NOTHING, 0)
+    blocks = _blocks(connection, row.number, _Part(ALWAYS))
     with rows.decoding(f"series {row.number}"):
         doubts = _doubts(connection, row)
         return rows.series_of(

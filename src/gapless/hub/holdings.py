@@ -17,7 +17,6 @@ import structlog
 from gapless.domain.blocks import Run
 from gapless.domain.intervals import ALWAYS, Interval, hull
 from gapless.domain.series import SeriesKey
-from gapless.errors import InternalError
 from gapless.hub.leases import Lease, Leases, LocalLeases
 from gapless.hub.memory import Memory
 from gapless.hub.series import Series
@@ -36,8 +35,6 @@ T = TypeVar("T")
 U = TypeVar("U")
 _log = structlog.get_logger("gapless.holdings")
 
-# A read is only overtaken by a change of the same series, and those take as long as a read.
-_MOST_READS = 50
 NOTHING = Interval(ALWAYS.end, ALWAYS.end)
 """Of which nothing is known but the latest of a series."""
 
@@ -77,47 +74,39 @@ class Holdings:
         """Return a series over some intervals, with its runs there; and `about` that, without."""
         intervals = (interval, *others)
         needed = intervals if about is None else (*intervals, about)
-        for _ in range(_MOST_READS):
-            series = self.memory.get(key)
-            if series is None or not all(map(series.state.knows, needed)):
-                if about is None:
-                    series = await self._read(key, self._store.read(key, hull(intervals)))
+        series = self.memory.get(key)
+        if series is None or not all(map(series.state.knows, needed)):
+            if about is None:
+                series = await self._read(key, self._store.read(key, hull(intervals)))
+            else:
+                series = await self._read(key, self._store.directory(key, hull(needed)))
+        runs = dict(series.runs)
+        lacking: list[int] = []
+        for one in intervals:
+            for block in series.state.blocks.over(one):
+                if block.number is None or block.number in runs:
+                    continue
+                run = self.memory.run(block.number)
+                if run is None:
+                    lacking.append(block.number)
                 else:
-                    series = await self._read(key, self._store.directory(key, hull(needed)))
-                if series is None:
-                    continue
-            runs = dict(series.runs)
-            lacking: list[int] = []
-            for one in intervals:
-                for block in series.state.blocks.over(one):
-                    if block.number is None or block.number in runs:
-                        continue
-                    run = self.memory.run(block.number)
-                    if run is None:
-                        lacking.append(block.number)
-                    else:
-                        runs[block.number] = run
-            if lacking:
-                found = await self._store.runs(lacking)
-                if len(found) < len(lacking) or not series.current:
-                    # The series was changed meanwhile; a run that is gone is no longer its.
-                    if series.current:
-                        self.memory.drop(key)
-                    continue
-                runs.update(self.memory.add_runs(found))
-            return Series(series.state, series.validity, runs)
-        raise InternalError(f"{key.text} changes faster than it can be read")
+                    runs[block.number] = run
+        if lacking:
+            found = await self._store.runs(lacking)
+            if len(found) < len(lacking):
+                # The series was changed meanwhile. One read shows it and its runs as they are,
+                # however fast it changes.
+                self.memory.drop(key)
+                return await self._read(key, self._store.read(key, hull(intervals), hull(needed)))
+            runs.update(self.memory.add_runs(found))
+        return Series(series.state, series.validity, runs)
 
     async def directory(self, key: SeriesKey, interval: Interval = NOTHING) -> Series:
         """Return a series over an interval, with none of its runs to be relied on."""
-        for _ in range(_MOST_READS):
-            series = self.memory.get(key)
-            if series is not None and series.state.knows(interval):
-                return series
-            series = await self._read(key, self._store.directory(key, interval))
-            if series is not None:
-                return series
-        raise InternalError(f"{key.text} changes faster than it can be read")
+        series = self.memory.get(key)
+        if series is not None and series.state.knows(interval):
+            return series
+        return await self._read(key, self._store.directory(key, interval))
 
     async def anew(self, key: SeriesKey, interval: Interval) -> Series:
         """Return a series as the store has it, for what memory shows proved to be overtaken."""
@@ -221,16 +210,16 @@ class Holdings:
         if self._changing:
             await asyncio.wait(self._changing)
 
-    async def _read(self, key: SeriesKey, work: Awaitable[Snapshot]) -> Series | None:
-        """Read a series of the store; `None`: it was changed meanwhile."""
+    async def _read(self, key: SeriesKey, work: Awaitable[Snapshot]) -> Series:
+        """Read a series of the store; where it was changed meanwhile it is current no more."""
         self.memory.misses += 1
         reading = self.memory.begin_read(key)
-        snapshot = None
         try:
             snapshot = await work
-        finally:
-            series = self.memory.end_read(reading, snapshot)
-        return series
+        except BaseException:
+            self.memory.give_up(reading)
+            raise
+        return self.memory.end_read(reading, snapshot)
 
     async def _forgotten(self, key: SeriesKey, step: Callable[[], Awaitable[Removal]]) -> Removal:
         """Forget step by step, so that others have their turn; what is done stays done."""

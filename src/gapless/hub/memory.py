@@ -96,17 +96,23 @@ class Memory:
         self._reading.setdefault(key, []).append(reading)
         return reading
 
-    def end_read(self, reading: Reading, snapshot: Snapshot | None) -> Series | None:
-        """Keep what was read, unless the series was changed meanwhile: then return `None`.
-
-        What was read of it earlier at the same version stays known.
-        """
+    def give_up(self, reading: Reading) -> None:
+        """Say that a read of the store came to nothing."""
         readings = self._reading[reading.key]
         readings.remove(reading)
         if not readings:
             del self._reading[reading.key]
-        if snapshot is None or reading.outdated:
-            return None
+
+    def end_read(self, reading: Reading, snapshot: Snapshot) -> Series:
+        """Keep what was read, and return it; what was read of it at the same version stays known.
+
+        A series that was changed meanwhile is not kept. It is whole all the same, as it was when
+        its reader had asked already; it is only not current any more.
+        """
+        self.give_up(reading)
+        if reading.outdated:
+            runs = {number: HotRun(run) for number, run in snapshot.runs.items()}
+            return Series(snapshot.state, Validity(current=False), runs)
         known = self._series.peek(reading.key)
         state, validity = snapshot.state, Validity()
         if known is not None and known.state.version == state.version:

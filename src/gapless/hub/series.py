@@ -84,8 +84,8 @@ class Validity:
 
     __slots__ = ("current", "moments")
 
-    def __init__(self) -> None:
-        self.current = True
+    def __init__(self, current: bool = True) -> None:
+        self.current = current
         self.moments: tuple[int, DueMoments | None] = (0, None)
 
 

@@ -259,10 +259,13 @@ class Store(Protocol):
         """Prepare what the first read would otherwise pay for; return any series there is."""
         ...
 
-    async def read(self, key: SeriesKey, load: Interval | None = None) -> Snapshot:
+    async def read(
+        self, key: SeriesKey, load: Interval | None = None, about: Interval | None = None
+    ) -> Snapshot:
         """Return the series over `load` and a little about it, with its runs there.
 
-        `None`: all of it, without any run.
+        `None`: all of it, without any run. `about`: an interval around `load` over which it is to
+        be known, without runs.
         """
         ...
 

@@ -166,9 +166,11 @@ def directory(
     return _read(connection, key, interval, _NOTHING, beside)
 
 
-def read(connection: Connection, key: SeriesKey, interval: Interval) -> Snapshot:
-    """Return a series over an interval with its runs there."""
-    return _read(connection, key, interval, interval, _BESIDE)
+def read(
+    connection: Connection, key: SeriesKey, interval: Interval, about: Interval | None = None
+) -> Snapshot:
+    """Return a series over an interval with its runs there; over one `about` it without."""
+    return _read(connection, key, interval if about is None else about, interval, _BESIDE)
 
 
 def _read(

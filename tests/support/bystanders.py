@@ -183,7 +183,7 @@ def _replacements(
 
 def _run(steady: SteadyProvider, ticker: str, part: Interval) -> Run:
     records = steady.records(ticker, part)
-    texts = encode_all(record.row for record in records)
+    texts = encode_all([record.row for record in records])
     return Run.of_texts([record.time for record in records], texts)
 
 

@@ -182,7 +182,7 @@ def test_a_run_is_no_larger_than_it_counts() -> None:
 
 @pytest.mark.parametrize("how", ["changed", "dropped", "forgotten"])
 def test_a_read_that_was_overtaken_is_not_kept(how: str) -> None:
-    """What the store showed before a change must not come into memory after it."""
+    """What the store showed before a change is told, and must not come into memory after it."""
     tier = memory()
     reading, other = tier.begin_read(ONE), tier.begin_read(ONE)
     elsewhere = tier.begin_read(TWO)
@@ -193,14 +193,16 @@ def test_a_read_that_was_overtaken_is_not_kept(how: str) -> None:
         tier.drop(ONE)
     else:
         tier.forget(ONE.provider)
-    assert tier.end_read(reading, snapshot(ONE, {1: run([4])})) is None
-    assert tier.end_read(other, None) is None
+    older = snapshot(ONE, {1: run([4])})
+    told = tier.end_read(reading, older)
+    assert not told.current
+    assert told.state == older.state
+    assert told.runs[1].run == older.runs[1]
+    tier.give_up(other)
     kept = tier.get(ONE)
     assert (kept is not None and kept.state == newer.state) == (how == "changed")
-    assert (tier.end_read(elsewhere, snapshot(TWO, {})) is not None) == (how != "forgotten")
-    again = read(tier, newer)
-    assert again is not None
-    assert again.current
+    assert tier.end_read(elsewhere, snapshot(TWO, {})).current == (how != "forgotten")
+    assert read(tier, newer).current
 
 
 def part(version: int, runs: dict[int, Run], known: Interval, before: int) -> Snapshot:

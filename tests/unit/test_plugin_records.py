@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -45,6 +46,24 @@ class OnlyArrow:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self._frame.__arrow_c_stream__(requested_schema)
+
+
+@pytest.mark.parametrize("form", ["list", "frame", "iterator"])
+def test_what_was_taken_is_let_go(form: str) -> None:
+    """A process that answers for long is no larger for it."""
+    times = range(START // 1000, START // 1000 + 2_000)
+
+    def take() -> None:
+        frame = pl.DataFrame({"timestamp": times, "a": [t / 7 for t in times], "b": times})
+        whole = {"list": frame.to_dicts(), "frame": frame, "iterator": iter([frame])}
+        assert len(taken(whole[form]).run()) == len(times)
+
+    for _ in range(3):
+        take()
+    before = sys.getallocatedblocks()
+    for _ in range(10):
+        take()
+    assert sys.getallocatedblocks() - before < len(times)
 
 
 def taken(value: Any, time_column: str = "timestamp") -> RecordSink:

@@ -39,7 +39,7 @@ def merged(stored: Run, named: Run) -> Run:
         row = named.row(at)
         told = {name: value for name, value in row.items() if value is not None}
         known[time] = {**row, **known.get(time, {}), **told}
-    return Run.of_texts(sorted(known), encode_all(known[time] for time in sorted(known)))
+    return Run.of_texts(sorted(known), encode_all([known[time] for time in sorted(known)]))
 
 
 def differing(

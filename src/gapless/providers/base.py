@@ -208,7 +208,7 @@ class Fetched:
         """Return the records as they are stored."""
         if self.ready is not None:
             return self.ready
-        texts = encode_all(record.row for record in self.records)
+        texts = encode_all([record.row for record in self.records])
         return Run.of_texts([record.time for record in self.records], texts)
 
 

@@ -6,7 +6,7 @@ Runs in the plugin's process, so that the hub parses nothing and its loop is not
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from operator import lt
@@ -35,6 +35,7 @@ TIME = "timestamp"
 _MANY = 16_000
 HandOn = Callable[[Run, Interval], None]
 """Takes all that there is of a part of a range."""
+# To be given lists: of an iterator msgspec 0.22 never lets go, nor that of what is behind it.
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
@@ -178,9 +179,9 @@ class RecordSink:
         self._seen += len(table.times) + table.dropped
         stamps = [t / 1000 if t % 1000 else t // 1000 for t in table.times]
         make = _row_maker(table.names)
-        self._add(table.times, map(make, stamps, *table.columns))
+        self._add(table.times, list(map(make, stamps, *table.columns)))
 
-    def _add(self, times: list[int], rows: Iterable[Any]) -> None:
+    def _add(self, times: list[int], rows: list[Any]) -> None:
         if self._handed_on is not None and times and min(times) < self._handed_on:
             raise OutOfOrder("an iterator yielded a record that lies before others of long ago")
         try:

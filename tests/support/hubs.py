@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from support.wire import PATIENCE_S
@@ -22,11 +22,15 @@ STEADY = ("support.steady_hub",)
 
 @dataclass(slots=True)
 class Server:
-    """A running `gapless serve`; `http` is its base URL, or `off`."""
+    """A running `gapless serve`; `said` has what it has said since it was ready.
+
+    `http`: the base URL of its door for HTTP, or `off`.
+    """
 
     process: asyncio.subprocess.Process
     port: int
     http: str
+    said: list[str] = field(default_factory=list)
 
     @property
     def resident(self) -> int:
@@ -90,6 +94,13 @@ async def ready(process: asyncio.subprocess.Process) -> tuple[int, str]:
     return int(told["tcp"].rpartition(":")[2]), told["http"]
 
 
+async def hear(server: Server) -> None:
+    """Keep what a hub says until it ends: one that is not listened to would wait to be heard."""
+    assert server.process.stderr is not None
+    async for line in server.process.stderr:
+        server.said.append(line.decode().rstrip("\n"))
+
+
 async def end(process: asyncio.subprocess.Process) -> None:
     """Kill a hub, if it is there yet, and see it gone."""
     if process.returncode is None:
@@ -110,6 +121,13 @@ async def running(
     """Run a hub for the length of the block, which may kill it."""
     process = await launch(database, settings, program=program, http=http)
     try:
-        yield Server(process, *await ready(process))
+        server = Server(process, *await ready(process))
+        hearing = asyncio.create_task(hear(server))
+        try:
+            yield server
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await hearing
     finally:
         await end(process)

@@ -51,7 +51,7 @@ MIB = 1 << 20
 # What a level may differ by though nothing grows: so many bytes and such a share of it. In a short
 # time not everything that is kept is full by its second quarter.
 ALLOWED_BYTES, ALLOWED_SHARE, ALLOWED_AT_FIRST = 8 * MIB, 0.05, 0.25
-LONG_S = 600
+LONG_S, TWO_HOURS_S = 600, 7_200
 SECONDS = "MIXED_LOAD_S"
 
 
@@ -209,23 +209,15 @@ async def at_rest(server: Server) -> str:
 
 @pytest.mark.timeout(0)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads memory from /proc")
-@pytest.mark.parametrize(
-    "seconds",
-    [
-        pytest.param(40, marks=pytest.mark.slow),
-        pytest.param(7_200, marks=pytest.mark.soak),
-    ],
-    ids=["quick", "long"],
-)
+@pytest.mark.soak
 async def test_mixed_load_leaves_a_hub_as_it_was(
-    tmp_path: Path, request: pytest.FixtureRequest, seconds: float, record_property: Any
+    tmp_path: Path, request: pytest.FixtureRequest, record_property: Any
 ) -> None:
     """Clients of all kinds, good and bad, at once: answers are right, nothing grows, no error.
 
-    The soak takes two hours, or as many seconds as `MIXED_LOAD_S` says.
+    It takes two hours, or as many seconds as `MIXED_LOAD_S` says.
     """
-    if request.node.get_closest_marker("soak"):
-        seconds = float(os.environ.get(SECONDS, seconds))
+    seconds = float(os.environ.get(SECONDS, TWO_HOURS_S))
     seed = f"load {request.config.getoption('hypothesis_seed')}"
     database = tmp_path / "hub.db"
     async with running(database, SETTINGS, http="127.0.0.1:0") as server:

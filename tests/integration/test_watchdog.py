@@ -72,7 +72,7 @@ SMALL = Scale(records=60_000, fetched=20_000, islands=2_000, entities=2_000, yea
 LARGE = Scale(records=200_000, fetched=100_000, islands=10_000, entities=10_000, years=40)
 SCALES = [
     pytest.param(SMALL, id="small"),
-    pytest.param(LARGE, id="large", marks=pytest.mark.slow),
+    pytest.param(LARGE, id="large", marks=pytest.mark.soak),
 ]
 
 

@@ -52,18 +52,19 @@ class Brought:
         )
 
 
-async def bring(fetched: Fetched, sent: int, interval: Interval, provider: str) -> Brought:
+async def bring(own: list[Fetched], sent: int, interval: Interval, provider: str) -> Brought:
     """Return what a provider returned for an interval as it is stored.
 
-    Much of it is made in a thread. Raises `BadPluginReply` where it breaks the provider contract.
+    `own` has it alone, and is empty afterwards: much of it is made in a thread, which lets go of
+    its records, too. Raises `BadPluginReply` where it breaks the provider contract.
     """
-    if fetched.large:
-        return await asyncio.to_thread(_checked, fetched, sent, interval, provider)
-    return _checked(fetched, sent, interval, provider)
+    if own[0].large:
+        return await asyncio.to_thread(_checked, own, sent, interval, provider)
+    return _checked(own, sent, interval, provider)
 
 
-def _checked(fetched: Fetched, sent: int, interval: Interval, provider: str) -> Brought:
-    brought = Brought.of(fetched, sent)
+def _checked(own: list[Fetched], sent: int, interval: Interval, provider: str) -> Brought:
+    brought = Brought.of(own.pop(), sent)
     _verify(brought, interval, provider)
     return brought
 

@@ -343,7 +343,7 @@ class Upstream:
         async def take(part: Interval, fetched: Fetched | None) -> None:
             nonlocal start
             assert taken is not None
-            brought = None if fetched is None else await bring(fetched, now, part, name)
+            brought = None if fetched is None else await bring([fetched], now, part, name)
             start = call.interval.start if fetched is None else max(start, part.end)
             await taken(part, brought)
 
@@ -354,8 +354,11 @@ class Upstream:
             else:
                 work = self.provider.fetch(call.key, call.interval, now, meta)
             fetched = await self._in_time(work, deadline)
-            brought = await bring(fetched, now, Interval(start, call.interval.end), name)
-        self._count(call, fetched.requests, None)
+            requests, own = fetched.requests, [fetched]
+            # Letting go of very many records takes a while: nobody else has them.
+            del fetched, work
+            brought = await bring(own, now, Interval(start, call.interval.end), name)
+        self._count(call, requests, None)
         self._hear_clock(brought.upstream_now, now)
         self.failures.answered(call.key)
         self._answered()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
 from gapless.domain.intervals import ALWAYS, Interval
@@ -222,12 +222,19 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         yield one
 
 
-@pytest.mark.xfail(
-    strict=False, reason="a prune beside an answer under way: the model or the door is wrong, open"
-)
 @settings(
     max_examples=MOST,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+# Forgotten by its age beside an answer that is under way.
+@example(
+    [
+        Act("ask", 0, SIZE // 2),
+        Act("answer", 0, 0),
+        Act("refresh", 0, SIZE // 2),
+        Act("tick", 0, 0),
+        Act("prune", 0, 0),
+    ]
 )
 @given(acts)
 async def test_what_is_stored_is_what_was_asked_for_last(world: Steps, done: list[Act]) -> None:

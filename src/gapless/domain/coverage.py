@@ -5,7 +5,7 @@ Coverage says what is known, records say what there is: a weekend is covered and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
@@ -234,6 +234,22 @@ def written(rows: Spans[Coverage], interval: Interval) -> tuple[Written, ...]:
     """
     parts = (Written(row.start, row.end, row.commit) for row in rows.over(interval))
     return clipped(parts, interval)
+
+
+def unchanged(asked: tuple[Written, ...], now: tuple[Written, ...], own: Container[int]) -> bool:
+    """Return whether nobody else has written or forgotten anything between two `written`.
+
+    `own` are the commits of whoever asks; what they were joined with was written by them as well.
+    """
+    if union(map(_extent, asked)) != union(map(_extent, now)):
+        return False
+    before = Spans(asked)
+    theirs = ((one, _extent(one)) for one in now if one.commit not in own)
+    return all(clipped(before.over(extent), extent) == (one,) for one, extent in theirs)
+
+
+def _extent(part: Written) -> Interval:
+    return Interval(part.start, part.end)
 
 
 def clipped(parts: Iterable[Written], interval: Interval) -> tuple[Written, ...]:

@@ -16,7 +16,7 @@ from gapless.clock import Clock
 from gapless.computing import computed
 from gapless.domain.believing import Sent, judge_unknown
 from gapless.domain.blocks import EMPTY
-from gapless.domain.coverage import Coverage, Outcome, changed, written
+from gapless.domain.coverage import Coverage, Outcome, changed, unchanged, written
 from gapless.domain.intervals import ALWAYS, Interval, hull, intersect, subtract, union
 from gapless.domain.planning import Reach
 from gapless.domain.spans import Spans
@@ -41,7 +41,7 @@ from gapless.hub.ranges import present, reach
 from gapless.hub.series import Series
 from gapless.hub.upstream import Upstream
 from gapless.providers.base import Traits
-from gapless.store.base import Change, Gone, News, Replacement, SeriesState
+from gapless.store.base import Change, Gone, News, Replacement, SeriesState, Superseded
 
 _log = structlog.get_logger("gapless.filling")
 
@@ -53,12 +53,34 @@ _AT_ONCE, _KNOWN_AT_ONCE = 16_000, 100
 
 
 @dataclass(slots=True)
+class _Asked:
+    """What was known when a request was made, which must still be so where it is stored (rule 7).
+
+    `commits` are those by which parts of its answer were stored.
+    """
+
+    rows: Spans[Coverage]
+    due_before: int
+    commits: set[int] = field(default_factory=set)
+
+    @classmethod
+    def by(cls, state: SeriesState) -> _Asked:
+        """Return what a state of the series has."""
+        return cls(state.coverage, state.due_before)
+
+    def wrote(self, state: SeriesState) -> None:
+        """Note that a part of the answer led to this state."""
+        self.commits.add(state.version)
+        self.due_before = state.due_before
+
+
+@dataclass(slots=True)
 class _Filling:
     """One filling: its lease, the series as it is held by now, and what was achieved so far.
 
     `core` is what must be had; the lease may hold more, which is taken along: then there is one
-    `deadline` for both, and at last `core` goes `alone`. `actions` is the series of the ticker's
-    actions, where its answers name some.
+    `deadline` for both, and at last `core` goes `alone`. `asked` is what the request under way was
+    asked for by. `actions` is the series of the ticker's actions, where its answers name some.
     """
 
     lease: Lease
@@ -69,6 +91,7 @@ class _Filling:
     deadline: Deadline | None = None
     alone: bool = False
     filled: Filled = field(default_factory=Filled)
+    asked: _Asked | None = None
     actions: Series | None = None
 
     @property
@@ -196,29 +219,29 @@ class Filler:
 
     async def _store_in_steps(self, filling: _Filling, came: Came) -> None:
         """Store an answer in small commits, so that others have their turn between them."""
-        lease = filling.lease
-        known_there = filling.entry.state.coverage.over(came.interval)
+        lease, asked = filling.lease, filling.asked
+        assert asked is not None
+        known_there = asked.rows.over(came.interval)
         cuts = [row.end for row in known_there[_KNOWN_AT_ONCE - 1 :: _KNOWN_AT_ONCE]]
         parts, count = came.parts(_AT_ONCE, cuts), len(came.brought.run)
         while (part := await computed(count, partial(next, parts, None))) is not None:
             about = needed(self._provider, part.interval)
-            state = (await self._holdings.directory(lease.key, about)).state
-            rows, brought = state.coverage, part.brought
+            rows = (await self._holdings.directory(lease.key, about)).state.coverage
+            brought, planned = part.brought, written(rows, part.interval)
+            if not unchanged(written(asked.rows, part.interval), planned, asked.commits):
+                raise Superseded(f"{lease.key.text} was written to since this was asked for")
             fresh = changed(known(part.interval, brought.run, part), rows, (), part.sent)
             change = Change(
                 lease.key,
-                (
-                    Replacement(
-                        part.interval, brought.run, tuple(fresh), written(rows, part.interval)
-                    ),
-                ),
+                (Replacement(part.interval, brought.run, tuple(fresh), planned),),
                 answered=(part.interval,),
                 meta=brought.meta,
                 at=self._clock.now_ms(),
-                planned_due=state.due_before,
+                planned_due=asked.due_before,
                 news=facts_of([part]),
             )
             filling.entry = await self._holdings.apply(change, lease)
+            asked.wrote(filling.entry.state)
             lease.answered.append(part.interval)
             lease.fetched.append(part.interval)
 
@@ -306,8 +329,9 @@ class Filler:
         """Fetch once."""
         meta, lease = filling.entry.state.meta, filling.lease
         wide = filling.deadline is not None and not filling.alone
+        filling.asked = _Asked.by(filling.entry.state)
         # What is withdrawn again would be lacking where it was held before.
-        in_parts = not (self._provider.info.revises or filling.entry.state.coverage.over(interval))
+        in_parts = not (self._provider.info.revises or filling.asked.rows.over(interval))
 
         async def take(part: Interval, brought: Brought | None) -> None:
             if brought is None:

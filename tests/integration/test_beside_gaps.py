@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from gapless.config import CacheSettings, Settings
+from gapless.domain.intervals import ALWAYS, Interval
+from gapless.domain.series import SeriesKey
+from gapless.hub.series import Series
 from gapless.simulator.happenings import Dividend, MissingRow, Restatement, Split
 from support.scenes import REJECTED, ms, parts, reasons, scene, seconds, told
 
@@ -129,6 +132,29 @@ async def test_a_first_fetch_touches_nothing(tmp_path: Path) -> None:
     async with scene(tmp_path, WEDNESDAY) as world:
         await world.ask("2025-05-05", "2025-05-17")
         assert world.upstream == ["gap 2025-05-05..2025-05-17"]
+
+
+async def test_the_bars_beside_a_gap_may_be_forgotten_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody forgets the nearest ones while they are looked up: others are taken along."""
+    async with scene(tmp_path, WEDNESDAY) as world:
+        await world.ask("2025-04-01", "2025-04-26")
+        holdings = world.hub.holdings
+        load, forgotten = holdings.load, list[SeriesKey]()
+
+        async def overtaken(
+            key: SeriesKey, *asked: Interval, about: Interval | None = None
+        ) -> Series:
+            if about is ALWAYS and not forgotten:
+                forgotten.append(key)
+                await holdings.delete(key, Interval(ms("2025-04-20"), ms("2025-04-26")))
+            return await load(key, *asked, about=about)
+
+        monkeypatch.setattr(holdings, "load", overtaken)
+        answer = await world.ask("2025-04-26", "2025-05-10")
+        assert forgotten
+        assert told(answer) == world.truth("2025-04-26", "2025-05-10")
 
 
 # Rule 11: what is compared

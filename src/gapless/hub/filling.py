@@ -16,7 +16,7 @@ from gapless.clock import Clock
 from gapless.computing import computed
 from gapless.domain.believing import Sent, judge_unknown
 from gapless.domain.blocks import EMPTY
-from gapless.domain.coverage import Coverage, Outcome, changed, unchanged, written
+from gapless.domain.coverage import Coverage, Outcome, changed, written
 from gapless.domain.intervals import ALWAYS, Interval, hull, intersect, subtract, union
 from gapless.domain.planning import Reach
 from gapless.domain.spans import Spans
@@ -39,39 +39,15 @@ from gapless.hub.news import NamedActions, facts_of
 from gapless.hub.pacing import Deadline
 from gapless.hub.ranges import present, reach
 from gapless.hub.series import Series
+from gapless.hub.stepwise import Asked, Stepwise
 from gapless.hub.upstream import Upstream
 from gapless.providers.base import Traits
-from gapless.store.base import Change, Gone, News, Replacement, SeriesState, Superseded
+from gapless.store.base import Change, Gone, News, Replacement, SeriesState
 
 _log = structlog.get_logger("gapless.filling")
 
 # A request for years in steps of seconds is a slip of the hand, and would take days.
 _MOST_CHUNKS = 10_000
-# So many records are stored in one commit, over so many intervals that are known already, where
-# nothing has to be compared.
-_AT_ONCE, _KNOWN_AT_ONCE = 16_000, 100
-
-
-@dataclass(slots=True)
-class _Asked:
-    """What was known when a request was made, which must still be so where it is stored (rule 7).
-
-    `commits` are those by which parts of its answer were stored.
-    """
-
-    rows: Spans[Coverage]
-    due_before: int
-    commits: set[int] = field(default_factory=set)
-
-    @classmethod
-    def by(cls, state: SeriesState) -> _Asked:
-        """Return what a state of the series has."""
-        return cls(state.coverage, state.due_before)
-
-    def wrote(self, state: SeriesState) -> None:
-        """Note that a part of the answer led to this state."""
-        self.commits.add(state.version)
-        self.due_before = state.due_before
 
 
 @dataclass(slots=True)
@@ -91,7 +67,7 @@ class _Filling:
     deadline: Deadline | None = None
     alone: bool = False
     filled: Filled = field(default_factory=Filled)
-    asked: _Asked | None = None
+    asked: Asked | None = None
     actions: Series | None = None
 
     @property
@@ -138,6 +114,7 @@ class Filler:
         self._provider = upstream.provider
         self._clock = clock
         self._ageings = ageings
+        self._stepwise = Stepwise(holdings, upstream.provider, clock)
 
     async def fill(self, lease: Lease, core: Interval) -> Filled:
         """Fetch all that a lease holds and store it; raise what upstream or the store raised.
@@ -192,7 +169,7 @@ class Filler:
             if not self._provider.info.revises:
                 # Nothing is compared, so that what came can be stored bit by bit.
                 for answer in came:
-                    await self._store_in_steps(filling, answer)
+                    await self._store(filling, answer)
                 continue
             say = await self._said(filling, came)
             left: list[Interval] = []
@@ -216,44 +193,6 @@ class Filler:
             for one in unsure:
                 say = say.also((await self._said(filling, one.came)).of(one.parts))
             await self._store_believed(filling, say, unsure)
-
-    async def _store_in_steps(self, filling: _Filling, came: Came) -> None:
-        """Store an answer in small commits, so that others have their turn between them."""
-        lease, asked = filling.lease, filling.asked
-        assert asked is not None
-        known_there = asked.rows.over(came.interval)
-        cuts = [row.end for row in known_there[_KNOWN_AT_ONCE - 1 :: _KNOWN_AT_ONCE]]
-        parts, count = came.parts(_AT_ONCE, cuts), len(came.brought.run)
-        while (part := await computed(count, partial(next, parts, None))) is not None:
-            about = needed(self._provider, part.interval)
-            rows = (await self._holdings.directory(lease.key, about)).state.coverage
-            brought, planned = part.brought, written(rows, part.interval)
-            if not unchanged(written(asked.rows, part.interval), planned, asked.commits):
-                raise Superseded(f"{lease.key.text} was written to since this was asked for")
-            fresh = changed(known(part.interval, brought.run, part), rows, (), part.sent)
-            change = Change(
-                lease.key,
-                (Replacement(part.interval, brought.run, tuple(fresh), planned),),
-                answered=(part.interval,),
-                meta=brought.meta,
-                at=self._clock.now_ms(),
-                planned_due=asked.due_before,
-                news=facts_of([part]),
-            )
-            filling.entry = await self._holdings.apply(change, lease)
-            asked.wrote(filling.entry.state)
-            lease.answered.append(part.interval)
-            lease.fetched.append(part.interval)
-
-    async def _withdrawn(self, filling: _Filling, part: Interval) -> None:
-        """Forget what was stored of a part: it was not all there is."""
-        lease = filling.lease
-        nothing = Replacement(part, EMPTY, ())
-        await self._holdings.apply(Change(lease.key, (nothing,), at=self._clock.now_ms()), lease)
-        lease.answered[:] = subtract(lease.answered, [part])
-        lease.fetched[:] = subtract(lease.fetched, [part])
-        about = needed(self._provider, lease.interval)
-        filling.entry = await self._holdings.directory(lease.key, about)
 
     def _pieces(self, filling: _Filling, wide: Interval) -> Iterator[Interval]:
         """Cut an interval into what one request spans, beginning where something is held.
@@ -310,8 +249,10 @@ class Filler:
         if basis is None:
             return Beside(piece)
         key = filling.lease.key
-        instants = edges(filling.entry, piece)
-        if instants:
+        looked: list[Interval] = []
+        # What is loaded may be a later state, which ends elsewhere beside the piece.
+        while (instants := edges(filling.entry, piece)) and instants != looked:
+            looked = instants
             filling.entry = await self._holdings.load(key, *instants, about=ALWAYS)
         ageing = self._ageings.of(self._provider, filling.entry, now)
         span = self._ageings.span(key, filling.traits)
@@ -329,15 +270,15 @@ class Filler:
         """Fetch once."""
         meta, lease = filling.entry.state.meta, filling.lease
         wide = filling.deadline is not None and not filling.alone
-        filling.asked = _Asked.by(filling.entry.state)
+        filling.asked = Asked.by(filling.entry.state)
         # What is withdrawn again would be lacking where it was held before.
         in_parts = not (self._provider.info.revises or filling.asked.rows.over(interval))
 
         async def take(part: Interval, brought: Brought | None) -> None:
             if brought is None:
-                await self._withdrawn(filling, part)
+                filling.entry = await self._stepwise.withdraw(lease, part)
             else:
-                await self._store_in_steps(filling, self._came(filling, part, brought))
+                await self._store(filling, self._came(filling, part, brought))
 
         interval, brought = await self._upstream.ask(
             lease.key,
@@ -358,6 +299,11 @@ class Filler:
         # What is known, and when it was asked for, is told by the earlier of the two clocks.
         sent, until = brought.sent, brought.known_until
         return Came(interval, brought, sent if until is None else min(sent, until))
+
+    async def _store(self, filling: _Filling, came: Came) -> None:
+        """Store an answer that is compared with nothing, bit by bit."""
+        assert filling.asked is not None
+        filling.entry = await self._stepwise.store(filling.lease, filling.asked, came)
 
     async def _store_believed(
         self, filling: _Filling, say: Said, answers: Sequence[_Answered]

@@ -32,8 +32,8 @@ from gapless.hub.brought import Brought, bring
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.failures import Concern, SeriesFailures, bound_pause, concern_of
 from gapless.hub.pacing import Breaker, Bucket, Deadline, back_off
+from gapless.hub.provider_turns import ProviderTurns
 from gapless.hub.skew import Skew
-from gapless.hub.turns import Turns
 from gapless.lru import Lru
 from gapless.protocol.messages import Entity, Request
 from gapless.providers.base import (
@@ -132,7 +132,7 @@ class Upstream:
         hub_s = fetch.deadline_s
         self._longest = hub_s if own is None else max(hub_s, own + _MARGIN_S)
         self.bucket = Bucket(pace.rate, pace.burst, clock.monotonic())
-        self._turns = Turns(provider.info.name, self.bucket, clock)
+        self._turns = ProviderTurns(provider.info.name, self.bucket, clock)
         self.breaker = Breaker(
             fetch.breaker_failures, fetch.breaker_cooldown_s, fetch.breaker_cooldown_max_s
         )
@@ -260,8 +260,8 @@ class Upstream:
     async def _turn(self, deadline: Deadline, tally: Tally) -> asyncio.Event | None:
         """Wait for a turn of the budget; return what ends it if it is the breaker's trial.
 
-        Raises what `Turns.take` raises where none comes in time. Who finds a trial under way
-        waits for it: if that succeeds, all may go on.
+        Raises what `ProviderTurns.take` raises where none comes in time. Who finds a trial under
+        way waits for it: if that succeeds, all may go on.
         """
         await self._trial_over(deadline)
         now = self._clock.monotonic()

@@ -28,7 +28,7 @@ class Waiting:
         self.callers: list[Caller] = []
 
 
-class Turns:
+class ProviderTurns:
     """The turns of one provider; `name` is what errors call it."""
 
     def __init__(self, name: str, bucket: Bucket, clock: Clock) -> None:

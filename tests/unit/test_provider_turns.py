@@ -10,7 +10,7 @@ import pytest
 from gapless.errors import QuotaExceeded, RateLimited
 from gapless.hub.callers import ANYBODY, Caller
 from gapless.hub.pacing import Bucket
-from gapless.hub.turns import Turns
+from gapless.hub.provider_turns import ProviderTurns
 from support.clock import ManualClock
 
 ANN, BOB, CYD = (Caller(f"{name}@example.com") for name in ("ann", "bob", "cyd"))
@@ -22,7 +22,7 @@ class Order:
     def __init__(self, rate: float = 1.0, burst: int = 1) -> None:
         self.clock = ManualClock()
         self.start = self.clock.monotonic()
-        self.turns = Turns("steady", Bucket(rate, burst, self.start), self.clock)
+        self.turns = ProviderTurns("steady", Bucket(rate, burst, self.start), self.clock)
         self.had: list[str] = []
         self.at: list[float] = []
 
@@ -125,7 +125,7 @@ async def test_nobody_waits_for_ever() -> None:
         async def sleep(self, seconds: float) -> None:
             await asyncio.Event().wait()
 
-    order.turns = Turns("steady", Bucket(0.5, 1, 0.0), Asleep(monotonic=0.0))
+    order.turns = ProviderTurns("steady", Bucket(0.5, 1, 0.0), Asleep(monotonic=0.0))
     await order.take(ANN)
     with pytest.raises(RateLimited):
         await order.take(ANN, patience=2.05)

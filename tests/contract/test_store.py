@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gapless.domain.believing import Doubt, Suspicion
 from gapless.domain.blocks import Run
@@ -180,7 +181,8 @@ async def test_coverage_of_what_revises_is_told_apart_by_its_age(store: Store) -
 async def test_when_a_record_was_changed_is_kept(store: Store) -> None:
     """It is told with the coverage that it lies in, and keeps rows apart (stitching rule 14)."""
     one = fill(0, 100, [10])
-    rows = (replace(one.coverage[0], end=50, changed_at=77), replace(one.coverage[0], start=50))
+    (row,) = one.coverage
+    rows = (structs.replace(row, end=50, changed_at=77), structs.replace(row, start=50))
     made = await store.apply(change(replace(one, coverage=rows)))
     assert [(row.start, row.end, row.changed_at) for row in made.state.coverage] == [
         (0, 50, 77),

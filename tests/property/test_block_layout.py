@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gapless.domain.blocks import EMPTY, Block, Relayout, Run, encode, etag, relayout
 from gapless.domain.coverage import Coverage, cut, insert
@@ -155,7 +156,7 @@ class Layout:
         for piece in made.added:
             assert len(piece.run) <= self.limit
             number = len(self.stored) + 1
-            self.blocks.append(replace(piece.block(), number=number))
+            self.blocks.append(structs.replace(piece.block(), number=number))
             self.stored[number] = piece.run
         self.blocks.sort(key=lambda one: one.start)
         return made
@@ -239,7 +240,7 @@ def test_the_very_same_again_writes_no_block(
     edge = st.one_of(st.integers(0, SIZE), st.sampled_from(ends)) if ends else st.integers(0, SIZE)
     span = Interval(*sorted((data.draw(edge), data.draw(edge))))
     again = [
-        replace(row, start=part.start, end=part.end, fetched_at=5, commit=7)
+        structs.replace(row, start=part.start, end=part.end, fetched_at=5, commit=7)
         for row in layout.known
         if not (part := row.interval.intersection(span)).empty
     ]

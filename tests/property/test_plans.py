@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gapless.domain.believing import Doubt, Suspicion, unasked
 from gapless.domain.coverage import Ageing, Coverage, insert
@@ -28,7 +29,7 @@ from support.series import EMPTY, HELD, OUT, filled, intervals
 SIZE = 60
 
 _row = st.builds(
-    lambda span, row: replace(row, start=span.start, end=span.end),
+    lambda span, row: structs.replace(row, start=span.start, end=span.end),
     filled(SIZE),
     st.builds(
         Coverage,

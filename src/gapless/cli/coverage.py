@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 from cyclopts import App, Parameter
+from msgspec.structs import replace
 from rich.console import Console
 from rich.text import Text
 

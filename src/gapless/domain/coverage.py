@@ -6,9 +6,12 @@ Coverage says what is known, records say what there is: a weekend is covered and
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from gapless.domain.intervals import Interval, intersect, subtract, union
 from gapless.domain.spans import Spans
@@ -39,8 +42,8 @@ class Mark(StrEnum):
     UNVERIFIED = "unverified"
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
+# There may be hundreds of thousands of them, which the collector of garbage need not look through.
+class Coverage(msgspec.Struct, frozen=True, gc=False):
     """One known interval. Instants are milliseconds UTC.
 
     `fetched_at` is when the request that brought it was sent: data is at least that fresh.

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isclose
 
+from msgspec import structs
+
 from gapless.domain.actions import differing, merged, ratio_since, run_of
 from gapless.domain.adjusting import rescaled
 from gapless.domain.blocks import EMPTY, Run
@@ -109,7 +111,7 @@ class NamedActions:
             mark, told = (None, None) if ratio == 1.0 else (Mark.RESCALED, ratio)
             at = self._came[-1].sent
             for part in parts:
-                fresh = replace(
+                fresh = structs.replace(
                     row, start=part.start, end=part.end, mark=mark, ratio=told, changed_at=at
                 )
                 yield Rescaling(row, fresh, ratio / before)

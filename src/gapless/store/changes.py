@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
+from msgspec import structs
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from gapless.domain import coverage as known
@@ -299,7 +300,7 @@ def _replace(
     number = state.number
     assert number is not None
     interval = replacement.interval
-    fresh = [replace(row, commit=state.version) for row in replacement.coverage]
+    fresh = [structs.replace(row, commit=state.version) for row in replacement.coverage]
     kept = known.cut(state.coverage.touching(interval), [interval])
     coverage = state.coverage.replaced(interval, known.insert(kept, fresh, change.revises))
     changes = relayout(
@@ -320,7 +321,7 @@ def _replace(
         # An entity that was saved under the id of a block to come gives way to it.
         _DELETE_SAVED.run(connection, of_id=values["id"])
         made: int = _INSERT_BLOCK.one(connection, **values)
-        blocks.append(replace(piece.block(), number=made))
+        blocks.append(structs.replace(piece.block(), number=made))
         added[made] = piece.run
     blocks.sort(key=lambda block: block.start)
     laid = Spans(blocks, state.blocks.known) if gone or added else state.blocks

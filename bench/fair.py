@@ -19,10 +19,10 @@ from zlib import crc32
 
 import msgspec
 
-from figures import Figure, Readings, Side, Wanted, turns
+from figures import Comparison, Figure, Readings, Side, Wanted
 from frames import load_plugin
 from hub_only import TICKERS
-from loading import Load, read_latencies
+from loading import read_latencies
 from plugin_fetch import Fetched, check_bars, fetched, held_files, while_loading
 from processes import NotMeasured, Server, on_core, settle
 from questions import (
@@ -113,45 +113,36 @@ BESIDE_WANTED = {
 WANTED = (*WORDS_WANTED.values(), *GAP_WANTED.values(), *BESIDE_WANTED.values())
 
 
-def measure_fair(
-    load: Load,
-    sides: tuple[Side, ...],
-    folder: Path,
-    records: int,
-    rounds: int,
-    seconds: float,
-) -> Iterator[list[Figure]]:
+def measure_fair(compared: Comparison, records: int) -> Iterator[list[Figure]]:
     """Measure all sides in turn; `records` is how long the fetch is that others are beside."""
-    histories, figures = _words(load, sides, folder, rounds, seconds)
+    histories, figures = _words(compared)
     yield figures
-    yield _gaps(load, sides, folder, histories, rounds)
+    yield _gaps(compared, histories)
     for kind in KINDS:
-        yield _beside(load, sides, folder, kind, records, rounds, seconds)
+        yield _beside(compared, kind, records)
 
 
 # New words
 
 
-def _words(
-    load: Load, sides: tuple[Side, ...], folder: Path, rounds: int, seconds: float
-) -> tuple[dict[str, list[Record]], list[Figure]]:
+def _words(compared: Comparison) -> tuple[dict[str, list[Record]], list[Figure]]:
     """Ask in each shape in turn; return the histories of the sample as well."""
     readings = Readings("new words")
     with ExitStack() as stack:
         hubs: dict[Side, Server] = {}
         files: dict[tuple[Side, str], Files] = {}
         histories: dict[str, list[Record]] = {}
-        for side in sides:
-            hub = hubs[side] = side.start(folder, "words", SETTINGS)
+        for side in compared.sides:
+            hub = hubs[side] = side.start(compared.folder, "words", SETTINGS)
             stack.callback(hub.stop)
             with asking(hub) as ask:
                 histories = {ticker: whole_history(ask, ticker) for ticker in TICKERS}
             for shape in SHAPES:
-                files[side, shape] = _files(hub, histories[TICKER], shape, folder)
-        for _, side in turns(sides, rounds):
+                files[side, shape] = _files(hub, histories[TICKER], shape, compared.folder)
+        for _, side in compared.turns():
             for (shape, depth), wanted in WORDS_WANTED.items():
                 asked = files[side, shape]
-                sample = load.measure(hubs[side], asked, CONNECTIONS, depth, seconds)
+                sample = compared.sample(hubs[side], asked, CONNECTIONS, depth)
                 sample = readings.sound(side, hubs[side], sample)
                 readings.add(side, wanted.name, sample.cpu_us)
     figures = [readings.waiting(), *map(readings.wanted, WORDS_WANTED.values())]
@@ -191,30 +182,24 @@ def _stretches(ticker: str, history: list[Record], rounds: int) -> list[_Stretch
     return found
 
 
-def _gaps(
-    load: Load,
-    sides: tuple[Side, ...],
-    folder: Path,
-    histories: dict[str, list[Record]],
-    rounds: int,
-) -> list[Figure]:
+def _gaps(compared: Comparison, histories: dict[str, list[Record]]) -> list[Figure]:
     """Ask for the day after each stretch; the sample's fetch, which is at once, is counted in."""
     readings = Readings("one bar")
     stretches = [
         stretch
         for ticker, history in histories.items()
-        for stretch in _stretches(ticker, history, rounds)
+        for stretch in _stretches(ticker, history, compared.rounds)
     ]
     with ExitStack() as stack:
-        stack.enter_context(on_core(load.cores.load))
+        stack.enter_context(on_core(compared.load.cores.load))
         hubs: dict[Side, Server] = {}
-        for side in sides:
-            hubs[side] = side.start(folder, "gaps", SETTINGS)
+        for side in compared.sides:
+            hubs[side] = side.start(compared.folder, "gaps", SETTINGS)
             stack.callback(hubs[side].stop)
             with asking(hubs[side]) as ask:
                 for stretch in stretches:
                     read_answer(ask(stretch.held.request("held")), "held")
-        for number, side in turns(sides, rounds):
+        for number, side in compared.turns():
             used, times = _one_more(hubs[side], [stretch.more[number] for stretch in stretches])
             for what, value in (("CPU of the hub", used), ("time", median(times))):
                 readings.add(side, GAP_WANTED[what].name, value)
@@ -241,24 +226,17 @@ def _one_more(hub: Server, more: list[tuple[Range, Record]]) -> tuple[float, lis
 # Beside a fetch
 
 
-def _beside(
-    load: Load,
-    sides: tuple[Side, ...],
-    folder: Path,
-    kind: str,
-    records: int,
-    rounds: int,
-    seconds: float,
-) -> list[Figure]:
+def _beside(compared: Comparison, kind: str, records: int) -> list[Figure]:
     """Ask for a held range alone, and while bars are fetched for another connection."""
+    folder = compared.folder
     readings = Readings(f"a fetch by {kind}")
     alone_name, beside_name = f"p99 without a fetch by {kind}", f"p99 beside a fetch by {kind}"
     slowest_name, samples_name = f"the slowest beside a fetch by {kind}", f"answers beside {kind}"
     with ExitStack() as stack:
-        stack.enter_context(on_core(load.cores.load))
+        stack.enter_context(on_core(compared.load.cores.load))
         hubs: dict[Side, Server] = {}
         files: dict[Side, Files] = {}
-        for side in sides:
+        for side in compared.sides:
             if kind == "a plugin":
                 hub = side.start(folder, "beside")
             else:
@@ -270,10 +248,10 @@ def _beside(
             # The first one imports what the others need.
             fetched(hub, "WARM", records)
         tickers = count()
-        for _, side in turns(sides, rounds):
+        for _, side in compared.turns():
             hub = hubs[side]
-            alone = readings.sound(side, hub, load.measure(hub, files[side], 1, 1, seconds))
-            times = _times_beside(load, hub, files[side], folder, records, seconds, tickers)
+            alone = readings.sound(side, hub, compared.sample(hub, files[side]))
+            times = _times_beside(compared, hub, files[side], records, tickers)
             p99 = _p99(times)
             readings.add(side, alone_name, alone.p99_us)
             readings.add(side, beside_name, p99)
@@ -295,13 +273,7 @@ def _beside(
 
 
 def _times_beside(
-    load: Load,
-    hub: Server,
-    files: Files,
-    folder: Path,
-    records: int,
-    seconds: float,
-    tickers: Iterator[int],
+    compared: Comparison, hub: Server, files: Files, records: int, tickers: Iterator[int]
 ) -> list[float]:
     """What answers took, in µs, whose requests were sent while a fetch was under way."""
     fetches: list[tuple[str, Fetched]] = []
@@ -310,8 +282,9 @@ def _times_beside(
         ticker = f"T{next(tickers):05}"
         fetches.append((ticker, fetched(hub, ticker, records)))
 
-    latencies = folder / "latencies"
-    sample, _ = while_loading(load, hub, files, 1, 2 * seconds, fetch, latencies)
+    latencies = compared.folder / "latencies"
+    seconds = 2 * compared.seconds
+    sample, _ = while_loading(compared.load, hub, files, 1, seconds, fetch, latencies)
     if sample.problems:
         raise WrongAnswer(f"{hub.name}: {sample.problems} wrong: {sample.first_problem}")
     for ticker, one in fetches:

@@ -10,9 +10,9 @@ from statistics import median
 
 from rich.console import Console
 
-from loading import Sample
+from loading import Load, Sample
 from processes import HUB, INSIDE, Server, of_checkout, start_gapless
-from questions import WrongAnswer
+from questions import Files, WrongAnswer
 from report import DISTURBED, Target, table_of
 
 NOW, BEFORE = "now", "before"
@@ -55,6 +55,30 @@ class Side:
     def db(self, folder: Path, part: str) -> Path:
         """Where its database of a part is."""
         return folder / f"{part}-{self.name}.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What is compared, by what load, in which folder, in how many rounds.
+
+    `seconds` is how long the load is put on one of them in a round.
+    """
+
+    sides: tuple[Side, ...]
+    load: Load
+    folder: Path
+    rounds: int
+    seconds: float
+
+    def turns(self) -> Iterator[tuple[int, Side]]:
+        """Every side in each round, with the round's number: another one first each time."""
+        for number in range(self.rounds):
+            for side in self.sides if number % 2 == 0 else self.sides[::-1]:
+                yield number, side
+
+    def sample(self, server: Server, files: Files, connections: int = 1, depth: int = 1) -> Sample:
+        """Put the load on a server for as long as is measured at once."""
+        return self.load.measure(server, files, connections, depth, self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +155,6 @@ class Readings:
         found = self.figure(wanted.name, wanted.unit)
         decides = not wanted.quiet or self.waiting().now <= 100 * DISTURBED
         return replace(found, most=wanted.most, decides=decides)
-
-
-def turns(sides: tuple[Side, ...], rounds: int) -> Iterator[tuple[int, Side]]:
-    """Every side in each round, with the round's number: another one first each time."""
-    for number in range(rounds):
-        for side in sides if number % 2 == 0 else sides[::-1]:
-            yield number, side
 
 
 def print_figures(to: Console, title: str, figures: list[Figure]) -> None:

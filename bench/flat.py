@@ -15,9 +15,8 @@ from pathlib import Path
 import msgspec
 
 from bars import MINUTE_S, START_S, bars
-from figures import Figure, Readings, Side, Wanted, turns
+from figures import Comparison, Figure, Readings, Side, Wanted
 from frames import load_plugin
-from loading import Load
 from plugin_fetch import check_bars, fetched
 from processes import NotMeasured, Server, on_core, settle
 from questions import (
@@ -81,32 +80,25 @@ class _Listing(msgspec.Struct, frozen=True):
     series: list[_Listed]
 
 
-def measure_flat(
-    load: Load,
-    sides: tuple[Side, ...],
-    folder: Path,
-    pieces: Pieces,
-    rounds: int,
-    seconds: float,
-) -> Iterator[list[Figure]]:
+def measure_flat(compared: Comparison, pieces: Pieces) -> Iterator[list[Figure]]:
     """Fill one database and copy it, so that all sides have the same; measure each in turn."""
-    one, *others = sides
+    (one, *others), folder = compared.sides, compared.folder
     _fill(one, folder, pieces)
     for other in others:
         shutil.copyfile(one.db(folder, "flat"), other.db(folder, "flat"))
-    with _started(sides, folder, WARM) as hubs:
-        yield _made(load, sides, hubs, pieces, rounds)
-        yield _held(load, sides, hubs, folder, pieces, rounds, seconds)
-    with _started(sides, folder, COLD) as hubs:
-        yield _cold(load, sides, hubs, folder, pieces, rounds, seconds)
+    with _started(compared, WARM) as hubs:
+        yield _made(compared, hubs, pieces)
+        yield _held(compared, hubs, pieces)
+    with _started(compared, COLD) as hubs:
+        yield _cold(compared, hubs, pieces)
 
 
 @contextmanager
-def _started(sides: tuple[Side, ...], folder: Path, settings: str) -> Iterator[dict[Side, Server]]:
+def _started(compared: Comparison, settings: str) -> Iterator[dict[Side, Server]]:
     with ExitStack() as stack:
         hubs = {}
-        for side in sides:
-            hubs[side] = side.start(folder, "flat", settings)
+        for side in compared.sides:
+            hubs[side] = side.start(compared.folder, "flat", settings)
             stack.callback(hubs[side].stop)
         yield hubs
 
@@ -176,23 +168,21 @@ def _make(hub: Server, islands: list[Range]) -> tuple[float, float]:
     return used / 1e6 / len(islands), took * 1e3 / len(islands)
 
 
-def _made(
-    load: Load, sides: tuple[Side, ...], hubs: dict[Side, Server], pieces: Pieces, rounds: int
-) -> list[Figure]:
+def _made(compared: Comparison, hubs: dict[Side, Server], pieces: Pieces) -> list[Figure]:
     """Make the first islands of a series and the last of another one, a part in each round."""
     readings = Readings("islands")
-    step, left = pieces.ends // rounds, pieces.islands - pieces.ends
+    step, left = pieces.ends // compared.rounds, pieces.islands - pieces.ends
     ends = {
         "first": [_as_of("FIRST", _island(pieces, number)) for number in range(pieces.ends)],
         "last": [_island(pieces, left + number) for number in range(pieces.ends)],
     }
     names = {end: f"an island, the {end} {pieces.ends:,} of {pieces.islands:,}" for end in ends}
-    with on_core(load.cores.load):
+    with on_core(compared.load.cores.load):
         for hub in hubs.values():
             # The first one imports, and reads what is known of the series.
             _make(hub, [_as_of("WARM", _island(pieces, 0))])
             _ask_held(hub, _island(pieces, 0))
-        for number, side in turns(sides, rounds):
+        for number, side in compared.turns():
             taken = {}
             for end, islands in ends.items():
                 part = islands[number * step : (number + 1) * step]
@@ -232,15 +222,7 @@ def _words(hub: Server, folder: Path, pieces: Pieces, tickers: tuple[str, ...], 
     return question.write(folder / f"{hub.name}-{'-'.join(tickers)}")
 
 
-def _held(
-    load: Load,
-    sides: tuple[Side, ...],
-    hubs: dict[Side, Server],
-    folder: Path,
-    pieces: Pieces,
-    rounds: int,
-    seconds: float,
-) -> list[Figure]:
+def _held(compared: Comparison, hubs: dict[Side, Server], pieces: Pieces) -> list[Figure]:
     readings = Readings("held records")
     tickers = {
         SHORT: "5 blocks",
@@ -248,16 +230,16 @@ def _held(
         ISLANDS: f"{pieces.islands:,} islands",
     }
     files = {
-        (side, ticker): _words(hub, folder, pieces, (ticker,), LINES)
+        (side, ticker): _words(hub, compared.folder, pieces, (ticker,), LINES)
         for side, hub in hubs.items()
         for ticker in tickers
     }
     names = {ticker: f"252 held records of {series}" for ticker, series in tickers.items()}
-    for number, side in turns(sides, rounds):
+    for number, side in compared.turns():
         order = list(tickers)[number % 3 :] + list(tickers)[: number % 3]
         found = {}
         for ticker in order:
-            sample = load.measure(hubs[side], files[side, ticker], 1, 1, seconds)
+            sample = compared.sample(hubs[side], files[side, ticker])
             found[ticker] = readings.sound(side, hubs[side], sample)
             readings.add(side, f"{names[ticker]}, CPU", sample.cpu_us)
             readings.add(side, f"{names[ticker]}, p50", sample.p50_us)
@@ -274,24 +256,17 @@ def _held(
     return [*figures, readings.waiting(), *map(readings.wanted, HELD_WANTED.values())]
 
 
-def _cold(
-    load: Load,
-    sides: tuple[Side, ...],
-    hubs: dict[Side, Server],
-    folder: Path,
-    pieces: Pieces,
-    rounds: int,
-    seconds: float,
-) -> list[Figure]:
+def _cold(compared: Comparison, hubs: dict[Side, Server], pieces: Pieces) -> list[Figure]:
     """Ask for two long series in turn, where there is memory for neither."""
     readings = Readings("not in memory")
     files = {
-        side: _words(hub, folder, pieces, (LONG, OTHER), COLD_LINES) for side, hub in hubs.items()
+        side: _words(hub, compared.folder, pieces, (LONG, OTHER), COLD_LINES)
+        for side, hub in hubs.items()
     }
     time_name = "252 records not in memory, of many blocks, p50"
-    for _, side in turns(sides, rounds):
+    for _, side in compared.turns():
         hub, before = hubs[side], _misses(hubs[side])
-        sample = readings.sound(side, hub, load.measure(hub, files[side], 1, 1, seconds))
+        sample = readings.sound(side, hub, compared.sample(hub, files[side]))
         missed = _misses(hub) - before
         if missed < sample.answered:
             raise NotMeasured(f"{hub.name}: of {sample.answered} answers only {missed} were cold.")

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import uvloop
-from gapless.app import RunningHub, running_hub, tune_malloc
+from gapless.app import RunningHub, running_hub, tune_malloc, tune_threads
 from gapless.cli.serve import serve_until_signal
 from gapless.config import Settings
 from gapless.domain.blocks import Run
@@ -93,6 +93,7 @@ def main() -> None:
     settings = Settings(db=asked.db, tcp=asked.tcp, http=asked.http)
     configure_logging(settings.log.level, settings.log.format)
     tune_malloc()
+    tune_threads()
     uvloop.run(serve_until_signal(settings, with_bars))
 
 

@@ -34,7 +34,7 @@ import report_http
 from checks import measure_checks, print_checks, targets_checks
 from client import Rivals, measure_asks, measure_bulk
 from days import measure_days, print_days, targets_days
-from figures import NOW, Figure, Side, print_figures, targets_figures
+from figures import NOW, Comparison, Figure, Side, print_figures, targets_figures
 from frames import measure_frames
 from frugality import measure_frugality, print_frugality
 from grid import SIZES, Measured, measure_grid, subjects
@@ -256,24 +256,20 @@ class Bench:
         self.results.checks = checks
         print_checks(self.to, checks)
 
-    def _sides(self) -> tuple[Side, ...]:
+    def _compared(self) -> Comparison:
         """The hub under test, and the one before it, if there is one to compare with."""
-        core = self.load.cores.server
-        now = Side(NOW, core, self.command, flags=self.extra)
-        return (now,) if self.before is None else (now, Side.before(core, self.before))
+        core, plan = self.load.cores.server, self.plan
+        sides = [Side(NOW, core, self.command, flags=self.extra)]
+        if self.before is not None:
+            sides.append(Side.before(core, self.before))
+        return Comparison(tuple(sides), self.load, self.folder, plan.side_rounds, plan.seconds)
 
     def _flat(self) -> None:
-        plan = self.plan
-        found = flat.measure_flat(
-            self.load, self._sides(), self.folder, plan.pieces, plan.side_rounds, plan.seconds
-        )
+        found = flat.measure_flat(self._compared(), self.plan.pieces)
         self._figures("Series in many pieces", self.results.flat, found)
 
     def _fair(self) -> None:
-        plan = self.plan
-        found = fair.measure_fair(
-            self.load, self._sides(), self.folder, plan.fetched, plan.side_rounds, plan.seconds
-        )
+        found = fair.measure_fair(self._compared(), self.plan.fetched)
         self._figures("New words, one bar more, a fetch beside", self.results.fair, found)
 
     def _figures(self, title: str, figures: list[Figure], found: Iterator[list[Figure]]) -> None:

@@ -25,6 +25,7 @@ import uvloop
 from gapless.app import RunningHub, running_hub, tune_malloc, tune_threads
 from gapless.cli.serve import serve_until_signal
 from gapless.config import Settings, load_settings
+from gapless.domain.blocks import Run, encode_all
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
 from gapless.observability import configure_logging
@@ -39,10 +40,12 @@ BURNING = "BURNING"
 
 
 class Inside(SteadyProvider):
-    """A provider in the hub's own process, with a record a minute; it makes them off the loop.
+    """A provider in the hub's own process, with a record a minute, as careful as those built in.
 
-    One that `revises` may change what it has said, so that it is asked again by and by. Asked for
-    `BURNING` it does what no provider may.
+    It makes them off the loop, and so few at once that nobody waits for the collector of garbage,
+    which would look through 100,000 dicts for 30 ms, in whichever thread. One that `revises` may
+    change what it has said, so that it is asked again by and by. Asked for `BURNING` it does what
+    no provider may.
     """
 
     def __init__(self, name: str, *, revises: bool = False) -> None:
@@ -54,7 +57,17 @@ class Inside(SteadyProvider):
     ) -> Fetched:
         if key.ticker == BURNING:
             burn(20)
-        return Fetched(await asyncio.to_thread(self.records, key.ticker, interval))
+        return Fetched(ready=await asyncio.to_thread(self._run, key.ticker, interval))
+
+    def _run(self, ticker: str, interval: Interval) -> Run:
+        times: list[int] = []
+        texts: list[bytes] = []
+        for start in range(interval.start, interval.end, 1_000 * self.step):
+            part = Interval(start, min(start + 1_000 * self.step, interval.end))
+            records = self.records(ticker, part)
+            times += [record.time for record in records]
+            texts += encode_all([record.row for record in records])
+        return Run.of_texts(times, texts)
 
 
 @dataclass(slots=True)

@@ -7,11 +7,8 @@ once. A hash takes some 40 ms of a core, so it is made in threads that yield to 
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 import unicodedata
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final, TypeVar
 
@@ -19,6 +16,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from gapless.errors import InvalidQuery, Overloaded
+from gapless.threads import Threads
 from gapless.turns import FairTurns
 
 T = TypeVar("T")
@@ -48,7 +46,7 @@ class Passwords:
 
     def __init__(self, most_of_one: int = 256, most_waiting: int = 2_048) -> None:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
-        self._threads = ThreadPoolExecutor(_AT_ONCE, "gapless-password", initializer=_yield_to_all)
+        self._threads = Threads("password", _AT_ONCE, _NICENESS)
         self._turns = FairTurns(_AT_ONCE)
         self._most_of_one, self._most_waiting = most_of_one, most_waiting
 
@@ -109,9 +107,3 @@ class Passwords:
 def _normal(password: str) -> str:
     """Return a password as every keyboard and system spells it (NIST SP 800-63B, 3.1.1.2)."""
     return unicodedata.normalize("NFKC", password)
-
-
-def _yield_to_all() -> None:
-    """Give this thread less of the processor than the loop's; on Linux each has its own share."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -26,6 +26,7 @@ from gapless.errors import GaplessError
 from gapless.instants import format_instant
 from gapless.observability import configure_logging
 from gapless.texts import masked
+from gapless.threads import Threads
 
 if TYPE_CHECKING:
     from gapless.app import CannotListen
@@ -104,6 +105,7 @@ def serve(flags: SettingFlags = NO_FLAGS) -> None:
 async def serve_until_signal(settings: Settings, running_hub: Opener) -> None:
     """Run a hub until SIGTERM or SIGINT; a second signal ends the process at once."""
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(Threads("worker"))
     stop = asyncio.Event()
 
     def on_signal(number: signal.Signals) -> None:

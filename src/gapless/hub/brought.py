@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
-from operator import lt
 from typing import Any
 
-from gapless.domain.blocks import Run
+from gapless.domain.blocks import Run, ascending
 from gapless.domain.intervals import Interval
 from gapless.errors import BadPluginReply
 from gapless.providers.base import BadValues, Fetched, Provisional
@@ -72,8 +70,8 @@ def _checked(own: list[Fetched], sent: int, interval: Interval, provider: str) -
 def _verify(brought: Brought, interval: Interval, provider: str) -> None:
     """Refuse what breaks the provider contract, so that nothing malformed is ever stored."""
     times = brought.run.times
-    ascends = all(map(lt, times, islice(times, 1, None)))
-    if len(times) and not (ascends and interval.start <= times[0] and times[-1] < interval.end):
+    inside = not len(times) or (interval.start <= times[0] and times[-1] < interval.end)
+    if not (inside and ascending(times)):
         raise BadPluginReply(
             f"{provider} returned records that do not ascend within the asked range"
         )

@@ -6,11 +6,12 @@ TCP and HTTP both hand their requests here, so that the two can never say differ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -58,8 +59,9 @@ from gapless.servers.meter import OK, Meter
 from gapless.servers.reading import Reader
 from gapless.servers.window import Window
 from gapless.servers.wire import AnswerLine, Layout, LineWriter, encode_listing
-from gapless.turns import PARTY
+from gapless.turns import PARTY, FairTurns
 
+T = TypeVar("T")
 _log = structlog.get_logger("gapless.desk")
 
 # A query line is read letter by letter while everybody waits.
@@ -189,6 +191,7 @@ class Desk:
         self.memos = Memos(hub.settings.cache.hot_bytes // 4)
         self.http: str | None = None
         self._writer = LineWriter()
+        self._turns = FairTurns(1)
 
     async def rehearse(self) -> None:
         """Go once through all that a first answer takes, so that no client has to wait for it."""
@@ -293,7 +296,7 @@ class Desk:
             async for piece in pieces:
                 texts = [run.text for run in piece.runs]
                 if not layout.as_array:
-                    texts = await asyncio.to_thread(_escaped, texts)
+                    texts = await self._in_turn(partial(_escaped, texts))
                 yield [*before, b",".join(texts)]
                 before = [b","]
         if before != [b","]:
@@ -379,7 +382,12 @@ class Desk:
         """See that an answer can be sent without anything long on the loop."""
         unready = answer.unready
         if len(unready) > _MOST_ESCAPED:
-            await asyncio.to_thread(_prepare, unready)
+            await self._in_turn(partial(_prepare, unready))
+
+    async def _in_turn(self, work: Callable[[], T]) -> T:
+        """Do what is long in a thread, one after the other: each keeps the loop waiting."""
+        async with self._turns.turn(PARTY.get()):
+            return await asyncio.to_thread(work)
 
     def _layout(
         self, envelope: Envelope, query: ProviderRequest, answer: Answer, *, view: bool
@@ -455,7 +463,8 @@ def _operation(query: Query) -> str:
 
 
 def _escaped(texts: Sequence[bytes]) -> list[bytes]:
-    return list(map(escape_text, texts))
+    # Not by `map`, of which all would be done before another thread has the interpreter.
+    return [escape_text(text) for text in texts]
 
 
 def _prepare(runs: Sequence[HotRun]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from functools import partial
 from typing import TypeVar
@@ -38,6 +37,7 @@ from gapless.store.base import (
 )
 from gapless.store.room import Room
 from gapless.store.sql_accounts import SqlAccounts
+from gapless.threads import Threads
 from gapless.turns import PARTY, FairTurns
 
 T = TypeVar("T")
@@ -70,8 +70,8 @@ class SqlStore:
         # Whoever was told of a new token or password may rely on it after a power failure too.
         self._durable_writer = writer.execution_options(**{DURABLE: True})
         self.accounts = SqlAccounts(self._reading, self._writing_durably, self._writing)
-        self._write_thread = ThreadPoolExecutor(1, "gapless-writer")
-        self._read_threads = ThreadPoolExecutor(_READERS, "gapless-reader")
+        self._write_thread = Threads("writer", 1)
+        self._read_threads = Threads("reader", _READERS)
         # Neither is a queue in which one party's thousand changes or searches go before others.
         self._write_turns = FairTurns(1)
         self._read_turns = FairTurns(_READERS)
@@ -226,7 +226,7 @@ class SqlStore:
             raise self._translate(error) from error
 
 
-async def _run(threads: ThreadPoolExecutor, work: Callable[[], T], *turns: FairTurns) -> T:
+async def _run(threads: Threads, work: Callable[[], T], *turns: FairTurns) -> T:
     """Do work in a thread, in turns that end with it: whoever has it done may leave before."""
     party, taken = PARTY.get(), list[FairTurns]()
 

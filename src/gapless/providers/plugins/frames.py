@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import Any
 
+from gapless.domain.blocks import AT_ONCE
 from gapless.providers.plugins.values import (
     FIRST_S,
     LAST_S,
@@ -86,7 +87,7 @@ def _of_polars(pl: Any, frame: Any, time_column: str, start: int, end: int) -> T
         frame, times = frame.filter(inside), times.filter(inside)
     names = tuple(name for name in frame.columns if name not in (time_column, TIME))
     columns = [_polars_values(pl, frame.get_column(name)) for name in names]
-    return Table(times.to_list(), names, columns, dropped, stray)
+    return Table(_polars_listed(times), names, columns, dropped, stray)
 
 
 def _polars_times(pl: Any, column: Any) -> Any:
@@ -110,7 +111,7 @@ def _polars_times(pl: Any, column: Any) -> Any:
         quick = _polars_texts(pl, column)
         if quick is not None:
             return quick
-    return _instants(column.name, column.to_list())
+    return _instants(column.name, _polars_listed(column))
 
 
 def _seconds(column: Any) -> Any:
@@ -139,11 +140,18 @@ def _polars_texts(pl: Any, column: Any) -> Any:
 def _polars_values(pl: Any, column: Any) -> Sequence[Any]:
     kind = column.dtype
     if kind.is_numeric() and not kind.is_decimal():
-        values: list[Any] = column.to_list()
-        return values
+        return _polars_listed(column)
     if kind in (pl.Boolean, pl.String, pl.Categorical, pl.Enum, pl.Null):
-        return list(column.to_list())
-    return _cleaned(column.name, column.to_list())
+        return _polars_listed(column)
+    return _cleaned(column.name, _polars_listed(column))
+
+
+def _polars_listed(column: Any) -> list[Any]:
+    """Return the values of a column; others may have the interpreter meanwhile."""
+    values: list[Any] = []
+    for at in range(0, len(column), AT_ONCE):
+        values += column.slice(at, AT_ONCE).to_list()
+    return values
 
 
 # pandas

@@ -9,12 +9,11 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
-from operator import lt
 from typing import Any
 
 import msgspec
 
-from gapless.domain.blocks import Run, ascii_text
+from gapless.domain.blocks import AT_ONCE, Run, ascending, ascii_text
 from gapless.domain.intervals import Interval
 from gapless.providers.plugins import frames
 from gapless.providers.plugins.values import (
@@ -108,10 +107,9 @@ class RecordSink:
             return
         until = times[-1]
         count = bisect_left(times, until)
-        ascending = all(map(lt, times, islice(times, 1, count + 1)))
         # A list of several stretches may go back far behind its beginning.
-        ascending = ascending and min(islice(times, count, None)) >= until
-        if not ascending or count <= many // 2:
+        in_order = ascending(times[: count + 1]) and min(islice(times, count, None)) >= until
+        if not in_order or count <= many // 2:
             self._hand_on = None
             return
         start = times[0] if self._handed_on is None else self._handed_on
@@ -128,7 +126,7 @@ class RecordSink:
     def run(self) -> Run:
         """Return all that was taken in the order of time; of several of one time the last."""
         times, texts = self._times, self._texts
-        if not all(map(lt, times, islice(times, 1, None))):
+        if not ascending(times):
             # Sorting is stable: of several of one time the last stays last.
             order = sorted(range(len(times)), key=times.__getitem__)
             kept = [
@@ -179,22 +177,22 @@ class RecordSink:
         self._seen += len(table.times) + table.dropped
         stamps = [t / 1000 if t % 1000 else t // 1000 for t in table.times]
         make = _row_maker(table.names)
-        self._add(table.times, list(map(make, stamps, *table.columns)))
+        rows: list[Any] = []
+        for at in range(0, len(stamps), AT_ONCE):
+            parts = [column[at : at + AT_ONCE] for column in (stamps, *table.columns)]
+            rows += map(make, *parts)
+        self._add(table.times, rows)
 
     def _add(self, times: list[int], rows: list[Any]) -> None:
         if self._handed_on is not None and times and min(times) < self._handed_on:
             raise OutOfOrder("an iterator yielded a record that lies before others of long ago")
-        try:
-            data = _encode_lines(rows)
-        except (TypeError, ValueError, UnicodeError) as error:
-            # Lone surrogates, for one, are no text in JSON.
-            raise BadReply(f"its records cannot be written as JSON: {error}") from error
-        texts = data.split(b"\n")
-        # The text ends with a line's end.
-        texts.pop()
-        if not data.isascii():
-            texts = [ascii_text(text) for text in texts]
-        self._bytes += len(data) + 24 * len(times)
+        texts: list[bytes] = []
+        for at in range(0, len(rows), AT_ONCE):
+            part = _texts(rows[at : at + AT_ONCE])
+            self._bytes += sum(map(len, part))
+            texts += part
+        # Beside the text of each there is its time, and what a line's end was.
+        self._bytes += 25 * len(times)
         if self._bytes > self.most_bytes:
             raise BadReply(
                 f"its reply has more than the {self.most_bytes:,} bytes that one may have "
@@ -210,6 +208,19 @@ class RecordSink:
         self.dropped += count
         if self.stray is None:
             self.stray = at
+
+
+def _texts(rows: list[Any]) -> list[bytes]:
+    """Return the text of each record; raise `BadReply` for what is none."""
+    try:
+        data = _encode_lines(rows)
+    except (TypeError, ValueError, UnicodeError) as error:
+        # Lone surrogates, for one, are no text in JSON.
+        raise BadReply(f"its records cannot be written as JSON: {error}") from error
+    texts = data.split(b"\n")
+    # The text ends with a line's end.
+    texts.pop()
+    return texts if data.isascii() else [ascii_text(text) for text in texts]
 
 
 def _listed(row: Mapping[Any, Any]) -> str:

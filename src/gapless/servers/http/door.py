@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from ssl import SSLContext
 
 from gapless.config.settings import Settings
@@ -32,6 +31,7 @@ from gapless.servers.http.routes.setup import setup_routes
 from gapless.servers.http.routes.sign_in import sign_in_routes
 from gapless.servers.http.routes.users import user_routes
 from gapless.servers.http.server import HttpServer
+from gapless.threads import Threads
 
 _ENCODERS = 2
 
@@ -54,7 +54,7 @@ class HttpDoor:
         self._settings = settings
         self._tls = tls
         self._portions = portions
-        self._executor = ThreadPoolExecutor(_ENCODERS, "gapless-encoder")
+        self._executor = Threads("encoder", _ENCODERS)
         self._server: HttpServer | None = None
 
     async def open(self, host: str, port: int) -> tuple[str, int]:

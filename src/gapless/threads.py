@@ -1,0 +1,34 @@
+"""Threads for what is long: they give way to the loop, which answers whoever asks meanwhile."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Final
+
+NICENESS: Final = 1
+"""As little as makes the loop preempt it at once: where other programs have the processors, a
+thread that has the interpreter must not be kept waiting for them longer than the loop would be.
+"""
+
+
+class Threads(ThreadPoolExecutor):
+    """So many threads at the most, each of which has less of the processor than the loop's.
+
+    A thread that computes keeps its core for some milliseconds at a time from one that has just
+    something to do, where both have the same right to it.
+    """
+
+    def __init__(self, name: str, most: int | None = None, niceness: int = NICENESS) -> None:
+        super().__init__(most, f"gapless-{name}", initializer=_give_way, initargs=(niceness,))
+
+
+def _give_way(niceness: int) -> None:
+    # Elsewhere it would be that of the whole process.
+    if sys.platform != "linux":
+        return
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)

@@ -30,5 +30,8 @@ def _give_way(niceness: int) -> None:
     # Elsewhere it would be that of the whole process.
     if sys.platform != "linux":
         return
+    thread = threading.get_native_id()
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        # Beside that of the process, which whoever starts it may have chosen.
+        before = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, before + niceness)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import gapless
-from gapless.servers.http.data import Portions
+from gapless.servers.reading import Portions
 from support.commands import hub
 from support.people import bearer, person
 from support.providers import SteadyProvider

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gapless.servers.http.data import Portions
+from gapless.servers.reading import Portions
 from gapless.servers.tls import Certificate
 from support.certificates import certificate
 from support.people import person

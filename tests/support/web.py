@@ -26,9 +26,9 @@ from gapless.providers.base import Provider
 from gapless.providers.registry import Registry
 from gapless.servers.admission import Admission
 from gapless.servers.desk import Desk
-from gapless.servers.http.data import PORTIONS, Portions
 from gapless.servers.http.door import HttpDoor
 from gapless.servers.meter import Meter
+from gapless.servers.reading import PORTIONS, Portions
 from gapless.servers.tcp import TcpServer
 from gapless.store.sqlite import open_store
 from support.people import PASSWORD

@@ -7,7 +7,17 @@ from collections.abc import Callable, Sequence
 import msgspec
 import pytest
 
-from gapless.domain.blocks import EMPTY, Block, Run, encode, encode_all, etag, relayout
+from gapless.domain.blocks import (
+    AT_ONCE,
+    EMPTY,
+    Block,
+    Run,
+    ascending,
+    encode,
+    encode_all,
+    etag,
+    relayout,
+)
 from gapless.domain.coverage import Coverage
 from gapless.domain.intervals import Interval
 from gapless.domain.spans import Spans
@@ -36,6 +46,25 @@ def test_a_run_is_sliced_by_time() -> None:
     assert whole.record(1) == text(20)
     assert whole.row(1)["timestamp"] == 20
     assert whole.joined(1, 3) == text(20) + b"," + text(30)
+
+
+@pytest.mark.parametrize("number", [AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE])
+def test_a_run_of_many_is_made_as_one_of_few(number: int) -> None:
+    """Some are made after the others; what is between two of these parts is as anywhere."""
+    pairs = [(at, text(at, at / 7)) for at in range(5, 5 + number)]
+    one, many = Run.of(pairs), Run.of_texts(*zip(*pairs, strict=True))
+    assert many == one
+    assert (list(many.offsets), list(many.hashes)) == (list(one.offsets), list(one.hashes))
+    assert encode_all([one.row(i) for i in range(number)]) == [said for _, said in pairs]
+
+
+@pytest.mark.parametrize("at", [1, AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 2 * AT_ONCE, 2 * AT_ONCE + 4])
+def test_instants_out_of_order_are_found_anywhere(at: int) -> None:
+    """Neither of two that are the same is later than the other."""
+    times = list(range(2 * AT_ONCE + 5))
+    assert ascending(times)
+    times[at] = times[at - 1]
+    assert not ascending(times)
 
 
 def test_texts_are_ascii_without_spaces() -> None:

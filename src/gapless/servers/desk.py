@@ -56,7 +56,7 @@ from gapless.protocol.messages import (
 from gapless.servers.admission import Admission, Session, caller_of
 from gapless.servers.memo import Memos
 from gapless.servers.meter import OK, Meter
-from gapless.servers.reading import Reader
+from gapless.servers.reading import PORTIONS, Reader
 from gapless.servers.window import Window
 from gapless.servers.wire import AnswerLine, Layout, LineWriter, encode_listing
 from gapless.turns import PARTY, FairTurns
@@ -66,9 +66,6 @@ _log = structlog.get_logger("gapless.desk")
 
 # A query line is read letter by letter while everybody waits.
 _LONGEST_QUERY = 4_096
-# Answers of more records are read as they are sent, so many at once, and not kept in memory.
-_MOST_LOADED = 50_000
-_PIECE_RECORDS = 32_768
 # About what a record takes on the wire, for what must be known before any is read.
 _RECORD_BYTES = 160
 # So many runs are escaped while everybody waits; more of them in a thread.
@@ -288,7 +285,7 @@ class Desk:
             return
         assert isinstance(settled.query, ProviderRequest)
         layout = self._layout(settled.envelope, settled.query, answer, view=False)
-        reader = Reader(self.hub.holdings, answer, _PIECE_RECORDS)
+        reader = Reader(self.hub.holdings, answer, PORTIONS.piece_records)
         page = await reader.page(answer.count)
         around = self._writer.around(answer, layout, etag(page.total))
         before = around.before(settled.envelope.request_id)
@@ -477,7 +474,8 @@ def _most_loaded(envelope: Envelope, query: ProviderRequest) -> int | None:
     inline = envelope.inline_records
     if type(query.request) is not SearchEntities:
         return inline
-    return _MOST_LOADED if inline is None else min(inline, _MOST_LOADED)
+    most = PORTIONS.most_loaded
+    return most if inline is None else min(inline, most)
 
 
 def _only_view(query: ProviderRequest, listing: Listing) -> Answer | None:

@@ -23,6 +23,21 @@ _MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
+class Portions:
+    """In what portions answers come, by whichever door.
+
+    `most_loaded`: an answer of more records is large, and not taken into memory as a whole.
+    `piece_records`: how many of its records are read at once.
+    """
+
+    most_loaded: int = 50_000
+    piece_records: int = 32_768
+
+
+PORTIONS = Portions()
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """Consecutive runs, each with the number of the block whose whole run it is, if it is."""
 

@@ -33,7 +33,7 @@ from gapless.servers.http.replies import Asked, Replies, Reply, Tags
 from gapless.servers.http.stitching import stitch_headers
 from gapless.servers.http.streaming import BodyStream
 from gapless.servers.http.writers import needs_schema
-from gapless.servers.reading import Page, Reader, first_page
+from gapless.servers.reading import PORTIONS, Page, Portions, Reader, first_page
 from gapless.servers.window import Window
 from gapless.turns import FairTurns
 
@@ -47,21 +47,6 @@ _SNAPSHOT_MS = 30_000
 _GATHERED = 4
 # About what a record takes of a body; that of a Parquet file is known when it is there.
 _RECORD_BYTES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Portions:
-    """In what portions answers come.
-
-    `most_loaded`: an answer of more records is large, and not taken into memory as a whole.
-    `piece_records`: how many of its records are read at once.
-    """
-
-    most_loaded: int = 50_000
-    piece_records: int = 32_768
-
-
-PORTIONS = Portions()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from gapless.servers.http.account_pages import AccountPages
 from gapless.servers.http.api import application
 from gapless.servers.http.budget import ByteBudget
 from gapless.servers.http.cookies import SessionCookie
-from gapless.servers.http.data import PORTIONS, Data, Portions
+from gapless.servers.http.data import Data
 from gapless.servers.http.gate import Gate
 from gapless.servers.http.hosts import Hosts
 from gapless.servers.http.metrics import Figures
@@ -31,6 +31,7 @@ from gapless.servers.http.routes.setup import setup_routes
 from gapless.servers.http.routes.sign_in import sign_in_routes
 from gapless.servers.http.routes.users import user_routes
 from gapless.servers.http.server import HttpServer
+from gapless.servers.reading import PORTIONS, Portions
 from gapless.threads import Threads
 
 _ENCODERS = 2

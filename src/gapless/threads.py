@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
-NICENESS: Final = 1
-"""As little as makes the loop preempt it at once: where other programs have the processors, a
-thread that has the interpreter must not be kept waiting for them longer than the loop would be.
+NICENESS: Final = 3
+"""Half the weight of the loop, which so preempts such a thread on a core that they share.
+
+Not more, for where other programs have the processors, too, the loop waits for a thread that has
+the interpreter while that waits for a core.
 """
 
 

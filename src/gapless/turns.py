@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Final
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 PARTY: Final[ContextVar[Hashable]] = ContextVar("party", default="the hub itself")
 """Whose turns are taken by what is done in a context.
@@ -193,3 +196,26 @@ class FairShares(FairTurns):
 
     def _gives_way(self) -> bool:
         return True
+
+
+async def in_turns(threads: Executor | None, work: Callable[[], T], *turns: FairTurns) -> T:
+    """Do work in a thread, in turns that end with it: whoever has it done may leave before.
+
+    `threads` `None`: in one of the loop's own.
+    """
+    party, taken = PARTY.get(), list[FairTurns]()
+
+    def over(_job: object = None) -> None:
+        for one in taken:
+            one.release(party)
+
+    try:
+        for one in turns:
+            await one.acquire(party)
+            taken.append(one)
+        job = asyncio.get_running_loop().run_in_executor(threads, work)
+    except BaseException:
+        over()
+        raise
+    job.add_done_callback(over)
+    return await asyncio.shield(job)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Hashable
 
 import pytest
 
-from gapless.turns import FairShares, FairTurns
+from gapless.turns import FairShares, FairTurns, in_turns
 from support.wire import PATIENCE_S
 
 
@@ -218,3 +219,23 @@ async def test_parties_may_go_by_any_name() -> None:
     turns.release("first")
     await asyncio.gather(*tasks)
     assert order == names * 2
+
+
+async def test_work_in_a_thread_keeps_its_turn_to_its_end() -> None:
+    """Whoever has it done may leave before; the thread is at work all the same."""
+    turns, begun, ended = FairTurns(1), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        ended.wait(PATIENCE_S)
+
+    leaving = asyncio.create_task(in_turns(None, work, turns))
+    await asyncio.to_thread(begun.wait)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert turns.left == 0
+    after = asyncio.create_task(in_turns(None, lambda: "done", turns))
+    ended.set()
+    assert await after == "done"
+    assert turns.left == 1

@@ -6,12 +6,12 @@ TCP and HTTP both hand their requests here, so that the two can never say differ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import structlog
@@ -59,9 +59,8 @@ from gapless.servers.meter import OK, Meter
 from gapless.servers.reading import PORTIONS, Reader
 from gapless.servers.window import Window
 from gapless.servers.wire import AnswerLine, Layout, LineWriter, encode_listing
-from gapless.turns import PARTY, FairTurns
+from gapless.turns import PARTY, FairTurns, in_turns
 
-T = TypeVar("T")
 _log = structlog.get_logger("gapless.desk")
 
 # A query line is read letter by letter while everybody waits.
@@ -188,7 +187,8 @@ class Desk:
         self.memos = Memos(hub.settings.cache.hot_bytes // 4)
         self.http: str | None = None
         self._writer = LineWriter()
-        self._turns = FairTurns(1)
+        # Each thread that computes keeps the loop waiting for the interpreter.
+        self._escaping = FairTurns(1)
 
     async def rehearse(self) -> None:
         """Go once through all that a first answer takes, so that no client has to wait for it."""
@@ -293,7 +293,7 @@ class Desk:
             async for piece in pieces:
                 texts = [run.text for run in piece.runs]
                 if not layout.as_array:
-                    texts = await self._in_turn(partial(_escaped, texts))
+                    texts = await in_turns(None, partial(_escaped, texts), self._escaping)
                 yield [*before, b",".join(texts)]
                 before = [b","]
         if before != [b","]:
@@ -379,12 +379,7 @@ class Desk:
         """See that an answer can be sent without anything long on the loop."""
         unready = answer.unready
         if len(unready) > _MOST_ESCAPED:
-            await self._in_turn(partial(_prepare, unready))
-
-    async def _in_turn(self, work: Callable[[], T]) -> T:
-        """Do what is long in a thread, one after the other: each keeps the loop waiting."""
-        async with self._turns.turn(PARTY.get()):
-            return await asyncio.to_thread(work)
+            await in_turns(None, partial(_prepare, unready), self._escaping)
 
     def _layout(
         self, envelope: Envelope, query: ProviderRequest, answer: Answer, *, view: bool

@@ -38,7 +38,7 @@ from gapless.store.base import (
 from gapless.store.room import Room
 from gapless.store.sql_accounts import SqlAccounts
 from gapless.threads import Threads
-from gapless.turns import PARTY, FairTurns
+from gapless.turns import FairTurns, in_turns
 
 T = TypeVar("T")
 # What the driver raises: by its own tree, and where its words about a damaged file are no UTF-8.
@@ -187,7 +187,7 @@ class SqlStore:
 
     async def _reading(self, work: Callable[[Connection], T], *turns: FairTurns) -> T:
         job = partial(self._transacted, self._reader, work)
-        return await _run(self._read_threads, job, *turns, self._read_turns)
+        return await in_turns(self._read_threads, job, *turns, self._read_turns)
 
     async def _searching(self, work: Callable[[Connection], T]) -> T:
         """Read what may take as long as there is much stored."""
@@ -195,12 +195,12 @@ class SqlStore:
 
     async def _writing(self, work: Callable[[Connection], T], *, frees: bool = False) -> T:
         job = partial(self._written, self._writer, work, frees)
-        return await _run(self._write_thread, job, self._write_turns)
+        return await in_turns(self._write_thread, job, self._write_turns)
 
     async def _writing_durably(self, work: Callable[[Connection], T]) -> T:
         # Whoever is to make room has to be let in.
         job = partial(self._written, self._durable_writer, work, frees=True)
-        return await _run(self._write_thread, job, self._write_turns)
+        return await in_turns(self._write_thread, job, self._write_turns)
 
     def _written(self, engine: Engine, work: Callable[[Connection], T], frees: bool) -> T:
         """Make a change; where the disk is full, again as there is room for it.
@@ -224,23 +224,3 @@ class SqlStore:
                 return work(connection)
         except FOREIGN as error:
             raise self._translate(error) from error
-
-
-async def _run(threads: Threads, work: Callable[[], T], *turns: FairTurns) -> T:
-    """Do work in a thread, in turns that end with it: whoever has it done may leave before."""
-    party, taken = PARTY.get(), list[FairTurns]()
-
-    def over(_job: object = None) -> None:
-        for one in taken:
-            one.release(party)
-
-    try:
-        for one in turns:
-            await one.acquire(party)
-            taken.append(one)
-        job = asyncio.get_running_loop().run_in_executor(threads, work)
-    except BaseException:
-        over()
-        raise
-    job.add_done_callback(over)
-    return await asyncio.shield(job)

@@ -36,6 +36,7 @@ slow_reader_s = {PATIENCE_S}
 [cache]
 hot_bytes = "48MiB"
 check = "30s"
+check_wait_s = {PATIENCE_S}
 [api]
 max_unsent_bytes = "64MiB"
 [fetch]

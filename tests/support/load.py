@@ -66,6 +66,7 @@ class Told(Struct, frozen=True):
     source: str
     state: str
     data: Raw
+    last_error: str | None = None
 
 
 class Fault(Struct, frozen=True):
@@ -160,7 +161,7 @@ class Stretch:
         """Hold an answer over TCP to the arithmetic."""
         (entity,) = entities_of(reply)
         if entity.state != "ready":
-            raise Wrong(f"{entity.id} is {entity.state}")
+            raise Wrong(f"{entity.id} is {entity.state}: {entity.last_error}")
         self.check_bars(bars_of(entity.data))
 
 

@@ -40,7 +40,7 @@ def bounds(stretch: Stretch) -> dict[str, Any]:
 def checked(stretch: Stretch, result: gapless.Result) -> None:
     """Hold a result to the arithmetic, by its frame."""
     if result.state != "ready":
-        raise Wrong(f"{result.id} is {result.state}")
+        raise Wrong(f"{result.id} is {result.state}: {result.last_error}")
     framed(stretch, result.to_polars())
 
 

@@ -259,15 +259,17 @@ class Store(Protocol):
         """Prepare what the first read would otherwise pay for; return any series there is."""
         ...
 
-    async def read(
-        self, key: SeriesKey, load: Interval | None = None, about: Interval | None = None
-    ) -> Snapshot:
+    async def read(self, key: SeriesKey, load: Interval | None = None) -> Snapshot:
         """Return the series over `load` and a little about it, with its runs there.
 
         Unless there are many: then without them. `None`: all of the series, without any run.
-        `about`: an interval around `load` over which it is to be known; with all runs over `load`
-        then, however many.
         """
+        ...
+
+    async def with_runs(
+        self, key: SeriesKey, interval: Interval, load: Sequence[Interval]
+    ) -> Snapshot:
+        """Return the series over an interval, with all runs over parts of it, however many."""
         ...
 
     async def directory(self, key: SeriesKey, interval: Interval) -> Snapshot:

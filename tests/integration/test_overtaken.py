@@ -73,10 +73,9 @@ class Restless:
 
     async def _asked(self, request: ProviderRequest, most_loaded: int | None) -> Answer:
         found = await self.hub.answer(self.hub.question(request, most_loaded=most_loaded))
-        if isinstance(found, Listing):
-            (found,) = found.entities
-        assert isinstance(found, Answer)
-        return found
+        answer = found.entities[0] if isinstance(found, Listing) else found
+        assert isinstance(answer, Answer)
+        return answer
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 import structlog
@@ -69,6 +69,7 @@ from gapless.providers.plugins.supervisor import Supervisor, Unloaded
 from gapless.texts import printable
 
 T = TypeVar("T")
+P = ParamSpec("P")
 _log = structlog.get_logger("gapless.plugins")
 
 # So many bars of a plugin are fetched again at once (stitching rule 4).
@@ -174,7 +175,7 @@ class PluginProvider:
         self, key: SeriesKey, interval: Interval, now_ms: int, meta: Mapping[str, Any]
     ) -> Fetched:
         """Ask the plugin once for `interval`; see `Provider.fetch` for what is raised."""
-        return await self._asked(lambda one: one._fetch(key, interval, now_ms))
+        return await self._asked(PluginProvider._fetch, key, interval, now_ms)
 
     async def fetch_in_parts(
         self, key: SeriesKey, interval: Interval, now_ms: int, take: Take
@@ -184,18 +185,23 @@ class PluginProvider:
         One that goes back in time is asked once more, and from then on answers as a whole: of what
         was handed on before that it cannot be known whether it was all.
         """
-        return await self._asked(lambda one: one._fetch_in_parts(key, interval, now_ms, take))
+        return await self._asked(PluginProvider._fetch_in_parts, key, interval, now_ms, take)
 
     async def entities(self, request: Request, now_ms: int) -> Sequence[Entity]:
         """Hand the plugin a request as it is; return what it answers with."""
-        return await self._asked(lambda one: one._answered(request, now_ms))
+        return await self._asked(PluginProvider._answered, request, now_ms)
 
-    async def _asked(self, ask: Callable[[PluginProvider], Awaitable[T]]) -> T:
+    async def _asked(
+        self,
+        ask: Callable[Concatenate[PluginProvider, P], Awaitable[T]],
+        *args: P.args,
+        **named: P.kwargs,
+    ) -> T:
         """Ask the plugin, or the one that took its place before it was asked."""
         one = self
         while True:
             try:
-                return await ask(one)
+                return await ask(one, *args, **named)
             except Unloaded:
                 if one.successor is None:
                     raise

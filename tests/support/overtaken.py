@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from gapless.domain.intervals import Interval
 from gapless.domain.series import SeriesKey
+from gapless.hub.hub import Hub
 from gapless.store.base import Snapshot, Store
+from support.stores import store_of
 
 
 class Overtaken:
@@ -21,6 +23,13 @@ class Overtaken:
         self.change: Callable[[], Awaitable[object]] | None = None
         self.reads = 0
         self._store = store
+
+    @classmethod
+    def of(cls, hub: Hub) -> Overtaken:
+        """Come between a hub and its store."""
+        between = cls(store_of(hub))
+        hub.holdings._store = cast("Store", between)
+        return between
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)

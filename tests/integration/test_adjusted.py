@@ -95,7 +95,7 @@ async def test_bars_of_a_series_that_others_change_are_told_as_traded(tmp_path: 
         wanted = told(await ask(world, *JUNE, adjust="none"))
         await ask(world, "2023-02-01", "2024-01-01")
         key = world.hub.registry.get("yahoo_finance").key("AAA", {})
-        overtaken, days = Overtaken.of(world.hub), count(seconds("2023-02-01") * 1000, DAY_MS)
+        overtaken, days = Overtaken.of(world.hub), count(ms("2023-02-01"), DAY_MS)
 
         async def forget() -> None:
             day = next(days)

@@ -197,14 +197,17 @@ class PluginProvider:
         *args: P.args,
         **named: P.kwargs,
     ) -> T:
-        """Ask the plugin, or the one that took its place before it was asked."""
+        """Ask the plugin, or the one that took its place before it was asked.
+
+        Raises `PluginCrashed` where there is none.
+        """
         one = self
         while True:
             try:
                 return await ask(one, *args, **named)
             except Unloaded:
                 if one.successor is None:
-                    raise
+                    raise PluginCrashed(f"plugin {self._info.name} was unloaded") from None
                 one = one.successor
 
     async def _fetch(self, key: SeriesKey, interval: Interval, now_ms: int) -> Fetched:

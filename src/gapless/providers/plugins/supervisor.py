@@ -37,7 +37,7 @@ class PluginState(StrEnum):
     CLOSED = "closed"
 
 
-class Unloaded(PluginCrashed):
+class Unloaded(Exception):
     """The plugin was let go before it was asked."""
 
 
@@ -204,7 +204,7 @@ class Supervisor:
                     f"times within a minute; the last time it {self.last_error}; reload it"
                 )
             if self.state is PluginState.CLOSED:
-                raise Unloaded(f"plugin {self.name} was unloaded")
+                raise Unloaded
             if self._process is not None:
                 return self._process
             await self._changed.wait()

@@ -22,6 +22,7 @@ from gapless.hub.answers import Answer
 from gapless.hub.entities import Listing
 from gapless.hub.hub import Hub
 from gapless.instants import format_instant
+from gapless.protocol.fresh import Fresh
 from gapless.protocol.messages import (
     DateRange,
     GetEntity,
@@ -35,7 +36,7 @@ from gapless.store.sqlite import open_store
 from support.bystanders import minute, stock
 from support.overtaken import Overtaken
 from support.providers import SteadyProvider
-from support.steady_hub import minutes
+from support.steady_hub import MINUTE_MS, minutes
 from support.wire import PATIENT
 
 # So many islands, each of ten minutes in twenty, are planned in a thread.
@@ -59,10 +60,12 @@ class Restless:
         """Forget one minute more."""
         await self.hub.holdings.delete(self._key, minute(next(self._numbers), 1))
 
-    async def ask(self, asked: Interval, most_loaded: int | None = None) -> Answer:
+    async def ask(
+        self, asked: Interval, most_loaded: int | None = None, fresh: Fresh | None = None
+    ) -> Answer:
         """Ask for a range."""
         wanted = SearchEntities((Ticker("AAA"), DateRange(*map(format_instant, asked))))
-        return await self._asked(ProviderRequest("steady", wanted), most_loaded)
+        return await self._asked(ProviderRequest("steady", wanted, fresh=fresh), most_loaded)
 
     async def view(self, asked: Interval, most_loaded: int | None = None) -> Answer:
         """Ask for what is held of a range by its id."""
@@ -82,7 +85,8 @@ class Restless:
 async def restless(folder: Path) -> AsyncIterator[Restless]:
     """Open a hub that holds islands, and of which the rest is forgotten bit by bit."""
     store, steady = await asyncio.to_thread(open_store, folder / "hub.db", 100), minutes()
-    await stock(store, steady, "AAA", [*ISLANDS, FAR])
+    # As old as what is fetched by the test, so that it becomes one row with it.
+    await stock(store, steady, "AAA", [*ISLANDS, FAR], at=SystemClock().now_ms())
     one = Restless(store, steady)
     one.overtaken.change = one.forget
     try:
@@ -128,3 +132,30 @@ async def test_what_is_not_held_is_fetched_once(tmp_path: Path) -> None:
         assert sum(part.length for part in fetched) == sum(part.length for part in union(fetched))
         check(one, await one.ask(asked), asked)
         assert one.steady.asked("AAA") == fetched
+
+
+async def test_what_is_fetched_again_is_not_fetched_twice_for_what_lies_beside_it(
+    tmp_path: Path,
+) -> None:
+    """What others refresh and add elsewhere in a series meanwhile is nothing to a refresh."""
+    async with restless(tmp_path) as one:
+        one.overtaken.change = None
+        start = FAR.start
+        mine = Interval(start + 60 * MINUTE_MS, start + 70 * MINUTE_MS)
+        gate = one.steady.hold("AAA")
+        refresh = asyncio.create_task(one.ask(mine, fresh="now"))
+        await gate.arrived.wait()
+        one.steady.let_others_by("AAA")
+        for number in range(5):
+            at = start + (100 + 20 * number) * MINUTE_MS
+            await one.ask(Interval(at, at + 10 * MINUTE_MS), fresh="now")
+            end = FAR.end + number * MINUTE_MS
+            await one.ask(Interval(end, end + MINUTE_MS))
+        gate.open.set()
+        check(one, await refresh, mine)
+        assert one.steady.asked("AAA").count(mine) == 1
+        assert len(one.steady.calls) == 11
+        # All of it is one row again when whoever kept it apart is through.
+        await one.ask(Interval(start, start + MINUTE_MS), fresh="now")
+        series = await one.hub.holdings.directory(one.steady.key("AAA", {}), FAR)
+        assert len(series.state.coverage.over(FAR)) <= 3

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -190,7 +190,13 @@ class Holdings:
                 self.memory.drop(sibling)
             return entry
 
+        change = replace(change, apart=partial(self._leased, change.key, lease))
         return await self._changed(change.key, self._store.apply(change), seen)
+
+    def _leased(self, key: SeriesKey, but: Lease | None) -> list[Interval]:
+        """Return what all tasks of a series but one may write; in the thread of the store."""
+        others = [one.intervals for one in self._leases.of(key) if one is not but]
+        return [interval for intervals in others for interval in intervals]
 
     async def delete(self, key: SeriesKey, interval: Interval | None = None) -> Removal:
         """Forget a range of a series (`None`: all of it), and what is being fetched of it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -147,7 +147,8 @@ class Change:
     ever grows. `planned_due` is what it was when the change was planned (`None`: whatever it is):
     where more has become due since, what came may be as old. `restates`: a final price that it
     replaces was another one. Doubts over `answered` end, `doubts` are new (stitching rule 6).
-    `news` is what came beside the records.
+    `news` is what came beside the records. `apart` tells, when the change is made, of what parts
+    others are to write: what is known there keeps the commit by which they planned.
     """
 
     key: SeriesKey
@@ -162,6 +163,7 @@ class Change:
     at: int = 0
     planned_due: int | None = None
     news: News | None = None
+    apart: Callable[[], Iterable[Interval]] = tuple
 
 
 @dataclass(frozen=True, slots=True)

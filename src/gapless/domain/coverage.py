@@ -163,7 +163,11 @@ def insert(
     result: list[Coverage] = []
     for row in sorted([*kept, *fresh], key=lambda one: one.start):
         last = result[-1] if result else None
-        if last is not None and last.joins(row, revises) and not alone.over(Interval(last.start, row.end)):
+        if (
+            last is not None
+            and last.joins(row, revises)
+            and not alone.over(Interval(last.start, row.end))
+        ):
             result[-1] = replace(
                 last,
                 end=row.end,

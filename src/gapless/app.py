@@ -263,15 +263,14 @@ def providers(settings: Settings) -> list[Provider]:
 def tune_malloc() -> None:
     """Keep large buffers in the process instead of giving them back to the kernel each time.
 
-    Answers of a quarter of a megabyte cost less than half with this (docs/architecture.md). Those
-    of many megabytes are given back all the same: hardly ever is there a hole for one of them, and
-    the process would grow by each that comes beside others. Not glibc: nothing happens.
+    Answers of a quarter of a megabyte cost less than half with this (docs/architecture.md). Not
+    glibc: nothing happens.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
         return
-    for option, value in ((-3, 8 << 20), (-1, 512 << 20), (-2, 16 << 20), (-8, 1)):
+    for option, value in ((-3, 32 << 20), (-1, 512 << 20), (-2, 16 << 20), (-8, 1)):
         mallopt(option, value)
     # A page that is touched for the first time costs about as much as reading it from SQLite;
     # what is let go here is what the first answers are made in.

@@ -93,21 +93,6 @@ async def test_only_the_runs_asked_for_are_read(store: Store) -> None:
     assert (await store.read(KEY)).runs == {}
 
 
-async def test_runs_of_parts_are_read_with_the_whole(store: Store) -> None:
-    """Those over each part, and none that lie between."""
-    await store.apply(change(*(fill(at, at + 10, [at + 1]) for at in (0, 20, 40))))
-    parts = [Interval(0, 1), Interval(45, 50), Interval(70, 80)]
-    found = await store.with_runs(KEY, ALL, parts)
-    assert len(found.state.blocks) == 3
-    assert held_times(found) == [1, 41]
-    assert (await store.with_runs(MSFT, ALL, parts)).runs == {}
-
-
-def held_times(snapshot: Snapshot) -> list[int]:
-    """Return the times of the records in the runs that came."""
-    return sorted(time for one in snapshot.runs.values() for time in one.times)
-
-
 async def test_blocks_stay_within_their_limit(store: Store) -> None:
     """A long fetch becomes several blocks, each read alone."""
     made = await store.apply(change(fill(0, 100, range(0, 100, 5))))

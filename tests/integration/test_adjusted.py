@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 from datetime import date
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import gapless
 from gapless.domain.intervals import Interval
 from gapless.errors import InvalidQuery, NotFound, ProviderError
 from gapless.hub.answers import Answer
-from gapless.instants import DAY_MS
 from gapless.protocol.messages import (
     DateRange,
     Filter,
@@ -33,7 +31,6 @@ from gapless.simulator.instruments import equity
 from gapless.simulator.market import Market
 from support.asking import asking
 from support.exchanges import exchange
-from support.overtaken import Overtaken
 from support.scenes import PRICES, REJECTED, Scene, ms, parts, scene, seconds, told
 from support.web import web
 
@@ -86,26 +83,6 @@ async def test_a_split_that_is_told_late_changes_nothing_of_what_was_traded(tmp_
             for row, was in zip(now, before[:5], strict=False):
                 assert row["close"] == pytest.approx(was["close"], rel=1e-6)
         assert told(await ask(world, *JUNE))[0]["close"] == pytest.approx(before[0]["close"] / 4)
-
-
-async def test_bars_of_a_series_that_others_change_are_told_as_traded(tmp_path: Path) -> None:
-    """Elsewhere in it, each time that it is read."""
-    async with scene(tmp_path, "2025-08-10T18:30") as world:
-        world.market.add(SPLIT)
-        wanted = told(await ask(world, *JUNE, adjust="none"))
-        await ask(world, "2023-02-01", "2024-01-01")
-        key = world.hub.registry.get("yahoo_finance").key("AAA", {})
-        overtaken, days = Overtaken.of(world.hub), count(ms("2023-02-01"), DAY_MS)
-
-        async def forget() -> None:
-            day = next(days)
-            await world.hub.holdings.delete(key, Interval(day, day + DAY_MS))
-
-        overtaken.change = forget
-        world.hub.memory.forget("yahoo_finance")
-        answer = await ask(world, *JUNE, adjust="none")
-        assert overtaken.reads
-        assert (answer.state, told(answer), world.asked) == ("ready", wanted, [])
 
 
 async def test_splits_that_cannot_be_asked_for_are_an_error(tmp_path: Path) -> None:

@@ -171,26 +171,6 @@ async def test_what_is_held_costs_the_same_in_a_series_of_many_islands(
     assert used["MANY"] <= 1.5 * used["FEW"] + 0.03
 
 
-async def test_entities_cost_the_same_wherever_in_a_series_they_are(
-    tmp_path: Path, record_property: Any
-) -> None:
-    """Looking up the last hundred of 5,000 islands by their ids takes as much as the first."""
-    some, rounds, path = 100, 8, tmp_path / "hub.db"
-    places = islands(MANY)
-    await stocked(path, {"MANY": places})
-    used = {"first": 0.0, "last": 0.0}
-    async with running(path, program=STEADY) as server, await connect(server.port) as wire:
-        for turn in range(-1, rounds):
-            for which, parts in (("first", places[:some]), ("last", places[-some:])):
-                ids = ["steady:MANY:{}..{}".format(*map(format_instant, part)) for part in parts]
-                before = server.cpu_s
-                answer = await wire.ask(request("steady", "GetEntities", ids=ids))
-                used[which] += server.cpu_s - before if turn >= 0 else 0
-                assert [one["id"] for one in answer["result"]] == ids
-    tell(record_property, **used)
-    assert used["last"] <= 1.5 * used["first"] + 0.03
-
-
 def within(island: Interval, milliseconds: int) -> Interval:
     """Return an interval with the last nine records of an island, and a start of its own."""
     return Interval(island.start + 1 + milliseconds, island.end)

@@ -15,12 +15,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from gapless.domain.intervals import Interval
-from gapless.errors import InvalidQuery, NotFound, PluginCrashed, PluginNotLoaded
+from gapless.errors import InvalidQuery, NotFound, PluginNotLoaded
 from gapless.hub.plugins import PluginSpec
-from gapless.instants import DAY_MS
-from gapless.providers.base import Fetched
-from gapless.providers.plugins.contracts import PluginProvider
 from gapless.store.base import RememberedPlugin
 from support.clock import ManualClock
 from support.plugins import (
@@ -396,29 +392,6 @@ async def test_calls_under_way_end_with_the_old_code(tmp_path: Path) -> None:
         (hub.base / "go").touch()
         assert await under_way == 1
         await until(lambda: first.pid is not None and not alive(first.pid))
-
-
-async def test_who_asks_as_a_plugin_ends_asks_its_successor(tmp_path: Path) -> None:
-    """In the very turn of the loop in which it is found to have nothing under way."""
-    async with plugged(tmp_path) as hub:
-        await hub.write("versioned", VERSION.format(version=1))
-        await hub.write("next", VERSION.format(version=2))
-        provider, at = hub.provider("versioned"), DAY_MS
-        key, day = provider.key("x", {}), Interval(at, at + DAY_MS)
-
-        async def none(part: Interval, fetched: Fetched | None) -> None:
-            raise AssertionError(f"a list came in parts: {part}, {fetched}")
-
-        async def asked() -> Any:
-            fetched = await provider.fetch_in_parts(key, day, at + 9 * DAY_MS, none)
-            return fetched.run().row(0)["version"]
-
-        alone = PluginProvider(provider.supervisor, provider.supervisor.ready, provider.info)
-        provider.successor = hub.provider("next")
-        version, _ = await asyncio.gather(asked(), provider.drain())
-        assert version == 2
-        with pytest.raises(PluginCrashed, match="was unloaded"):
-            await alone.fetch(key, day, at, {})
 
 
 async def test_loads_of_one_name_come_one_after_the_other(tmp_path: Path) -> None:

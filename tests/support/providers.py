@@ -100,10 +100,6 @@ class SteadyProvider:
         """Let requests for this ticker wait until the gate is opened."""
         return self._gates.setdefault(ticker, Gate())
 
-    def let_others_by(self, ticker: str) -> None:
-        """Let no further requests for this ticker wait; those that do wait for their gate."""
-        del self._gates[ticker]
-
     async def fetch(
         self, key: SeriesKey, interval: Interval, now_ms: int, meta: Mapping[str, Any]
     ) -> Fetched:

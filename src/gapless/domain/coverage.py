@@ -147,27 +147,18 @@ def cut(rows: Iterable[Coverage], holes: Iterable[Coverage | Interval]) -> list[
 
 
 def insert(
-    rows: Iterable[Coverage],
-    fresh: Sequence[Coverage],
-    revises: bool = False,
-    apart: Iterable[Interval] = (),
+    rows: Iterable[Coverage], fresh: Sequence[Coverage], revises: bool = False
 ) -> list[Coverage]:
     """Return the rows with `fresh` in place of whatever they said before, joined where alike.
 
     A joined row carries the older `fetched_at` of the two: no instant is claimed to be fresher
-    than it is. It carries the later `commit`: nothing is claimed to be as it was that is not. What
-    reaches into a part that is to stay `apart` is joined with nothing, and keeps its commit.
+    than it is. It carries the later `commit`: nothing is claimed to be as it was that is not.
     """
     kept = cut(rows, fresh)
-    alone = Spans(union(apart))
     result: list[Coverage] = []
     for row in sorted([*kept, *fresh], key=lambda one: one.start):
-        last = result[-1] if result else None
-        if (
-            last is not None
-            and last.joins(row, revises)
-            and not alone.over(Interval(last.start, row.end))
-        ):
+        if result and result[-1].joins(row, revises):
+            last = result[-1]
             result[-1] = replace(
                 last,
                 end=row.end,

@@ -16,7 +16,7 @@ from msgspec import structs
 from gapless.clock import Clock
 from gapless.domain.actions import splits_of
 from gapless.domain.adjusting import Adjustment, Undoing, as_traded, less_dividends
-from gapless.domain.coverage import Coverage, Outcome, written
+from gapless.domain.coverage import Coverage, Outcome
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import ALWAYS, Interval, covers, intersect, subtract, union
 from gapless.domain.series import SeriesKey
@@ -155,11 +155,7 @@ class Adjuster:
         rows = state.coverage.over(answer.asked)
         actions = await self._actions(provider, answer.key)
         if not answer.series.current:
-            # What others have brought elsewhere in the series is nothing to these bars.
-            latest = (await self._holdings.directory(answer.key, answer.asked)).state
-            before, after = (written(one.coverage, answer.asked) for one in (state, latest))
-            if before != after or state.due_before != latest.due_before:
-                raise _Overtaken
+            raise _Overtaken
         if any(row.mark is not None or row.outcome is Outcome.OUT_OF_WINDOW for row in rows):
             raise ProviderError(
                 f"{adjusted.key.text}: upstream no longer serves a part of these bars, and which "

@@ -32,9 +32,6 @@ _log = structlog.get_logger("gapless.hub")
 
 # How often somebody else's failure is nobody's reason to fail; more is a busy hour.
 _MOST_EXCUSED = 3
-# How often a request plans again for what others have changed, before it fetches what it may find
-# that they have just brought.
-_MOST_OVERTAKEN = 2
 
 
 def not_allowed(key: SeriesKey) -> Forbidden:
@@ -101,7 +98,6 @@ class Course:
     unchecked: GaplessError | None = None
     begun: bool = False
     excused: int = 0
-    overtaken: int = 0
 
     @property
     def requests(self) -> int:
@@ -144,11 +140,6 @@ class Course:
         self.failures.extend(Failure(part, error) for part in intersect(gaps, lease.intervals))
         if intersect(old, lease.intervals):
             self.unchecked = error
-
-    def gives_way(self) -> bool:
-        """Whether to plan again, for the series was changed by others while this was planned."""
-        self.overtaken += 1
-        return self.overtaken <= _MOST_OVERTAKEN
 
     def pending(self, key: SeriesKey) -> None:
         """Note that what is held is being fetched again, and was waited for long enough."""

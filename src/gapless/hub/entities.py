@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import assert_never
 from zoneinfo import ZoneInfo
 
 from msgspec import structs
 
 from gapless.clock import Clock
-from gapless.computing import computed
 from gapless.config.settings import LimitSettings
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval, union
@@ -23,7 +21,7 @@ from gapless.errors import InvalidQuery, NotFound, TooLarge
 from gapless.hub.adjusting import Adjuster
 from gapless.hub.answers import Answer, Reason, State
 from gapless.hub.holdings import Holdings
-from gapless.hub.look import Look, rows_over
+from gapless.hub.look import Look
 from gapless.hub.ranges import (
     RangeSearch,
     present,
@@ -178,27 +176,28 @@ class Entities:
         self, provider: Provider, search: RangeSearch, id: str, most_loaded: int | None
     ) -> Answer | None:
         """Return what is held of a range, if all of it is; `None`: it is not."""
-        asked, most = search.asked, self._limits.max_records
-        most = most if most_loaded is None else min(most, most_loaded)
-        look = await self._searcher.look(provider, search, self._clock.now_ms())
+        now = self._clock.now_ms()
         while True:
+            look = await self._searcher.look(provider, search, now)
             # What is held is held, if only as due.
-            wanted = await computed(look.rows, look.as_held)
+            wanted = look.as_held()
             if not wanted.complete:
                 return None
-            series = await self._holdings.answering(look.series, asked, most, asked)
+            total = await self._holdings.count(look.series, search.asked)
+            if total is None:
+                continue
+            if most_loaded is not None and total > most_loaded:
+                return _aged(look.answer(wanted, total=total), look)
+            if total > self._limits.max_records:
+                raise TooLarge(
+                    f"{shortened(id)} has {total:,} records, more than the "
+                    f"{self._limits.max_records:,} one answer may have (limits.max_records); ask "
+                    "for a part of its range"
+                )
+            series = await self._holdings.load(search.key, search.asked)
             if series.at() == look.series.at():
-                break
-            look = await computed(rows_over(series, asked), partial(look.renewed, series))
-        look, total = look.renewed(series), series.count(asked)
-        if (most_loaded is None or total <= most_loaded) and total > self._limits.max_records:
-            raise TooLarge(
-                f"{shortened(id)} has {total:,} records, more than the "
-                f"{self._limits.max_records:,} one answer may have (limits.max_records); ask "
-                "for a part of its range"
-            )
-        answer = partial(look.answer, wanted, total=None if total <= most else total)
-        return _aged(await computed(look.rows, answer), look)
+                look = look.renewed(series)
+                return _aged(look.answer(wanted), look)
 
     async def _zone(
         self, provider: Provider, key: SeriesKey, start: str, end: str

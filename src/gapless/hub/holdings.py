@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -97,8 +97,7 @@ class Holdings:
                 # The series was changed meanwhile. One read shows it and its runs as they are,
                 # however fast it changes.
                 self.memory.drop(key)
-                read = self._store.with_runs(key, hull(needed), intervals)
-                return await self._read(key, read)
+                return await self._read(key, self._store.read(key, hull(intervals), hull(needed)))
             runs.update(self.memory.add_runs(found))
         return Series(series.state, series.validity, runs)
 
@@ -120,26 +119,28 @@ class Holdings:
         self.memory.drop(key)
         return await self.directory(key, interval)
 
-    async def answering(
-        self, series: Series, interval: Interval, most: int, about: Interval
-    ) -> Series:
-        """Return a series, known `about` an interval, with the runs that an answer is made of.
+    async def count(self, series: Series, interval: Interval) -> int | None:
+        """Count the records in an interval; `None`: the series has changed since.
 
-        Where it has more than `most` records there, with those alone by which they are counted. It
-        may have been changed meanwhile: then it is as it was at one moment since, however fast it
-        changes.
+        Blocks that lie within it are not read for that; those at its edges are, if they must be.
         """
-        key = series.state.key
-        if series.state.count(interval) > most:
-            if not series.counts(interval):
-                # Across these instants lies whatever has records beyond as well.
-                ends = [Interval(at, at + 1) for at in (interval.start, interval.end - 1)]
-                series = await self.load(key, *ends, about=hull([interval, about]))
-            if series.count(interval) > most:
-                return series
-        if series.holds(interval):
-            return series
-        return await self.load(key, interval, about=about)
+        count = 0
+        edges: list[int] = []
+        for block in series.state.blocks.over(interval):
+            if interval.start <= block.first and block.last < interval.end:
+                count += block.count
+            elif block.number is not None:
+                edges.append(block.number)
+        runs = {number: hot.run for number in edges if (hot := self.memory.run(number))}
+        lacking = [number for number in edges if number not in runs]
+        if lacking:
+            runs.update(await self._store.runs(lacking))
+            if len(runs) < len(edges):
+                self.memory.drop(series.state.key)
+                return None
+        for i, j in (run.bounds(interval) for run in runs.values()):
+            count += j - i
+        return count
 
     async def runs(self, numbers: Sequence[int]) -> Mapping[int, Run]:
         """Return runs by block number, past the memory tier; a block that is gone is left out."""
@@ -190,13 +191,7 @@ class Holdings:
                 self.memory.drop(sibling)
             return entry
 
-        change = replace(change, apart=partial(self._leased, change.key, lease))
         return await self._changed(change.key, self._store.apply(change), seen)
-
-    def _leased(self, key: SeriesKey, but: Lease | None) -> list[Interval]:
-        """Return what all tasks of a series but one may write; in the thread of the store."""
-        others = [one.intervals for one in self._leases.of(key) if one is not but]
-        return [interval for intervals in others for interval in intervals]
 
     async def delete(self, key: SeriesKey, interval: Interval | None = None) -> Removal:
         """Forget a range of a series (`None`: all of it), and what is being fetched of it."""

@@ -49,7 +49,6 @@ from gapless.protocol.messages import (
 from gapless.providers.base import EntityProvider, Provider
 from gapless.providers.registry import Registry
 from gapless.store.base import EntityFilter, Store
-from gapless.turns import PARTY, FairTurns
 from gapless.zones import zone_named
 
 # The latest bars, over any holidays.
@@ -92,7 +91,6 @@ class Hub:
             self.adjuster,
         )
         self._keys = Keys(self.memory.zone_of)
-        self._beginning = FairTurns(1)
         self._observe = observe
         self._seed = seed
         self._upstreams: dict[str, Upstream] = {}
@@ -197,7 +195,6 @@ class Hub:
 
     async def records(self, question: Question, caller: Caller = ANYBODY) -> Answer:
         """Answer a search by ticker and range; see `Searcher.search`."""
-        await self._turn_of_the_loop()
         search, look = question.search, question.look
         assert search is not None
         if look is None or not look.series.current:
@@ -280,15 +277,6 @@ class Hub:
             answer = await self.searcher.search(look, caller=caller, most_loaded=0)
             series = answer.series
         return every_fact(series.state.ticker.facts)
-
-    async def _turn_of_the_loop(self) -> None:
-        """Wait for a turn of the loop: a request of each party begins in one of its own.
-
-        Many that have nothing to wait for would be answered in one, and all others wait for it.
-        """
-        party = PARTY.get()
-        await self._beginning.acquire(party)
-        asyncio.get_running_loop().call_soon(self._beginning.release, party)
 
     async def _searched(self, look: Look, question: Question, caller: Caller) -> Answer:
         if look.said.adjusted is not None:

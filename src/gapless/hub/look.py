@@ -109,8 +109,8 @@ class Look:
         )
 
     def renewed(self, series: Series) -> Look:
-        """Return the look at the series as it is by now; what shows the same has the same plan."""
-        if series.at() == self.series.at():
+        """Return the look at the series as it is by now; the very same one has the same plan."""
+        if series.validity is self.series.validity:
             self.series = series
             return self
         return Look(self.rules, self.provider, self.said, series, self.now)

@@ -12,7 +12,7 @@ import structlog
 from msgspec import structs
 
 from gapless.clock import Clock
-from gapless.computing import computed
+from gapless.computing import MANY, computed
 from gapless.domain.believing import unasked
 from gapless.domain.freshness import Freshness
 from gapless.domain.intervals import Interval, hull, intersect, subtract, union
@@ -93,13 +93,13 @@ class Searcher:
     async def _searched(self, look: Look, course: Course, most_loaded: int | None) -> Answer:
         key, anew = look.key, look.said.fresh is Freshness.NOW
         fetched = _fetched(look.provider, key)
-        found: Series | None = None
         for _ in range(_MOST_ROUNDS):
-            if found is None and not look.series.current:
-                found = await self._holdings.directory(key, look.said.asked)
-            if found is not None:
-                look = await _renewed(look, found)
-                found = None
+            if not look.series.current:
+                series = await self._holdings.directory(key, look.said.asked)
+                look = await _renewed(look, series)
+                if not series.current:
+                    # It was changed while it was planned elsewhere.
+                    continue
             if not look.placed and (look.plan.complete or course.answered or course.failures):
                 # An answer tells the zone, or there is none.
                 look = await computed(look.rows, look.anywhere)
@@ -123,36 +123,45 @@ class Searcher:
                 course.give_up(wanted, key)
             elif await self._advance(look, wanted, course):
                 continue
-            came = await self._answer(look, wanted, course, most_loaded)
-            if isinstance(came, Answer):
-                return came
-            found = came
+            answer = await self._answer(look, wanted, course, most_loaded)
+            if answer is not None:
+                return answer
         asked = look.said.asked
         _log.error("no end of planning", series=key.text, asked=asked, course=course)
         raise InternalError(f"{key.text} could not be planned to an end; the log has more")
 
     async def _answer(
         self, look: Look, wanted: Plan, course: Course, most_loaded: int | None
-    ) -> Answer | Series:
-        """Put an answer together; where the series has changed, return it to be planned anew.
+    ) -> Answer | None:
+        """Put an answer together; `None`: the series has changed, so that it is planned again.
 
-        It comes with its runs then, so that it can be answered however fast it changes. How many
-        records it has is known before any but those at the edges are read.
+        How many records it has is known before any is read.
         """
-        asked, rules = wanted.asked, look.rules
+        asked, series = wanted.asked, look.series
         doubts = None
         fetched = _fetched(look.provider, look.key)
         if fetched != look.key:
             doubts = (await self._holdings.directory(fetched)).state.doubts
-        most = rules.max_records if most_loaded is None else min(rules.max_records, most_loaded)
-        series = await self._holdings.answering(look.series, asked, most, look.said.asked)
-        if series.at() != look.series.at():
-            return series
-        total = series.count(asked)
-        if most_loaded is None or total <= most_loaded:
-            rules.check_size(total)
-        answer = partial(look.renewed(series).answer, wanted, course, doubts=doubts)
-        return await computed(look.rows, answer if total <= most else partial(answer, total=total))
+        most = look.rules.max_records
+        if most_loaded is not None:
+            most = min(most, most_loaded)
+        total = series.state.count(asked)
+        if total > most:
+            # So far those beyond the edges of the range are counted, too.
+            counted = await self._holdings.count(series, asked)
+            if counted is None:
+                return None
+            total = counted
+        if most_loaded is not None and total > most_loaded:
+            answer = partial(look.answer, wanted, course, doubts=doubts, total=total)
+            return await computed(look.rows, answer)
+        look.rules.check_size(total)
+        if not series.holds(asked):
+            found = await self._holdings.load(look.key, asked)
+            if found.at() != series.at():
+                return None
+            look = look.renewed(found)
+        return await computed(look.rows, partial(look.answer, wanted, course, doubts=doubts))
 
     # One round of a range search
 
@@ -204,7 +213,7 @@ class Searcher:
         series = await self._holdings.directory(key, about)
         rows = len(gaps) + len(old) + rows_over(series, about)
         requests = await computed(rows, partial(look.requests, series, gaps, old))
-        if not (series.current and look.series.current) and course.gives_way():
+        if rows > MANY and not (series.current and look.series.current):
             # What others have brought meanwhile is not fetched again.
             return True
         leases = self._begun(look, requests, key, course)
@@ -278,7 +287,7 @@ class Searcher:
 
 async def _renewed(look: Look, series: Series) -> Look:
     """Return the look at a series as it is by now."""
-    if series.at() == look.series.at():
+    if series.validity is look.series.validity:
         return look.renewed(series)
     return await computed(rows_over(series, look.said.asked), partial(look.renewed, series))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import accumulate, pairwise
 from operator import add
 
-from gapless.domain.blocks import Block, Run
+from gapless.domain.blocks import Run
 from gapless.domain.intervals import Interval
 from gapless.protocol.messages import escape_text
 from gapless.providers.base import DueMoments
@@ -125,28 +125,6 @@ class Series:
     def holds(self, interval: Interval) -> bool:
         """Whether it has all runs over an interval of which it knows the blocks."""
         return all(block.number in self.runs for block in self.state.blocks.over(interval))
-
-    def counts(self, interval: Interval) -> bool:
-        """Whether it has the runs by which the records of an interval are counted."""
-        return all(block.number in self.runs for block in self._across(interval))
-
-    def count(self, interval: Interval) -> int:
-        """Count the records of an interval, whose first and last run it was looked up with."""
-        beyond = 0
-        for block in self._across(interval):
-            assert block.number is not None
-            i, j = self.runs[block.number].run.bounds(interval)
-            beyond += block.count - (j - i)
-        return self.state.count(interval) - beyond
-
-    def _across(self, interval: Interval) -> list[Block]:
-        """Return the blocks over an interval that have records beyond it as well."""
-        blocks = self.state.blocks.over(interval)
-        return [
-            block
-            for block in (*blocks[:1], *blocks[1:][-1:])
-            if block.first < interval.start or block.last >= interval.end
-        ]
 
     def held(self, interval: Interval) -> Run:
         """Return the records of an interval, whose runs it was looked up with."""

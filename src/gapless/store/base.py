@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -147,8 +147,7 @@ class Change:
     ever grows. `planned_due` is what it was when the change was planned (`None`: whatever it is):
     where more has become due since, what came may be as old. `restates`: a final price that it
     replaces was another one. Doubts over `answered` end, `doubts` are new (stitching rule 6).
-    `news` is what came beside the records. `apart` tells, when the change is made, of what parts
-    others are to write: what is known there keeps the commit by which they planned.
+    `news` is what came beside the records.
     """
 
     key: SeriesKey
@@ -163,7 +162,6 @@ class Change:
     at: int = 0
     planned_due: int | None = None
     news: News | None = None
-    apart: Callable[[], Iterable[Interval]] = tuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,17 +259,15 @@ class Store(Protocol):
         """Prepare what the first read would otherwise pay for; return any series there is."""
         ...
 
-    async def read(self, key: SeriesKey, load: Interval | None = None) -> Snapshot:
+    async def read(
+        self, key: SeriesKey, load: Interval | None = None, about: Interval | None = None
+    ) -> Snapshot:
         """Return the series over `load` and a little about it, with its runs there.
 
         Unless there are many: then without them. `None`: all of the series, without any run.
+        `about`: an interval around `load` over which it is to be known; with all runs over `load`
+        then, however many.
         """
-        ...
-
-    async def with_runs(
-        self, key: SeriesKey, interval: Interval, load: Sequence[Interval]
-    ) -> Snapshot:
-        """Return the series over an interval, with all runs over parts of it, however many."""
         ...
 
     async def directory(self, key: SeriesKey, interval: Interval) -> Snapshot:

@@ -302,8 +302,7 @@ def _replace(
     interval = replacement.interval
     fresh = [structs.replace(row, commit=state.version) for row in replacement.coverage]
     kept = known.cut(state.coverage.touching(interval), [interval])
-    joined = known.insert(kept, fresh, change.revises, change.apart())
-    coverage = state.coverage.replaced(interval, joined)
+    coverage = state.coverage.replaced(interval, known.insert(kept, fresh, change.revises))
     changes = relayout(
         state.blocks,
         coverage,

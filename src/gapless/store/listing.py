@@ -20,21 +20,7 @@ from gapless.store.base import EntityFilter, RememberedPlugin, SeriesSummary, St
 _s, _c = schema.series.c, schema.coverage.c
 _e, _p = schema.entities.c, schema.plugins.c
 _ENTITY_COLUMNS = tuple(_e[name] for name in StoredEntity.__dataclass_fields__)
-# Rows of coverage are disjoint, so that the first one over a block is the last that begins no later
-# than it: without that all those before it would be looked through.
-_before = schema.coverage.alias("known_before")
-_FIRST_OVER = (
-    select(func.max(_before.c.start_ms))
-    .where(_before.c.series == _e.series, _before.c.start_ms <= _e.start_ms)
-    .correlate(schema.entities)
-    .scalar_subquery()
-)
-_OVER_IT = and_(
-    _c.series == _e.series,
-    _c.start_ms < _e.end_ms,
-    _c.start_ms >= func.coalesce(_FIRST_OVER, _e.start_ms),
-    _c.end_ms > _e.start_ms,
-)
+_OVER_IT = and_(_c.series == _e.series, _c.start_ms < _e.end_ms, _c.end_ms > _e.start_ms)
 _KNOWN_AT = (
     select(func.min(_c.fetched_at_ms)).where(_OVER_IT).scalar_subquery().label("known_at_ms")
 )

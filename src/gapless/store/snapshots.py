@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -168,18 +168,21 @@ _NOTHING = Interval(ALWAYS.end, ALWAYS.end)
 # So much is read on either side of what is asked for: hardly any series is longer, and what is
 # asked for next lies near more often than not.
 _BESIDE = 8
+# What a database's integer holds.
+_ANY_NUMBER = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
     """What is read of a series: all over an interval, and so many neighbours on either side.
 
-    With the runs over `load`, unless they are many.
+    With the runs over `load`, unless they have more than `most_loaded` records.
     """
 
     interval: Interval
     load: Interval = _NOTHING
     beside: int = _BESIDE
+    most_loaded: int = _MOST_LOADED
 
 
 def warm(connection: Connection) -> SeriesKey | None:
@@ -206,18 +209,16 @@ def directory(
     return _read(connection, key, _Part(interval, beside=beside))
 
 
-def read(connection: Connection, key: SeriesKey, interval: Interval) -> Snapshot:
-    """Return a series over an interval with its runs there, unless they are many."""
-    return _read(connection, key, _Part(interval, interval))
-
-
-def with_runs(
-    connection: Connection, key: SeriesKey, interval: Interval, load: Iterable[Interval]
+def read(
+    connection: Connection, key: SeriesKey, interval: Interval, about: Interval | None = None
 ) -> Snapshot:
-    """Return a series over an interval, with all runs over parts of it."""
-    found = directory(connection, key, interval)
-    numbers = {one.number for part in load for one in found.state.blocks.over(part)}
-    return replace(found, runs=runs(connection, [one for one in numbers if one is not None]))
+    """Return a series over an interval with its runs there, unless they are many.
+
+    Over one `about` it, its runs over the interval come with it however many they are.
+    """
+    if about is None:
+        return _read(connection, key, _Part(interval, interval))
+    return _read(connection, key, _Part(about, interval, most_loaded=_ANY_NUMBER))
 
 
 def _read(connection: Connection, key: SeriesKey, part: _Part) -> Snapshot:
@@ -286,7 +287,7 @@ def _blocks(connection: Connection, number: int, part: _Part) -> Sequence[Any]:
         margin=part.beside,
         load_start=part.load.start,
         load_end=part.load.end,
-        most_loaded=_MOST_LOADED,
+        most_loaded=part.most_loaded,
     )
 
 

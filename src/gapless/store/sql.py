@@ -85,19 +85,13 @@ class SqlStore:
         """
         return await self._reading(snapshots.warm)
 
-    async def read(self, key: SeriesKey, load: Interval | None = None) -> Snapshot:
+    async def read(
+        self, key: SeriesKey, load: Interval | None = None, about: Interval | None = None
+    ) -> Snapshot:
         """Return the series over `load` with its runs there; `None`: all of it, without any."""
         if load is None:
             return await self._reading(lambda connection: snapshots.whole(connection, key))
-        return await self._reading(lambda connection: snapshots.read(connection, key, load))
-
-    async def with_runs(
-        self, key: SeriesKey, interval: Interval, load: Sequence[Interval]
-    ) -> Snapshot:
-        """Return the series over an interval, with all runs over parts of it."""
-        return await self._reading(
-            lambda connection: snapshots.with_runs(connection, key, interval, load)
-        )
+        return await self._reading(lambda connection: snapshots.read(connection, key, load, about))
 
     async def directory(self, key: SeriesKey, interval: Interval) -> Snapshot:
         """Return the series over an interval and a little about it, without any run."""

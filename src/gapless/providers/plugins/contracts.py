@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import msgspec
 import structlog
@@ -65,11 +65,9 @@ from gapless.providers.plugins.messages import (
     Stitch,
 )
 from gapless.providers.plugins.parts import Parts
-from gapless.providers.plugins.supervisor import Supervisor, Unloaded
+from gapless.providers.plugins.supervisor import PluginState, Supervisor
 from gapless.texts import printable
 
-T = TypeVar("T")
-P = ParamSpec("P")
 _log = structlog.get_logger("gapless.plugins")
 
 # So many bars of a plugin are fetched again at once (stitching rule 4).
@@ -175,7 +173,11 @@ class PluginProvider:
         self, key: SeriesKey, interval: Interval, now_ms: int, meta: Mapping[str, Any]
     ) -> Fetched:
         """Ask the plugin once for `interval`; see `Provider.fetch` for what is raised."""
-        return await self._asked(PluginProvider._fetch, key, interval, now_ms)
+        if self.supervisor.state is PluginState.CLOSED and self.successor is not None:
+            return await self.successor.fetch(key, interval, now_ms, meta)
+        what = f"{key.ticker} from {_spelled(interval)}"
+        answer, body = await self.supervisor.call(lambda id: self._range(id, key, interval), what)
+        return await self._fetched(answer, body, interval, now_ms, what)
 
     async def fetch_in_parts(
         self, key: SeriesKey, interval: Interval, now_ms: int, take: Take
@@ -185,42 +187,11 @@ class PluginProvider:
         One that goes back in time is asked once more, and from then on answers as a whole: of what
         was handed on before that it cannot be known whether it was all.
         """
-        return await self._asked(PluginProvider._fetch_in_parts, key, interval, now_ms, take)
-
-    async def entities(self, request: Request, now_ms: int) -> Sequence[Entity]:
-        """Hand the plugin a request as it is; return what it answers with."""
-        return await self._asked(PluginProvider._answered, request, now_ms)
-
-    async def _asked(
-        self,
-        ask: Callable[Concatenate[PluginProvider, P], Awaitable[T]],
-        *args: P.args,
-        **named: P.kwargs,
-    ) -> T:
-        """Ask the plugin, or the one that took its place before it was asked.
-
-        Raises `PluginCrashed` where there is none.
-        """
-        one = self
-        while True:
-            try:
-                return await ask(one, *args, **named)
-            except Unloaded:
-                if one.successor is None:
-                    raise PluginCrashed(f"plugin {self._info.name} was unloaded") from None
-                one = one.successor
-
-    async def _fetch(self, key: SeriesKey, interval: Interval, now_ms: int) -> Fetched:
-        what = f"{key.ticker} from {_spelled(interval)}"
-        answer, body = await self.supervisor.call(lambda id: self._range(id, key, interval), what)
-        return await self._fetched(answer, body, interval, now_ms, what)
-
-    async def _fetch_in_parts(
-        self, key: SeriesKey, interval: Interval, now_ms: int, take: Take
-    ) -> Fetched:
+        if self.supervisor.state is PluginState.CLOSED and self.successor is not None:
+            return await self.successor.fetch_in_parts(key, interval, now_ms, take)
         what = f"{key.ticker} from {_spelled(interval)}"
         if not self._ascends:
-            return await self._fetch(key, interval, now_ms)
+            return await self.fetch(key, interval, now_ms, {})
         parts, start, first = Parts(), interval.start, interval.start
         call = asyncio.ensure_future(
             self.supervisor.call(
@@ -273,7 +244,10 @@ class PluginProvider:
             )
         return Fetched(provisional=self._provisional(interval, now_ms), ready=run)
 
-    async def _answered(self, request: Request, now_ms: int) -> Sequence[Entity]:
+    async def entities(self, request: Request, now_ms: int) -> Sequence[Entity]:
+        """Hand the plugin a request as it is; return what it answers with."""
+        if self.supervisor.state is PluginState.CLOSED and self.successor is not None:
+            return await self.successor.entities(request, now_ms)
         wire = request_to_wire(request)
         what = next(iter(wire))
         answer, body = await self.supervisor.call(lambda id: Ask(id, wire, now_ms), what)

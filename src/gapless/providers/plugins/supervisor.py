@@ -37,10 +37,6 @@ class PluginState(StrEnum):
     CLOSED = "closed"
 
 
-class Unloaded(Exception):
-    """The plugin was let go before it was asked."""
-
-
 @dataclass(slots=True, eq=False)
 class _UnderWay:
     """A call that the process has; the caller may have gone."""
@@ -123,8 +119,8 @@ class Supervisor:
         """Ask the plugin and return its answer, and the bytes that belong to it.
 
         What comes before the answer is put into `parts`. `make` makes the message with the call's
-        number; `what` names it in errors. Raises `PluginTimeout` at the deadline, `PluginCrashed`
-        where the process ends, and `Unloaded` where it has been ended before.
+        number; `what` names it in errors. Raises `PluginTimeout` at the deadline, and
+        `PluginCrashed` where the process ends.
         """
         self.calls += 1
         self._waiting += 1
@@ -204,7 +200,7 @@ class Supervisor:
                     f"times within a minute; the last time it {self.last_error}; reload it"
                 )
             if self.state is PluginState.CLOSED:
-                raise Unloaded
+                raise PluginCrashed(f"plugin {self.name} was unloaded")
             if self._process is not None:
                 return self._process
             await self._changed.wait()
